@@ -1,0 +1,60 @@
+"""A mistake of the person at the keyboard is told in one line, with an exit code, and no traceback.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterable
+
+
+class CourseError(ValueError):
+    """Something outside the code is wrong (a file, a disk, a device): one line says what and what would do."""
+
+    exit_code = 1
+
+
+class UsageError(CourseError):
+    """The command or the configuration asks for something that cannot be: exit code 2."""
+
+    exit_code = 2
+
+
+def did_you_mean(given: str, choices: Iterable[str]) -> str:
+    """" (did you mean 'laptop'?)" when one of the choices is close to what was given, else ""."""
+    close = difflib.get_close_matches(given.lower(), list(choices), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def pick(given: str, choices: Iterable[str], what: str) -> str:
+    """Return `given` if it is one of the choices; otherwise say what they are. Raises UsageError."""
+    choices = list(choices)
+    if given in choices:
+        return given
+    hint = did_you_mean(given, choices)
+    raise UsageError(f"unknown {what} {given!r}{hint}; choose one of: {', '.join(choices)}")
+
+
+def run_program(main: Callable[[], int | None]) -> None:
+    """Run a command's `main` and leave with its exit code; a CourseError becomes one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):  # Windows consoles may not speak UTF-8 of their own accord
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        code = main() or 0
+        sys.stdout.flush()
+    except CourseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # `sample.py | head` closed the pipe: that is no error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror or error}:{where}".rstrip(":"), file=sys.stderr)
+        code = 1
+    sys.exit(code)
