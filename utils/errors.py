@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 
 class CourseError(ValueError):
-    """Something outside the code is wrong (a file, a disk, a device): one line says what and what would do."""
+    """Something outside the code is wrong, a file or a device: one line says what would do."""
 
     exit_code = 1
 
@@ -22,13 +22,13 @@ class UsageError(CourseError):
 
 
 def did_you_mean(given: str, choices: Iterable[str]) -> str:
-    """" (did you mean 'laptop'?)" when one of the choices is close to what was given, else ""."""
+    """ " (did you mean 'laptop'?)" when one of the choices is close to what was given, else ""."""
     close = difflib.get_close_matches(given.lower(), list(choices), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def pick(given: str, choices: Iterable[str], what: str) -> str:
-    """Return `given` if it is one of the choices; otherwise say what they are. Raises UsageError."""
+    """Return `given` if it is one of the choices; else raise a UsageError that lists them."""
     choices = list(choices)
     if given in choices:
         return given
@@ -37,8 +37,8 @@ def pick(given: str, choices: Iterable[str], what: str) -> str:
 
 
 def run_program(main: Callable[[], int | None]) -> None:
-    """Run a command's `main` and leave with its exit code; a CourseError becomes one line on standard error."""
-    for stream in (sys.stdout, sys.stderr):  # Windows consoles may not speak UTF-8 of their own accord
+    """Run `main` and leave with its exit code; a CourseError is one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):  # a Windows console may not speak UTF-8 unasked
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:

@@ -1,0 +1,90 @@
+"""Grouped-query attention: several query heads share one key-value head.
+
+    n_kv_heads = n_heads    multi-head attention
+    n_kv_heads = 1          multi-query attention            Shazeer 2019
+    in between              grouped-query attention          Ainslie et al. 2023
+
+While generating, a model rereads the keys and values of every past token. Sharing them among the heads
+shrinks that memory, and the time it takes to read it, by n_heads / n_kv_heads.
+
+    python 02_multi_head/grouped_query_attention.py
+"""
+
+import torch
+from torch import Tensor, nn
+
+from attention import AttentionFunction, scaled_dot_product_attention
+from multi_head import merge_heads, split_heads
+from utils.shape_checker import check_shape
+
+
+def repeat_kv(x: Tensor, n_repeats: int) -> Tensor:
+    """(B, n_kv_heads, T, d_head) -> (B, n_kv_heads * n_repeats, T, d_head).
+
+    Each head is repeated next to itself (0 0 1 1, not 0 1 0 1): query head h reads key-value head
+    h // n_repeats.
+    """
+    if n_repeats == 1:
+        return x
+    B, n_kv_heads, T, d_head = x.shape
+    repeated = x[:, :, None].expand(B, n_kv_heads, n_repeats, T, d_head)
+    return repeated.reshape(B, n_kv_heads * n_repeats, T, d_head)
+
+
+def grouped_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Attention in which k and v may have fewer heads than q.
+
+    q (B, n_heads, T_q, d_head), k and v (B, n_kv_heads, T_k, d_head); returns (output, weights) with n_heads.
+    """
+    n_repeats = q.size(1) // k.size(1)
+    return scaled_dot_product_attention(q, repeat_kv(k, n_repeats), repeat_kv(v, n_repeats), mask)
+
+
+class GroupedQueryAttention(nn.Module):
+    """Multi-head attention whose keys and values come in `n_kv_heads` heads only.
+
+    `attend` receives k and v with n_kv_heads heads, so a cache stores them small; it repeats them itself.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, n_kv_heads: int, bias: bool = True) -> None:
+        super().__init__()
+        if d_model % n_heads != 0:
+            raise ValueError(f"d_model {d_model} is not divisible by n_heads {n_heads}")
+        if n_heads % n_kv_heads != 0:
+            raise ValueError(f"n_heads {n_heads} is not divisible by n_kv_heads {n_kv_heads}")
+        self.d_model = d_model
+        self.n_heads = n_heads
+        self.n_kv_heads = n_kv_heads
+        kv_width = n_kv_heads * (d_model // n_heads)
+        self.q_proj = nn.Linear(d_model, d_model, bias=bias)
+        self.k_proj = nn.Linear(d_model, kv_width, bias=bias)
+        self.v_proj = nn.Linear(d_model, kv_width, bias=bias)
+        self.out_proj = nn.Linear(d_model, d_model, bias=bias)
+        self.split_heads = split_heads
+        self.merge_heads = merge_heads
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        attend: AttentionFunction = grouped_attention,
+    ) -> Tensor:
+        """x (B, T, d_model), mask broadcastable to (B, n_heads, T, T_k); returns (B, T, d_model)."""
+        check_shape(x, ("B", "T", "d_model"), d_model=self.d_model)
+        q = self.split_heads(self.q_proj(x), self.n_heads)  # (B, n_heads, T, d_head)
+        k = self.split_heads(self.k_proj(x), self.n_kv_heads)  # (B, n_kv_heads, T, d_head)
+        v = self.split_heads(self.v_proj(x), self.n_kv_heads)
+        output, _ = attend(q, k, v, mask)
+        return self.out_proj(self.merge_heads(output))  # (B, T, d_model)
+
+
+if __name__ == "__main__":
+    d_model, n_heads, T = 512, 8, 1024
+    print(f"Keys and values kept for {T} tokens in one layer, d_model {d_model}, float32:\n")
+    for n_kv_heads in (8, 4, 2, 1):
+        layer = GroupedQueryAttention(d_model, n_heads, n_kv_heads)
+        kilobytes = 2 * T * n_kv_heads * (d_model // n_heads) * 4 / 1024
+        parameters = sum(p.numel() for p in layer.parameters())
+        print(f"  {n_kv_heads} kv heads: {kilobytes:6.0f} KiB cached, {parameters:>9,} parameters")

@@ -1,0 +1,54 @@
+"""Greedy decoding: always the token the model likes best.
+
+    next token = argmax_v logits[v]
+
+The simplest way to choose, and the only one here with no chance in it: the same prompt always gives
+the same text. Long greedy texts tend to fall into loops (Holtzman et al. 2020, "The Curious Case of
+Neural Text Degeneration"), which is why the other files of this lesson exist.
+
+Dimension key: `...` any leading axes (a batch, or none), V the vocabulary, always last.
+"""
+
+import torch
+from torch import Tensor
+
+from utils.errors import CourseError, run_program
+
+
+def check_logits(logits: Tensor) -> None:
+    """Refuse logits (..., V) in which some row has no token that could be chosen.
+
+    Raises CourseError for a row whose largest value is NaN, infinite, or -inf (nothing is allowed).
+    """
+    best = logits.amax(dim=-1)  # (...), and NaN wherever a row holds one
+    if torch.isfinite(best).all():
+        return
+    row = torch.isfinite(best).logical_not().nonzero()[0].tolist()
+    where = f" in row {', '.join(map(str, row))}" if row else ""
+    raise CourseError(
+        f"the largest of the logits{where} is {best[tuple(row)].item()}; "
+        "choosing a token needs at least one finite value and no NaN"
+    )
+
+
+def greedy(logits: Tensor) -> Tensor:
+    """The id of the largest of the logits (..., V), as (...) int64; the lowest id if several tie.
+
+    Raises CourseError for a row without a finite largest value.
+    """
+    check_logits(logits)
+    return logits.argmax(dim=-1)  # PyTorch promises the first of equal values
+
+
+def main() -> None:
+    """Show which words win, and that a tie is always broken the same way."""
+    words = ["cat", "dog", "owl", "bee"]
+    rows = torch.tensor([[0.5, 2.0, 1.0, -1.0], [0.0, 1.5, 1.5, 0.0]])
+    print("logits of   " + "".join(f"{word:>7}" for word in words))
+    for logits, choice in zip(rows, greedy(rows).tolist(), strict=True):
+        print(" " * 12 + "".join(f"{value:7.1f}" for value in logits) + f"  -> {words[choice]}")
+    print("dog and owl tie in the second row: the lower id is chosen, every time")
+
+
+if __name__ == "__main__":
+    run_program(main)

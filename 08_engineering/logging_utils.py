@@ -1,0 +1,211 @@
+"""Logs that survive a crash: one line a row, handed to the system at once.
+
+A program killed at any instant can tear only the last line (`LineFile` in utils/files.py): readers
+pass over a torn line, and opening the log again drops it.
+
+Two formats for the same numbers: CSV for people and spreadsheets, JSONL (one JSON object a line)
+for programs. In both a float comes back exactly: `repr` prints the shortest digits that do so.
+
+JSON has no NaN and no infinities, and `null` would not say which it was. So JSONL holds the strings
+"NaN", "Infinity" and "-Infinity", and `read_jsonl` makes floats of them again (a text of just these
+letters would become a float too). In CSV they are nan, inf and -inf, and an empty cell is None.
+"""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from utils.errors import CourseError, UsageError, run_program
+from utils.files import LineFile, atomic_write_text, complete_lines
+
+METRIC_COLUMNS = ("step", "train_loss", "val_loss", "learning_rate", "grad_norm", "seconds")
+NON_FINITE = ("NaN", "Infinity", "-Infinity")
+
+
+class TextLog(LineFile):
+    """log.txt: messages with the time before them, to be followed with `tail -f`."""
+
+    def write(self, message: str) -> None:
+        """Append "2026-11-21 10:15:30  message", by the clock on the wall."""
+        self.write_line(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {message}")
+
+
+class CsvLogger(LineFile):
+    """Rows of numbers under fixed columns; what a row does not say stays empty.
+
+    Raises UsageError for column names that CSV would have to quote, and CourseError when the file
+    already there has other columns.
+    """
+
+    def __init__(self, path: Path | str, columns: Sequence[str]) -> None:
+        for name in columns:
+            if not name or set(name) & set(',"\r\n'):
+                raise UsageError(f"column {name!r} cannot be used; no commas, quotes or newlines")
+        self.columns = tuple(columns)
+        header = ",".join(columns)
+        lines = complete_lines(path) if Path(path).exists() else []
+        if lines and lines[0] != header:
+            raise CourseError(f"{path} has the columns {lines[0]}; expected {header}")
+        super().__init__(path)
+        if not lines:
+            self.write_line(header)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one row. Raises CourseError for a column the file does not have."""
+        for name in row:
+            if name not in self.columns:
+                raise CourseError(f"unknown column {name!r}; this log has {','.join(self.columns)}")
+        self.write_line(",".join(_csv_cell(row.get(name)) for name in self.columns))
+
+
+class JsonlLogger(LineFile):
+    """One JSON object a line; rows need not have the same keys."""
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one row of numbers, strings, None, and lists and mappings of them."""
+        self.write_line(json.dumps(_each_leaf(row, _to_json), allow_nan=False))
+
+
+class MetricsLog:
+    """metrics.csv and metrics.jsonl of one run, row for row the same."""
+
+    def __init__(self, run_dir: Path | str, columns: Sequence[str] = METRIC_COLUMNS) -> None:
+        self.csv_path = Path(run_dir) / "metrics.csv"
+        self.jsonl_path = Path(run_dir) / "metrics.jsonl"
+        self.columns = tuple(columns)
+        self._open()
+
+    def _open(self) -> None:
+        self._csv = CsvLogger(self.csv_path, self.columns)
+        self._jsonl = JsonlLogger(self.jsonl_path)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one row to both files; it must hold "step", the number of steps done.
+
+        Save the state of a step after its row: then a crash between the two files costs nothing,
+        for the run resumes at an earlier step and writes the row again.
+        """
+        if row.get("step") is None:
+            raise CourseError(f"a row of metrics needs a step; this one has {', '.join(row)}")
+        self._csv.append(row)
+        self._jsonl.append(row)
+
+    def truncate_after(self, step: int) -> None:
+        """Forget the rows beyond `step`: a run resumed there writes them again.
+
+        Each file is replaced in one go. A crash between the two leaves one of them long, and the
+        same call after the next start puts that right.
+        """
+        self.close()  # Windows does not replace a file that is open
+        _keep_up_to(step, self.csv_path, read_csv(self.csv_path))
+        _keep_up_to(step, self.jsonl_path, read_jsonl(self.jsonl_path))
+        self._open()
+
+    def sync(self) -> None:
+        """Wait until the rows are on the disk; do so before a checkpoint that counts on them."""
+        self._csv.sync()
+        self._jsonl.sync()
+
+    def close(self) -> None:
+        self._csv.close()
+        self._jsonl.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_csv(path: Path | str) -> list[dict[str, float | None]]:
+    """The rows that CsvLogger wrote. Raises CourseError naming the first line that does not fit."""
+    header, *lines = complete_lines(path) or [""]
+    rows = []
+    for number, line in enumerate(lines, start=2):
+        try:
+            pairs = zip(header.split(","), line.split(","), strict=True)
+            rows.append({name: float(cell) if cell else None for name, cell in pairs})
+        except ValueError:
+            raise CourseError(
+                f"{path}, line {number}: {line[:60]!r} is no row of numbers under {header}"
+            ) from None
+    return rows
+
+
+def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
+    """The rows that JsonlLogger wrote. Raises CourseError naming the first line that is no row."""
+    rows = []
+    for number, line in enumerate(complete_lines(path), start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise CourseError(f"{path}, line {number}: {line[:60]!r} is no JSON object")
+        rows.append(_each_leaf(row, _from_json))
+    return rows
+
+
+def _keep_up_to(step: int, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rewrite the file with its rows up to `step`, each letter for letter as it was."""
+    lines = complete_lines(path)
+    above = len(lines) - len(rows)  # the header of a CSV: one line, of a JSONL none
+    kept = [line for line, row in zip(lines[above:], rows, strict=True) if row["step"] <= step]
+    atomic_write_text(path, "".join(f"{line}\n" for line in lines[:above] + kept))
+
+
+def _plain(value: Any) -> Any:
+    """The Python number inside a NumPy scalar or a tensor of one element; others as they are."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _csv_cell(value: Any) -> str:
+    value = _plain(value)
+    if value is None:
+        return ""
+    if not isinstance(value, int | float):
+        raise CourseError(f"a cell of a CSV log holds a number or None, not {value!r}")
+    return repr(value + 0)  # + 0: True counts as 1
+
+
+def _each_leaf(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Apply `change` to every value that is not itself a list or a mapping."""
+    if isinstance(value, Mapping):
+        return {key: _each_leaf(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_each_leaf(item, change) for item in value]
+    return change(value)
+
+
+def _to_json(value: Any) -> Any:
+    value = _plain(value)
+    finite = not isinstance(value, float) or math.isfinite(value)
+    return value if finite else json.dumps(value)  # the strings in NON_FINITE
+
+
+def _from_json(value: Any) -> Any:
+    return float(value) if isinstance(value, str) and value in NON_FINITE else value
+
+
+def main() -> None:
+    """Log three rows, tear the last one as a crash would, and go on."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "metrics.csv"
+        with CsvLogger(path, ["step", "loss"]) as log:
+            for step, loss in enumerate([4.174, 2.5, 1 / 3]):
+                log.append({"step": step, "loss": loss})
+        os.truncate(path, path.stat().st_size - 9)
+        print(f"torn:     {path.read_text(encoding='utf-8')!r}")
+        print(f"readable: {read_csv(path)}")
+        with CsvLogger(path, ["step", "loss"]) as log:
+            log.append({"step": 2, "loss": math.nan})
+        print(f"repaired: {path.read_text(encoding='utf-8')!r}")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,68 @@
+"""What holds for every test: named skips for missing hardware, one seed, no network."""
+
+import importlib.util
+import random
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+MARKERS = {
+    "gpu": "needs a GPU that PyTorch can use (CUDA or MPS)",
+    "browser": "needs Playwright, which drives a headless Chromium",
+}
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the markers known to --strict-markers."""
+    for name, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose hardware is not there; `-ra` prints the reasons at the end."""
+    if item.get_closest_marker("gpu") and not has_gpu():
+        pytest.skip(MARKERS["gpu"])
+    if item.get_closest_marker("browser") and importlib.util.find_spec("playwright") is None:
+        pytest.skip(MARKERS["browser"])
+
+
+def has_gpu() -> bool:
+    """Imports torch only when a test asks."""
+    import torch
+
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+@pytest.fixture(autouse=True)
+def same_seed_for_every_test() -> None:
+    """Every test draws the same random numbers, whichever tests ran before it."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """Connections leave this machine in no test: an attempt fails at once, and says where to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINY_TRANSFORMER_OFFLINE", "1")  # the same for programs that tests start
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
+        yield
+
+
+def guarded(connect: Any) -> Any:
+    """The same method, which refuses an internet address outside this machine."""
+
+    def connect_at_home(self: socket.socket, address: Any) -> Any:
+        if isinstance(address, tuple) and not str(address[0]).startswith(LOOPBACK):
+            pytest.fail(f"a test tried to reach {address[0]}; tests may not use the network")
+        return connect(self, address)
+
+    return connect_at_home

@@ -1,0 +1,84 @@
+"""A command line made from a configuration dataclass: one flag a field, its help from the field.
+
+    parser = OneLineParser(description="Train a model.")
+    add_config_flags(parser, TrainConfig)
+    config = config_from_args(parser.parse_args(), base=TrainConfig())
+
+A flag that is not given changes nothing.
+"""
+
+import argparse
+import dataclasses
+import typing
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from utils.config import article, field_types
+from utils.errors import UsageError, did_you_mean
+
+Container = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, with a suggestion for a mistyped flag."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:  # pyright: ignore[reportIncompatibleMethodOverride]
+        known, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            hint = did_you_mean(unknown[0].split("=")[0], self._option_string_actions)
+            self.error(f"unknown argument {unknown[0]}{hint}")
+        return known
+
+    def error(self, message: str) -> typing.NoReturn:
+        raise UsageError(f"{message} (--help lists what there is)")
+
+
+def add_config_flags(parser: Container, config_class: Any, skip: str = "") -> None:
+    """One flag a field: --d-model 128, --bias / --no-bias. Nothing given means nothing changed."""
+    for f in fields(config_class):
+        kind = field_types(config_class)[f.name]
+        flag = "--" + f.name.replace("_", "-")
+        if is_dataclass(kind):
+            add_config_flags(parser.add_argument_group(f.name), kind)
+        elif f.name not in skip.split():
+            _add_flag(parser, flag, kind, f)
+
+
+def _add_flag(parser: Container, flag: str, kind: type, f: Any) -> None:
+    described = {"help": f.metadata["help"].replace("%", "%%"), "default": argparse.SUPPRESS}
+    if kind is bool:
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, **described)
+        return
+    choices = f.metadata["choices"]
+    metavar = "|".join(choices) if choices else {int: "N", float: "X"}.get(kind, "TEXT")
+    optional = f.default is None and kind is not str
+    parser.add_argument(flag, type=_reader(kind, f.name, optional), metavar=metavar, **described)
+
+
+def _reader(kind: type, name: str, optional: bool) -> Any:
+    def read(text: str) -> Any:
+        if optional and text.lower() == "none":
+            return None
+        try:
+            return kind(text)
+        except ValueError:
+            raise UsageError(f"{name} {text!r} is not {article(kind)}") from None
+
+    return read
+
+
+def config_from_args(args: argparse.Namespace, base: Any) -> Any:
+    """The base configuration with the fields that were given as flags."""
+    given = vars(args)
+    changes = {}
+    for f in fields(base):
+        value = getattr(base, f.name)
+        if is_dataclass(value):
+            changes[f.name] = config_from_args(args, value)
+        elif f.name in given:
+            changes[f.name] = given[f.name]
+    return dataclasses.replace(base, **changes)

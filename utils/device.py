@@ -1,0 +1,93 @@
+"""Where the arithmetic runs and how precisely: by what the machine has, and by measurement."""
+
+import platform
+import random
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+
+from utils.errors import UsageError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; "auto" is CUDA, else MPS, else the CPU. Raises UsageError."""
+    present = available_devices()
+    if name == "auto":
+        return torch.device(present[0])
+    kind, _, index = name.partition(":")
+    wrong_index = index and not (kind == "cuda" and index.isdecimal())
+    if kind not in ("cpu", "cuda", "mps") or wrong_index:
+        raise UsageError(f"unknown device {name!r}; choose one of: auto, cpu, cuda, cuda:N, mps")
+    if kind not in present:
+        raise UsageError(f"device {name!r} is not present here; present: {', '.join(present)}")
+    if index and int(index) >= torch.cuda.device_count():
+        raise UsageError(
+            f"device {name!r} is not present; CUDA devices: {torch.cuda.device_count()}"
+        )
+    return torch.device(name)
+
+
+def available_devices() -> list[str]:
+    """The kinds of device here, the fastest first."""
+    present = ["cuda"] if torch.cuda.is_available() else []
+    present += ["mps"] if torch.backends.mps.is_available() else []
+    return [*present, "cpu"]
+
+
+def describe_device(device: torch.device) -> str:
+    """One line for logs: "cpu (x86_64, 2 threads)" or the GPU's own name."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    if device.type == "mps":
+        return "mps (Apple GPU)"
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and PyTorch's global generators."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Matrix products in `dtype`, the rest in float32; nothing at all for float32."""
+    if dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was asked, so that a clock tells the truth."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def fastest(
+    candidates: dict[str, Callable[[], None]],
+    device: torch.device,
+    *,
+    margin: float = 1.1,
+    rounds: int = 3,
+) -> str:
+    """Run each candidate a few times in turn and name the fastest, by its best round.
+
+    The first candidate is the default: another must beat it by `margin`, so noise does not decide.
+    """
+    best = dict.fromkeys(candidates, float("inf"))
+    for step in range(rounds + 1):  # the first round warms up and does not count
+        for name, run in candidates.items():
+            synchronize(device)
+            start = time.perf_counter()
+            run()
+            synchronize(device)
+            if step > 0:
+                best[name] = min(best[name], time.perf_counter() - start)
+    default, *_ = candidates
+    winner = min(best, key=lambda name: best[name])
+    return winner if best[winner] * margin < best[default] else default

@@ -1,0 +1,97 @@
+"""A memory of keys and values, so that a new token costs the work of one position only.
+
+    cache = KVCache(config, batch_size=2)
+    logits = model(prompts, cache)           # prefill: every prompt token at once
+    cache.truncate([5, 3])                   # prompts of 5 and 3 tokens, padded on the right
+    logits = model(next_tokens, cache)       # one token a row
+
+The memory is allocated once. Each row of the batch has a length of its own: what lies beyond it
+(padding, say) is never looked at, for a query sees only keys at or before its own position, and is
+overwritten by the tokens that come. So unequal prompts need no padding mask.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from utils.config import ModelConfig
+
+
+class KVCache:
+    """Keys and values (n_layers, B, n_kv_heads, max_seq_len, d_head), and a length for each row."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch_size: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        shape = (config.n_layers, batch_size, config.kv_heads, config.max_seq_len, config.d_head)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.max_seq_len = config.max_seq_len
+        self.lengths = [0] * batch_size
+        self._steps = torch.arange(config.max_seq_len, device=device)
+
+    @property
+    def batch_size(self) -> int:
+        """Number of rows."""
+        return len(self.lengths)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all rows are equally long; then plain slices serve."""
+        return min(self.lengths) == max(self.lengths)
+
+    def positions(self, T: int) -> Tensor:
+        """Where the next T tokens stand: (1, T) if all rows are equally long, else (B, T)."""
+        if max(self.lengths) + T > self.max_seq_len:
+            raise ValueError(
+                f"the cache holds {self.max_seq_len} positions, of which {max(self.lengths)} are "
+                f"taken: {T} more do not fit"
+            )
+        if self.is_even:
+            start = self.lengths[0]
+            return self._steps[None, start : start + T]
+        starts = torch.tensor(self.lengths, device=self._steps.device)
+        return starts[:, None] + self._steps[:T]
+
+    def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store k and v (B, n_kv_heads, T, d_head) behind each row; return all stored up to there.
+
+        Returns two views (B, n_kv_heads, T_k, d_head), T_k being the longest row with its new T.
+        """
+        T = k.size(2)
+        keys, values = self.keys[layer], self.values[layer]
+        if self.is_even:
+            start = self.lengths[0]
+            keys[:, :, start : start + T] = k
+            values[:, :, start : start + T] = v
+        else:
+            rows = torch.arange(self.batch_size, device=k.device)[:, None]
+            positions = self.positions(T)  # (B, T)
+            keys[rows, :, positions] = k.transpose(1, 2).to(keys.dtype)
+            values[rows, :, positions] = v.transpose(1, 2).to(values.dtype)
+        T_k = max(self.lengths) + T
+        return keys[:, :, :T_k], values[:, :, :T_k]
+
+    def advance(self, T: int) -> None:
+        """Every row has grown by T tokens."""
+        self.lengths = [length + T for length in self.lengths]
+
+    def truncate(self, lengths: Sequence[int]) -> None:
+        """Forget what lies beyond these lengths, one for each row: padding, for instance."""
+        for row, (new, old) in enumerate(zip(lengths, self.lengths, strict=True)):
+            if not 0 <= new <= old:
+                raise ValueError(f"row {row} holds {old} tokens; it cannot be cut to {new}")
+        self.lengths = list(lengths)
+
+    def replace_rows(self, rows: Sequence[int], other: "KVCache") -> None:
+        """Put the rows of another cache in the place of these rows."""
+        index = torch.tensor(rows, device=self.keys.device)
+        self.keys[:, index] = other.keys
+        self.values[:, index] = other.values
+        for row, length in zip(rows, other.lengths, strict=True):
+            self.lengths[row] = length

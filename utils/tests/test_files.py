@@ -1,0 +1,128 @@
+"""utils/files.py: the old file or the new one, never half of one."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from utils import files
+from utils.files import TEMPORARY_SUFFIX, atomic_write_bytes, atomic_write_text, sync_folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_the_file_holds_exactly_the_bytes_and_nothing_else_is_left(tmp_path):
+    path = tmp_path / "state.bin"
+    atomic_write_bytes(path, bytes(range(256)))
+    assert path.read_bytes() == bytes(range(256))
+    assert names(tmp_path) == ["state.bin"]
+
+
+def test_a_longer_old_file_leaves_no_tail_behind(tmp_path):
+    path = tmp_path / "state.bin"
+    path.write_bytes(b"x" * 1000)
+    atomic_write_bytes(path, b"short")
+    assert path.read_bytes() == b"short"
+
+
+def test_text_is_utf8_and_its_newlines_are_kept_as_they_are(tmp_path):
+    atomic_write_text(tmp_path / "text.txt", "caf\u00e9\nline\r\nlast")
+    assert (tmp_path / "text.txt").read_bytes() == b"caf\xc3\xa9\nline\r\nlast"
+
+
+def test_a_string_path_works_as_well_as_a_path(tmp_path):
+    atomic_write_text(str(tmp_path / "a.txt"), "a")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "a"
+
+
+def test_text_that_cannot_be_encoded_leaves_the_old_file(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("old", encoding="utf-8")
+    with pytest.raises(UnicodeEncodeError):
+        atomic_write_text(path, "\ud800")  # half of a surrogate pair is no character
+    assert path.read_text(encoding="utf-8") == "old"
+    assert names(tmp_path) == ["text.txt"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
+def test_a_failure_on_the_way_leaves_the_old_file_and_no_sibling(
+    tmp_path, monkeypatch, step, error
+):
+    path = tmp_path / "state.bin"
+    path.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(os if step == "fsync" else Path, step, fail)
+    with pytest.raises(type(error)):
+        atomic_write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["state.bin"]
+
+
+def test_the_bytes_reach_the_disk_before_the_name_changes_hands(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("fsync"), fsync(fd))[1])
+    monkeypatch.setattr(
+        Path, "replace", lambda old, new: (calls.append("replace"), replace(old, new))[1]
+    )
+    atomic_write_bytes(tmp_path / "state.bin", b"new")
+    assert calls[:2] == ["fsync", "replace"]
+
+
+def test_a_process_killed_before_the_rename_leaves_the_old_file(tmp_path):
+    path = tmp_path / "state.bin"
+    path.write_bytes(b"old")
+    program = (
+        "import os, sys, pathlib; from utils.files import atomic_write_bytes\n"
+        "pathlib.Path.replace = lambda *_: os._exit(9)\n"
+        "atomic_write_bytes(sys.argv[1], b'new')\n"
+    )
+    code = subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode
+    assert code == 9
+    assert path.read_bytes() == b"old"
+    leftovers = [name for name in names(tmp_path) if name != "state.bin"]
+    assert len(leftovers) == 1 and leftovers[0].endswith(TEMPORARY_SUFFIX)
+
+
+def test_on_windows_a_file_held_open_for_a_moment_is_waited_for(tmp_path, monkeypatch):
+    path, sibling = tmp_path / "state.bin", tmp_path / "new.tmp"
+    sibling.write_bytes(b"new")
+    held, replace = [PermissionError(), PermissionError()], Path.replace
+
+    def replace_when_free(old: Path, new: Path) -> None:
+        if held:
+            raise held.pop()
+        replace(old, new)
+
+    monkeypatch.setattr(Path, "replace", replace_when_free)
+    monkeypatch.setattr(files, "os", SimpleNamespace(name="nt"))
+    monkeypatch.setattr(files.time, "sleep", lambda _: None)
+    files._take_the_name(sibling, path)
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permission bits")
+def test_permissions_follow_the_umask_as_for_any_other_file(tmp_path):
+    (tmp_path / "plain").write_bytes(b"")
+    atomic_write_bytes(tmp_path / "atomic", b"")
+    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_missing_folder_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        atomic_write_bytes(tmp_path / "nowhere" / "state.bin", b"new")
+
+
+def test_sync_folder_is_quiet_where_it_cannot_sync(tmp_path):
+    sync_folder(tmp_path)
+    sync_folder(tmp_path / "nowhere")

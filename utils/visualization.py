@@ -1,0 +1,399 @@
+"""Pictures of what a language model does: attention, training, embeddings, positions, sampling.
+
+Every function takes tensors or arrays and returns a matplotlib Figure; with `path` it also saves
+it (.png, .svg or .pdf, whole or not at all). Nothing here needs a screen or touches pyplot's global
+state. In a notebook, run `%matplotlib inline` once, and a figure on the last line of a cell shows itself.
+"""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from torch import Tensor
+
+from utils.errors import UsageError, pick
+from utils.files import atomic_write_bytes
+from utils.shape_checker import Pattern, check_shape
+
+Values = Tensor | np.ndarray
+Row = Mapping[str, float | int | str | None]
+
+WEIGHTS_MAP = "viridis"  # perceptually uniform: equal steps look equal, in grey too
+SIGNED_MAP = "coolwarm"  # zero is the pale middle
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # told apart by colour-blind eyes too
+
+
+# --- attention ---
+
+
+def plot_attention(
+    weights: Values,
+    tokens: Sequence[str],
+    *,
+    key_tokens: Sequence[str] | None = None,
+    title: str = "Attention weights",
+    path: str | Path | None = None,
+) -> Figure:
+    """Draw one head's weights (T_q, T_k): row i shows where query i looks, and sums to 1.
+
+    `tokens` label the queries, `key_tokens` the keys (the same tokens if left out). Up to eight keys,
+    every cell carries its number. Raises ShapeError or UsageError if the inputs do not fit.
+    """
+    weights = _weights(weights, ("T_q", "T_k"))
+    key_tokens = tokens if key_tokens is None else key_tokens
+    T_q, T_k = weights.shape
+    _expect_labels(tokens, T_q, "tokens")
+    _expect_labels(key_tokens, T_k, "key_tokens")
+    cell = min(0.5, 10 / max(T_q, T_k))  # inches
+    size = (max(4.0, 1.9 + cell * T_k), max(3.0, 1.2 + cell * T_q))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot(title=title, xlabel="key (attended to)", ylabel="query (attends)")
+    image = _draw_weights(axes, weights, float(weights.max()))
+    _label_axis(axes.yaxis, tokens, at_most=50)
+    _label_axis(axes.xaxis, key_tokens, at_most=50)
+    if max(T_q, T_k) <= 8:
+        _write_numbers(axes, weights)
+    figure.colorbar(image, ax=axes, label="weight")
+    return _finish(figure, path)
+
+
+def plot_attention_heads(
+    weights: Values,
+    tokens: Sequence[str],
+    *,
+    key_tokens: Sequence[str] | None = None,
+    title: str = "Attention weights by head",
+    path: str | Path | None = None,
+) -> Figure:
+    """Draw all heads of one layer (n_heads, T_q, T_k) side by side, on one colour scale.
+
+    Labels as in `plot_attention`. Raises ShapeError or UsageError if the inputs do not fit.
+    """
+    weights = _weights(weights, ("n_heads", "T_q", "T_k"))
+    key_tokens = tokens if key_tokens is None else key_tokens
+    n_heads, T_q, T_k = weights.shape
+    _expect_labels(tokens, T_q, "tokens")
+    _expect_labels(key_tokens, T_k, "key_tokens")
+    n_columns = min(4, n_heads)
+    n_rows = math.ceil(n_heads / n_columns)
+    figure = Figure(figsize=(1.2 + 2.4 * n_columns, 1.0 + 2.5 * n_rows), layout="constrained")
+    panels: list[Axes] = []
+    for head in range(n_heads):
+        axes = figure.add_subplot(n_rows, n_columns, head + 1, title=f"head {head}")
+        image = _draw_weights(axes, weights[head], float(weights.max()))
+        _label_axis(axes.yaxis, tokens if head % n_columns == 0 else None, at_most=16)
+        lowest = head + n_columns >= n_heads
+        _label_axis(axes.xaxis, key_tokens if lowest else None, at_most=16)
+        panels.append(axes)
+    figure.colorbar(image, ax=panels, label="weight")
+    figure.suptitle(title)
+    figure.supxlabel("key (attended to)")
+    figure.supylabel("query (attends)")
+    return _finish(figure, path)
+
+
+def _draw_weights(axes: Axes, weights: np.ndarray, largest: float) -> AxesImage:
+    return axes.imshow(weights, cmap=WEIGHTS_MAP, vmin=0.0, vmax=largest or 1.0)
+
+
+def _write_numbers(axes: Axes, weights: np.ndarray) -> None:
+    """Put each weight into its cell, in white where the cell is dark."""
+    for (i, j), weight in np.ndenumerate(weights):
+        colour = "white" if weight < 0.6 * weights.max() else "black"
+        axes.text(j, i, f"{weight:.2f}", ha="center", va="center", color=colour, fontsize=8)
+
+
+# --- training ---
+
+
+def plot_training_curves(
+    metrics: Sequence[Row] | Mapping[str, Sequence[float | str | None]],
+    *,
+    floor: float | None = None,
+    floor_label: str = "entropy of the text",
+    title: str = "Training",
+    path: str | Path | None = None,
+) -> Figure:
+    """Draw train_loss and val_loss against step, in nats per token; empty cells are left out.
+
+    `metrics` is a sequence of rows (those of csv.DictReader will do) or a mapping of columns. A column
+    learning_rate gets a panel of its own; `floor` is the loss that no model can go below.
+    Raises UsageError if step or both losses are missing, or a cell is no number.
+    """
+    columns = _columns(metrics)
+    rates = columns.pop("learning_rate", None)
+    n_rows = 1 if rates is None else 2
+    figure = Figure(figsize=(7.0, 3.2 + n_rows), layout="constrained")
+    panels = figure.subplots(
+        n_rows, sharex=True, squeeze=False, height_ratios=[3, 1][:n_rows]
+    ).ravel()
+    _draw_losses(panels[0], columns)
+    if floor is not None:
+        panels[0].axhline(floor, color=GREY, linestyle="--", label=f"{floor_label}: {floor:.3f}")
+    panels[0].set(title=title, ylabel="loss (nats per token)")
+    panels[0].legend(frameon=False)
+    if rates is not None:
+        panels[1].plot(*_known(columns["step"], rates), color=GREY)
+        panels[1].set(ylabel="learning rate", ylim=(0, None))
+    panels[-1].set_xlabel("step")
+    for axes in panels:
+        _tidy(axes)
+    return _finish(figure, path)
+
+
+def _draw_losses(axes: Axes, columns: Mapping[str, np.ndarray]) -> None:
+    if "train_loss" in columns:
+        steps, losses = _known(columns["step"], columns["train_loss"])
+        axes.plot(steps, losses, color=BLUE, alpha=0.8, linewidth=1, label="train")
+    if "val_loss" in columns:
+        steps, losses = _known(columns["step"], columns["val_loss"])
+        label = f"validation, best {losses.min():.3f}" if len(losses) else "validation"
+        axes.plot(steps, losses, color=ORANGE, marker=".", label=label)
+
+
+def _columns(
+    metrics: Sequence[Row] | Mapping[str, Sequence[float | str | None]],
+) -> dict[str, np.ndarray]:
+    """The columns that are drawn, as float64; NaN where a row is silent."""
+    wanted = ("step", "train_loss", "val_loss", "learning_rate")
+    if isinstance(metrics, Mapping):
+        table = {name: list(metrics[name]) for name in wanted if name in metrics}
+    else:
+        table = {name: [row.get(name) for row in metrics] for name in wanted}
+    columns = {name: _numbers(name, cells) for name, cells in table.items()}
+    columns = {name: column for name, column in columns.items() if not np.isnan(column).all()}
+    if "step" not in columns or not {"train_loss", "val_loss"} & columns.keys():
+        found = ", ".join(columns) or "none"
+        raise UsageError(f"metrics need step and train_loss or val_loss; columns found: {found}")
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise UsageError(f"columns of metrics differ in length: {lengths}")
+    return columns
+
+
+def _numbers(name: str, cells: Sequence[float | str | None]) -> np.ndarray:
+    try:
+        return np.array([math.nan if cell in (None, "") else float(cell) for cell in cells])
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"column {name} of metrics holds a cell that is no number: {error}"
+        ) from None
+
+
+def _known(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    known = np.isfinite(steps) & np.isfinite(values)
+    return steps[known], values[known]
+
+
+# --- embeddings and positions ---
+
+
+def plot_embeddings(
+    weight: Values,
+    labels: Sequence[str],
+    *,
+    title: str = "Token embeddings",
+    path: str | Path | None = None,
+) -> Figure:
+    """Draw the rows of (V, d_model) in the plane of their two widest directions (PCA).
+
+    Each label is written at its own point. Raises ShapeError or UsageError if the inputs do not fit.
+    """
+    weight = _array(weight, ("V", "d_model"), "weight")
+    V, d_model = weight.shape
+    if min(V, d_model) < 2:
+        raise UsageError(f"weight has shape {weight.shape}; both V and d_model must be at least 2")
+    _expect_labels(labels, V, "labels")
+    points, shares = _principal_plane(weight)
+    side = min(12.0, 5.0 + V / 40)
+    figure = Figure(figsize=(side, 0.85 * side), layout="constrained")
+    axes = figure.add_subplot(title=title)
+    axes.scatter(points[:, 0], points[:, 1], s=8, color=BLUE, alpha=0.5, linewidths=0)
+    for (x, y), label in zip(points, labels, strict=True):
+        axes.annotate(
+            _visible(label),
+            (x, y),
+            (3, 3),
+            textcoords="offset points",
+            fontsize=9,
+            parse_math=False,
+        )
+    axes.set_xlabel(f"first direction ({shares[0]:.0%} of the variance)")
+    axes.set_ylabel(f"second direction ({shares[1]:.0%})")
+    axes.margins(0.08)
+    _tidy(axes)
+    return _finish(figure, path)
+
+
+def _principal_plane(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Project rows (V, d_model) on their two principal directions.
+
+    Returns (points (V, 2), the share of the variance along each (2,)). A direction may point either
+    way; here its largest component is positive, so that the same rows give the same picture.
+    """
+    centred = rows - rows.mean(axis=0)
+    _, spreads, directions = np.linalg.svd(centred, full_matrices=False)  # directions: one a row
+    plane = directions[:2]
+    largest = np.abs(plane).argmax(axis=1, keepdims=True)
+    plane = plane * np.sign(np.take_along_axis(plane, largest, axis=1))
+    variances = spreads**2
+    return centred @ plane.T, variances[:2] / (variances.sum() or 1.0)
+
+
+def plot_positional_encoding(
+    table: Values, *, title: str = "Positional encoding", path: str | Path | None = None
+) -> Figure:
+    """Draw a table (T, d_model), one row a position; red is positive, blue negative, pale zero.
+
+    Raises ShapeError or UsageError if it is no finite table.
+    """
+    table = _array(table, ("T", "d_model"), "table")
+    largest = float(np.abs(table).max()) or 1.0
+    figure = Figure(figsize=(7.0, 4.5), layout="constrained")
+    axes = figure.add_subplot(title=title, xlabel="dimension", ylabel="position")
+    axes.locator_params(integer=True)
+    image = axes.imshow(
+        table,
+        cmap=SIGNED_MAP,
+        vmin=-largest,
+        vmax=largest,
+        aspect="auto",
+        interpolation="nearest",
+    )
+    figure.colorbar(image, ax=axes, label="value")
+    return _finish(figure, path)
+
+
+# --- sampling ---
+
+
+def plot_sampling_distributions(
+    distributions: Mapping[str, Values],
+    labels: Sequence[str],
+    *,
+    n_top: int = 10,
+    title: str = "What each strategy may draw next",
+    path: str | Path | None = None,
+) -> Figure:
+    """Draw how strategies ({name: probabilities (V,)}) share out the next token, side by side.
+
+    All panels show the same tokens, the `n_top` most likely under the first strategy, so that rows
+    compare. Raises ShapeError or UsageError if the inputs do not fit or do not sum to 1.
+    """
+    if not distributions:
+        raise UsageError("distributions is empty; give at least one, as {name: probabilities}")
+    table = {name: _probabilities(p, name) for name, p in distributions.items()}
+    first = next(iter(table.values()))
+    for name, p in table.items():
+        check_shape(p, ("V",), name, V=len(first))
+    _expect_labels(labels, len(first), "labels")
+    top = np.argsort(-first, kind="stable")[:n_top]
+    n_columns = min(4, len(table))
+    n_rows = math.ceil(len(table) / n_columns)
+    size = (1.0 + 2.3 * n_columns, 0.9 + n_rows * (0.6 + 0.24 * len(top)))
+    figure = Figure(figsize=size, layout="constrained")
+    widest = 1.25 * max(float(p[top].max()) for p in table.values())  # room for the number
+    for index, (name, p) in enumerate(table.items()):
+        axes = figure.add_subplot(n_rows, n_columns, index + 1, title=name, xlim=(0, widest))
+        _draw_bars(axes, p[top], rest=float(p.sum() - p[top].sum()))
+        shown = [labels[i] for i in top] if index % n_columns == 0 else None
+        _label_axis(axes.yaxis, shown, at_most=len(top))
+        axes.set_ylim(len(top) - 0.4, -0.6)  # the most likely on top
+    figure.suptitle(title)
+    return _finish(figure, path)
+
+
+def _draw_bars(axes: Axes, p: np.ndarray, rest: float) -> None:
+    """One bar a token with its percentage; below, what the tokens that are not shown share."""
+    bars = axes.barh(range(len(p)), p, color=BLUE)
+    axes.bar_label(bars, [f"{x:.1%}" if x > 0 else "0" for x in p], padding=2, fontsize=8)
+    axes.set_xlabel(f"all others: {max(rest, 0.0):.1%}", fontsize=8)
+    axes.set_xticks([])
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+# --- shared by all pictures ---
+
+
+def _array(values: Values, pattern: Pattern, what: str) -> np.ndarray:
+    """A float64 copy with the shape of the pattern, not empty, all finite."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().to(torch.float64).numpy()
+    array = np.array(values, dtype=np.float64)
+    check_shape(array, pattern, what)
+    if array.size == 0:
+        raise UsageError(f"{what} has shape {array.shape}: there is nothing to draw")
+    if not np.isfinite(array).all():
+        value = array[~np.isfinite(array)][0]
+        raise UsageError(f"{what} holds {value}; every value must be finite")
+    return array
+
+
+def _weights(values: Values, pattern: Pattern) -> np.ndarray:
+    weights = _array(values, pattern, "weights")
+    if weights.min() < 0:
+        raise UsageError(f"weights holds {weights.min():.3g}; scores need a softmax to be weights")
+    return weights
+
+
+def _probabilities(values: Values, name: str) -> np.ndarray:
+    p = _array(values, ("V",), name)
+    if p.min() < 0 or abs(p.sum() - 1) > 1e-2:  # bfloat16 keeps about three digits
+        raise UsageError(
+            f"{name} must be probabilities, at least 0 and summing to 1; "
+            f"its minimum is {p.min():.3g}, its sum {p.sum():.3g}"
+        )
+    return p
+
+
+def _expect_labels(labels: Sequence[str], n: int, what: str) -> None:
+    if len(labels) != n:
+        raise UsageError(f"{what} has {len(labels)} entries, but there are {n} to label")
+
+
+def _label_axis(axis: Axis, labels: Sequence[str] | None, at_most: int) -> None:
+    """Write every label, or every n-th where more than `at_most` would crowd; None hides them."""
+    if labels is None:
+        axis.set_ticks([])
+        return
+    every = math.ceil(len(labels) / at_most)
+    shown = [_visible(label) for label in labels[::every]]
+    upright = axis.axis_name == "x" and max(map(len, shown)) > 2
+    axis.set_ticks(
+        range(0, len(labels), every),
+        labels=shown,
+        parse_math=False,  # a dollar is a dollar
+        fontsize=9,
+        rotation=90 if upright else 0,
+    )
+
+
+def _visible(token: str) -> str:
+    """Spaces and line ends as marks that can be seen, other control characters as their escapes."""
+    marks = {" ": "␣", "\n": "↵", "\t": "⇥"}
+    return "".join(marks.get(c, c if c.isprintable() else repr(c)[1:-1]) for c in token) or "''"
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+
+
+def _finish(figure: Figure, path: str | Path | None) -> Figure:
+    """Save the figure if a path is given, in the format of its suffix, making the folder if need be."""
+    if path is not None:
+        path = Path(path)
+        kind = pick(path.suffix.lower(), (".png", ".svg", ".pdf"), "suffix of a picture")
+        picture = io.BytesIO()
+        figure.savefig(picture, format=kind[1:], dpi=150)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_bytes(path, picture.getvalue())
+    return figure
