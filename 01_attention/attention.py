@@ -2,9 +2,9 @@
 
     attention(Q, K, V) = softmax(Q K^T / sqrt(d_k)) V        Vaswani et al. 2017, equation 1
 
-Every position asks a question (its query), offers a description of itself (its key), and carries something
-to say (its value). A score says how well a key answers a query; the softmax turns a row of scores into
-shares of attention; the output is the values mixed in those shares.
+Every position asks a question (its query), offers a description of itself (its key), and carries
+something to say (its value). A score says how well a key answers a query; the softmax turns a row
+of scores into shares of attention; the output is the values mixed in those shares.
 
 Dimensions: B batch, T_q queries, T_k keys, d_k width of queries and keys, d_v width of values.
 
@@ -58,15 +58,15 @@ def padding_mask(lengths: Tensor, T: int) -> Tensor:
 
 
 def check_mask(mask: Tensor, scores: Tensor) -> None:
-    """Refuse a mask that would broadcast to something other than what its owner meant. Raises ShapeError."""
+    """Refuse a mask that could broadcast to something its owner did not mean: ShapeError."""
     if mask.dtype != torch.bool and not mask.is_floating_point():
         raise ShapeError(
-            f"mask has dtype {mask.dtype}: use bool (True = may attend) or a float added to the scores"
+            f"mask has dtype {mask.dtype}: use bool (True = may attend) or floats to add to the scores"
         )
     if mask.dim() == 3 and scores.dim() == 4 and mask.size(0) != 1:
         raise ShapeError(
-            f"mask {tuple(mask.shape)} is ambiguous for scores {tuple(scores.shape)}: if its first axis "
-            "is the batch, write mask[:, None]; if it is the heads, write mask[None]"
+            f"mask {tuple(mask.shape)} is ambiguous for scores {tuple(scores.shape)}: if its first "
+            "axis is the batch, write mask[:, None]; if it is the heads, write mask[None]"
         )
     try:
         fits = torch.broadcast_shapes(mask.shape, scores.shape) == scores.shape
@@ -94,8 +94,8 @@ def scaled_dot_product_attention(
 ) -> tuple[Tensor, Tensor]:
     """Mix the values, weighting each by how well its key answers the query.
 
-    Returns (output (..., T_q, d_v), weights (..., T_q, T_k)). Each row of weights sums to 1, or is zero
-    where the mask allows nothing. Vaswani et al. 2017, section 3.2.1.
+    Returns (output (..., T_q, d_v), weights (..., T_q, T_k)). Each row of weights sums to 1, or is
+    zero where the mask allows nothing. Vaswani et al. 2017, section 3.2.1.
     """
     check_shapes(
         q=(q, ("...", "T_q", "d_k")),

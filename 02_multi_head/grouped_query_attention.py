@@ -4,13 +4,12 @@
     n_kv_heads = 1          multi-query attention            Shazeer 2019
     in between              grouped-query attention          Ainslie et al. 2023
 
-While generating, a model rereads the keys and values of every past token. Sharing them among the heads
-shrinks that memory, and the time it takes to read it, by n_heads / n_kv_heads.
+While generating, a model rereads the keys and values of every past token. Sharing them among the
+heads shrinks that memory, and the time it takes to read it, by n_heads / n_kv_heads.
 
     python 02_multi_head/grouped_query_attention.py
 """
 
-import torch
 from torch import Tensor, nn
 
 from attention import AttentionFunction, scaled_dot_product_attention
@@ -36,7 +35,8 @@ def grouped_attention(
 ) -> tuple[Tensor, Tensor]:
     """Attention in which k and v may have fewer heads than q.
 
-    q (B, n_heads, T_q, d_head), k and v (B, n_kv_heads, T_k, d_head); returns (output, weights) with n_heads.
+    q (B, n_heads, T_q, d_head), k and v (B, n_kv_heads, T_k, d_head). Returns (output, weights),
+    both with n_heads.
     """
     n_repeats = q.size(1) // k.size(1)
     return scaled_dot_product_attention(q, repeat_kv(k, n_repeats), repeat_kv(v, n_repeats), mask)
@@ -45,7 +45,8 @@ def grouped_attention(
 class GroupedQueryAttention(nn.Module):
     """Multi-head attention whose keys and values come in `n_kv_heads` heads only.
 
-    `attend` receives k and v with n_kv_heads heads, so a cache stores them small; it repeats them itself.
+    `attend` receives k and v with n_kv_heads heads, so that a cache stores them small, and repeats
+    them itself.
     """
 
     def __init__(self, d_model: int, n_heads: int, n_kv_heads: int, bias: bool = True) -> None:
@@ -71,7 +72,7 @@ class GroupedQueryAttention(nn.Module):
         mask: Tensor | None = None,
         attend: AttentionFunction = grouped_attention,
     ) -> Tensor:
-        """x (B, T, d_model), mask broadcastable to (B, n_heads, T, T_k); returns (B, T, d_model)."""
+        """x (B, T, d_model), mask broadcast to (B, n_heads, T, T_k); returns (B, T, d_model)."""
         check_shape(x, ("B", "T", "d_model"), d_model=self.d_model)
         q = self.split_heads(self.q_proj(x), self.n_heads)  # (B, n_heads, T, d_head)
         k = self.split_heads(self.k_proj(x), self.n_kv_heads)  # (B, n_kv_heads, T, d_head)

@@ -1,4 +1,4 @@
-"""Multi-head attention: several small attentions side by side, each free to look for something else.
+"""Multi-head attention: small attentions side by side, each free to look for something else.
 
     head_h    = attention(x W_q[h], x W_k[h], x W_v[h])
     output    = concat(head_1, ..., head_n) W_o            Vaswani et al. 2017, section 3.2.2
@@ -18,13 +18,13 @@ from utils.shape_checker import check_shape
 
 
 def split_heads(x: Tensor, n_heads: int) -> Tensor:
-    """(B, T, n_heads * d_head) -> (B, n_heads, T, d_head): head h gets the h-th slice of the features."""
+    """(B, T, n_heads * d_head) -> (B, n_heads, T, d_head): head h gets slice h of the features."""
     B, T, width = x.shape
     return x.view(B, T, n_heads, width // n_heads).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """(B, n_heads, T, d_head) -> (B, T, n_heads * d_head): the heads' outputs side by side again."""
+    """(B, n_heads, T, d_head) -> (B, T, n_heads * d_head): the heads side by side again."""
     B, n_heads, T, d_head = x.shape
     return x.transpose(1, 2).reshape(B, T, n_heads * d_head)
 
@@ -32,8 +32,8 @@ def merge_heads(x: Tensor) -> Tensor:
 class MultiHeadAttention(nn.Module):
     """Attention with `n_heads` heads of width d_model / n_heads.
 
-    `attend` is the attention that runs inside the heads: the model hands in one that also rotates positions
-    or keeps a cache, and this layer need not know.
+    `attend` is the attention that runs inside the heads: the model hands in one that also rotates
+    positions or keeps a cache, and this layer need not know.
     """
 
     def __init__(self, d_model: int, n_heads: int, bias: bool = True) -> None:
@@ -55,7 +55,7 @@ class MultiHeadAttention(nn.Module):
         mask: Tensor | None = None,
         attend: AttentionFunction = scaled_dot_product_attention,
     ) -> Tensor:
-        """x (B, T, d_model), mask broadcastable to (B, n_heads, T, T_k); returns (B, T, d_model)."""
+        """x (B, T, d_model), mask broadcast to (B, n_heads, T, T_k); returns (B, T, d_model)."""
         check_shape(x, ("B", "T", "d_model"), d_model=self.d_model)
         q = self.split_heads(self.q_proj(x), self.n_heads)  # (B, n_heads, T, d_head)
         k = self.split_heads(self.k_proj(x), self.n_heads)

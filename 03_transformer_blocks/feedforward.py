@@ -3,7 +3,7 @@
     FeedForward(x) = W_down activation(W_up x)                     Vaswani et al. 2017, section 3.3
     SwiGLU(x)      = W_down (silu(W_gate x) * W_up x)              Shazeer 2020
 
-The activations: GELU (Hendrycks and Gimpel 2016), ReLU squared (So et al. 2021), SiLU inside SwiGLU.
+Activations: GELU (Hendrycks and Gimpel 2016), ReLU squared (So et al. 2021), SiLU in SwiGLU.
 
     python 03_transformer_blocks/feedforward.py
 """
@@ -56,7 +56,8 @@ class FeedForward(nn.Module):
 class SwiGLU(nn.Module):
     """A feed-forward network in which one half of the widened features opens and shuts the other.
 
-    It has three matrices where FeedForward has two: d_ff = 8/3 d_model costs the same as 4 d_model there.
+    It has three matrices where FeedForward has two: d_ff = 8/3 d_model here costs the same as
+    4 d_model there.
     """
 
     def __init__(self, d_model: int, d_ff: int, bias: bool = True) -> None:

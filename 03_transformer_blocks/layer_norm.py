@@ -1,4 +1,4 @@
-"""Normalisation: each token's features are brought to a common scale before the next layer reads them.
+"""Normalisation: each token's features are brought to a common scale for the next layer.
 
     LayerNorm(x) = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias      Ba et al. 2016
     RMSNorm(x)   =  x / sqrt(mean(x^2) + eps) * weight                     Zhang and Sennrich 2019

@@ -1,10 +1,10 @@
 """One transformer block: listen to the others (attention), then think (feed-forward).
 
-    pre-norm:    x = x + attention(norm(x));    x = x + feed_forward(norm(x))      Xiong et al. 2020
-    post-norm:   x = norm(x + attention(x));    x = norm(x + feed_forward(x))      Vaswani et al. 2017
+    pre-norm:    x = x + attention(norm(x));    x = x + feed_forward(norm(x))    Xiong et al. 2020
+    post-norm:   x = norm(x + attention(x));    x = norm(x + feed_forward(x))    Vaswani et al. 2017
 
-The additions are the residual stream: each sublayer reads it and writes a change to it, so a deep stack
-starts out as little more than the identity and its gradients arrive undamped.
+The additions are the residual stream: each sublayer reads it and writes a change to it, so even a
+deep stack has a short way from its loss back to its input.
 
     python 03_transformer_blocks/transformer_block.py
 """
@@ -24,8 +24,8 @@ PLACEMENTS = ("pre", "post")
 class TransformerBlock(nn.Module):
     """Attention and feed-forward, each with its norm, around one residual stream.
 
-    The pieces come ready built, so any attention layer, feed-forward network and norm fit in. `dropout` is the
-    chance that a feature of what a sublayer writes is zeroed during training.
+    The pieces come ready built, so any attention layer, feed-forward network and norm fit in.
+    `dropout` is the chance that a feature of what a sublayer writes is zeroed during training.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class TransformerBlock(nn.Module):
         mask: Tensor | None = None,
         attend: AttentionFunction = scaled_dot_product_attention,
     ) -> Tensor:
-        """x (B, T, d_model), mask broadcastable to (B, n_heads, T, T_k); returns (B, T, d_model)."""
+        """x (B, T, d_model), mask broadcast to (B, n_heads, T, T_k); returns (B, T, d_model)."""
         if self.placement == "pre":
             x = x + self.dropout(self.attention(self.attention_norm(x), mask, attend))
             return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))

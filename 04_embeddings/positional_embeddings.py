@@ -1,10 +1,10 @@
 """Four ways to tell a transformer where each token stands; attention alone cannot see order.
 
-    sinusoidal   a fixed wave for each feature, added to the tokens      Vaswani et al. 2017, section 3.5
-    learned      a table with one learned row for each position          Gehring et al. 2017
-    rotary       queries and keys turned by an angle that grows with the position, so that their product
-                 depends on the distance only                            Su et al. 2021 (RoPE)
-    ALiBi        a penalty on the scores that grows with the distance    Press et al. 2022
+    sinusoidal   a fixed wave for each feature, added to the tokens     Vaswani et al. 2017, 3.5
+    learned      a learned row for each position, added to the tokens   Gehring et al. 2017
+    rotary       queries and keys turn by an angle that grows with the  Su et al. 2021 (RoPE)
+                 position: their product depends on the distance only
+    ALiBi        a penalty on the scores that grows with the distance   Press et al. 2022
 
 `positions` are integers of any shape; during cached generation each row of a batch has its own.
 
@@ -20,9 +20,9 @@ from utils.errors import UsageError
 
 
 def sinusoidal_encoding(max_seq_len: int, d_model: int, base: float = 10_000.0) -> Tensor:
-    """The table of waves (max_seq_len, d_model): sines in the even features, cosines in the odd ones.
+    """The table of waves (max_seq_len, d_model): sines in the even features, cosines in the odd.
 
-    encoding[t, 2i] = sin(t / base^(2i / d_model)) and encoding[t, 2i + 1] the cosine of the same angle.
+    encoding[t, 2i] = sin(t / base^(2i / d_model)); encoding[t, 2i + 1] is the cosine of that angle.
     """
     positions = torch.arange(max_seq_len, dtype=torch.float32)
     frequencies = base ** (-torch.arange(0, d_model, 2, dtype=torch.float32) / d_model)
@@ -60,7 +60,7 @@ class LearnedPositions(nn.Module):
 def rotary_angles(positions: Tensor, d_head: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
     """Cosines and sines, each (..., d_head / 2), of the angle by which each pair of features turns.
 
-    Pair i turns by position * base^(-2i / d_head): the first pairs are fast hands, the last ones slow.
+    Pair i turns by position * base^(-2i / d_head): the first pairs turn fast, the last ones slowly.
     """
     if d_head % 2 != 0:
         raise UsageError(f"rotary positions turn pairs of features: d_head {d_head} must be even")
@@ -72,7 +72,8 @@ def rotary_angles(positions: Tensor, d_head: int, base: float = 10_000.0) -> tup
 def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each pair (x[i], x[i + d_head / 2]) of a query or key by its angle.
 
-    x (B, n_heads, T, d_head); cos and sin broadcast to (B, n_heads, T, d_head / 2). Returns the shape of x.
+    x (B, n_heads, T, d_head); cos and sin broadcast to (B, n_heads, T, d_head / 2); returns x's
+    shape and dtype.
     """
     first, second = x.chunk(2, dim=-1)
     turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
@@ -82,8 +83,8 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def alibi_slopes(n_heads: int) -> Tensor:
     """How steeply each head's attention falls with distance, (n_heads,).
 
-    For a power of two the slopes are 2^(-8/n), 2^(-16/n), ..., 2^(-8). Otherwise the rest are every other
-    slope of twice as many heads, as in the authors' code.
+    For a power of two the slopes are 2^(-8/n), 2^(-16/n), ..., 2^(-8). Otherwise the rest are every
+    other slope of twice as many heads, as in the authors' code.
     """
     power = 2 ** math.floor(math.log2(n_heads))
     exponents = [8 * (head + 1) / power for head in range(power)]
@@ -94,7 +95,8 @@ def alibi_slopes(n_heads: int) -> Tensor:
 def alibi_bias(slopes: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
     """What is added to the scores: minus slope times distance.
 
-    slopes (n_heads,), query_positions (B, T_q), key_positions (T_k,); returns (B, n_heads, T_q, T_k).
+    slopes (n_heads,), query_positions (B, T_q), key_positions (T_k,); returns
+    (B, n_heads, T_q, T_k).
     """
     distance = (query_positions[:, :, None] - key_positions).abs()  # (B, T_q, T_k)
     return -slopes[:, None, None] * distance[:, None]
@@ -103,9 +105,7 @@ def alibi_bias(slopes: Tensor, query_positions: Tensor, key_positions: Tensor) -
 if __name__ == "__main__":
     torch.manual_seed(0)
     q, k = torch.randn(1, 1, 1, 32), torch.randn(1, 1, 1, 32)
-    print(
-        "Rotary: the product of a query and a key at the same distance is the same wherever they stand."
-    )
+    print("Rotary: at the same distance, a query and a key have the same product anywhere.")
     for start in (0, 10, 100):
         turned_q = apply_rotary(q, *rotary_angles(torch.tensor([start + 3]), 32))
         turned_k = apply_rotary(k, *rotary_angles(torch.tensor([start]), 32))

@@ -5,12 +5,13 @@ Each class inherits its constructor, and so its parameters, from the lesson's; `
 
 import math
 
-import feedforward
-import layer_norm
-import token_embeddings
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+import feedforward
+import layer_norm
+import token_embeddings
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, None]:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from torch import Tensor, nn
+
 import fused
 from attention import AttentionFunction, scaled_dot_product_attention
 from feedforward import FeedForward, SwiGLU
@@ -18,9 +20,7 @@ from layer_norm import LayerNorm, RMSNorm
 from multi_head import MultiHeadAttention, merge_heads, split_heads
 from positional_embeddings import LearnedPositions, SinusoidalPositions, alibi_bias, apply_rotary
 from token_embeddings import TokenEmbedding
-from torch import Tensor, nn
 from transformer_block import TransformerBlock
-
 from utils.config import ModelConfig
 
 

@@ -14,13 +14,13 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from attention import AttentionFunction
 from grouped_query_attention import repeat_kv
 from layer_norm import rms_normalize
 from parts import Parts
 from positional_embeddings import alibi_slopes, rotary_angles
-from torch import Tensor, nn
-
 from utils.config import ModelConfig
 from utils.kv_cache import KVCache
 from utils.shape_checker import check_shape
