@@ -96,15 +96,20 @@ def check_tokens(tokens: np.ndarray, batch_size: int, seq_len: int, name: str) -
     """Raise unless `tokens` is a row of unsigned integers that holds a window of seq_len + 1."""
     if batch_size < 1 or seq_len < 1:
         raise UsageError(f"a batch is {batch_size} x {seq_len} tokens; both must be 1 or more")
-    if tokens.ndim != 1 or tokens.dtype.kind != "u":
-        raise CourseError(
-            f"the {name} is {tokens.dtype} of shape {tokens.shape}; "
-            "tokens are one row of unsigned integers"
-        )
+    check_row(tokens, f"the {name}")
     if len(tokens) <= seq_len:
         raise CourseError(
             f"the {name} has {len(tokens)} tokens, "
             f"a context of {seq_len} needs at least {seq_len + 1}"
+        )
+
+
+def check_row(tokens: np.ndarray, what: str) -> None:
+    """Raise unless `tokens` is one row of unsigned integers."""
+    if tokens.ndim != 1 or tokens.dtype.kind != "u":
+        raise CourseError(
+            f"{what} holds {tokens.dtype} of shape {tokens.shape}; "
+            "tokens are one row of unsigned integers"
         )
 
 
@@ -129,14 +134,12 @@ def load_tokens(path: Path) -> np.ndarray:
         tokens = open_memmap(path, mode="r")
     except FileNotFoundError:
         raise CourseError(f"no token file at {path}; prepare the data first") from None
-    except (ValueError, EOFError, OverflowError) as error:
-        reason = str(error).splitlines()[0]
+    except OSError:
+        raise  # no permission, a folder: the system's own words are clear
+    except Exception as error:  # NumPy meets a damaged header with errors of many kinds
+        reason = str(error).partition("\n")[0]
         raise CourseError(f"{path} is not a whole .npy file of tokens: {reason}") from None
-    if tokens.ndim != 1 or tokens.dtype.kind != "u":
-        raise CourseError(
-            f"{path} holds {tokens.dtype} of shape {tokens.shape}; "
-            "a token file holds one row of unsigned integers"
-        )
+    check_row(tokens, str(path))
     return tokens
 
 

@@ -19,26 +19,21 @@ import torch
 from torch import Tensor
 
 from utils.errors import CourseError, run_program
+from utils.shape_checker import check_shape
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int | None = None) -> Tensor:
     """Average the surprise at every target, in nats: logits (..., V), targets (...) int64.
 
-    Targets equal to `ignore_index` do not count. Returns a scalar. Raises CourseError if the shapes
-    do not fit, or if no target is left.
+    Targets equal to `ignore_index` do not count. Returns a scalar. Raises ShapeError if the shapes
+    do not fit, and CourseError if no target is left.
     """
-    if logits.shape[:-1] != targets.shape:
-        raise CourseError(
-            f"logits {tuple(logits.shape)} need targets {tuple(logits.shape[:-1])}, "
-            f"not {tuple(targets.shape)}"
-        )
+    check_shape(targets, tuple(logits.shape[:-1]), "targets")
     if ignore_index is not None:
-        counts = targets != ignore_index
-        logits, targets = logits[counts], targets[counts]  # (n, V), (n,)
+        kept = targets != ignore_index
+        logits, targets = logits[kept], targets[kept]  # (n_kept, V), (n_kept,)
     if targets.numel() == 0:
-        raise CourseError(
-            f"no target to learn from: all are ignored ({ignore_index}), or none given"
-        )
+        raise CourseError(f"no target is left to learn from (ignore_index is {ignore_index})")
     return surprise(logits, targets).mean()
 
 

@@ -2,12 +2,12 @@
 
 A schedule gives a number from 0 to 1 that multiplies the peak learning rate. Small steps come
 first, until the optimizer's averages are worth something, and last, to settle where they have led.
-Of n steps, w warm up, d decay, and the last one is made at a ratio r of the peak:
+Of n steps, w warm up and d decay; the last is made at r times the peak:
 
-    warm-up    (step + 1) / w                        steps count from 0, and none is wasted at zero
-    cosine     r + (1 - r) (1 + cos(pi p)) / 2       p goes from 0 at the end of the warm-up to 1
-    stable     1                                     warm-up, stable, decay ("wsd") stays at the peak
-    decay      1 - (1 - r) p                         until p goes from 0 to 1 over the last d steps
+    warm-up    (step + 1) / w                     steps count from 0, and none is wasted at zero
+    cosine     r + (1 - r) (1 + cos(pi p)) / 2    p goes from 0 at the end of the warm-up to 1
+    stable     1                                  "wsd", warm-up, stable, decay, stays at the peak
+    decay      1 - (1 - r) p                      until p goes from 0 to 1 over the last d steps
 
 Schedules are pure functions, so a run that was stopped goes on at the rate it had. The cosine is
 Loshchilov and Hutter 2017, equation 5; warm-up, stable, decay is Hu et al. 2024 (MiniCPM), section
@@ -27,17 +27,16 @@ def warmup_cosine(step: int, *, max_steps: int, warmup_steps: int, min_ratio: fl
     A warm-up longer than the run is cut off by its end, and nothing falls.
     """
     p = progress(step, start=max(warmup_steps, 1), stop=max_steps)
-    return warmup(step, warmup_steps) * (
-        min_ratio + (1 - min_ratio) * (1 + math.cos(math.pi * p)) / 2
-    )
+    cosine = (1 + math.cos(math.pi * p)) / 2  # from 1 down to 0
+    return warmup(step, warmup_steps) * (min_ratio + (1 - min_ratio) * cosine)
 
 
 def warmup_stable_decay(
     step: int, *, max_steps: int, warmup_steps: int, decay_steps: int, min_ratio: float
 ) -> float:
-    """Rise to 1, stay there, and fall in a line over the last `decay_steps`: `min_ratio` at the end.
+    """Rise to 1, stay, and fall in a line over the last `decay_steps`: `min_ratio` at the end.
 
-    The decay never cuts into the warm-up; with no decay steps it stays at 1.
+    The decay never cuts into the warm-up; with no decay steps nothing falls.
     """
     start = max(max_steps - decay_steps, warmup_steps, 1)
     p = progress(step, start=start, stop=max_steps)
@@ -91,14 +90,13 @@ def learning_rate_at(
 
 
 def main() -> None:
-    """Draw the three schedules of a run of 20 steps."""
-    for schedule in SCHEDULES:
-        print(f"{schedule}: 4 steps of warm-up, 6 of decay, a tenth of the peak at the end")
-        for step in range(20):
-            rate = learning_rate_at(
-                step, schedule, max_steps=20, warmup_steps=4, decay_steps=6, min_ratio=0.1
-            )
-            print(f"  {step:2}  {rate:.3f}  {'#' * round(40 * rate)}")
+    """Show the schedules of a run of 10 steps, side by side."""
+    print("10 steps, 2 of warm-up, 4 of decay, a tenth of the peak at the end")
+    print("step" + "".join(f"{schedule:>10}" for schedule in SCHEDULES))
+    options = {"max_steps": 10, "warmup_steps": 2, "decay_steps": 4}
+    for step in range(10):
+        rates = [learning_rate_at(step, name, min_ratio=0.1, **options) for name in SCHEDULES]
+        print(f"{step:4}" + "".join(f"{rate:10.3f}" for rate in rates))
 
 
 if __name__ == "__main__":

@@ -74,8 +74,7 @@ class CharTokenizer:
 
         Raises UsageError at an id outside 0 to V - 1.
         """
-        row = ids.tolist() if hasattr(ids, "tolist") else ids  # type: ignore[attr-defined]
-        return "".join(self._character(index(number)) for number in row)
+        return "".join(self._character(index(number)) for number in ids)
 
     def to_dict(self) -> dict[str, str]:
         """Return what a checkpoint stores; JSON can hold it."""
@@ -84,6 +83,8 @@ class CharTokenizer:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "CharTokenizer":
         """Rebuild the tokenizer that `to_dict` described. Raises CourseError if it is not one."""
+        if not isinstance(stored, Mapping):
+            raise CourseError(f"a stored tokenizer is a dictionary, not {stored!r:.40}")
         pick(str(stored.get("kind")), ["char"], what="tokenizer kind")
         characters = stored.get("characters")
         if not isinstance(characters, str):

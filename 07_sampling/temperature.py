@@ -12,9 +12,9 @@ Dimension key: `...` any leading axes (a batch, or none), V the vocabulary, alwa
 import math
 
 import torch
-from greedy import greedy
 from torch import Tensor
 
+from greedy import greedy
 from utils.errors import UsageError, run_program
 
 GREEDY_BELOW = 1e-30  # dividing by less could overflow; only exact ties would survive it anyway

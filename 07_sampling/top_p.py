@@ -13,9 +13,9 @@ Dimension key: `...` any leading axes (a batch, or none), V the vocabulary, alwa
 import math
 
 import torch
-from temperature import at_least_float32
 from torch import Tensor
 
+from temperature import at_least_float32
 from utils.errors import UsageError, run_program
 
 

@@ -16,30 +16,29 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from utils.errors import CourseError, UsageError, run_program
 from utils.files import LineFile, atomic_write_text, complete_lines
 
 METRIC_COLUMNS = ("step", "train_loss", "val_loss", "learning_rate", "grad_norm", "seconds")
-NON_FINITE = ("NaN", "Infinity", "-Infinity")
+NON_FINITE = ("NaN", "Infinity", "-Infinity")  # what json.dumps calls them
 
 
 class TextLog(LineFile):
     """log.txt: messages with the time before them, to be followed with `tail -f`."""
 
     def write(self, message: str) -> None:
-        """Append "2026-11-21 10:15:30  message", by the clock on the wall."""
         self.write_line(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {message}")
 
 
 class CsvLogger(LineFile):
     """Rows of numbers under fixed columns; what a row does not say stays empty.
 
-    Raises UsageError for column names that CSV would have to quote, and CourseError when the file
-    already there has other columns.
+    Raises UsageError for a name that CSV would quote, CourseError if the file has other columns.
     """
 
     def __init__(self, path: Path | str, columns: Sequence[str]) -> None:
@@ -57,32 +56,25 @@ class CsvLogger(LineFile):
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write one row. Raises CourseError for a column the file does not have."""
-        for name in row:
-            if name not in self.columns:
-                raise CourseError(f"unknown column {name!r}; this log has {','.join(self.columns)}")
+        if unknown := set(row) - set(self.columns):
+            raise CourseError(f"unknown column {min(unknown)}; known: {', '.join(self.columns)}")
         self.write_line(",".join(_csv_cell(row.get(name)) for name in self.columns))
 
 
 class JsonlLogger(LineFile):
-    """One JSON object a line; rows need not have the same keys."""
+    """One JSON object a line: numbers, strings, None, and lists and mappings of them."""
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one row of numbers, strings, None, and lists and mappings of them."""
-        self.write_line(json.dumps(_each_leaf(row, _to_json), allow_nan=False))
+        """Write one row; it need not have the keys of the one before."""
+        self.write_line(json.dumps(_each_leaf(row, _to_json)))
 
 
-class MetricsLog:
+class MetricsLog(AbstractContextManager):
     """metrics.csv and metrics.jsonl of one run, row for row the same."""
 
     def __init__(self, run_dir: Path | str, columns: Sequence[str] = METRIC_COLUMNS) -> None:
-        self.csv_path = Path(run_dir) / "metrics.csv"
-        self.jsonl_path = Path(run_dir) / "metrics.jsonl"
-        self.columns = tuple(columns)
-        self._open()
-
-    def _open(self) -> None:
-        self._csv = CsvLogger(self.csv_path, self.columns)
-        self._jsonl = JsonlLogger(self.jsonl_path)
+        self._csv = CsvLogger(Path(run_dir) / "metrics.csv", columns)
+        self._jsonl = JsonlLogger(Path(run_dir) / "metrics.jsonl")
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write one row to both files; it must hold "step", the number of steps done.
@@ -98,13 +90,13 @@ class MetricsLog:
     def truncate_after(self, step: int) -> None:
         """Forget the rows beyond `step`: a run resumed there writes them again.
 
-        Each file is replaced in one go. A crash between the two leaves one of them long, and the
-        same call after the next start puts that right.
+        Each file is replaced in one go; after a crash between the two the same call finishes.
         """
         self.close()  # Windows does not replace a file that is open
-        _keep_up_to(step, self.csv_path, read_csv(self.csv_path))
-        _keep_up_to(step, self.jsonl_path, read_jsonl(self.jsonl_path))
-        self._open()
+        _keep_up_to(step, self._csv.path, read_csv(self._csv.path))
+        _keep_up_to(step, self._jsonl.path, read_jsonl(self._jsonl.path))
+        self._csv = CsvLogger(self._csv.path, self._csv.columns)
+        self._jsonl = JsonlLogger(self._jsonl.path)
 
     def sync(self) -> None:
         """Wait until the rows are on the disk; do so before a checkpoint that counts on them."""
@@ -114,9 +106,6 @@ class MetricsLog:
     def close(self) -> None:
         self._csv.close()
         self._jsonl.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -131,9 +120,7 @@ def read_csv(path: Path | str) -> list[dict[str, float | None]]:
             pairs = zip(header.split(","), line.split(","), strict=True)
             rows.append({name: float(cell) if cell else None for name, cell in pairs})
         except ValueError:
-            raise CourseError(
-                f"{path}, line {number}: {line[:60]!r} is no row of numbers under {header}"
-            ) from None
+            raise CourseError(f"{path}, line {number}: not numbers: {line[:60]!r}") from None
     return rows
 
 
@@ -146,7 +133,7 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
         except ValueError:
             row = None
         if not isinstance(row, dict):
-            raise CourseError(f"{path}, line {number}: {line[:60]!r} is no JSON object")
+            raise CourseError(f"{path}, line {number}: no JSON object: {line[:60]!r}")
         rows.append(_each_leaf(row, _from_json))
     return rows
 
@@ -170,7 +157,7 @@ def _csv_cell(value: Any) -> str:
         return ""
     if not isinstance(value, int | float):
         raise CourseError(f"a cell of a CSV log holds a number or None, not {value!r}")
-    return repr(value + 0)  # + 0: True counts as 1
+    return repr(+value)  # the + makes a number of True
 
 
 def _each_leaf(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -184,8 +171,7 @@ def _each_leaf(value: Any, change: Callable[[Any], Any]) -> Any:
 
 def _to_json(value: Any) -> Any:
     value = _plain(value)
-    finite = not isinstance(value, float) or math.isfinite(value)
-    return value if finite else json.dumps(value)  # the strings in NON_FINITE
+    return json.dumps(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _from_json(value: Any) -> Any:

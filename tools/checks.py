@@ -74,13 +74,16 @@ NOT_RUN = re.compile(r"^\s*```(?:py|python|python3)\b.*\bnotest\b", re.MULTILINE
 
 @dataclass(frozen=True)
 class Result:
-    """What one check found; `detail` is a few words for the table."""
+    """What one check found; `detail` is a few words for the table.
+
+    `seconds` is None where the check has no time of its own: then it is timed from outside.
+    """
 
     check: str
     passed: bool
     detail: str
     problems: tuple[str, ...] = ()
-    seconds: float = 0.0
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -162,8 +165,9 @@ def run_pytest(root: Path, arguments: list[str]) -> tuple[int, list[Case]]:
     """Run pytest once; returns its exit code and what it says of each test."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "--no-header", f"--junitxml={report}"]
-        code = subprocess.run([*command, *arguments], cwd=root, stdout=STDERR).returncode
+        command = [sys.executable, "-m", "pytest", "--no-header", "--continue-on-collection-errors"]
+        command += [f"--junitxml={report}", *arguments]
+        code = subprocess.run(command, cwd=root, stdout=STDERR).returncode
         return code, read_report(report) if report.exists() else []
 
 

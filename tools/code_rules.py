@@ -17,7 +17,7 @@ Finder = Callable[[ast.AST], str | None]
 
 
 def parse(path: Path) -> ast.Module:
-    """The syntax tree of a Python file; tokens of bytes, so that its own encoding line counts."""
+    """The syntax tree of a Python file, read as Python itself reads it: bytes."""
     return ast.parse(path.read_bytes(), filename=str(path))
 
 
@@ -108,9 +108,10 @@ def unnamed_encodings(root: Path) -> list[str]:
 
 def unnamed_encoding(node: ast.AST) -> str | None:
     """Names a call that reads or writes text in the system's encoding, if the node is one."""
-    if not isinstance(node, ast.Call) or any(
-        word.arg in ("encoding", None) for word in node.keywords
-    ):
+    if not isinstance(node, ast.Call):
+        return None
+    words = {word.arg for word in node.keywords}
+    if words & {"encoding", None}:  # None stands for **options, which may hold it
         return None
     whole = ast.unparse(node.func)
     receiver, _, name = whole.rpartition(".")
@@ -121,7 +122,7 @@ def unnamed_encoding(node: ast.AST) -> str | None:
         positional = 0 if name == "read_text" else 1
         return f"{name} without encoding" if len(node.args) <= positional else None
     if name in SUBPROCESS and receiver in ("", "subprocess"):
-        as_text = any(word.arg in ("text", "universal_newlines") for word in node.keywords)
+        as_text = words & {"text", "universal_newlines"}
         return f"{whole} with text, without encoding" if as_text else None
     return None
 

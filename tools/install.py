@@ -1,7 +1,7 @@
 """Put what the course needs into .venv, once, and stay out of the way after that.
 
     python tools/install.py            what a learner needs (requirements.txt)
-    python tools/install.py --dev      and what those need who change the course (ruff, pyright, ...)
+    python tools/install.py --dev      also what it takes to change the course (ruff, pyright)
     python tools/install.py --force    from nothing, whatever is there
 
 A finished installation leaves a stamp in .venv that names the Python, the folder and a hash of the
@@ -90,7 +90,7 @@ def version_of(python: str | Path, needs: str) -> str:
 
 
 def find_python() -> str:
-    """A Python that the course supports: this one, or the newest on the PATH. Raises InstallError."""
+    """A Python that fits the course: this one, or the newest on the PATH. Raises InstallError."""
     running = "{}.{}".format(*sys.version_info[:2])
     if running in SUPPORTED:
         return getattr(sys, "_base_executable", sys.executable)  # never the one inside .venv
@@ -144,9 +144,9 @@ def read(path: Path) -> str:
 
 
 def pip_install(root: Path, what: str, arguments: list[str]) -> None:
-    """Run pip in .venv, telling the time; its output is shown when it fails. Raises InstallError."""
+    """Run pip in .venv, telling the time. Raises InstallError with the end of what pip said."""
     print(f"Installing {what} into .venv: some minutes the first time.", flush=True)
-    quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
     command = [str(venv_python(root)), "-m", "pip", "install", *quiet, *arguments]
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(command, cwd=str(root), stdout=log, stderr=subprocess.STDOUT)
@@ -167,7 +167,7 @@ def pip_install(root: Path, what: str, arguments: list[str]) -> None:
 
 
 def tell_time(child: subprocess.Popen[bytes]) -> None:
-    """Wait for pip: every second on a terminal, every half minute in a log, say how long it took."""
+    """Wait for pip and say for how long: each second on a terminal, each half minute in a log."""
     start = time.monotonic()
     terminal = sys.stdout.isatty()
     while True:

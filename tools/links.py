@@ -16,7 +16,10 @@ FENCE = re.compile(r"^[ >]*(`{3,}|~{3,}).*?^[ >]*\1[`~]*[ ]*$", re.MULTILINE | r
 CODE = re.compile(r"(`+)[^`].*?\1")
 FORMULA = re.compile(r"\$\$.*?\$\$|\$[^$\n]+\$", re.DOTALL)
 LINK = re.compile(
-    r"\]\(<?([^)\s>]+)|^ {0,3}\[[^\]^][^\]]*\]: *(\S+)|\b(?:href|src)=\"([^\"]+)\"", re.M
+    r"\]\(<?([^)\s>]+)"  # [text](target)
+    r"|^ {0,3}\[[^\]^][^\]]*\]: *(\S+)"  # [text]: target, but not [^1]: a footnote
+    r"|\b(?:href|src)=\"([^\"]+)\"",
+    re.MULTILINE,
 )
 HEADING = re.compile(r"^ {0,3}#{1,6} +(.+?)[ #]*$", re.MULTILINE)
 ANCHOR = re.compile(r"<[^>]*\b(?:id|name)=\"([^\"]+)\"")

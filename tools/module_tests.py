@@ -28,7 +28,7 @@ def main() -> int:
     """Exit code 0 when all tests pass, 1 when one fails, 2 for a name that is no module."""
     module = pick_module(" ".join(sys.argv[1:]), ROOT)
     code = subprocess.run([sys.executable, "-m", "pytest", module], cwd=ROOT).returncode
-    return min(code, 1)
+    return 0 if code == 0 else 1
 
 
 if __name__ == "__main__":

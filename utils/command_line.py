@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import typing
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Any
 
 from utils.config import article, field_types
@@ -55,20 +56,26 @@ def _add_flag(parser: Container, flag: str, kind: type, f: Any) -> None:
         return
     choices = f.metadata["choices"]
     metavar = "|".join(choices) if choices else {int: "N", float: "X"}.get(kind, "TEXT")
-    optional = f.default is None and kind is not str
-    parser.add_argument(flag, type=_reader(kind, f.name, optional), metavar=metavar, **described)
+    reader = partial(read_value, f, kind)
+    parser.add_argument(flag, type=reader, metavar=metavar, **described)
 
 
-def _reader(kind: type, name: str, optional: bool) -> Any:
-    def read(text: str) -> Any:
-        if optional and text.lower() == "none":
-            return None
-        try:
-            return kind(text)
-        except ValueError:
-            raise UsageError(f"{name} {text!r} is not {article(kind)}") from None
+def read_value(f: dataclasses.Field[Any], kind: type, text: str) -> Any:
+    """What a person typed for a field, as the field's type; "none" is None where that is allowed."""
+    if f.default is None and kind is not str and text.lower() == "none":
+        return None
+    try:
+        return kind(text)
+    except ValueError:
+        raise UsageError(f"{f.name} {text!r} is not {article(kind)}") from None
 
-    return read
+
+def change_field(config: Any, name: str, text: str) -> Any:
+    """The configuration with one field as a person typed it. Raises UsageError."""
+    f = {f.name: f for f in fields(config)}[name]
+    return dataclasses.replace(
+        config, **{name: read_value(f, field_types(type(config))[name], text)}
+    )
 
 
 def config_from_args(args: argparse.Namespace, base: Any) -> Any:

@@ -83,7 +83,7 @@ class LineFile:
 
     def write_line(self, line: str) -> None:
         """Append one line, or (disk full) leave the file as it was and raise OSError."""
-        data = f"{line}\n".encode()
+        data = f"{line}\n".encode("utf-8", "backslashreplace")
         written = self._file.write(data)
         if written != len(data):
             self._file.truncate(self._file.tell() - written)

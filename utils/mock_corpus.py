@@ -1,46 +1,34 @@
 """A playwright without genius: plays without end, of exactly known entropy.
 
-The plays have Tiny Shakespeare's format and keep to its characters. They come from a grammar.
+The plays have Tiny Shakespeare's format and keep to its 65 characters. A scene opens with who
+enters; whoever speaks has words, favourite lines and forms of address of their own, says thou to
+those below and you to the rest, answers what was asked, and may leave with a rhyme.
 
-A grammar is a set of symbols. Each symbol is written in one of several ways, chosen at random; a
-way is plain text with `{slots}`, and a slot is another symbol. No text is the opening of two ways
-at one choice (checked when a grammar is made), so a reader can always tell which way was taken: a
-play has one derivation, and its probability is the product of the probabilities chosen.
-
-For a symbol i, with ways w of probability p(w), the expected surprise h and length l solve
-
-    h(i) = sum_w p(w) (-log p(w) + sum of h over the slots of w)
-    l(i) = sum_w p(w) (characters of w + sum of l over the slots of w)
-
-and a play, being scene after independent scene, has an entropy of h(scene) / l(scene) nats per
-character: the loss that no model can beat, and that a perfect one would reach.
-
-Grenander 1967, "Syntax-controlled probabilities"; Wetherell 1980, "Probabilistic languages".
+All of it is one grammar (see grammar.py), assembled from the playbill and the templates below, so
+`entropy_rate()` is exact: no model can have a lower loss on these plays, and one that has learned
+them would reach it. The words and the lines are the course's own.
 """
 
 import math
 import random
 import re
-from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate, pairwise, permutations
+from itertools import permutations
 from string import Template
 
-import numpy as np
-
-from utils.errors import CourseError
+from utils.errors import run_program
+from utils.grammar import SLOT, Entropy, Grammar, Parsed, Ways
 
 # ---- what the plays are made of ---------------------------------------------------------------
-
 
 # Ten speakers: name, rank and what others call them; then their nouns (all take an s), their verbs
 # (so do these), their adjectives, and the places they speak of.
 PLAYBILL = """\
 KING ALDRIC = 5 = my liege|great king|your majesty|royal sir
 crown throne realm sceptre banner vassal subject castle kingdom tower traitor decree herald border
-command rule govern pardon conquer summon exalt condemn reward humble defend inherit
+command rule govern pardon conquer summon exalt condemn reward knight defend inherit
 royal sovereign loyal mighty lawful rebellious ancient golden proud solemn majestic just
 in the council chamber|upon the battlements|within the citadel|before the palace gate
 
@@ -59,7 +47,7 @@ in the deep forest|past the old mill|where the stag drinks|by the hunting lodge
 LADY ROSAMUND = 4 = sweet lady|fair Rosamund|my lady
 heart song lute sigh lover sonnet tear dream glance whisper verse tune promise ribbon chord mirror
 adore woo sing charm enchant desire flatter soothe forsake remember praise treasure
-constant trembling secret rapt blushing faithful wistful dear melting lonely tuneful shy
+constant trembling secret rapt blushing faithful wistful dear melting lonely gracious shy
 beneath my window|in the music room|on the moonlit stair|behind the tapestry
 
 CAPTAIN BRAND = 3 = good captain|brave Brand|stout soldier
@@ -76,7 +64,7 @@ before the altar|in the quiet cloister|among the graves|under the chapel floor
 
 First Sailor = 2 = honest sailor|good fellow|old salt
 ship wave anchor sail tempest mast oar harbour tide gull rudder reef rope pilot island lantern
-steer drown haul moor swallow batter wreck hoist float rock salvage tow
+steer drown haul moor swallow batter wreck hoist float caulk salvage tow
 salt stormy foaming northern drowned tattered windy briny roaring weary barnacled deep
 below the deck|beyond the reef|across the bay|atop the mast
 
@@ -98,12 +86,13 @@ tickle juggle mock bite outwit tease gobble mimic nibble befuddle kick bewilder
 merry foolish upside-down crooked silly hairy tipsy pickled mad wooden ridiculous lopsided
 up my sleeve|inside a pudding|on the moon|down the well
 """
-# What all of them say, as often as words of their own: nouns, verbs, adjectives.
+
+# The nouns, verbs and adjectives that all of them share, used three times in five.
 SHARED = """\
 hand eye face voice word deed thought hope fear grief joy vow lie truth name friend father cousin
 neighbour servant prince beggar thief widow orphan ghost house door window wall road bridge river
 mountain valley cloud star moon dawn evening winter spring season year hour moment morning journey
-fire flame ember stone rock feather wing lion serpent lamb raven bread table bed chair cloak glove
+fire flame ember stone rock feather wing lion serpent lamb raven barrow table bed chair cloak glove
 mantle ladder bone limb finger shoulder fever slumber burden fault quarrel cause reason custom
 fortune fate doom wonder game wager prize gift
 
@@ -117,6 +106,7 @@ poor brave wise weak strong sick sound happy angry sorry true false free heavy l
 sharp blunt thin empty full bitter sour bare blind dumb rough smooth strange common noisy idle vain
 rude guilty innocent kindly cruel distant
 """
+
 CASTS = {
     "court": ("KING ALDRIC", "QUEEN MAUDE", "DUKE ORMOND"),
     "garden": ("QUEEN MAUDE", "LADY ROSAMUND", "Nurse"),
@@ -136,209 +126,77 @@ THOU = {word: word for word in YOU}
 GREAT, SMALL = {"hath": "hath", "doth": "doth"}, {"hath": "has", "doth": "does"}
 GREAT_RANK = 3
 
-# In what follows {noun}, {verb}, {adj} and {place} are the speaker's own, {call} is what the one
-# spoken to is called, {a|b|c} is one of three, $words are those just above, and / is a new line.
+DETERMINERS = ["the", "this", "my", "that", "our", "every", "some", "no", "yonder", "another"]
+PREPOSITIONS = ["near", "with", "over", "amid", "against", "outside", "opposite"]
+ADVERBS = ["gladly", "softly", "ever", "boldly", "often", "seldom", "gently", "surely", "still"]
+MODALS = ["shall", "must", "will", "may", "can", "would", "might", "should"]
+
+# In what follows {noun}, {verb}, {adj} and {place} are the speaker's, {thing} is a noun with or
+# without an adjective, {call} is what the one spoken to is called, {the} is a determiner, {must} a
+# modal verb, {a|b|c} one of three, $words are those just above, and / is a new line.
 LINES = """\
-The {adj} {noun} $doth {verb} the {noun};
-My {noun} is {adj}, and my {noun} is {adj}.
-I did {verb} the {noun} {place}.
+The {adj} {noun} $doth {do} {the} {thing};
+My {thing} is {adj}, and my {thing} is {adj}.
+Did I not {do} {the} {thing} {place}?
 O {adj} {noun}, O {adj} {noun}!
-If the {noun} be {adj}, then let the {noun}/Go {verb} the {adj} {noun}s {place}.
-And who shall {verb} the {noun}, shall {verb} the {noun}.
-But every {noun} must {verb} some {adj} {noun},
-No {noun} so {adj} but $hath lost the {noun}.
-What {adj} {noun}s do {verb} us {place}!
-While {noun}s grow {adj}, {noun}s grow {adj} too.
-I shall {verb} this {adj} {noun} {place},/And {verb} the {noun} that would {verb} the {noun}.
-For I have seen the {noun} {verb} the {noun},
-Let {adj} {noun}s {verb} what {noun}s they can,
-There stands the {noun}, {adj} as the {noun}:
-Yet {adj} is the {noun}, and {adj} the {noun},/That $hath no {noun} to {verb} it {place}.
-This {noun}, this {adj} {noun}, this {noun} of mine,
-So {adj} were the {noun}s {place}
-How many {noun}s have I seen {verb} the {noun}!
-Now {adj}, now {adj}, goes the {noun} {place};
-Some say the {noun} $doth {verb} us; I say the {noun}.
-Nor {noun} nor {noun} shall {verb} the {adj} {noun}.
-As {adj} as the {noun} that {verb}s the {noun},/So {adj} is the {noun} I would {verb}.
-Though {noun}s {verb} {noun}s, the {noun} is {adj}.
-These {adj} {noun}s would {verb} the very {noun}!
-Would that the {noun} were {adj}, and I {place}!
-Until the {noun} $doth {verb} the {noun} once more,
-Not all the {noun}s {place}/Could {verb} the {noun}, nor make the {noun} less {adj}.
-Once was the {noun} {adj}; once I was {adj}.
+If {the} {thing} be {adj}, then let {the} {thing}/Go {do} the {adj} {noun}s {place}.
+And who {must} {do} {the} {thing}, {must} {do} {the} {thing}.
+But every {thing} {must} {do} some {adj} {noun},
+No {thing} so {adj} but $hath lost {the} {thing}.
+What {adj} {noun}s do {do} us {place}!
+While {thing}s grow {adj}, {thing}s grow {adj} too.
+I {must} {do} this {adj} {noun} {place},/And {do} {the} {thing} that {must} {do} {the} {thing}.
+For I have seen {the} {thing} {do} {the} {thing},
+Let {adj} {noun}s {do} what {thing}s they can,
+There stands {the} {thing}, {adj} as {the} {thing}:
+Yet {adj} is {the} {thing}, and {adj} {the} {thing},/That $hath no {thing} to {do} it {place}.
+This {thing}, this {adj} {noun}, this {thing} of mine,
+So {adj} were the {thing}s {place},
+How many {thing}s have I seen {do} {the} {thing}!
+Now {adj}, now {adj}, goes {the} {thing} {place};
+Some say {the} {thing} $doth {do} us; I say {the} {thing}.
+Nor {thing} nor {thing} {must} {do} {the} {adj} {noun}.
+As {adj} as {the} {thing} that {verb}s {the} {thing},/So {adj} is {the} {thing} I {must} {do}.
+Though {thing}s {do} {thing}s, {the} {thing} is {adj}.
+These {adj} {noun}s {must} {do} the very {thing}!
+Would {the} {thing} were {adj}, and {the} {thing} {place}!
+Until {the} {thing} $doth {do} {the} {thing} once more,
+Not all the {thing}s {place}/Could {do} {the} {thing}, nor make {the} {thing} less {adj}.
+Once was {the} {thing} {adj}; now {the} {thing} is {adj}.
 """.splitlines()
 PLEAS = """\
-I know $thee, {call}; $thou $dost {verb} the {noun}.
-$Thou $art as {adj} as the {noun}, {call}.
-Hear me, {call}: $thy {noun} is {adj}.
-Believe me, {call}, I would {verb} $thy {noun}.
-Give me $thy hand; $thou $hast been {adj} to me, {call}.
-Alas, {call}, the {noun} will {verb} $thee {place}.
-Speak not of {noun}s, {call}, lest they {verb} $thee.
-$Thy {noun}, {call}, $hath met my {noun} {place}.
+Well do I know $thee, {call}; $thou $dost {do} {the} {thing}.
+$Thou $art as {adj} as {the} {thing}, {call}.
+Hear me, {call}: $thy {thing} is {adj}.
+Believe me, {call}, I {must} {do} $thy {thing}.
+Give me $thy {thing}, {call}, and {do} my {thing}.
+Alas, {call}, {the} {thing} {must} {do} $thee {place}.
+Speak not of {thing}s, {call}, lest they {do} $thee.
+$Thy {thing}, {call}, $hath met my {thing} {place}.
 """.splitlines()
 GREETINGS = """\
-Good morrow, {call}; the {noun} is {adj}.
+Good morrow, {call}; {the} {thing} is {adj}.
 Well met, {call}: $thou $art {adj} to-day.
 God save $thee, {call}, from every {adj} {noun}.
-Welcome, {call}; $thou $hast come {place}.
+Welcome, {call}; I looked for $thee {place}.
 """.splitlines()
 TOPICS = ["letter", "ring", "key", "casket", "map", "horse"]
 EXCHANGES = """\
 Where is the $topic, {call}? = The $topic is {place}.
 Who $hath the $topic, {call}? = {The king|My brother|A beggar|No man} $hath the $topic.
 When shall I see the $topic, {call}? = {At dawn|To-night|On Sunday} I will show $thee the $topic.
-Why $didst $thou hide the $topic, {call}? = I hid the $topic to {verb} the {noun}.
+Why $didst $thou hide the $topic, {call}? = I hid the $topic to {do} the {thing}.
 $Hast $thou my $topic, {call}? = {Ay|Nay|Not I|In truth}, I had $thy $topic {place}.
 Bring me the $topic, {call}. = I go to bring $thee the $topic.
 """.splitlines()
 NOISES = ["trumpet", "bell", "shout", "thunderclap", "drum"]
 COUPLETS = """\
-Thus falls the {noun} at the close of {day|play|May},/And {adj} {noun}s steal away like {hay|clay}.
-Here ends the {adj} {noun} in the {night|fight},/And {noun}s {verb} what once was {bright|light}.
-Come, let the {noun} have its {sleep|sweep}:/The {noun}s are {adj}, and the well is {deep|steep}.
-Away, away, the {noun} seeks the {shore|door}:/The {adj} {noun}s shall {verb} us no {more|war}.
-Then fare you well, and be the {noun} {found|crowned}/Before the {adj} {noun} runs {aground|around}.
+Thus falls the {thing} at the close of {day|play|May},/And {adj} {noun}s steal away like {hay|clay}.
+Here ends the {adj} {noun} in the {night|fight},/And {thing}s {do} what once was {bright|light}.
+Come, let the {thing} have its {sleep|sweep}:/The {thing}s are {adj}, and the well is {deep|steep}.
+Away, away, the {thing} seeks the {shore|door}:/The {adj} {noun}s shall {do} us no {more|war}.
+Farewell to all; the {thing} is {found|bound}/Before the {adj} {noun} runs {aground|around}.
 """.splitlines()
-
-# ---- grammars in general ----------------------------------------------------------------------
-
-Ways = Sequence[tuple[float, str]]  # (weight, template) of each way to write a symbol
-SLOT = re.compile(r"\{(.+?)\}")
-
-
-@dataclass(frozen=True)
-class Entropy:
-    """How surprising a character is, on average, to one who knows the grammar."""
-
-    nats_per_char: float
-
-    @property
-    def bits_per_char(self) -> float:
-        """The same in bits: nats divided by the logarithm of 2."""
-        return self.nats_per_char / math.log(2)
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """One reading of the start symbol: its log-probability in nats and its length in characters."""
-
-    log_prob: float
-    n_chars: int
-
-
-class Grammar:
-    """A set of symbols, each with its ways to be written; see the head of this file.
-
-    Raises ValueError if a slot has no rule, or if two ways at one choice may begin alike.
-    """
-
-    def __init__(self, rules: Mapping[str, Ways], start: str) -> None:
-        self._names = list(rules)
-        number = {name: i for i, name in enumerate(rules)}
-        self._start = number[start]
-        self._ways = [[_split(text, number) for _, text in ways] for ways in rules.values()]
-        weights = [[weight for weight, _ in ways] for ways in rules.values()]
-        self._probs = [[weight / math.fsum(row) for weight in row] for row in weights]
-        self._cumulative = [list(accumulate(row)) for row in self._probs]
-        self._openings: dict[int, list[tuple[str, int]]] = {}  # of each symbol: (text, which way)
-        for symbol in range(len(self._ways)):
-            self._check_openings(symbol)
-
-    def sample(self, rng: random.Random) -> str:
-        """Write the start symbol once, choosing at random."""
-        written: list[str] = []
-        pending: list[str | int] = [self._start]  # what is still to be written, last first
-        while pending:
-            part = pending.pop()
-            if isinstance(part, str):
-                written.append(part)
-            else:
-                cumulative = self._cumulative[part]
-                way = bisect(cumulative, rng.random(), 0, len(cumulative) - 1)
-                pending.extend(reversed(self._ways[part][way]))
-        return "".join(written)
-
-    def parse(self, text: str, position: int = 0) -> Parsed:
-        """Read the start symbol once from `position`, finding the way taken at each choice.
-
-        Raises CourseError at the first character that the grammar could not have written.
-        """
-        begin, log_prob = position, 0.0
-        pending: list[str | int] = [self._start]
-        while pending:
-            part = pending.pop()
-            if isinstance(part, int):
-                way = self._recognise(part, text, position)
-                log_prob += math.log(self._probs[part][way])
-                pending.extend(reversed(self._ways[part][way]))
-            elif text.startswith(part, position):
-                position += len(part)
-            else:
-                raise _foreign(text, position, f"{part!r}")
-        return Parsed(log_prob, position - begin)
-
-    def entropy(self) -> Entropy:
-        """Solve for the expected surprise and length of the start symbol; return their ratio."""
-        n = len(self._ways)
-        slots = np.zeros((n, n))  # slots[i, j]: how many j one i is expected to hold
-        own = np.zeros((n, 2))  # nats and characters of i itself, its slots left out
-        for i, (probs, ways) in enumerate(zip(self._probs, self._ways, strict=True)):
-            for prob, parts in zip(probs, ways, strict=True):
-                own[i, 0] -= prob * math.log(prob)
-                for part in parts:
-                    if isinstance(part, str):
-                        own[i, 1] += prob * len(part)
-                    else:
-                        slots[i, part] += prob
-        nats, chars = np.linalg.solve(np.eye(n) - slots, own)[self._start]
-        return Entropy(float(nats / chars))
-
-    def _recognise(self, symbol: int, text: str, position: int) -> int:
-        for opening, way in self._openings[symbol]:
-            if text.startswith(opening, position):
-                return way
-        raise _foreign(text, position, f"a {self._names[symbol]!r}")
-
-    def _openings_of(self, symbol: int) -> list[tuple[str, int]]:
-        """With what each way begins: its first plain text, or the openings of its first slot."""
-        if symbol not in self._openings:
-            self._openings[symbol] = [
-                (opening, way)
-                for way, parts in enumerate(self._ways[symbol])
-                for opening in self._begin(parts)
-            ]
-        return self._openings[symbol]
-
-    def _begin(self, parts: Sequence[str | int]) -> list[str]:
-        if not parts or isinstance(parts[0], str):
-            return [parts[0] if parts else ""]  # type: ignore[list-item]
-        return [opening for opening, _ in self._openings_of(parts[0])]
-
-    def _check_openings(self, symbol: int) -> None:
-        """In sorted order a text that begins another stands right before one that it begins."""
-        for (first, way), (second, other) in pairwise(sorted(self._openings_of(symbol))):
-            if way != other and second.startswith(first):
-                name = self._names[symbol]
-                raise ValueError(f"{name!r} is ambiguous: {first!r} also begins {second!r}")
-
-
-def _split(template: str, number: Mapping[str, int]) -> tuple[str | int, ...]:
-    """Cut "The {noun} is" into "The ", the number of the symbol noun, and " is"."""
-    parts: list[str | int] = []
-    for i, piece in enumerate(SLOT.split(template)):  # plain text and slots take turns
-        if i % 2 and piece not in number:
-            raise ValueError(f"the slot {piece!r} in {template!r} has no rule")
-        if piece:
-            parts.append(number[piece] if i % 2 else piece)
-    return tuple(parts)
-
-
-def _foreign(text: str, position: int, expected: str) -> CourseError:
-    found = text[position : position + 20]
-    return CourseError(f"at character {position} the grammar expects {expected}, not {found!r}")
-
 
 # ---- the grammar of plays ---------------------------------------------------------------------
 
@@ -376,7 +234,7 @@ class Speaker:
     """One character of the playbill: a rank, and for each slot (noun, verb ...) its words."""
 
     rank: int
-    words: dict[str, list[str]]
+    words: Mapping[str, Sequence[str]]
 
 
 @cache
@@ -395,7 +253,11 @@ def speakers() -> dict[str, Speaker]:
 @cache
 def play_grammar() -> Grammar:
     """Assemble the grammar of plays; its start symbol is one scene."""
-    rules: dict[str, Ways] = {"scene": zipf(_enter(place) for place in CASTS)}
+    rules: dict[str, Ways] = {
+        "scene": zipf(_enter(place) for place in CASTS),
+        "the": zipf(DETERMINERS),
+        "must": zipf(MODALS),
+    }
     for name in speakers():
         rules |= _words_of(name)
     for place, cast in CASTS.items():
@@ -410,18 +272,35 @@ def play_grammar() -> Grammar:
 
 
 def zipf(texts: Iterable[str], total: float = 1.0) -> Ways:
-    """Weigh texts as words are in nature: the k-th is 1/k as frequent as the first."""
+    """Share a weight of `total` as words do in nature: the k-th gets a share of 1 / (k + 8).
+
+    Mandelbrot 1953, a correction of Zipf's law for the most frequent words.
+    """
     texts = list(texts)
-    harmonic = math.fsum(1 / k for k in range(1, len(texts) + 1))
-    return [(total / k / harmonic, text) for k, text in enumerate(texts, start=1)]
+    shares = [1 / (k + 8) for k in range(1, len(texts) + 1)]
+    whole = math.fsum(shares)
+    return [(total * share / whole, text) for share, text in zip(shares, texts, strict=True)]
 
 
 def _words_of(name: str) -> dict[str, Ways]:
     """Return the words of one speaker, and their lines, of which each has other favourites."""
+    own = speakers()[name].words
+    shared = zip(("noun", "verb", "adj"), SHARED.split("\n\n"), strict=True)
     first = 3 * list(speakers()).index(name) % len(LINES)
     lines = LINES[first:] + LINES[:first]
+    noun, verb = f"{{noun of {name}}}", f"{{verb of {name}}}"
     return {
-        **{f"{slot} of {name}": zipf(words) for slot, words in speakers()[name].words.items()},
+        **{
+            f"{slot} of {name}": [*zipf(own[slot], 0.4), *zipf(words.split(), 0.6)]
+            for slot, words in shared
+        },
+        f"place of {name}": [
+            *zipf(own["place"]),
+            *zipf(f"{word} {{the}} {noun}" for word in PREPOSITIONS),
+        ],
+        f"call of {name}": zipf(own["call"]),
+        f"thing of {name}": [(3, noun), (2, f"{{adj of {name}}} {noun}")],
+        f"do of {name}": [(3, verb), *zipf((f"{adverb} {verb}" for adverb in ADVERBS), 2)],
         f"line of {name}": zipf(_say(line, name) for line in lines),
         f"couplet of {name}": zipf(_say(couplet, name) for couplet in COUPLETS),
     }
@@ -435,15 +314,15 @@ def _turns(place: str, a: str, b: str) -> dict[str, Ways]:
     return {
         f"greeting of {a} to {b}": zipf(_say(text, a, b) for text in GREETINGS),
         f"plea of {a} to {b}": zipf(_say(text, a, b) for text in PLEAS),
-        f"speech of {here}": [(3, line), (1, plea)],
+        f"speech of {here}": [(4, line), (1, plea)],
         f"more of {here}": [
-            (0.50, line),
-            (0.12, plea),
-            *zipf((f"\n{c}:\n{{speech of {c} to {a} at {place}}}" for c in others), 0.2),
-            *zipf(_exchanges(place, a, b), 0.12),
-            *zipf((_interrupt(noise, place, a, b) for noise in NOISES), 0.02),
-            (0.02, f"{{couplet of {a}}}\nExeunt.\n\n"),
-            (0.02, "\nExeunt.\n\n"),
+            (0.70, line),
+            (0.06, plea),
+            *zipf((f"\n{c}:\n{{speech of {c} to {a} at {place}}}" for c in others), 0.18),
+            *zipf(_exchanges(place, a, b), 0.04),
+            *zipf((_interrupt(noise, place, a, b) for noise in NOISES), 0.01),
+            (0.01, f"{{couplet of {a}}}\nExeunt.\n\n"),
+            (0.01, "\nExeunt.\n\n"),
         ],
     }
 
@@ -479,5 +358,15 @@ def _say(template: str, a: str, b: str | None = None) -> str:
     forms = forms | (GREAT if rank >= GREAT_RANK else SMALL)
     forms |= {word.capitalize(): form.capitalize() for word, form in forms.items()}
     text = Template(template).substitute(forms).replace("{call}", f"{{call of {b}}}")
-    text = re.sub(r"\{(noun|verb|adj|place)\}", rf"{{\1 of {a}}}", text)
+    text = re.sub(r"\{(thing|noun|do|verb|adj|place)\}", rf"{{\1 of {a}}}", text)
     return text.replace("/", "\n") + "\n"
+
+
+def main() -> None:
+    """Print the opening of a play, and how surprising such plays are."""
+    print(generate(1)[:900])
+    print(f"... entropy: {entropy_rate().bits_per_char:.4f} bits per character")
+
+
+if __name__ == "__main__":
+    run_program(main)

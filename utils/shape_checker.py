@@ -84,17 +84,20 @@ class _Bindings:
         """Bind the names of one tensor; return what contradicts them, or "" if nothing does."""
         if "..." in pattern[1:]:
             raise TypeError(f"'...' can only come first in a pattern, not as in {_show(pattern)}")
-        n_lead = 0
-        if pattern[:1] == ("...",):
-            pattern = pattern[1:]
-            n_lead = len(shape) - len(pattern)
-            if n_lead < 0:
-                return f"too few axes, {len(shape)} of at least {len(pattern)}"
-            if problem := self._problem_with_lead(what, shape[:n_lead]):
-                return problem
-        elif len(shape) != len(pattern):
-            return f"the number of axes is {len(shape)}, not {len(pattern)}"
-        for name, size in zip(pattern, shape[n_lead:], strict=True):
+        if pattern[:1] != ("...",):
+            if len(shape) != len(pattern):
+                return f"the number of axes is {len(shape)}, not {len(pattern)}"
+            return self._problem_with_sizes(what, shape, pattern)
+        pattern = pattern[1:]
+        n_lead = len(shape) - len(pattern)
+        if n_lead < 0:
+            return f"too few axes, {len(shape)} of at least {len(pattern)}"
+        return self._problem_with_lead(what, shape[:n_lead]) or self._problem_with_sizes(
+            what, shape[n_lead:], pattern
+        )
+
+    def _problem_with_sizes(self, what: str, shape: Shape, pattern: Pattern) -> str:
+        for name, size in zip(pattern, shape, strict=True):
             if isinstance(name, int):
                 if name != size:
                     return f"an axis is {size}, not {name}"

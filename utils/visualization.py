@@ -2,7 +2,7 @@
 
 Every function takes tensors or arrays and returns a matplotlib Figure; with `path` it also saves
 it (.png, .svg or .pdf, whole or not at all). Nothing here needs a screen or touches pyplot's global
-state. In a notebook, run `%matplotlib inline` once, and a figure on the last line of a cell shows itself.
+state. In a notebook, run `%matplotlib inline` once; then the figure that ends a cell shows itself.
 """
 
 import io
@@ -10,10 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
@@ -25,7 +26,8 @@ from utils.shape_checker import Pattern, check_shape
 Values = Tensor | np.ndarray
 Row = Mapping[str, float | int | str | None]
 
-WEIGHTS_MAP = "viridis"  # perceptually uniform: equal steps look equal, in grey too
+# Perceptually uniform: equal steps look equal. A weight of exactly 0, as a mask leaves it, is grey.
+WEIGHTS_MAP = matplotlib.colormaps["viridis"].with_extremes(bad="#e6e6e6")
 SIGNED_MAP = "coolwarm"  # zero is the pale middle
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # told apart by colour-blind eyes too
 
@@ -43,24 +45,26 @@ def plot_attention(
 ) -> Figure:
     """Draw one head's weights (T_q, T_k): row i shows where query i looks, and sums to 1.
 
-    `tokens` label the queries, `key_tokens` the keys (the same tokens if left out). Up to eight keys,
-    every cell carries its number. Raises ShapeError or UsageError if the inputs do not fit.
+    `tokens` label the queries, `key_tokens` the keys (the same tokens if left out). Zeros are grey,
+    as masked positions are; up to eight tokens, the other cells carry their numbers.
+    Raises ShapeError or UsageError if the inputs do not fit.
     """
     weights = _weights(weights, ("T_q", "T_k"))
     key_tokens = tokens if key_tokens is None else key_tokens
     T_q, T_k = weights.shape
     _expect_labels(tokens, T_q, "tokens")
     _expect_labels(key_tokens, T_k, "key_tokens")
-    cell = min(0.5, 10 / max(T_q, T_k))  # inches
-    size = (max(4.0, 1.9 + cell * T_k), max(3.0, 1.2 + cell * T_q))
-    figure = Figure(figsize=size, layout="constrained")
+    cell = min(0.5, 9 / max(T_q, T_k))  # inches
+    width = max(3.8, 2.3 + cell * T_k + _room(tokens))
+    height = max(3.0, 1.1 + cell * T_q + _room(key_tokens))
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot(title=title, xlabel="key (attended to)", ylabel="query (attends)")
     image = _draw_weights(axes, weights, float(weights.max()))
     _label_axis(axes.yaxis, tokens, at_most=50)
     _label_axis(axes.xaxis, key_tokens, at_most=50)
     if max(T_q, T_k) <= 8:
         _write_numbers(axes, weights)
-    figure.colorbar(image, ax=axes, label="weight")
+    figure.colorbar(image, cax=axes.inset_axes((1.03, 0, 0.04, 1)), label="weight")
     return _finish(figure, path)
 
 
@@ -81,18 +85,21 @@ def plot_attention_heads(
     n_heads, T_q, T_k = weights.shape
     _expect_labels(tokens, T_q, "tokens")
     _expect_labels(key_tokens, T_k, "key_tokens")
-    n_columns = min(4, n_heads)
-    n_rows = math.ceil(n_heads / n_columns)
-    figure = Figure(figsize=(1.2 + 2.4 * n_columns, 1.0 + 2.5 * n_rows), layout="constrained")
-    panels: list[Axes] = []
-    for head in range(n_heads):
-        axes = figure.add_subplot(n_rows, n_columns, head + 1, title=f"head {head}")
-        image = _draw_weights(axes, weights[head], float(weights.max()))
-        _label_axis(axes.yaxis, tokens if head % n_columns == 0 else None, at_most=16)
-        lowest = head + n_columns >= n_heads
-        _label_axis(axes.xaxis, key_tokens if lowest else None, at_most=16)
-        panels.append(axes)
-    figure.colorbar(image, ax=panels, label="weight")
+    n_rows, n_columns = _grid(n_heads)
+    width = 1.6 + 2.4 * n_columns + _room(tokens)
+    height = 1.2 + 2.5 * n_rows + _room(key_tokens)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    panels = [figure.add_subplot(n_rows, n_columns, i + 1) for i in range(n_heads)]
+    images = [
+        _draw_weights(axes, head, float(weights.max()))
+        for axes, head in zip(panels, weights, strict=True)
+    ]
+    for i, axes in enumerate(panels):
+        is_leftmost, is_lowest = i % n_columns == 0, i + n_columns >= n_heads
+        axes.set_title(f"head {i}")
+        _label_axis(axes.yaxis, tokens if is_leftmost else None, at_most=16)
+        _label_axis(axes.xaxis, key_tokens if is_lowest else None, at_most=16)
+    figure.colorbar(images[0], ax=panels, label="weight", fraction=0.05, pad=0.02)
     figure.suptitle(title)
     figure.supxlabel("key (attended to)")
     figure.supylabel("query (attends)")
@@ -100,12 +107,14 @@ def plot_attention_heads(
 
 
 def _draw_weights(axes: Axes, weights: np.ndarray, largest: float) -> AxesImage:
-    return axes.imshow(weights, cmap=WEIGHTS_MAP, vmin=0.0, vmax=largest or 1.0)
+    visible = np.ma.masked_equal(weights, 0.0)
+    return axes.imshow(visible, cmap=WEIGHTS_MAP, vmin=0.0, vmax=largest or 1.0)
 
 
 def _write_numbers(axes: Axes, weights: np.ndarray) -> None:
-    """Put each weight into its cell, in white where the cell is dark."""
-    for (i, j), weight in np.ndenumerate(weights):
+    """Put each weight that is not 0 into its cell, in white where the cell is dark."""
+    for i, j in np.argwhere(weights):
+        weight = weights[i, j]
         colour = "white" if weight < 0.6 * weights.max() else "black"
         axes.text(j, i, f"{weight:.2f}", ha="center", va="center", color=colour, fontsize=8)
 
@@ -123,8 +132,8 @@ def plot_training_curves(
 ) -> Figure:
     """Draw train_loss and val_loss against step, in nats per token; empty cells are left out.
 
-    `metrics` is a sequence of rows (those of csv.DictReader will do) or a mapping of columns. A column
-    learning_rate gets a panel of its own; `floor` is the loss that no model can go below.
+    `metrics` is a sequence of rows (those of csv.DictReader will do) or a mapping of columns. A
+    column learning_rate gets a panel of its own; `floor` is the loss that no model can go below.
     Raises UsageError if step or both losses are missing, or a cell is no number.
     """
     columns = _columns(metrics)
@@ -204,7 +213,7 @@ def plot_embeddings(
 ) -> Figure:
     """Draw the rows of (V, d_model) in the plane of their two widest directions (PCA).
 
-    Each label is written at its own point. Raises ShapeError or UsageError if the inputs do not fit.
+    Each label is written at its point. Raises ShapeError or UsageError if the inputs do not fit.
     """
     weight = _array(weight, ("V", "d_model"), "weight")
     V, d_model = weight.shape
@@ -212,18 +221,14 @@ def plot_embeddings(
         raise UsageError(f"weight has shape {weight.shape}; both V and d_model must be at least 2")
     _expect_labels(labels, V, "labels")
     points, shares = _principal_plane(weight)
-    side = min(12.0, 5.0 + V / 40)
+    side, fontsize = min(12.0, 5.0 + V / 40), max(5, 10 - V // 60)  # inches, points
     figure = Figure(figsize=(side, 0.85 * side), layout="constrained")
     axes = figure.add_subplot(title=title)
     axes.scatter(points[:, 0], points[:, 1], s=8, color=BLUE, alpha=0.5, linewidths=0)
     for (x, y), label in zip(points, labels, strict=True):
+        text = _visible(label)
         axes.annotate(
-            _visible(label),
-            (x, y),
-            (3, 3),
-            textcoords="offset points",
-            fontsize=9,
-            parse_math=False,
+            text, (x, y), (3, 3), textcoords="offset points", fontsize=fontsize, parse_math=False
         )
     axes.set_xlabel(f"first direction ({shares[0]:.0%} of the variance)")
     axes.set_ylabel(f"second direction ({shares[1]:.0%})")
@@ -295,27 +300,30 @@ def plot_sampling_distributions(
         check_shape(p, ("V",), name, V=len(first))
     _expect_labels(labels, len(first), "labels")
     top = np.argsort(-first, kind="stable")[:n_top]
-    n_columns = min(4, len(table))
-    n_rows = math.ceil(len(table) / n_columns)
-    size = (1.0 + 2.3 * n_columns, 0.9 + n_rows * (0.6 + 0.24 * len(top)))
+    names = [_visible(labels[int(i)]) for i in top]
+    bars = {name: p[top] for name, p in table.items()}
+    if len(top) < len(first):
+        names.append("all others")
+        bars = {name: np.append(p[top], np.delete(p, top).sum()) for name, p in table.items()}
+    widest = 1.4 * max(float(heights.max()) for heights in bars.values())  # room for the number
+    n_rows, n_columns = _grid(len(table))
+    size = (1.3 + 2.3 * n_columns, 0.5 + n_rows * (0.7 + 0.24 * len(names)))
     figure = Figure(figsize=size, layout="constrained")
-    widest = 1.25 * max(float(p[top].max()) for p in table.values())  # room for the number
-    for index, (name, p) in enumerate(table.items()):
-        axes = figure.add_subplot(n_rows, n_columns, index + 1, title=name, xlim=(0, widest))
-        _draw_bars(axes, p[top], rest=float(p.sum() - p[top].sum()))
-        shown = [labels[i] for i in top] if index % n_columns == 0 else None
-        _label_axis(axes.yaxis, shown, at_most=len(top))
-        axes.set_ylim(len(top) - 0.4, -0.6)  # the most likely on top
+    for i, (name, heights) in enumerate(bars.items()):
+        axes = figure.add_subplot(n_rows, n_columns, i + 1, title=name, xlim=(0, widest))
+        _draw_bars(axes, heights, len(top), names if i % n_columns == 0 else [])
     figure.suptitle(title)
     return _finish(figure, path)
 
 
-def _draw_bars(axes: Axes, p: np.ndarray, rest: float) -> None:
-    """One bar a token with its percentage; below, what the tokens that are not shown share."""
-    bars = axes.barh(range(len(p)), p, color=BLUE)
+def _draw_bars(axes: Axes, p: np.ndarray, n_tokens: int, names: Sequence[str]) -> None:
+    """One bar a token, the most likely on top, with its percentage; a last one for the rest."""
+    colours = [BLUE if i < n_tokens else GREY for i in range(len(p))]
+    bars = axes.barh(range(len(p)), p, color=colours)
     axes.bar_label(bars, [f"{x:.1%}" if x > 0 else "0" for x in p], padding=2, fontsize=8)
-    axes.set_xlabel(f"all others: {max(rest, 0.0):.1%}", fontsize=8)
+    axes.set_ylim(len(p) - 0.4, -0.6)
     axes.set_xticks([])
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
 
@@ -346,7 +354,7 @@ def _weights(values: Values, pattern: Pattern) -> np.ndarray:
 
 def _probabilities(values: Values, name: str) -> np.ndarray:
     p = _array(values, ("V",), name)
-    if p.min() < 0 or abs(p.sum() - 1) > 1e-2:  # bfloat16 keeps about three digits
+    if p.min() < 0 or abs(p.sum() - 1) > 1e-2:  # bfloat16 keeps two to three digits
         raise UsageError(
             f"{name} must be probabilities, at least 0 and summing to 1; "
             f"its minimum is {p.min():.3g}, its sum {p.sum():.3g}"
@@ -366,20 +374,32 @@ def _label_axis(axis: Axis, labels: Sequence[str] | None, at_most: int) -> None:
         return
     every = math.ceil(len(labels) / at_most)
     shown = [_visible(label) for label in labels[::every]]
-    upright = axis.axis_name == "x" and max(map(len, shown)) > 2
+    is_upright = isinstance(axis, XAxis) and max(map(len, shown)) > 2
     axis.set_ticks(
         range(0, len(labels), every),
         labels=shown,
         parse_math=False,  # a dollar is a dollar
         fontsize=9,
-        rotation=90 if upright else 0,
+        rotation=90 if is_upright else 0,
     )
 
 
+def _room(labels: Sequence[str]) -> float:
+    """Inches that the longest label takes, at 9 points."""
+    return 0.08 * max(len(_visible(label)) for label in labels)
+
+
+def _grid(n: int) -> tuple[int, int]:
+    """Rows and columns for n panels: at most four columns, rows as even as they can be."""
+    n_rows = math.ceil(n / 4)
+    return n_rows, math.ceil(n / n_rows)
+
+
 def _visible(token: str) -> str:
-    """Spaces and line ends as marks that can be seen, other control characters as their escapes."""
+    """At most 16 characters; spaces and line ends are marks, control characters escapes."""
     marks = {" ": "␣", "\n": "↵", "\t": "⇥"}
-    return "".join(marks.get(c, c if c.isprintable() else repr(c)[1:-1]) for c in token) or "''"
+    text = "".join(marks.get(c, c if c.isprintable() else repr(c)[1:-1]) for c in token) or "''"
+    return text if len(text) <= 16 else text[:15] + "…"
 
 
 def _tidy(axes: Axes) -> None:
@@ -388,7 +408,7 @@ def _tidy(axes: Axes) -> None:
 
 
 def _finish(figure: Figure, path: str | Path | None) -> Figure:
-    """Save the figure if a path is given, in the format of its suffix, making the folder if need be."""
+    """Save the figure if a path is given, in the format of its suffix; the folder is made."""
     if path is not None:
         path = Path(path)
         kind = pick(path.suffix.lower(), (".png", ".svg", ".pdf"), "suffix of a picture")

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from greedy import check_logits, greedy
 
+from greedy import check_logits, greedy
 from utils.errors import CourseError
 
 

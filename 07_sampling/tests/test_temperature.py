@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from temperature import apply_temperature, at_least_float32, sample
 
+from temperature import apply_temperature, at_least_float32, sample
 from utils.errors import CourseError, UsageError
 
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from top_k import keep_only, top_k_filter
 
+from top_k import keep_only, top_k_filter
 from utils.errors import UsageError
 
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from top_p import min_p_filter, top_p_filter
 from torch import Tensor
 
+from top_p import min_p_filter, top_p_filter
 from utils.errors import UsageError
 
 Filter = Callable[[Tensor, float], Tensor]
@@ -78,6 +78,7 @@ def test_a_nucleus_of_equal_tokens_takes_the_lowest_ids():
     # Four tokens of exactly a quarter each: two of them reach a half.
     assert kept_ids(top_p_filter(torch.zeros(4), 0.5)) == [0, 1]
     assert kept_ids(top_p_filter(torch.zeros(4), 0.51)) == [0, 1, 2]
+    assert kept_ids(top_p_filter(torch.zeros(4096), 0.25)) == list(range(1024))
 
 
 def test_p_of_one_keeps_even_the_tokens_too_improbable_to_count():
@@ -124,6 +125,15 @@ def test_at_least_the_best_token_stays(keep: Filter):
     for row in random_logits(50, 12, seed=4) * 10:
         for share in (1e-9, 0.5, 1.0):
             assert int(row.argmax()) in kept_ids(keep(row, share))
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_keeps_what_float32_keeps(keep: Filter, dtype: torch.dtype):
+    logits = random_logits(20, 500, seed=7).to(dtype)
+    for share in (0.02, 0.3, 0.9):
+        expected = keep(logits.float(), share).isfinite()
+        assert torch.equal(keep(logits, share).isfinite(), expected)
 
 
 @BOTH

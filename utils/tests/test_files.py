@@ -1,4 +1,4 @@
-"""utils/files.py: the old file or the new one, never half of one."""
+"""utils/files.py: the old file or the new one, and never half a line."""
 
 import errno
 import os
@@ -6,11 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from utils import files
-from utils.files import TEMPORARY_SUFFIX, atomic_write_bytes, atomic_write_text, sync_folder
+from utils.errors import CourseError
+from utils.files import (
+    TEMPORARY_SUFFIX,
+    LineFile,
+    atomic_write_bytes,
+    atomic_write_text,
+    complete_lines,
+    sync_folder,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -126,3 +135,93 @@ def test_a_missing_folder_is_an_error_that_names_it(tmp_path):
 def test_sync_folder_is_quiet_where_it_cannot_sync(tmp_path):
     sync_folder(tmp_path)
     sync_folder(tmp_path / "nowhere")
+
+
+# --- LineFile -----------------------------------------------------------------------------------
+
+
+def test_every_line_is_in_the_file_as_soon_as_it_is_written(tmp_path):
+    with LineFile(tmp_path / "log.txt") as log:
+        for n, line in enumerate(["one", "two", "caf\u00e9 \u2028"], start=1):
+            log.write_line(line)
+            assert len(complete_lines(log.path)) == n  # the file is still open
+    assert complete_lines(log.path) == ["one", "two", "caf\u00e9 \u2028"]
+    assert log.path.read_bytes().startswith(b"one\ntwo\n")  # no "\r" on any system
+
+
+@pytest.mark.parametrize("cut", range(len(b"one\ntwo\nthree\n") + 1))
+def test_a_file_cut_anywhere_keeps_its_whole_lines_and_goes_on(tmp_path, cut):
+    path = tmp_path / "log.txt"
+    path.write_bytes(b"one\ntwo\nthree\n"[:cut])
+    whole = [line for line, end in (("one", 4), ("two", 8), ("three", 14)) if end <= cut]
+    assert complete_lines(path) == whole
+    with LineFile(path) as log:
+        log.write_line("next")
+    assert complete_lines(path) == [*whole, "next"]
+
+
+def test_a_character_torn_in_two_is_passed_over(tmp_path):
+    path = tmp_path / "log.txt"
+    path.write_bytes("one\ncaf\u00e9".encode()[:-1])
+    assert complete_lines(path) == ["one"]
+
+
+def test_a_full_disk_leaves_the_file_without_half_a_line(tmp_path, monkeypatch):
+    log = LineFile(tmp_path / "log.txt")
+    log.write_line("one")
+    monkeypatch.setattr(log, "_file", HalfWritingFile(log._file))
+    with pytest.raises(OSError, match="No space left") as raised:
+        log.write_line("a line that does not fit")
+    assert raised.value.errno == errno.ENOSPC
+    assert log.path.read_bytes() == b"one\n"
+    log.close()
+
+
+class HalfWritingFile:
+    """Takes half of what it is given, as a disk does that has just filled up."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def write(self, data: bytes) -> int:
+        return self.file.write(data[: len(data) // 2])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+def test_a_killed_writer_loses_no_line(tmp_path):
+    program = (
+        "import os, sys; from utils.files import LineFile\n"
+        "log = LineFile(sys.argv[1])\n"
+        "for n in range(100): log.write_line(str(n))\n"
+        "os._exit(9)\n"  # as with kill -9, nothing is flushed on the way out
+    )
+    path = tmp_path / "log.txt"
+    subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    assert complete_lines(path) == [str(n) for n in range(100)]
+
+
+def test_a_text_that_utf8_cannot_hold_is_escaped_and_not_fatal(tmp_path):
+    with LineFile(tmp_path / "log.txt") as log:
+        log.write_line("name \udcff")
+    assert complete_lines(log.path) == ["name \\udcff"]
+
+
+def test_lines_that_an_editor_ended_with_carriage_returns_are_read_without_them(tmp_path):
+    (tmp_path / "log.txt").write_bytes(b"one\r\ntwo\r\n")
+    assert complete_lines(tmp_path / "log.txt") == ["one", "two"]
+
+
+def test_a_file_that_is_not_text_is_refused_by_name(tmp_path):
+    (tmp_path / "photo.csv").write_bytes(b"abc\xff\xfe\n")
+    with pytest.raises(CourseError, match=r"photo\.csv is not UTF-8 text: see byte 3"):
+        complete_lines(tmp_path / "photo.csv")
+
+
+def test_sync_forces_the_lines_to_the_disk(tmp_path, monkeypatch):
+    synced = []
+    with LineFile(tmp_path / "log.txt") as log:
+        monkeypatch.setattr(os, "fsync", synced.append)
+        log.sync()
+        assert synced == [log._file.fileno()]

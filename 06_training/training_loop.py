@@ -1,0 +1,222 @@
+"""The training loop: guess, measure the surprise, walk a step downhill, again.
+
+    for each step:   loss = cross_entropy(model(x), y)      how surprised was the model?
+                     loss.backward()                        how does each weight change that?
+                     clip, optimizer.step()                 change every weight a little
+
+Everything around it (progress bars, logs, checkpoints, samples) is a `Callback`, so that the loop
+itself stays short enough to see whole.
+
+Dimensions: B batch, T sequence length.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from data_loader import DataLoader, evaluation_blocks
+from loss_functions import cross_entropy
+from param_groups import build_optimizers
+from schedules import learning_rate_at
+from utils.config import ModelConfig, TrainConfig
+from utils.device import autocast, seed_everything
+from utils.errors import CourseError, run_program
+
+TIMED_STEPS = range(10, 30)  # the steps that --max-minutes is reckoned from
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What happened in one step; losses are means in nats per token."""
+
+    step: int  # steps done, counting this one
+    train_loss: float
+    learning_rate: float  # as a share of the peak
+    grad_norm: float  # before clipping
+    tokens: int  # seen since the run began
+    seconds: float  # of training, without evaluation and callbacks
+    val_loss: float | None = None  # where this step was evaluated
+
+
+class Callback:
+    """Something that wants to know how training goes. Override what you need."""
+
+    def on_step(self, trainer: "Trainer", report: StepReport) -> None:
+        """Called after every step, and after the evaluation if there was one."""
+
+
+class Trainer:
+    """Train a model on one row of tokens and evaluate it on another.
+
+    The batch is a function of (seed, step), so two runs of one seed see the same data. Set `stop`
+    to end after the current step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train_tokens: np.ndarray,
+        val_tokens: np.ndarray,
+        config: TrainConfig,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.config = config
+        self.device = device or torch.device("cpu")
+        self.dtype = dtype
+        self.model = model.to(self.device)
+        self.callbacks = callbacks
+        self.context = config.model.max_seq_len
+        self.loader = DataLoader(
+            train_tokens, config.batch_size, self.context, config.seed, self.device
+        )
+        self.val_tokens = val_tokens
+        self.optimizers = build_optimizers(model, config)
+        self.max_steps = config.max_steps
+        self.step = 0
+        self.seconds = 0.0
+        self.stop = False
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that one optimizer step learns from."""
+        return self.config.batch_size * self.config.accumulation * self.context
+
+    def fit(self) -> float:
+        """Train to the end, or until `stop`; return the last validation loss."""
+        seed_everything(self.config.seed)  # dropout is the only draw left
+        val_loss = math.nan
+        while self.step < self.max_steps and not self.stop:
+            start = time.perf_counter()
+            loss, norm, rate = self.train_step()
+            self.seconds += time.perf_counter() - start
+            self._fit_into_time()
+            evaluated = self.step % self.config.eval_interval == 0 or self.step == self.max_steps
+            if evaluated:
+                val_loss = self.evaluate()
+            tokens = self.step * self.tokens_per_step
+            report = StepReport(
+                self.step, loss, rate, norm, tokens, self.seconds, val_loss if evaluated else None
+            )
+            for callback in self.callbacks:
+                callback.on_step(self, report)
+        return val_loss
+
+    def train_step(self) -> tuple[float, float, float]:
+        """One step of the optimizer; returns loss, gradient norm and learning rate ratio.
+
+        Raises CourseError when loss or gradient is not finite, before any weight has changed.
+        """
+        self.model.train()
+        total = torch.zeros((), device=self.device)
+        for micro in range(self.config.accumulation):
+            x, y = self.loader.batch(self.step * self.config.accumulation + micro)
+            with autocast(self.device, self.dtype):
+                logits = self.model(x)  # (B, T, vocab_size)
+            loss = cross_entropy(logits.float(), y) / self.config.accumulation
+            loss.backward()
+            total += loss.detach()
+        norm = clip_gradients_(self.model.parameters(), self.config.grad_clip)
+        self._check_finite(total.item(), norm)
+        rate = self._set_learning_rate()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return total.item(), norm, rate
+
+    @torch.inference_mode()
+    def evaluate(self) -> float:
+        """Mean loss over every position of the validation split, in blocks that do not overlap."""
+        self.model.eval()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        rows = max(1, 8192 // self.context)
+        for x, y in evaluation_blocks(self.val_tokens, self.context, rows, self.device):
+            with autocast(self.device, self.dtype):
+                logits = self.model(x)
+            total += cross_entropy(logits.float(), y) * y.numel()
+        return total.item() / (len(self.val_tokens) - 1)
+
+    def _set_learning_rate(self) -> float:
+        config = self.config
+        rate = learning_rate_at(
+            self.step,
+            config.schedule,
+            max_steps=self.max_steps,
+            warmup_steps=config.warmup_steps,
+            decay_steps=round(config.decay_fraction * self.max_steps),
+            min_ratio=config.min_lr_ratio,
+        )
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * rate
+        return rate
+
+    def _check_finite(self, loss: float, norm: float) -> None:
+        for name, value in (("loss", loss), ("gradient norm", norm)):
+            if not math.isfinite(value):
+                raise CourseError(
+                    f"step {self.step + 1}: the {name} is {value}; the weights are those of the "
+                    "step before. A smaller learning rate is the usual cure"
+                )
+
+    def _fit_into_time(self) -> None:
+        """With max_minutes: once, from the first steps' speed, say how many steps there will be."""
+        if self.config.max_minutes is None:
+            return
+        if self.step == TIMED_STEPS.start:
+            self._timed_from = self.seconds
+        if self.step == TIMED_STEPS.stop:
+            start = time.perf_counter()
+            self.evaluate()
+            evaluation = time.perf_counter() - start
+            step = (self.seconds - self._timed_from) / len(TIMED_STEPS)
+            step += evaluation / self.config.eval_interval
+            left = self.config.max_minutes * 60 - self.seconds - 2 * evaluation
+            affordable = self.step + max(1, int(left / step))
+            self.max_steps = min(self.max_steps, affordable)
+
+
+def clip_gradients_(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
+    """Scale all gradients together so that their joint norm is at most `max_norm`; 0 is no limit.
+
+    Returns the norm before. The direction stays: one wild batch cannot throw the weights far.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.stack([gradient.norm() for gradient in gradients]).norm().item()
+    if 0 < max_norm < norm:
+        for gradient in gradients:
+            gradient.mul_(max_norm / norm)
+    return norm
+
+
+def main() -> None:
+    """Teach a tiny model to count, and print the loss as it falls."""
+    from tiny_transformer_lm import TinyTransformerLM
+    from tokenizer import CharTokenizer
+
+    text = "one two three four five six seven eight nine ten\n" * 40
+    tokenizer = CharTokenizer.train(text)
+    tokens = tokenizer.encode_array(text)
+    model_config = ModelConfig(tokenizer.vocab_size, max_seq_len=32, d_model=32, n_layers=2)
+    config = TrainConfig(model_config, max_steps=200, eval_interval=50, lr=1e-2, batch_size=8)
+
+    class Print(Callback):
+        def on_step(self, trainer: Trainer, report: StepReport) -> None:
+            if report.val_loss is not None:
+                print(f"step {report.step:>3}: validation loss {report.val_loss:.3f}")
+
+    model = TinyTransformerLM(model_config)
+    print(f"a model that knows nothing loses log {tokenizer.vocab_size} = ", end="")
+    print(f"{math.log(tokenizer.vocab_size):.3f}")
+    Trainer(model, tokens[:-200], tokens[-200:], config, callbacks=[Print()]).fit()
+
+
+if __name__ == "__main__":
+    run_program(main)

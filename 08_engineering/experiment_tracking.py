@@ -1,0 +1,199 @@
+"""Runs that can be told apart: an id for each, what it ran on, and a table of them all.
+
+    python 08_engineering/experiment_tracking.py list [--root FOLDER]
+
+An id such as 20261121-101530-laptop-3fa29c81d04e begins with the time, so that sorting by name
+sorts by age, then says what the run is, and ends in 48 random bits, so that two never meet.
+"""
+
+import contextlib
+import json
+import math
+import os
+import platform
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from logging_utils import read_csv
+from utils.command_line import OneLineParser
+from utils.config import TrainConfig, load_config
+from utils.errors import CourseError, run_program
+from utils.files import atomic_write_text
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGES = ("torch", "numpy", "matplotlib", "pyyaml", "tqdm", "safetensors")
+
+
+def new_run_id(name: str, now: datetime | None = None) -> str:
+    """A fresh id: the time in UTC, the name in lower case, 12 random hexadecimal digits.
+
+    It holds only a-z, 0-9, "-", "_" and ".", which every file system takes; a long name is cut to
+    20 characters. UTC knows no summer time, so the order of ids is the order of seconds.
+    """
+    now = now or datetime.now(UTC)
+    if now.tzinfo is not None:
+        now = now.astimezone(UTC)
+    plain = re.sub(r"[^a-z0-9_.]+", "-", name.lower())[:20].strip("-.") or "run"
+    # From `secrets`, not the seeded generator: two runs with one seed are still two runs.
+    return f"{now:%Y%m%d-%H%M%S}-{plain}-{secrets.token_hex(6)}"
+
+
+def create_run_dir(root: Path | str, name: str) -> Path:
+    """Make a new, empty folder for a run under `root` and return it.
+
+    `mkdir` makes the folder or finds it taken, with nothing in between, so two programs never
+    share one. Raises OSError where nothing can be written.
+    """
+    Path(root).mkdir(parents=True, exist_ok=True)
+    for _ in range(100):
+        folder = Path(root) / new_run_id(name)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(exist_ok=False)
+            return folder
+    raise CourseError(f"no free run id under {root} after 100 tries")
+
+
+def environment_info() -> dict[str, Any]:
+    """What a result depends on besides the configuration, ready for JSON.
+
+    Nothing about the person: no user or host name, no environment variables, no home folder.
+    """
+    import torch  # here, because `list` should not wait for it
+
+    from utils.device import describe_device, pick_device
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "torch_threads": torch.get_num_threads(),
+        "device": describe_device(pick_device()),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "git": git_state(),
+        "command": shown_command(sys.argv),
+    }
+
+
+def write_environment(run_dir: Path | str) -> Path:
+    """Write environment.json into the run's folder and return its path."""
+    path = Path(run_dir) / "environment.json"
+    atomic_write_text(path, json.dumps(environment_info(), indent=2) + "\n")
+    return path
+
+
+def cpu_model() -> str:
+    """The processor's name as its maker writes it, or the architecture where none is told."""
+    if sys.platform == "darwin":
+        found = run_quietly("sysctl", "-n", "machdep.cpu.brand_string") or ""
+    elif Path("/proc/cpuinfo").exists():
+        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        found = next(iter(re.findall(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)), "")
+    else:
+        found = platform.processor()
+    return found.strip() or platform.machine()
+
+
+def git_state(folder: Path = REPOSITORY) -> dict[str, Any] | None:
+    """The commit checked out in `folder`, and whether files differ from it; None without git."""
+    answer = run_quietly("git", "-C", str(folder), "rev-parse", "--show-toplevel", "HEAD")
+    top, _, commit = (answer or "").strip().partition("\n")
+    if not commit or Path(top).resolve() != folder.resolve():  # perhaps a repository around ours
+        return None
+    changes = run_quietly("git", "-C", str(folder), "--no-optional-locks", "status", "--porcelain")
+    return {"commit": commit, "dirty": bool(changes)}
+
+
+def run_quietly(*command: str) -> str | None:
+    """What a command prints, or None where it is missing, fails or takes over ten seconds."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        answer = subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=10)
+        return answer.decode("utf-8", errors="replace")
+    return None
+
+
+def shown_command(words: Sequence[str]) -> list[str]:
+    """A command line fit to be shared: /home/ann/x.txt is .../x.txt, and --api-key shows no key."""
+    home, shown, hide = str(Path.home()).rstrip("\\/"), [], False
+    for word in words:
+        plain = word.replace(home, "~") if home else word
+        plain = re.sub(r"(^|[=,:\s])([A-Za-z]:)?[\\/~].*[\\/]", r"\1.../", plain)
+        plain = re.sub(r"(?i)^(-.*(key|token|secret|password)=).*", r"\1***", plain)
+        shown.append("***" if hide else plain)
+        hide = bool(re.fullmatch(r"(?i)-.*(key|token|secret|password)", word))
+    return shown
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run in a line; None stands for what its files do not say."""
+
+    path: Path
+    steps: int
+    max_steps: int | None
+    best_val_loss: float | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the metrics reach the last step that the configuration asks for."""
+        return self.max_steps is not None and self.steps >= self.max_steps
+
+
+def list_runs(root: Path | str) -> list[RunSummary]:
+    """Every folder under `root` with a config.yaml or metrics.csv, by name, so the oldest first."""
+    signs = ("config.yaml", "metrics.csv")
+    found = {file.parent for sign in signs for file in Path(root).glob(f"*/{sign}")}
+    return [summarise(folder) for folder in sorted(found)]
+
+
+def summarise(run_dir: Path) -> RunSummary:
+    """Read config.yaml and metrics.csv; a missing or damaged one leaves its part unknown."""
+    max_steps, rows = None, []
+    with contextlib.suppress(CourseError, OSError):
+        max_steps = load_config(run_dir / "config.yaml", TrainConfig).max_steps
+    with contextlib.suppress(CourseError, OSError):
+        rows = read_csv(run_dir / "metrics.csv")
+    steps = [step for row in rows if (step := row.get("step")) is not None]
+    losses = [loss for row in rows if (loss := row.get("val_loss")) is not None]
+    best = min(filter(math.isfinite, losses), default=None)
+    return RunSummary(run_dir, int(max(steps, default=0)), max_steps, best)
+
+
+def table(runs: Sequence[RunSummary]) -> str:
+    """The runs as lines of at most 80 columns."""
+    lines = [f"{'run':<49} {'steps':>11} {'best val':>8} state"]
+    for run in runs:
+        steps = f"{run.steps}/{run.max_steps or '?'}"
+        best = "-" if run.best_val_loss is None else f"{run.best_val_loss:.4f}"
+        state = "done" if run.finished else "not done"
+        lines.append(f"{run.path.name[:49]:<49} {steps:>11} {best:>8} {state}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """List the runs, or without a command show what a new run would write down."""
+    parser = OneLineParser(description="Tell the runs of the capstone apart.")
+    commands = parser.add_subparsers(dest="command")
+    listing = commands.add_parser("list", help="a table of all runs, the oldest first")
+    runs_dir = REPOSITORY / "09_capstone" / "runs"
+    listing.add_argument("--root", type=Path, default=runs_dir, help="the folder with the runs")
+    args = parser.parse_args()
+    if args.command == "list":
+        runs = list_runs(args.root)
+        print(table(runs) if runs else f"no runs under {args.root} yet")
+        return
+    for name, value in {"a new id": new_run_id("laptop"), **environment_info()}.items():
+        print(f"{name:<14} {value}")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,309 @@
+"""experiment_tracking.py: ids that never meet, a discreet record, a table of the runs."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+import torch
+
+import experiment_tracking
+from experiment_tracking import (
+    RunSummary,
+    create_run_dir,
+    environment_info,
+    git_state,
+    list_runs,
+    new_run_id,
+    run_quietly,
+    shown_command,
+    table,
+    write_environment,
+)
+from logging_utils import MetricsLog
+from utils.config import TrainConfig, save_config
+from utils.errors import CourseError
+
+NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+PROGRAM = Path(experiment_tracking.__file__)
+
+
+# --- ids ----------------------------------------------------------------------------------------
+
+
+def test_an_id_is_time_then_name_then_random_digits():
+    assert re.fullmatch(r"20261121-120000-laptop-[0-9a-f]{12}", new_run_id("laptop", NOON))
+
+
+def test_ten_thousand_ids_of_one_second_are_all_different():
+    assert len({new_run_id("laptop", NOON) for _ in range(10_000)}) == 10_000
+
+
+def test_sorting_by_name_sorts_by_age():
+    times = [NOON + timedelta(seconds=n * 7919) for n in range(200)]
+    ids = [new_run_id(name, now) for now, name in zip(times, "zyxwvutsrq" * 20, strict=True)]
+    assert ids == sorted(ids)
+
+
+def test_the_same_moment_gives_the_same_time_in_every_zone():
+    in_tokyo = NOON.astimezone(timezone(timedelta(hours=9)))
+    assert new_run_id("a", in_tokyo)[:15] == new_run_id("a", NOON)[:15] == "20261121-120000"
+
+
+def test_a_time_without_a_zone_is_taken_as_it_is():
+    assert new_run_id("a", datetime(2026, 11, 21, 10, 15, 30)).startswith("20261121-101530-a-")
+
+
+def test_without_a_time_the_id_says_now():
+    before = datetime.now(UTC).replace(microsecond=0)
+    said = datetime.strptime(new_run_id("a")[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    assert before <= said <= datetime.now(UTC)
+
+
+def test_the_seeded_generator_does_not_decide_the_id():
+    ids = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        ids.append(new_run_id("a", NOON))
+    assert ids[0] != ids[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("Laptop", "laptop"),
+        ('a<b>c:"d/e\\f|g?h*', "a-b-c-d-e-f-g-h"),
+        ("caf\u00e9 \u4e2d\n\x00", "caf"),
+        ("../../etc", "etc"),
+        ("ends.", "ends"),
+        ("", "run"),
+        ("???", "run"),
+        ("x" * 300, "x" * 20),
+    ],
+)
+def test_a_name_is_made_fit_for_every_file_system(name, plain):
+    assert re.fullmatch(f"20261121-120000-{plain}-[0-9a-f]{{12}}", new_run_id(name, NOON))
+
+
+# --- folders ------------------------------------------------------------------------------------
+
+
+def test_a_run_folder_is_new_empty_and_under_the_root(tmp_path):
+    folder = create_run_dir(tmp_path / "deep" / "runs", "laptop")
+    assert folder.parent == tmp_path / "deep" / "runs"
+    assert list(folder.iterdir()) == []
+
+
+def test_an_id_that_is_taken_is_not_used_again(tmp_path, monkeypatch):
+    ids = iter(["taken", "taken", "free"])
+    monkeypatch.setattr(experiment_tracking, "new_run_id", lambda _: next(ids))
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "result").touch()
+    assert create_run_dir(tmp_path, "x") == tmp_path / "free"
+    assert (tmp_path / "taken" / "result").exists()
+
+
+def test_when_every_id_is_taken_it_gives_up_with_a_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment_tracking, "new_run_id", lambda _: "taken")
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(CourseError, match="no free run id"):
+        create_run_dir(tmp_path, "x")
+
+
+def test_two_processes_that_draw_the_same_ids_never_share_a_folder(tmp_path):
+    program = (
+        "import sys, itertools, experiment_tracking as t\n"
+        "numbers = itertools.count()\n"
+        "t.new_run_id = lambda _: f'run-{next(numbers):02}'\n"  # the worst luck: the same ids
+        "print(*(t.create_run_dir(sys.argv[1], 'x').name for _ in range(40)))\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") for _ in range(2)]
+    made = [name for process in both for name in process.communicate(timeout=60)[0].split()]
+    assert len(made) == len(set(made)) == 80
+    assert sorted(made) == sorted(folder.name for folder in tmp_path.iterdir())
+
+
+# --- environment --------------------------------------------------------------------------------
+
+
+def test_the_environment_says_what_this_process_runs_on():
+    info = environment_info()
+    assert info["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert info["torch"] == torch.__version__ == info["packages"]["torch"]
+    assert info["torch_threads"] == torch.get_num_threads()
+    assert info["cores"] == os.cpu_count()
+    assert info["cpu"] and info["device"]
+    assert len(info["command"]) == len(sys.argv)
+
+
+def test_the_environment_file_holds_the_same_as_json(tmp_path):
+    path = write_environment(tmp_path)
+    assert path == tmp_path / "environment.json"
+    assert json.loads(path.read_text(encoding="utf-8")) == environment_info()
+
+
+def test_the_environment_gives_no_person_away(monkeypatch):
+    monkeypatch.setenv("COURSE_TEST_SECRET", "hunter2-from-the-environment")
+    monkeypatch.setenv("HOME", "/home/ann-onymous")
+    monkeypatch.setenv("USERPROFILE", "/home/ann-onymous")
+    monkeypatch.setattr(sys, "argv", ["/home/ann-onymous/c/train.py", "--api-key", "hunter2"])
+    text = json.dumps(environment_info())
+    assert "hunter2" not in text
+    assert "ann-onymous" not in text
+    assert str(Path(__file__).parent) not in text
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("--max-steps", "--max-steps"),
+        ("--max-tokens=500", "--max-tokens=500"),
+        ("09_capstone/train.py", "09_capstone/train.py"),
+        ("/home/ann/data/x.txt", ".../x.txt"),
+        ("--data=/home/ann/x.txt", "--data=.../x.txt"),
+        ("~ann/x.txt", ".../x.txt"),
+        ("C:\\Users\\ann\\x.txt", ".../x.txt"),
+        ("\\\\server\\ann\\x.txt", ".../x.txt"),
+        ("--data=c:/Users/ann/x.txt", "--data=.../x.txt"),
+        ("--api-key=abc", "--api-key=***"),
+        ("--HF_TOKEN=abc=def", "--HF_TOKEN=***"),
+        ("To be/not to be", "To be/not to be"),
+    ],
+)
+def test_a_command_line_is_shown_without_folders_and_secrets(word, shown):
+    assert shown_command([word]) == [shown]
+
+
+def test_the_word_after_a_secret_flag_is_hidden_and_the_next_one_is_not():
+    words = ["serve.py", "--password", "abc", "--port", "80"]
+    assert shown_command(words) == ["serve.py", "--password", "***", "--port", "80"]
+
+
+def test_the_home_folder_itself_is_shown_as_a_tilde():
+    assert shown_command(["--out-dir", str(Path.home())]) == ["--out-dir", "~"]
+
+
+def test_a_command_that_is_missing_or_fails_gives_none():
+    assert run_quietly("no-such-command-anywhere") is None
+    assert run_quietly(sys.executable, "-c", "raise SystemExit(3)") is None
+    assert run_quietly(sys.executable, "-c", "print('fine', end='')") == "fine"
+
+
+needs_git = pytest.mark.skipif(run_quietly("git", "--version") is None, reason="needs git")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with one commit of one file."""
+    (tmp_path / "a.txt").write_text("a", encoding="utf-8")
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    for command in (("init", "-q"), ("add", "."), (*identity, "commit", "-q", "-m", "one")):
+        subprocess.run(("git", "-C", str(tmp_path), *command), check=True, capture_output=True)
+    return tmp_path
+
+
+@needs_git
+def test_git_tells_the_commit_and_whether_anything_differs_from_it(repository):
+    head = run_quietly("git", "-C", str(repository), "rev-parse", "HEAD")
+    assert head is not None
+    assert git_state(repository) == {"commit": head.strip(), "dirty": False}
+    (repository / "a.txt").write_text("b", encoding="utf-8")
+    assert git_state(repository) == {"commit": head.strip(), "dirty": True}
+
+
+@needs_git
+def test_a_folder_inside_somebody_elses_repository_has_no_commit_of_its_own(repository):
+    (repository / "course").mkdir()
+    assert git_state(repository / "course") is None
+
+
+def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_state() is None
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+def make_run(root: Path, name: str, max_steps: int, losses: dict[int, float | None]) -> Path:
+    folder = root / name
+    folder.mkdir(parents=True)
+    save_config(TrainConfig(max_steps=max_steps), folder / "config.yaml")
+    with MetricsLog(folder) as log:
+        for step, loss in losses.items():
+            log.append({"step": step, "val_loss": loss})
+    return folder
+
+
+def test_a_run_is_summed_up_by_its_files(tmp_path):
+    done = make_run(tmp_path, "2-done", 20, {0: 4.2, 10: 1.5, 20: 1.75})
+    stopped = make_run(tmp_path, "1-stopped", 500, {0: 4.2, 10: None})
+    fresh = make_run(tmp_path, "3-fresh", 500, {})
+    assert list_runs(tmp_path) == [
+        RunSummary(stopped, 10, 500, 4.2),
+        RunSummary(done, 20, 20, 1.5),
+        RunSummary(fresh, 0, 500, None),
+    ]
+    assert [run.finished for run in list_runs(tmp_path)] == [False, True, False]
+
+
+def test_a_loss_of_zero_counts_and_one_that_is_no_number_does_not(tmp_path):
+    make_run(tmp_path, "a", 20, {0: float("nan"), 10: 0.0, 20: 0.5})
+    make_run(tmp_path, "b", 20, {0: float("nan"), 10: float("inf")})
+    assert [run.best_val_loss for run in list_runs(tmp_path)] == [0.0, None]
+
+
+def test_damaged_and_missing_files_leave_their_part_unknown_and_hide_no_run(tmp_path):
+    no_config = make_run(tmp_path, "a", 20, {20: 1.0})
+    (no_config / "config.yaml").unlink()
+    bad_metrics = make_run(tmp_path, "b", 20, {20: 1.0})
+    (bad_metrics / "metrics.csv").write_bytes(b"\xff\n")
+    bad_config = make_run(tmp_path, "c", 20, {20: 1.0})
+    (bad_config / "config.yaml").write_text("max_steps: [", encoding="utf-8")
+    assert list_runs(tmp_path) == [
+        RunSummary(no_config, 20, None, 1.0),
+        RunSummary(bad_metrics, 0, 20, None),
+        RunSummary(bad_config, 20, None, 1.0),
+    ]
+
+
+def test_what_is_no_run_is_not_listed(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").touch()
+    assert list_runs(tmp_path) == []
+    assert list_runs(tmp_path / "nowhere") == []
+
+
+def test_the_table_fits_eighty_columns_and_says_all():
+    runs = [
+        RunSummary(Path(new_run_id("x" * 50, NOON)), 20000, 20000, 1.23456),
+        RunSummary(Path("y" * 200), 0, None, None),
+    ]
+    header, first, second = table(runs).split("\n")
+    assert header.split() == ["run", "steps", "best", "val", "state"]
+    assert first.split() == [runs[0].path.name, "20000/20000", "1.2346", "done"]
+    assert second.split()[1:] == ["0/?", "-", "not", "done"]
+    assert max(map(len, (header, first, second))) <= 80
+
+
+def run_program(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(PROGRAM), *arguments]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+
+
+def test_the_program_prints_the_table(tmp_path):
+    make_run(tmp_path, "demo", 20, {20: 1.5})
+    done = run_program("list", "--root", str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split("\n")[1].split() == ["demo", "20/20", "1.5000", "done"]
+
+
+def test_a_mistyped_command_is_one_line_and_exit_code_two():
+    done = run_program("lst")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "'lst'" in done.stderr

@@ -1,0 +1,75 @@
+"""The presets: named starting points for `train.py --preset`, of which every field can be changed.
+
+smoke      seconds, to see that everything works
+laptop     about two minutes on two CPU cores
+nano       the classic small recipe: GPT-2's layout, AdamW, cosine
+full       the best a laptop does in a coffee break or two
+baby_gpt   six layers, six heads, 384 wide: for a GPU
+"""
+
+from utils.config import ModelConfig, TrainConfig
+from utils.errors import pick
+
+# What small models gained since GPT-2: rotary positions, norms without biases, ReLU squared,
+# normalised queries and keys, and an output layer of its own.
+MODERN = {
+    "norm": "rmsnorm",
+    "activation": "relu2",
+    "position": "rope",
+    "qk_norm": True,
+    "bias": False,
+    "tie_weights": False,
+}
+# Muon for the matrices, a learning rate that stays high and then falls to zero.
+MODERN_TRAINING = {
+    "optimizer": "muon",
+    "lr": 4e-3,
+    "muon_lr": 0.02,
+    "weight_decay": 0.0,
+    "schedule": "wsd",
+    "min_lr_ratio": 0.0,
+    "grad_clip": 0.0,
+}
+
+PRESETS = {
+    "smoke": TrainConfig(
+        ModelConfig(max_seq_len=32, d_model=32, n_layers=2, n_heads=2, **MODERN),
+        batch_size=4,
+        max_steps=50,
+        warmup_steps=5,
+        eval_interval=25,
+        sample_interval=25,
+        **MODERN_TRAINING,
+    ),
+    "laptop": TrainConfig(
+        ModelConfig(max_seq_len=64, d_model=128, n_layers=4, n_heads=4, **MODERN),
+        batch_size=12,
+        max_steps=2500,
+        warmup_steps=50,
+        eval_interval=250,
+        **MODERN_TRAINING,
+    ),
+    "nano": TrainConfig(
+        ModelConfig(max_seq_len=256, d_model=128, n_layers=4, n_heads=4),
+        batch_size=8,
+        max_steps=5000,
+        lr=3e-4,
+    ),
+    "full": TrainConfig(
+        ModelConfig(max_seq_len=256, d_model=256, n_layers=6, n_heads=8, dropout=0.1, **MODERN),
+        batch_size=16,
+        max_steps=3000,
+        **MODERN_TRAINING,
+    ),
+    "baby_gpt": TrainConfig(
+        ModelConfig(max_seq_len=256, d_model=384, n_layers=6, n_heads=6, bias=False, dropout=0.2),
+        batch_size=64,
+        max_steps=5000,
+        lr=1e-3,
+    ),
+}
+
+
+def preset(name: str) -> TrainConfig:
+    """The preset of that name. Raises UsageError, with the closest name, if there is none."""
+    return PRESETS[pick(name, PRESETS, "preset")]

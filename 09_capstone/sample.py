@@ -1,0 +1,104 @@
+"""Let a trained model speak.
+
+python 09_capstone/sample.py                                   # the newest checkpoint
+python 09_capstone/sample.py --prompt "ROMEO:" --temperature 0.7 --max-tokens 300
+python 09_capstone/sample.py --num-samples 3 --top-p 0.9 --seed 7
+python 09_capstone/sample.py --compare                         # strategies side by side
+python 09_capstone/sample.py --interactive                     # you type, it continues
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from checkpointing import load_checkpoint
+from generator import TextGenerator
+from parts import Parts
+from prompt_loop import prompt_loop
+from utils.command_line import OneLineParser, add_config_flags, config_from_args
+from utils.config import SampleConfig
+from utils.device import pick_device
+from utils.errors import CourseError, run_program
+
+HERE = Path(__file__).resolve().parent
+STRATEGIES = {
+    "greedy (temperature 0)": {"temperature": 0.0},
+    "temperature 0.5": {"temperature": 0.5},
+    "temperature 1.0": {"temperature": 1.0},
+    "top-k 10": {"temperature": 1.0, "top_k": 10},
+    "top-p 0.9": {"temperature": 1.0, "top_p": 0.9},
+    "min-p 0.1": {"temperature": 1.0, "min_p": 0.1},
+    "temperature 1.5": {"temperature": 1.5},
+}
+
+
+def main() -> None:
+    """Read the command line, load the model, speak."""
+    args = parse_args()
+    sampling = config_from_args(args, SampleConfig())
+    device = pick_device(sampling.device)
+    checkpoint = load_checkpoint(args.checkpoint or newest_checkpoint(args.checkpoint_dir))
+    model = checkpoint.build_model(Parts.fused()).to(device)
+    generator = TextGenerator(model, checkpoint.model_config, checkpoint.tokenizer)
+    if args.interactive:
+        prompt_loop(generator, sampling)
+    elif args.compare:
+        compare(generator, sampling)
+    else:
+        speak(generator, sampling)
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line: which model, what to do, and one flag for every field of SampleConfig."""
+    parser = OneLineParser(description="Let a trained model speak.")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="the newest in --checkpoint-dir if none"
+    )
+    parser.add_argument(
+        "--checkpoint-dir",
+        type=Path,
+        metavar="DIR",
+        default=HERE / "checkpoints",
+        help="where to look for the newest checkpoint",
+    )
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--compare", action="store_true", help="strategies side by side")
+    modes.add_argument("--interactive", action="store_true", help="you type, the model continues")
+    add_config_flags(parser, SampleConfig)
+    return parser.parse_args()
+
+
+def newest_checkpoint(folder: Path) -> Path:
+    """The checkpoint written last. Raises CourseError if there is none yet."""
+    found = list(folder.glob("*.safetensors"))
+    if not found:
+        raise CourseError(
+            f"no checkpoint in {folder}; train a model first (make demo, or "
+            "python 09_capstone/train.py) or name one with --checkpoint"
+        )
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def speak(generator: TextGenerator, sampling: SampleConfig) -> None:
+    """Print the prompt and its continuation as it is drawn, once for each sample."""
+    for number in range(sampling.num_samples):
+        if sampling.num_samples > 1:
+            print(f"--- sample {number + 1} of {sampling.num_samples} ---")
+        draw = replace(sampling, seed=sampling.seed + number)
+        pieces = generator.stream(draw)
+        first = next(pieces, "")  # a bad prompt is refused before anything is printed
+        print(draw.prompt.lstrip("\n") + first, end="", flush=True)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print("\n")
+
+
+def compare(generator: TextGenerator, sampling: SampleConfig) -> None:
+    """Print the same prompt continued by each strategy, from the same seed."""
+    for name, changes in STRATEGIES.items():
+        (text,) = generator.generate([sampling.prompt], replace(sampling, **changes))
+        print(f"--- {name} ---\n{(sampling.prompt + text).strip()}\n", flush=True)
+
+
+if __name__ == "__main__":
+    run_program(main)

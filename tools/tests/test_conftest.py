@@ -1,0 +1,57 @@
+"""The root conftest.py: no test reaches the network, and every test draws the same numbers."""
+
+import os
+import random
+import socket
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+
+import conftest
+
+DRAWN: list[tuple[float, float, float]] = []
+
+
+@pytest.mark.parametrize("method", ["connect", "connect_ex"])
+@pytest.mark.parametrize("address", [("192.0.2.1", 80), ("example.org", 443)])
+def test_a_connection_to_another_machine_is_refused(method: str, address: tuple[str, int]) -> None:
+    with (
+        socket.socket() as client,
+        pytest.raises(pytest.fail.Exception, match=f"tried to reach {address[0]}"),
+    ):
+        client.settimeout(0.1)
+        getattr(client, method)(address)
+
+
+def test_a_connection_to_this_machine_works() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        socket.create_connection(server.getsockname()).close()
+
+
+def test_programs_that_tests_start_are_told_to_stay_offline() -> None:
+    assert os.environ["TINY_TRANSFORMER_OFFLINE"] == "1"
+
+
+@pytest.mark.parametrize("time", ["first", "second"])
+def test_every_test_draws_the_same_numbers(time: str) -> None:
+    DRAWN.append((random.random(), float(np.random.rand()), torch.rand(()).item()))
+    assert DRAWN[-1] == DRAWN[0]
+    assert len({*DRAWN[0]}) == 3
+
+
+class MarkedGpu:
+    """The one thing that conftest asks of a test."""
+
+    def get_closest_marker(self, name: str) -> bool:
+        return name == "gpu"
+
+
+def test_a_test_marked_gpu_is_skipped_by_name_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    item = cast(pytest.Item, MarkedGpu())
+    monkeypatch.setattr(conftest, "has_gpu", lambda: True)
+    conftest.pytest_runtest_setup(item)
+    monkeypatch.setattr(conftest, "has_gpu", lambda: False)
+    with pytest.raises(pytest.skip.Exception, match="needs a GPU"):
+        conftest.pytest_runtest_setup(item)

@@ -1,0 +1,106 @@
+"""The Makefile, .ci/run and the workflow call programs that are there, as the design asks."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tools.module_tests import pick_module
+from utils.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+WORKFLOW = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+PROMISED = {
+    *("help", "install", "verify", "data", "demo", "test", "test-module", "validate"),
+    *("lint", "format", "clean"),
+}
+
+needs_make = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make in the repository, as if no other make (`make test`) had started these tests."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, encoding="utf-8")
+
+
+def test_every_promised_target_is_there() -> None:
+    assert TARGETS >= PROMISED
+
+
+def test_every_target_is_phony() -> None:
+    phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
+    assert phony is not None
+    assert set(phony[1].split()) == TARGETS
+
+
+@needs_make
+def test_make_alone_lists_every_target() -> None:
+    listed = [line.split()[1] for line in make().stdout.splitlines()]
+    assert set(listed) == TARGETS
+
+
+@pytest.mark.parametrize("target", ["verify", "data", "demo", "test", "test-module"])
+def test_a_target_that_needs_the_environment_makes_it_first(target: str) -> None:
+    assert re.search(rf"^{target}: install\b", MAKEFILE, re.MULTILINE)
+
+
+@needs_make
+def test_a_dry_run_of_every_target_succeeds() -> None:
+    done = make("--dry-run", *sorted(TARGETS))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("text", [MAKEFILE, WORKFLOW], ids=["Makefile", "ci.yml"])
+def test_the_programs_that_are_called_exist(text: str) -> None:
+    programs = re.findall(r"(?:\$\(PY(?:THON)?\)|\$PY|python) ([\w/]+\.py)", text)
+    assert "tools/install.py" in programs
+    assert [name for name in programs if not (ROOT / name).is_file()] == []
+
+
+def test_the_workflow_covers_three_systems_and_two_versions_of_python() -> None:
+    job = yaml.safe_load(WORKFLOW)["jobs"]["check"]
+    matrix = job["strategy"]["matrix"]
+    assert matrix["os"] == ["ubuntu-latest", "macos-latest", "windows-latest"]
+    assert matrix["python"] == ["3.11", "3.14"]
+
+
+@pytest.mark.parametrize("name", [".ci/run", ".github/workflows/ci.yml"])
+def test_ci_runs_each_test_once(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert len(re.findall(r"make test$|-m pytest", text, re.MULTILINE)) == 1
+    assert "--skip-tests" in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs bash and permission bits")
+def test_ci_run_is_a_program_that_bash_can_read() -> None:
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+@pytest.mark.parametrize("given", ["01_attention", "01_attention/", "utils"])
+def test_a_module_is_found_by_its_name(given: str) -> None:
+    assert pick_module(given, ROOT) == given.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("", "MODULE is missing; choose one of: 00_setup"),
+        ("01_atention", "did you mean '01_attention'"),
+        ("attention", "did you mean '01_attention'"),
+        ("99", "choose one of: 00_setup"),
+    ],
+)
+def test_a_module_that_is_not_there_is_wrong_usage(given: str, said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        pick_module(given, ROOT)

@@ -1,0 +1,223 @@
+"""tools/validate_all.py: each check on a small made-up repository, good and broken."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import checks, validate_all
+from tools.checks import Case, Result
+from utils.errors import UsageError
+
+GOOD = {
+    "pyproject.toml": "[tool.pytest.ini_options]\ntestpaths = ['01_one']\n",
+    "utils/x.py": "",
+    "tools/x.py": "",
+    "setup/verify_environment.py": "print('[OK] Python')\nprint('[OK] disk')\n",
+    "01_one/tests/test_first.py": "def test_a():\n    pass\n\ndef test_b():\n    pass\n",
+    "01_one/README.md": "```python\nassert 1 + 1 == 2\n```\n\n```python notest\nboom\n```\n",
+}
+
+
+def build(root: Path, changes: dict[str, str]) -> Path:
+    """A repository of the files of GOOD, with changes."""
+    for name, text in {**GOOD, **changes}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return root
+
+
+def test_the_structure_names_each_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "REQUIRED", ("01_one/README.md", "01_one/first.py", "LICENSE"))
+    [found] = checks.check_structure(build(tmp_path, {}), None)
+    assert (found.passed, found.detail) == (False, "1 of 3 files")
+    assert found.problems == ("missing: 01_one/first.py", "missing: LICENSE")
+    [inside] = checks.check_structure(tmp_path, "01_one")
+    assert inside.problems == ("missing: 01_one/first.py",)
+
+
+def test_a_ready_lesson_is_held_to_the_whole_anatomy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "REQUIRED", ())
+    monkeypatch.setattr(checks, "READY", ("01_one",))
+    anatomy = [
+        *("theory.md", "first.py", "notebook.ipynb", "tests/test_first_exercises.py"),
+        *("exercises/exercises.py", "exercises/solutions.py", "exercises/exercises.yaml"),
+        "tests/first_misconceptions.py",
+    ]
+    build(tmp_path, {f"01_one/{name}": "" for name in anatomy})
+    assert checks.check_structure(tmp_path, None)[0].passed
+    for name in anatomy:
+        (tmp_path / "01_one" / name).unlink()
+        assert not checks.check_structure(tmp_path, None)[0].passed, name
+        (tmp_path / "01_one" / name).touch()
+
+
+def test_the_environment_is_judged_by_its_own_program(tmp_path: Path) -> None:
+    [found] = checks.check_environment(build(tmp_path, {}), None)
+    assert (found.passed, found.detail) == (True, "2 OK, 0 failed")
+
+
+@pytest.mark.parametrize(
+    ("program", "problem"),
+    [
+        ("print('[OK] a')\nprint('[FAIL] torch 1.0')\nraise SystemExit(1)", "[FAIL] torch 1.0"),
+        ("raise ValueError('a bug')", "ValueError: a bug"),
+    ],
+)
+def test_a_failed_environment_says_what_failed(program: str, problem: str, tmp_path: Path) -> None:
+    root = build(tmp_path, {"setup/verify_environment.py": program})
+    [found] = checks.check_environment(root, None)
+    assert (found.passed, found.problems) == (False, (problem,))
+
+
+@pytest.fixture
+def bare_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pytest that a check starts loads no plugins, and so starts in a fraction of the time."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
+RUNS_ONCE = """
+def test_once():
+    with open("runs", "ab") as file:
+        file.write(b"x")
+"""
+MIXED = """
+import pytest
+
+def test_a():
+    assert 1 == 2
+
+def test_b():
+    pytest.skip("no GPU")
+"""
+
+
+@pytest.mark.usefixtures("bare_pytest")
+def test_tests_are_run_once_and_counted_by_folder(tmp_path: Path) -> None:
+    results = checks.check_tests(build(tmp_path, {"utils/tests/test_u.py": RUNS_ONCE}), None)
+    found = {result.check: result.detail for result in results}
+    assert found["tests 01_one"] == "2 passed"
+    assert found["tests utils"] == "1 passed"
+    assert found["tests setup"] == "none"
+    assert all(result.passed for result in results)
+    assert (tmp_path / "runs").read_bytes() == b"x"
+
+
+@pytest.mark.usefixtures("bare_pytest")
+def test_a_failing_a_skipped_and_an_unloadable_test_are_told_apart(tmp_path: Path) -> None:
+    broken = {"01_one/tests/test_z.py": "import nowhere_at_all", "01_one/tests/test_m.py": MIXED}
+    [found] = checks.check_tests(build(tmp_path, broken), "01_one")
+    assert (found.passed, found.detail) == (False, "2 passed, 2 failed, 1 skipped")
+    assert "01_one.tests.test_m: test_a: assert 1 == 2" in found.problems
+    assert any("test_z" in problem for problem in found.problems)
+
+
+@pytest.mark.usefixtures("bare_pytest")
+def test_a_crash_of_pytest_itself_is_a_failure(tmp_path: Path) -> None:
+    crash = "import os\n\ndef test_a():\n    os._exit(3)\n"
+    results = checks.check_tests(build(tmp_path, {"01_one/tests/test_first.py": crash}), "01_one")
+    assert results[-1].detail == "pytest ended with exit code 3"
+    assert not results[-1].passed
+
+
+def test_code_in_the_text_is_run_and_what_is_not_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def stand_in(root: Path, arguments: list[str]) -> tuple[int, list[Case]]:
+        asked.extend(arguments)
+        return 1, [Case("", "a", "passed", "", 0.25), Case("", "b", "failure", "NameError", 0.5)]
+
+    monkeypatch.setattr(checks, "run_pytest", stand_in)
+    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: "it is installed")
+    [found] = checks.check_text_blocks(build(tmp_path, {"01_one/theory.md": ""}), None)
+    assert (found.passed, found.seconds) == (False, 0.75)
+    assert found.detail == "1 passed, 1 failed, 1 notest"
+    assert found.problems == ("b: NameError",)
+    assert asked[-2:] == ["01_one/README.md", "01_one/theory.md"]
+
+
+def test_without_the_plugin_the_text_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None)
+    [found] = checks.check_text_blocks(tmp_path, None)
+    assert not found.passed
+    assert "python tools/install.py --dev" in found.problems[0]
+
+
+ROWS = [
+    Result("structure", True, "34 of 34 files", (), 0.04),
+    Result("tests 03_transformer_blocks", False, "x" * 99, ("a long problem " * 20,) * 25, 101.25),
+]
+
+
+def test_the_table_fits_eighty_columns_and_shows_the_problems() -> None:
+    table = validate_all.as_table(ROWS, 101.3, ["tests"])
+    assert max(len(line) for line in table.splitlines()) <= 80
+    assert "structure                   ok" in table
+    assert "101.2" in table
+    assert "... and 5 more" in table
+    assert "left out: tests" in table
+
+
+def test_the_json_holds_every_problem() -> None:
+    found = json.loads(validate_all.as_json(ROWS, 101.3, []))
+    assert found["passed"] is False
+    assert len(found["results"][1]["problems"]) == 25
+    assert found["results"][0]["check"] == "structure"
+
+
+def run_main(
+    monkeypatch: pytest.MonkeyPatch, passed: bool, *arguments: str
+) -> tuple[int, list[str]]:
+    """Run the program with checks that only note that they ran: exit code and names."""
+    ran: list[str] = []
+
+    def stand_in(name: str) -> validate_all.Check:
+        def check(root: Path, module: str | None) -> list[Result]:
+            ran.append(name)
+            return [Result(name, passed, f"in {module}")]
+
+        return check
+
+    monkeypatch.setattr(
+        validate_all, "CHECKS", {name: stand_in(name) for name in validate_all.CHECKS}
+    )
+    monkeypatch.setattr(sys, "argv", ["validate_all.py", *arguments])
+    return validate_all.main(), ran
+
+
+def test_the_exit_code_says_whether_all_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_main(monkeypatch, True)[0] == 0
+    assert run_main(monkeypatch, False)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "left_out"),
+    [("--json", set()), ("--fast", {"tests", "text blocks"}), ("--skip-tests", {"tests"})],
+)
+def test_an_option_leaves_out_what_it_says(
+    option: str, left_out: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = set(validate_all.CHECKS)
+    assert set(run_main(monkeypatch, True, option)[1]) == every - left_out
+
+
+def test_the_module_reaches_the_checks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_main(monkeypatch, True, "--module", "01_attention")
+    assert "in 01_attention" in capsys.readouterr().out
+
+
+def test_a_mistyped_module_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="did you mean '01_attention'"):
+        run_main(monkeypatch, True, "--module", "01_atention")

@@ -1,0 +1,169 @@
+"""Random text from a grammar, whose entropy is known exactly.
+
+A grammar is a set of symbols. Each symbol is written in one of several ways, chosen at random; a
+way is plain text with `{slots}`, and a slot is another symbol:
+
+    sentence    The {noun} sleeps.   or   A {noun} and a {noun} walk by.
+    noun        fox   or   hen
+
+No text is the opening of two ways at one choice (checked when a grammar is made), so a reader can
+always tell which way was taken: a text has one derivation, and its probability is the product of
+the probabilities chosen. For a symbol i, whose way w has probability p(w), the expected surprise h
+and the expected length l solve two sets of linear equations:
+
+    h(i) = sum_w p(w) (-log p(w) + sum of h over the slots of w)
+    l(i) = sum_w p(w) (characters of w + sum of l over the slots of w)
+
+Text written by the start symbol again and again, independently, has an entropy of h / l nats per
+character: the loss that no model can beat, and that a perfect one would reach.
+
+Grenander 1967, "Syntax-controlled probabilities"; Wetherell 1980, "Probabilistic languages".
+"""
+
+import math
+import random
+import re
+from bisect import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import numpy as np
+
+from utils.errors import CourseError
+
+Ways = Sequence[tuple[float, str]]  # (weight, template) of each way to write a symbol
+SLOT = re.compile(r"\{(.+?)\}")
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """How surprising a character is, on average, to one who knows the grammar."""
+
+    nats_per_char: float
+
+    @property
+    def bits_per_char(self) -> float:
+        """The same in bits: nats divided by the logarithm of 2."""
+        return self.nats_per_char / math.log(2)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """One reading of the start symbol: its log-probability in nats and its length in characters."""
+
+    log_prob: float
+    n_chars: int
+
+
+class Grammar:
+    """A set of symbols, each with its ways to be written; see the head of this file.
+
+    Raises ValueError if a slot has no rule, or if two ways at one choice may begin alike.
+    """
+
+    def __init__(self, rules: Mapping[str, Ways], start: str) -> None:
+        self._names = list(rules)
+        number = {name: i for i, name in enumerate(rules)}
+        self._start = number[start]
+        self._ways = [[_split(text, number) for _, text in ways] for ways in rules.values()]
+        weights = [[weight for weight, _ in ways] for ways in rules.values()]
+        self._probs = [[weight / math.fsum(row) for weight in row] for row in weights]
+        self._cumulative = [list(accumulate(row)) for row in self._probs]
+        self._openings: dict[int, list[tuple[str, int]]] = {}  # of each symbol: (text, which way)
+        for symbol in range(len(self._ways)):
+            self._check_openings(symbol)
+
+    def sample(self, rng: random.Random) -> str:
+        """Write the start symbol once, choosing at random."""
+        written: list[str] = []
+        pending: list[str | int] = [self._start]  # what is still to be written, last first
+        while pending:
+            part = pending.pop()
+            if isinstance(part, str):
+                written.append(part)
+            else:
+                cumulative = self._cumulative[part]
+                way = bisect(cumulative, rng.random(), 0, len(cumulative) - 1)
+                pending.extend(reversed(self._ways[part][way]))
+        return "".join(written)
+
+    def parse(self, text: str, position: int = 0) -> Parsed:
+        """Read the start symbol once from `position`, finding the way taken at each choice.
+
+        Raises CourseError at the first character that the grammar could not have written.
+        """
+        begin, log_prob = position, 0.0
+        pending: list[str | int] = [self._start]
+        while pending:
+            part = pending.pop()
+            if isinstance(part, int):
+                way = self._recognise(part, text, position)
+                log_prob += math.log(self._probs[part][way])
+                pending.extend(reversed(self._ways[part][way]))
+            elif text.startswith(part, position):
+                position += len(part)
+            else:
+                raise _foreign(text, position, f"{part!r}")
+        return Parsed(log_prob, position - begin)
+
+    def entropy(self) -> Entropy:
+        """Solve for the expected surprise and length of the start symbol; return their ratio."""
+        n = len(self._ways)
+        slots = np.zeros((n, n))  # slots[i, j]: how many j one i is expected to hold
+        own = np.zeros((n, 2))  # nats and characters of i itself, its slots left out
+        for i, (probs, ways) in enumerate(zip(self._probs, self._ways, strict=True)):
+            for prob, parts in zip(probs, ways, strict=True):
+                own[i, 0] -= prob * math.log(prob)
+                for part in parts:
+                    if isinstance(part, str):
+                        own[i, 1] += prob * len(part)
+                    else:
+                        slots[i, part] += prob
+        nats, chars = np.linalg.solve(np.eye(n) - slots, own)[self._start]
+        return Entropy(float(nats / chars))
+
+    def _recognise(self, symbol: int, text: str, position: int) -> int:
+        for opening, way in self._openings[symbol]:
+            if text.startswith(opening, position):
+                return way
+        raise _foreign(text, position, f"a {self._names[symbol]!r}")
+
+    def _openings_of(self, symbol: int) -> list[tuple[str, int]]:
+        """With what each way begins: its first plain text, or the openings of its first slot."""
+        if symbol not in self._openings:
+            self._openings[symbol] = [
+                (opening, way)
+                for way, parts in enumerate(self._ways[symbol])
+                for opening in self._begin(parts)
+            ]
+        return self._openings[symbol]
+
+    def _begin(self, parts: Sequence[str | int]) -> list[str]:
+        first = parts[0] if parts else ""
+        if isinstance(first, str):
+            return [first]
+        return [opening for opening, _ in self._openings_of(first)]
+
+    def _check_openings(self, symbol: int) -> None:
+        """In sorted order a text that begins another stands right before one that it begins."""
+        for (first, way), (second, other) in pairwise(sorted(self._openings_of(symbol))):
+            if way != other and second.startswith(first):
+                name = self._names[symbol]
+                raise ValueError(f"{name!r} is ambiguous: {first!r} also begins {second!r}")
+
+
+def _split(template: str, number: Mapping[str, int]) -> tuple[str | int, ...]:
+    """Cut "The {noun} is" into "The ", the number of the symbol noun, and " is"."""
+    parts: list[str | int] = []
+    for i, piece in enumerate(SLOT.split(template)):  # plain text and slots take turns
+        if i % 2 and piece not in number:
+            raise ValueError(f"the slot {piece!r} in {template!r} has no rule")
+        if piece:
+            parts.append(number[piece] if i % 2 else piece)
+    return tuple(parts)
+
+
+def _foreign(text: str, position: int, expected: str) -> CourseError:
+    found = text[position : position + 20]
+    return CourseError(f"at character {position} the grammar expects {expected}, not {found!r}")

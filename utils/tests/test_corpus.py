@@ -1,0 +1,281 @@
+"""Where the text comes from, with a local server in the place of the network."""
+
+import gc
+import hashlib
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from utils import corpus
+from utils.corpus import download_shakespeare, load_corpus, split_text
+from utils.errors import CourseError, UsageError
+
+RIGHT = b"First Citizen:\nBefore we proceed, a small file.\n"
+WRONG_SIZE = RIGHT + b"\n"
+WRONG_HASH = RIGHT.upper()
+
+
+class Library(BaseHTTPRequestHandler):
+    """Serves /right, /long, /other (of the right size) and /cut (which breaks off)."""
+
+    def do_GET(self) -> None:
+        bodies = {"/right": RIGHT, "/long": WRONG_SIZE, "/other": WRONG_HASH, "/cut": RIGHT[:20]}
+        if self.path not in bodies:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        promised = RIGHT if self.path == "/cut" else bodies[self.path]
+        self.send_header("Content-Length", str(len(promised)))
+        self.end_headers()
+        self.wfile.write(bodies[self.path])
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002, the name is not ours
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Library) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> Path:
+    """A house of its own for every test: empty, with a small Shakespeare and no real network."""
+    monkeypatch.setattr(corpus, "DATA_FOLDER", tmp_path / "data")
+    monkeypatch.setattr(corpus, "SIZE", len(RIGHT))
+    monkeypatch.setattr(corpus, "SHA256", hashlib.sha256(RIGHT).hexdigest())
+    monkeypatch.setattr(corpus.mock_corpus, "generate", lambda: "a short play\n")
+    monkeypatch.setattr(corpus, "URL", f"{server}/right")
+    monkeypatch.delenv(corpus.MIRROR_VARIABLE, raising=False)
+    monkeypatch.delenv(corpus.OFFLINE_VARIABLE, raising=False)
+    monkeypatch.setenv("no_proxy", "*")
+    return tmp_path / "data"
+
+
+def put(folder: Path, content: bytes) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / corpus.FILE_NAME
+    path.write_bytes(content)
+    return path
+
+
+def test_the_file_in_the_repository_comes_first(data_folder, tmp_path, monkeypatch):
+    path = put(data_folder, RIGHT)
+    put(tmp_path / "mirror", RIGHT)
+    monkeypatch.setenv(corpus.MIRROR_VARIABLE, str(tmp_path / "mirror"))
+    found = load_corpus()
+    assert (found.name, found.text, found.path) == ("shakespeare", RIGHT.decode(), path)
+    assert found.entropy_bits_per_char is None
+
+
+def test_the_classroom_mirror_comes_second(tmp_path, monkeypatch):
+    path = put(tmp_path / "mirror", RIGHT)
+    monkeypatch.setenv(corpus.MIRROR_VARIABLE, str(tmp_path / "mirror"))
+    assert load_corpus().path == path
+
+
+def test_the_download_comes_third_and_is_kept(data_folder, monkeypatch):
+    first = load_corpus()
+    assert first.path == data_folder / corpus.FILE_NAME
+    assert "downloaded" in first.origin
+    monkeypatch.setattr(corpus, "URL", "http://127.0.0.1:9/nobody")
+    second = load_corpus()
+    assert second.text == first.text == RIGHT.decode()
+    assert "downloaded" not in second.origin
+
+
+def test_the_mock_corpus_comes_last_and_says_why(data_folder, tmp_path, monkeypatch, server):
+    monkeypatch.setattr(corpus, "URL", f"{server}/nowhere")
+    monkeypatch.setenv(corpus.MIRROR_VARIABLE, str(tmp_path))
+    found = load_corpus()
+    assert (found.name, found.text, found.path) == ("mock", "a short play\n", None)
+    assert found.entropy_bits_per_char == corpus.mock_corpus.entropy_rate().bits_per_char
+    assert re.fullmatch(r"mock corpus.*does not hold tiny_shakespeare.txt.*Not Found", found.origin)
+    assert not (data_folder / corpus.FILE_NAME).exists()
+
+
+def test_offline_means_that_nothing_is_downloaded(data_folder, monkeypatch):
+    monkeypatch.setenv(corpus.OFFLINE_VARIABLE, "1")
+    found = load_corpus()
+    assert found.name == "mock"
+    assert "TINY_TRANSFORMER_OFFLINE is set" in found.origin
+    assert not data_folder.exists()
+
+
+def test_the_mock_corpus_can_be_asked_for(data_folder):
+    put(data_folder, RIGHT)
+    assert load_corpus("mock").name == "mock"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"), [(WRONG_SIZE, "it has 49 bytes, not 48"), (WRONG_HASH, "its SHA-256 is")]
+)
+@pytest.mark.parametrize("place", ["data", "mirror"])
+def test_a_wrong_file_is_refused_by_name(tmp_path, monkeypatch, place, content, found):
+    path = put(tmp_path / place, content)
+    monkeypatch.setenv(corpus.MIRROR_VARIABLE, str(tmp_path / "mirror"))
+    with pytest.raises(CourseError) as refused:
+        load_corpus()
+    assert str(refused.value).startswith(f"{path} is not Tiny Shakespeare: {found}")
+    assert "delete or replace it" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        ("long", "it has 49 bytes, not 48"),
+        ("other", "its SHA-256 is"),
+        ("cut", "it has 20 bytes, not 48|broke|IncompleteRead"),
+        ("missing", "Not Found"),
+    ],
+)
+def test_a_wrong_download_leaves_the_old_file_and_nothing_else(tmp_path, server, page, reason):
+    target = tmp_path / "text.txt"
+    target.write_bytes(b"as it was")
+    with pytest.raises(CourseError, match=reason) as refused:
+        download_shakespeare(target, f"{server}/{page}")
+    assert "\n" not in str(refused.value)
+    assert target.read_bytes() == b"as it was"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_download_makes_its_folder(tmp_path, server):
+    target = tmp_path / "new" / "folder" / "text.txt"
+    assert download_shakespeare(target, f"{server}/right") == target
+    assert target.read_bytes() == RIGHT
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_download_that_cannot_be_written_is_an_error_of_one_line(tmp_path, server):
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(CourseError, match="cannot write"):
+        download_shakespeare(tmp_path / "file" / "text.txt", f"{server}/right")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/closed", "not a url"])
+def test_a_dead_address_is_an_error_of_one_line(tmp_path, url):
+    with pytest.raises(CourseError, match="cannot download"):
+        download_shakespeare(tmp_path / "text.txt", url)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # urllib forgets a socket that timed out
+def test_a_silent_server_does_not_hold_us_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never says a word
+        begin = time.monotonic()
+        with pytest.raises(CourseError, match="timed out"):
+            download_shakespeare(tmp_path / "x", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert time.monotonic() - begin < 3
+    gc.collect()  # which is found here, and not in the middle of another test
+
+
+def test_a_slow_name_server_does_not_hold_us_up(tmp_path, monkeypatch):
+    released = threading.Event()
+
+    def never_resolves(*_: object, **__: object) -> None:
+        released.wait(10)
+        raise OSError("too late")
+
+    monkeypatch.setattr(corpus, "PATIENCE", 0.2)
+    monkeypatch.setattr(corpus.urllib.request, "urlopen", never_resolves)
+    with pytest.raises(CourseError, match=r"no answer within"):
+        download_shakespeare(tmp_path / "text.txt")
+    released.set()
+
+
+def test_the_program_downloads_or_says_why_not(data_folder, monkeypatch, capsys, server):
+    monkeypatch.setattr("sys.argv", ["corpus", "--download"])
+    corpus.main()
+    assert capsys.readouterr().out.startswith(f"[OK] {data_folder / corpus.FILE_NAME} is")
+    put(data_folder, WRONG_SIZE)
+    with pytest.raises(CourseError, match="is not Tiny Shakespeare"):
+        corpus.main()
+
+
+def test_a_path_is_read_as_it_is_but_for_windows_line_ends_and_a_byte_order_mark(tmp_path):
+    path = tmp_path / "my text.txt"
+    path.write_bytes("\ufeffÄpfel\r\nund\rBirnen\n".encode())
+    found = load_corpus(str(path))
+    assert (found.name, found.text) == ("my text", "Äpfel\nund\rBirnen\n")
+    assert found.path == path
+
+
+def test_a_missing_file_is_met_with_the_closest_name(tmp_path):
+    (tmp_path / "sonnets.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"sonets.txt \(did you mean 'sonnets.txt'\?\)"):
+        load_corpus(str(tmp_path / "sonets.txt"))
+    with pytest.raises(UsageError, match=r"did you mean 'shakespeare'\?"):
+        load_corpus("shakespear")
+
+
+def test_a_folder_and_an_empty_file_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="is a folder"):
+        load_corpus(str(tmp_path))
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(CourseError, match="is empty"):
+        load_corpus(str(tmp_path / "empty.txt"))
+
+
+def test_a_text_that_is_not_utf8_is_refused_at_its_byte(tmp_path):
+    path = tmp_path / "latin.txt"
+    path.write_bytes("caf\u00e9".encode("latin-1"))
+    with pytest.raises(CourseError, match=r"not UTF-8 text \(byte 0xe9 at offset 3\)"):
+        load_corpus(str(path))
+
+
+def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
+    def locked(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "locked.txt").touch()
+    monkeypatch.setattr(Path, "read_bytes", locked)  # no permission bit stops a superuser
+    with pytest.raises(CourseError, match=r"cannot read .*locked\.txt: Permission denied"):
+        load_corpus(str(tmp_path / "locked.txt"))
+
+
+@pytest.mark.parametrize("n", [2, 10, 11, 1003])
+def test_the_last_tenth_is_kept_for_validation(n):
+    text = "".join(chr(97 + i % 26) for i in range(n))
+    train, val = split_text(text)
+    assert len(train) == int(0.9 * n)
+    assert train + val == text
+
+
+def test_a_text_that_cannot_be_split_is_refused():
+    for text in ("", "a"):
+        with pytest.raises(CourseError, match="too short"):
+            split_text(text)
+    for fraction in (0.0, 1.0, -0.1, float("nan")):
+        with pytest.raises(UsageError, match="between 0 and 1"):
+            split_text("a longer text", fraction)
+
+
+def test_the_simple_sequences_are_as_the_readme_says():
+    folder = Path(__file__).parents[2] / "data"
+    text = (folder / "simple_sequences.txt").read_bytes().decode("ascii")
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"simple sequences | {len(text):,} characters, {len(set(text))} different" in readme
+    blocks = [block.splitlines() for block in text.split("\n\n")]
+    examples = re.findall(r"^\| \w+ \| `(.+?)` \|", readme, re.M)
+    assert len(examples) == len(blocks) == 6
+    assert all(example in block for example, block in zip(examples, blocks, strict=True))
+    _, alphabet, repetition, copies, reversals, brackets = blocks
+    assert all(len(set(line)) == len(line) == 26 for line in alphabet)
+    assert all(len(set(line)) <= 4 and len(line) == 24 for line in repetition)
+    assert all(line.split("=")[0] == line.split("=")[1] for line in copies)
+    assert all(line.split(">")[0] == line.split(">")[1][::-1] for line in reversals)
+    for line in brackets:
+        while "()" in line or "[]" in line:
+            line = line.replace("()", "").replace("[]", "")
+        assert line == ""
