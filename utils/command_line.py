@@ -61,7 +61,7 @@ def _add_flag(parser: Container, flag: str, kind: type, f: Any) -> None:
 
 
 def read_value(f: dataclasses.Field[Any], kind: type, text: str) -> Any:
-    """What a person typed for a field, as the field's type; "none" is None where that is allowed."""
+    """What a person typed for a field, as its type; "none" is None where that is allowed."""
     if f.default is None and kind is not str and text.lower() == "none":
         return None
     try:
