@@ -7,8 +7,6 @@ something to say (its value). A score says how well a key answers a query; the s
 of scores into shares of attention; the output is the values mixed in those shares.
 
 Dimensions: B batch, T_q queries, T_k keys, d_k width of queries and keys, d_v width of values.
-
-    python 01_attention/attention.py
 """
 
 import math
@@ -17,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from utils.errors import run_program
 from utils.shape_checker import ShapeError, check_shapes
 
 
@@ -61,7 +60,8 @@ def check_mask(mask: Tensor, scores: Tensor) -> None:
     """Refuse a mask that could broadcast to something its owner did not mean: ShapeError."""
     if mask.dtype != torch.bool and not mask.is_floating_point():
         raise ShapeError(
-            f"mask has dtype {mask.dtype}: use bool (True = may attend) or floats to add to the scores"
+            f"mask has dtype {mask.dtype}: use bool (True = may attend), or floats, added "
+            "to the scores"
         )
     if mask.dim() == 3 and scores.dim() == 4 and mask.size(0) != 1:
         raise ShapeError(
@@ -109,7 +109,8 @@ def scaled_dot_product_attention(
     return weights @ v, weights
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Show how four tokens share their attention over themselves and the past."""
     torch.manual_seed(0)
     words = ["the", "cat", "sat", "down"]
     x = torch.randn(4, 8)  # four tokens, eight features; queries, keys and values are all x
@@ -118,3 +119,7 @@ if __name__ == "__main__":
     print(" " * 6 + "".join(f"{word:>6}" for word in words))
     for word, row in zip(words, weights, strict=True):
         print(f"{word:>6}" + "".join(f"{weight:6.2f}" for weight in row))
+
+
+if __name__ == "__main__":
+    run_program(main)

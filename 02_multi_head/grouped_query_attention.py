@@ -6,14 +6,13 @@
 
 While generating, a model rereads the keys and values of every past token. Sharing them among the
 heads shrinks that memory, and the time it takes to read it, by n_heads / n_kv_heads.
-
-    python 02_multi_head/grouped_query_attention.py
 """
 
 from torch import Tensor, nn
 
 from attention import AttentionFunction, scaled_dot_product_attention
 from multi_head import merge_heads, split_heads
+from utils.errors import UsageError, run_program
 from utils.shape_checker import check_shape
 
 
@@ -52,9 +51,9 @@ class GroupedQueryAttention(nn.Module):
     def __init__(self, d_model: int, n_heads: int, n_kv_heads: int, bias: bool = True) -> None:
         super().__init__()
         if d_model % n_heads != 0:
-            raise ValueError(f"d_model {d_model} is not divisible by n_heads {n_heads}")
+            raise UsageError(f"d_model {d_model} is not divisible by n_heads {n_heads}")
         if n_heads % n_kv_heads != 0:
-            raise ValueError(f"n_heads {n_heads} is not divisible by n_kv_heads {n_kv_heads}")
+            raise UsageError(f"n_heads {n_heads} is not divisible by n_kv_heads {n_kv_heads}")
         self.d_model = d_model
         self.n_heads = n_heads
         self.n_kv_heads = n_kv_heads
@@ -81,7 +80,8 @@ class GroupedQueryAttention(nn.Module):
         return self.out_proj(self.merge_heads(output))  # (B, T, d_model)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Show what a layer must remember, and how many weights it has, with fewer and fewer heads."""
     d_model, n_heads, T = 512, 8, 1024
     print(f"Keys and values kept for {T} tokens in one layer, d_model {d_model}, float32:\n")
     for n_kv_heads in (8, 4, 2, 1):
@@ -89,3 +89,7 @@ if __name__ == "__main__":
         kilobytes = 2 * T * n_kv_heads * (d_model // n_heads) * 4 / 1024
         parameters = sum(p.numel() for p in layer.parameters())
         print(f"  {n_kv_heads} kv heads: {kilobytes:6.0f} KiB cached, {parameters:>9,} parameters")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -6,14 +6,13 @@
 The heads are cut out of one wide projection, so eight heads cost no more arithmetic than one.
 
 Dimensions: B batch, T positions, d_model = n_heads * d_head.
-
-    python 02_multi_head/multi_head.py
 """
 
 import torch
 from torch import Tensor, nn
 
 from attention import AttentionFunction, causal_mask, scaled_dot_product_attention
+from utils.errors import UsageError, run_program
 from utils.shape_checker import check_shape
 
 
@@ -39,7 +38,7 @@ class MultiHeadAttention(nn.Module):
     def __init__(self, d_model: int, n_heads: int, bias: bool = True) -> None:
         super().__init__()
         if d_model % n_heads != 0:
-            raise ValueError(f"d_model {d_model} is not divisible by n_heads {n_heads}")
+            raise UsageError(f"d_model {d_model} is not divisible by n_heads {n_heads}")
         self.d_model = d_model
         self.n_heads = n_heads
         self.q_proj = nn.Linear(d_model, d_model, bias=bias)
@@ -64,7 +63,8 @@ class MultiHeadAttention(nn.Module):
         return self.out_proj(self.merge_heads(output))  # (B, T, d_model)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Show the shapes on the way through the heads, and that each head looks elsewhere."""
     torch.manual_seed(0)
     layer = MultiHeadAttention(d_model=16, n_heads=4)
     x = torch.randn(1, 5, 16)
@@ -75,3 +75,7 @@ if __name__ == "__main__":
     print("How the last token shares its attention, head by head:")
     for head, row in enumerate(weights[0, :, -1]):
         print(f"  head {head}: " + " ".join(f"{weight:.2f}" for weight in row))
+
+
+if __name__ == "__main__":
+    run_program(main)

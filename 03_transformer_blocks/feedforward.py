@@ -4,8 +4,6 @@
     SwiGLU(x)      = W_down (silu(W_gate x) * W_up x)              Shazeer 2020
 
 Activations: GELU (Hendrycks and Gimpel 2016), ReLU squared (So et al. 2021), SiLU in SwiGLU.
-
-    python 03_transformer_blocks/feedforward.py
 """
 
 import math
@@ -13,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from utils.errors import pick
+from utils.errors import pick, run_program
 from utils.shape_checker import check_shape
 
 
@@ -73,9 +71,13 @@ class SwiGLU(nn.Module):
         return self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Show what each activation makes of a few numbers."""
     x = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0])
-    print("    x      " + "".join(f"{value:8.2f}" for value in x))
+    print(f"{'x':>12}" + "".join(f"{value:8.2f}" for value in x))
     for function in (gelu, relu_squared, silu):
-        values = "".join(f"{value:8.2f}" for value in function(x))
-        print(f"{function.__name__:>12}{values[1:]}")
+        print(f"{function.__name__:>12}" + "".join(f"{value:8.2f}" for value in function(x)))
+
+
+if __name__ == "__main__":
+    run_program(main)

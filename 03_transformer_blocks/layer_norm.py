@@ -4,13 +4,12 @@
     RMSNorm(x)   =  x / sqrt(mean(x^2) + eps) * weight                     Zhang and Sennrich 2019
 
 Both work on one token at a time, over its d_model features: nothing leaks between positions.
-
-    python 03_transformer_blocks/layer_norm.py
 """
 
 import torch
 from torch import Tensor, nn
 
+from utils.errors import run_program
 from utils.shape_checker import check_shape
 
 
@@ -57,10 +56,15 @@ class RMSNorm(nn.Module):
         return rms_normalize(x, self.eps) * self.weight
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Show mean and root mean square of many tokens before and after each norm."""
     torch.manual_seed(0)
     x = 5 + 3 * torch.randn(10_000, 64)
     print("10,000 tokens of 64 features drawn around 5 with standard deviation 3:\n")
     for name, y in (("x", x), ("LayerNorm(x)", LayerNorm(64)(x)), ("RMSNorm(x)", RMSNorm(64)(x))):
         mean, rms = y.mean().item(), y.square().mean().sqrt().item()
         print(f"  {name:<13} mean {mean:6.3f}   root mean square {rms:6.3f}")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -7,8 +7,6 @@
     ALiBi        a penalty on the scores that grows with the distance   Press et al. 2022
 
 `positions` are integers of any shape; during cached generation each row of a batch has its own.
-
-    python 04_embeddings/positional_embeddings.py
 """
 
 import math
@@ -16,7 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from utils.errors import UsageError
+from utils.errors import UsageError, run_program
 
 
 def sinusoidal_encoding(max_seq_len: int, d_model: int, base: float = 10_000.0) -> Tensor:
@@ -102,7 +100,8 @@ def alibi_bias(slopes: Tensor, query_positions: Tensor, key_positions: Tensor) -
     return -slopes[:, None, None] * distance[:, None]
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Show that rotary products know the distance alone, and what ALiBi adds to the scores."""
     torch.manual_seed(0)
     q, k = torch.randn(1, 1, 1, 32), torch.randn(1, 1, 1, 32)
     print("Rotary: at the same distance, a query and a key have the same product anywhere.")
@@ -113,4 +112,8 @@ if __name__ == "__main__":
     print("\nALiBi: what four heads add to the score of a key 0, 1, 2, ... positions back.")
     bias = alibi_bias(alibi_slopes(4), torch.tensor([[5]]), torch.arange(6))
     for head, row in enumerate(bias[0, :, 0].flip(-1)):
-        print(f"  head {head}: " + " ".join(f"{value:6.2f}" for value in row))
+        print(f"  head {head}: " + " ".join(f"{value:7.3f}" for value in row))
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,13 +1,14 @@
 """Token embeddings: a table with one learned row of features for each token of the vocabulary.
 
-embedding(token) = weight[token]         the same as one_hot(token) @ weight, without the product
+    embedding(token) = weight[token]
 
-python 04_embeddings/token_embeddings.py
+That row is one_hot(token) @ weight too, found without the product.
 """
 
 import torch
 from torch import Tensor, nn
 
+from utils.errors import run_program
 from utils.shape_checker import check_shape
 
 
@@ -25,7 +26,8 @@ class TokenEmbedding(nn.Module):
         return self.weight[tokens]
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Show that looking up rows is the product with a one-hot matrix."""
     torch.manual_seed(0)
     embedding = TokenEmbedding(vocab_size=5, d_model=3)
     tokens = torch.tensor([[2, 0, 2]])
@@ -33,3 +35,7 @@ if __name__ == "__main__":
     print(f"tokens {tokens.tolist()} -> embeddings {tuple(embedding(tokens).shape)}")
     print("equal to the product with a one-hot matrix:", end=" ")
     print(torch.equal(embedding(tokens), one_hot @ embedding.weight))
+
+
+if __name__ == "__main__":
+    run_program(main)

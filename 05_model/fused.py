@@ -30,7 +30,8 @@ def matmul_attention(
     """Two matrix products and PyTorch's softmax, which reads a row once.
 
     In bfloat16 on a CPU this can be several times faster than the fused kernel; train.py measures
-    both before it starts.
+    both before it starts. A row that may attend to nothing gives nan here, and zeros elsewhere; the
+    model has none, for every token sees itself.
     """
     scores = q @ k.transpose(-2, -1) * (1.0 / math.sqrt(q.size(-1)))  # (B, n_heads, T_q, T_k)
     if mask is not None:

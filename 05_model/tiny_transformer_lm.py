@@ -6,8 +6,6 @@
 
 The layout is GPT-2's (Radford et al. 2019) or Llama's (Touvron et al. 2023), as configured. The
 logits at position t depend on tokens 0 to t only, so one pass trains on T predictions at once.
-
-    python 05_model/tiny_transformer_lm.py
 """
 
 import math
@@ -16,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attention import AttentionFunction
+from attention import AttentionFunction, causal_mask
 from grouped_query_attention import repeat_kv
 from layer_norm import rms_normalize
 from parts import Parts
 from positional_embeddings import alibi_slopes, rotary_angles
 from utils.config import ModelConfig
+from utils.errors import UsageError, run_program
 from utils.kv_cache import KVCache
 from utils.shape_checker import check_shape
 
@@ -57,7 +56,7 @@ class TinyTransformerLM(nn.Module):
             "cos": cos,
             "sin": sin,
             "slopes": alibi_slopes(config.n_heads),
-            "causal": torch.ones(config.max_seq_len, config.max_seq_len, dtype=torch.bool).tril(),
+            "causal": causal_mask(config.max_seq_len),
         }
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
@@ -69,7 +68,7 @@ class TinyTransformerLM(nn.Module):
         """
         _, T = check_shape(tokens, ("B", "T"))
         if self.config.max_seq_len < T:
-            raise ValueError(f"{T} tokens do not fit in the context of {self.config.max_seq_len}")
+            raise UsageError(f"{T} tokens do not fit in the context of {self.config.max_seq_len}")
         positions = cache.positions(T) if cache else torch.arange(T, device=tokens.device)[None]
         mask = self._mask(positions, cache)
         rotation = self._rotation(positions)
@@ -145,20 +144,17 @@ def initialize_(model: TinyTransformerLM, seed: int) -> None:
     """
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
-        silent = name.endswith(
-            ("out_proj.weight", "down_proj.weight", "unembedding.weight", "bias")
-        )
         with torch.no_grad():
-            if silent:
+            if name.endswith(SILENT):
                 parameter.zero_()
             elif "norm" in name:
                 parameter.fill_(1.0)
             else:
-                drawn = torch.randn(parameter.shape, generator=generator)
-                parameter.copy_(drawn * 0.02)
+                parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Show the shapes, and that no position hears of a later token."""
     tokens = torch.tensor([[3, 1, 4, 1, 5]])
     model = TinyTransformerLM(ModelConfig(vocab_size=10, d_model=32, n_layers=2))
     logits = model(tokens)
@@ -166,4 +162,9 @@ if __name__ == "__main__":
     print(f"tokens {tuple(tokens.shape)} -> logits {tuple(logits.shape)}")
     changed = model(torch.tensor([[3, 1, 4, 1, 9]]))
     same = [torch.equal(logits[0, t], changed[0, t]) for t in range(5)]
-    print(f"after changing the last token, logits equal at each position: {same}")
+    print("After changing the last token, are the logits of each position the same?")
+    print(same)
+
+
+if __name__ == "__main__":
+    run_program(main)

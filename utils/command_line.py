@@ -11,11 +11,10 @@ import argparse
 import dataclasses
 import typing
 from dataclasses import fields, is_dataclass
-from functools import partial
 from typing import Any
 
 from utils.config import article, field_types
-from utils.errors import UsageError, did_you_mean
+from utils.errors import UsageError, did_you_mean, pick
 
 Container = argparse.ArgumentParser | argparse._ArgumentGroup
 
@@ -56,14 +55,15 @@ def _add_flag(parser: Container, flag: str, kind: type, f: Any) -> None:
         return
     choices = f.metadata["choices"]
     metavar = "|".join(choices) if choices else {int: "N", float: "X"}.get(kind, "TEXT")
-    reader = partial(read_value, f, kind)
-    parser.add_argument(flag, type=reader, metavar=metavar, **described)
+    parser.add_argument(flag, metavar=metavar, **described)  # a text until config_from_args
 
 
 def read_value(f: dataclasses.Field[Any], kind: type, text: str) -> Any:
     """What a person typed for a field, as its type; "none" is None where that is allowed."""
     if f.default is None and kind is not str and text.lower() == "none":
         return None
+    if kind is bool:
+        return pick(text.lower(), ("true", "false"), f.name) == "true"
     try:
         return kind(text)
     except ValueError:
@@ -72,20 +72,20 @@ def read_value(f: dataclasses.Field[Any], kind: type, text: str) -> Any:
 
 def change_field(config: Any, name: str, text: str) -> Any:
     """The configuration with one field as a person typed it. Raises UsageError."""
-    f = {f.name: f for f in fields(config)}[name]
-    return dataclasses.replace(
-        config, **{name: read_value(f, field_types(type(config))[name], text)}
-    )
+    known = {f.name: f for f in fields(config)}
+    f = known[pick(name, known, "field")]
+    value = read_value(f, field_types(type(config))[name], text)
+    return dataclasses.replace(config, **{name: value})
 
 
 def config_from_args(args: argparse.Namespace, base: Any) -> Any:
     """The base configuration with the fields that were given as flags."""
-    given = vars(args)
+    given, kinds = vars(args), field_types(type(base))
     changes = {}
     for f in fields(base):
-        value = getattr(base, f.name)
-        if is_dataclass(value):
-            changes[f.name] = config_from_args(args, value)
+        if is_dataclass(kinds[f.name]):
+            changes[f.name] = config_from_args(args, getattr(base, f.name))
         elif f.name in given:
-            changes[f.name] = given[f.name]
+            typed = given[f.name]  # a text, or what --bias and --no-bias have made of it
+            changes[f.name] = read_value(f, kinds[f.name], str(typed))
     return dataclasses.replace(base, **changes)

@@ -24,6 +24,7 @@ from utils.errors import CourseError, UsageError, did_you_mean, pick
 from utils.files import atomic_write_text
 
 Config = TypeVar("Config")
+LARGEST = 2**63  # whole numbers stay below it, here and in PyTorch
 
 
 def option(default: Any, description: str, choices: tuple[str, ...] | None = None) -> Any:
@@ -59,14 +60,14 @@ class ModelConfig:
             check_range(self, name, at_least=1)
         check_range(self, "dropout", at_least=0.0, below=1.0)
         if self.d_model % self.n_heads != 0:
-            divisors = [n for n in range(1, self.d_model + 1) if self.d_model % n == 0]
             raise UsageError(
                 f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}; "
-                f"n_heads may be one of: {', '.join(map(str, divisors))}"
+                f"n_heads may be one of: {divisors(self.d_model)}"
             )
         if self.n_heads % self.kv_heads != 0:
             raise UsageError(
-                f"n_heads {self.n_heads} is not divisible by n_kv_heads {self.kv_heads}"
+                f"n_heads {self.n_heads} is not divisible by n_kv_heads {self.kv_heads}; "
+                f"n_kv_heads may be one of: {divisors(self.n_heads)}"
             )
         if self.position == "rope" and self.d_head % 2 != 0:
             raise UsageError(
@@ -126,7 +127,6 @@ class TrainConfig:
             check_range(self, name, at_least=1)
         for name in ("seed", "warmup_steps", "sample_interval", "lr", "muon_lr", "weight_decay"):
             check_range(self, name, at_least=0)
-        check_range(self, "seed", below=2**63)
         check_range(self, "grad_clip", at_least=0.0)
         for name in ("beta1", "beta2", "momentum"):
             check_range(self, name, at_least=0.0, below=1.0)
@@ -139,7 +139,7 @@ class TrainConfig:
 class SampleConfig:
     """How text is drawn from a trained model."""
 
-    prompt: str = option("\n", "text to continue; empty starts from a newline")
+    prompt: str = option("", "text to continue; empty starts a new line")
     max_tokens: int = option(500, "new tokens a sample")
     temperature: float = option(0.8, "below 1 is safer, above 1 wilder, 0 always the likeliest")
     top_k: int | None = option(None, "choose among the k likeliest tokens")
@@ -158,7 +158,7 @@ class SampleConfig:
         check_range(self, "top_k", at_least=1)
         check_range(self, "top_p", above=0.0, at_most=1.0)
         check_range(self, "min_p", at_least=0.0, at_most=1.0)
-        check_range(self, "seed", at_least=0, below=2**63)
+        check_range(self, "seed", at_least=0)
 
 
 # --- validation ---------------------------------------------------------------------------------
@@ -183,6 +183,8 @@ def check_fields(config: Any) -> None:
         value, kind = getattr(config, f.name), field_types(type(config))[f.name]
         if value is None and f.default is None:
             continue
+        if type(value) is int and abs(value) >= LARGEST:
+            raise UsageError(f"{f.name} {value!r:.12}... is out of range: numbers end at 2**63")
         if kind is float and type(value) is int:
             object.__setattr__(config, f.name, float(value))
         elif type(value) is not kind:
@@ -214,8 +216,14 @@ def check_range(
     if math.isfinite(value) and fits:
         return
     limits = {"at least": at_least, "above": above, "at most": at_most, "below": below}
-    allowed = " and ".join(f"{word} {x:g}" for word, x in limits.items() if math.isfinite(x))
-    raise UsageError(f"{name} {value:g} is out of range: it must be {allowed or 'finite'}")
+    allowed = [f"{word} {x:g}" for word, x in limits.items() if math.isfinite(x)]
+    allowed += [] if math.isfinite(value) else ["finite"]
+    raise UsageError(f"{name} {value} is out of range: it must be {' and '.join(allowed)}")
+
+
+def divisors(number: int) -> str:
+    """The numbers of heads, up to a thousand, that divide `number`: "1, 2, 4" for 4."""
+    return ", ".join(str(n) for n in range(1, min(number, 1000) + 1) if number % n == 0)
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -232,16 +240,23 @@ def from_dict(values: Mapping[str, Any], config_class: type[Config], base: Any =
     Raises UsageError for an unknown key, with the closest known one.
     """
     if not isinstance(values, Mapping):
-        raise UsageError(f"expected fields of {config_class.__name__}, found {values!r}")
+        raise UsageError(f"expected fields of {config_class.__name__}, found {values!r:.60}")
     base = config_class() if base is None else base
     kinds, changes = field_types(config_class), {}
     for name, value in values.items():
         if name not in kinds:
             raise UsageError(f"unknown field {name!r}{did_you_mean(str(name), kinds)}")
         if is_dataclass(kinds[name]):
-            value = from_dict(value, kinds[name], getattr(base, name))
+            value = _nested(name, value, kinds[name], getattr(base, name))
         changes[name] = value
     return dataclasses.replace(base, **changes)
+
+
+def _nested(name: str, values: Any, config_class: Any, base: Any) -> Any:
+    try:
+        return from_dict(values, config_class, base)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from None
 
 
 def save_config(config: Any, path: str | Path) -> None:
@@ -250,18 +265,24 @@ def save_config(config: Any, path: str | Path) -> None:
     if path.suffix == ".json":
         text = json.dumps(to_dict(config), indent=2) + "\n"
     else:
-        text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+        text = yaml.dump(to_dict(config), Dumper=_ConfigDumper, sort_keys=False)
     atomic_write_text(path, text)
 
 
 def load_config(path: str | Path, config_class: type[Config], base: Any = None) -> Config:
-    """Read YAML or JSON (which is YAML); fields not named come from `base`. Raises CourseError."""
+    """Read YAML, or JSON if the name ends in .json; fields not named come from `base`.
+
+    Raises CourseError, naming the file, for what is not a configuration.
+    """
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"no configuration file at {path}")
+    text_to_values = json.loads if path.suffix == ".json" else _load_yaml
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_ConfigLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = text_to_values(path.read_text(encoding="utf-8-sig"))
+    except OSError:
+        raise  # no permission: the system's own words are clear
+    except Exception as error:  # PyYAML meets nonsense with errors of many kinds
         reason = " ".join(str(error).split())
         raise CourseError(f"{path} is not YAML or JSON: {reason}") from None
     try:
@@ -270,12 +291,21 @@ def load_config(path: str | Path, config_class: type[Config], base: Any = None) 
         raise UsageError(f"{path}: {error}") from None
 
 
+def _load_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_ConfigLoader)
+
+
 class _ConfigLoader(yaml.SafeLoader):
     """YAML 1.1 reads 1e-3 as a text, for it has no point; who writes it means a number."""
 
 
-_ConfigLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+class _ConfigDumper(yaml.SafeDumper):
+    """Knows it too, and puts a text that looks like such a number in quotes."""
+
+
+for _yaml in (_ConfigLoader, _ConfigDumper):
+    _yaml.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )

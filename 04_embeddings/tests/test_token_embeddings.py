@@ -1,0 +1,45 @@
+"""Token embeddings against F.embedding and against the product with a one-hot matrix."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from token_embeddings import TokenEmbedding
+from utils.shape_checker import ShapeError
+
+TOKENS = torch.tensor([[2, 0, 2, 6, 5], [1, 1, 1, 1, 1], [6, 5, 4, 3, 2]])  # (B, T) = (3, 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_and_gradients_are_those_of_pytorch(dtype):
+    embedding = TokenEmbedding(vocab_size=7, d_model=4).to(dtype)
+    ours, theirs = embedding(TOKENS), F.embedding(TOKENS, embedding.weight)
+    assert torch.equal(ours, theirs)
+    weight = torch.randn_like(ours)
+    (our_gradient,) = torch.autograd.grad((ours * weight).sum(), embedding.weight)
+    (their_gradient,) = torch.autograd.grad((theirs * weight).sum(), embedding.weight)
+    torch.testing.assert_close(our_gradient, their_gradient)
+
+
+def test_looking_up_is_multiplying_a_one_hot_matrix():
+    embedding = TokenEmbedding(vocab_size=7, d_model=4)
+    one_hot = F.one_hot(TOKENS, 7).float()
+    torch.testing.assert_close(embedding(TOKENS), one_hot @ embedding.weight)
+
+
+def test_tokens_that_do_not_occur_get_no_gradient():
+    embedding = TokenEmbedding(vocab_size=7, d_model=4)
+    embedding(TOKENS[1:2]).sum().backward()
+    assert embedding.weight.grad is not None
+    assert embedding.weight.grad.any(dim=1).tolist() == [False, True] + 5 * [False]
+
+
+def test_a_token_beyond_the_vocabulary_is_an_error():
+    with pytest.raises(IndexError):
+        TokenEmbedding(vocab_size=6, d_model=4)(TOKENS)
+
+
+@pytest.mark.parametrize("tokens", [TOKENS[0], TOKENS[None]])
+def test_tokens_come_in_batches(tokens):
+    with pytest.raises(ShapeError, match=r"expected \(B, T\)"):
+        TokenEmbedding(vocab_size=7, d_model=4)(tokens)

@@ -1,0 +1,125 @@
+"""Each fused piece gives the numbers and the gradients of the lesson's own."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import feedforward
+import fused
+import layer_norm
+import token_embeddings
+from attention import causal_mask, padding_mask, scaled_dot_product_attention
+
+B, H, T_q, T_k, d_k, d_v = 3, 2, 5, 7, 4, 6
+CLOSENESS = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
+KERNELS = [fused.sdpa, fused.matmul_attention]
+
+PIECES = {
+    "LayerNorm": (fused.LayerNorm, layer_norm.LayerNorm, (6,)),
+    "LayerNorm without bias": (fused.LayerNorm, layer_norm.LayerNorm, (6, False)),
+    "LayerNorm, large epsilon": (fused.LayerNorm, layer_norm.LayerNorm, (6, True, 0.5)),
+    "RMSNorm": (fused.RMSNorm, layer_norm.RMSNorm, (6,)),
+    "RMSNorm, large epsilon": (fused.RMSNorm, layer_norm.RMSNorm, (6, 0.5)),
+    "FeedForward, gelu": (fused.FeedForward, feedforward.FeedForward, (6, 10, "gelu")),
+    "FeedForward, relu2": (fused.FeedForward, feedforward.FeedForward, (6, 10, "relu2", False)),
+    "SwiGLU": (fused.SwiGLU, feedforward.SwiGLU, (6, 10)),
+    "SwiGLU without bias": (fused.SwiGLU, feedforward.SwiGLU, (6, 10, False)),
+}
+
+
+def results(outputs: Tensor, inputs: list[Tensor], weight: Tensor) -> list[Tensor]:
+    """The outputs, and the gradients of a random linear read-out of them."""
+    return [outputs, *torch.autograd.grad((outputs * weight).sum(), inputs)]
+
+
+def randomized_twins(fast: nn.Module, plain: nn.Module, dtype: torch.dtype) -> None:
+    """Give both layers the same random parameters; loading is strict about names and shapes."""
+    for parameter in fast.to(dtype).parameters():
+        nn.init.normal_(parameter)
+    plain.to(dtype).load_state_dict(fast.state_dict())
+
+
+@pytest.mark.parametrize(("dtype", "within"), CLOSENESS)
+@pytest.mark.parametrize("piece", PIECES)
+def test_layers_are_those_of_the_lessons(piece, dtype, within):
+    fast_class, plain_class, sizes = PIECES[piece]
+    fast, plain = fast_class(*sizes), plain_class(*sizes)
+    randomized_twins(fast, plain, dtype)
+    assert "forward" in vars(fast_class)  # it does not just inherit the lesson's
+    x = (1 + 2 * torch.randn(3, 5, 6, dtype=dtype)).requires_grad_()
+    weight = torch.randn_like(x)
+    ours = results(fast(x), [x, *fast.parameters()], weight)
+    theirs = results(plain(x), [x, *plain.parameters()], weight)
+    torch.testing.assert_close(ours, theirs, rtol=within, atol=within)
+
+
+def test_embeddings_are_those_of_the_lessons():
+    fast, plain = fused.TokenEmbedding(7, 4), token_embeddings.TokenEmbedding(7, 4)
+    randomized_twins(fast, plain, torch.float64)
+    tokens = torch.randint(7, (3, 5))
+    weight = torch.randn(3, 5, 4, dtype=torch.float64)
+    ours = results(fast(tokens), list(fast.parameters()), weight)
+    theirs = results(plain(tokens), list(plain.parameters()), weight)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def masks() -> dict[str, Tensor | None]:
+    causal = causal_mask(T_k)[-T_q:]
+    return {
+        "none": None,
+        "causal": causal,
+        "causal and padding": causal & padding_mask(torch.tensor([7, 3, 5]), T_k),
+        "one for each head": (torch.rand(1, H, T_q, T_k) < 0.5) | (torch.arange(T_k) == 0),
+        "floating": torch.randn(1, H, T_q, T_k),
+        "floating with -inf": torch.randn(B, 1, T_q, T_k).masked_fill(~causal, -math.inf),
+    }
+
+
+def heads(dtype: torch.dtype) -> list[Tensor]:
+    """Queries, keys and values of standard deviation 2 that want gradients."""
+    shapes = (T_q, d_k), (T_k, d_k), (T_k, d_v)
+    return [(2 * torch.randn(B, H, *shape, dtype=dtype)).requires_grad_() for shape in shapes]
+
+
+@pytest.mark.parametrize(("dtype", "within"), CLOSENESS)
+@pytest.mark.parametrize("kind", masks())
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernels_are_the_attention_of_lesson_1(kernel, kind, dtype, within):
+    (q, k, v), mask = heads(dtype), masks()[kind]
+    fast, weights = kernel(q, k, v, mask)
+    assert weights is None
+    plain, _ = scaled_dot_product_attention(q, k, v, mask)
+    weight = torch.randn_like(plain)
+    ours, theirs = results(fast, [q, k, v], weight), results(plain, [q, k, v], weight)
+    torch.testing.assert_close(ours, theirs, rtol=within, atol=within)
+
+
+@pytest.mark.parametrize("kind", masks())
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernels_keep_bfloat16_and_come_near(kernel, kind):
+    q, k, v = (x.detach() for x in heads(torch.bfloat16))
+    mask = masks()[kind]
+    output, _ = kernel(q, k, v, mask)
+    expected, _ = scaled_dot_product_attention(q.double(), k.double(), v.double(), mask)
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.double(), expected, rtol=0.1, atol=0.2)
+
+
+def test_a_row_that_sees_nothing_gives_zeros_from_sdpa_and_nan_from_the_products():
+    q, k, v = heads(torch.float32)
+    mask = causal_mask(T_k)[:T_q].clone()
+    mask[2] = False
+    assert not fused.sdpa(q, k, v, mask)[0][:, :, 2].any()
+    assert fused.matmul_attention(q, k, v, mask)[0][:, :, 2].isnan().all()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_masks_are_left_as_they_were(kernel):
+    q, k, v = heads(torch.float32)
+    for name, mask in masks().items():
+        if mask is not None:
+            before = mask.clone()
+            kernel(q, k, v, mask)
+            assert torch.equal(mask, before), name

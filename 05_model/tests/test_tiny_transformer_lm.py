@@ -1,0 +1,349 @@
+"""The whole model: PyTorch's own layers, causality, the cache, and where its weights start."""
+
+import math
+from dataclasses import asdict
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tiny_transformer_lm import TinyTransformerLM, initialize_
+from utils.config import ModelConfig
+from utils.errors import UsageError
+from utils.kv_cache import KVCache
+from utils.shape_checker import ShapeError
+
+B, T, V = 3, 5, 11
+SMALL = {"vocab_size": V, "max_seq_len": 8, "d_model": 24, "n_layers": 2, "n_heads": 4, "d_ff": 20}
+MODERN = {
+    "norm": "rmsnorm",
+    "activation": "swiglu",
+    "position": "rope",
+    "n_kv_heads": 2,
+    "bias": False,
+    "tie_weights": False,
+}
+POSITIONS = ("learned", "sinusoidal", "rope", "alibi")
+NORMS = ("layernorm", "rmsnorm")
+ACTIVATIONS = ("gelu", "relu2", "swiglu")
+
+
+def random_model(**changes) -> TinyTransformerLM:
+    """A small float64 model; no weight, no bias and no norm has its initial value."""
+    model = TinyTransformerLM(ModelConfig(**SMALL | changes)).double()
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5, generator=generator)
+    return model.eval()
+
+
+def random_tokens(n_rows: int = B, length: int = T) -> Tensor:
+    return torch.randint(V, (n_rows, length))
+
+
+# --- the same computation from other hands ---
+
+
+@pytest.mark.parametrize("placement", ["pre", "post"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_classic_model_is_a_stack_of_pytorchs_layers(bias, placement):
+    model = random_model(bias=bias, norm_placement=placement)
+    weights, tokens = model.state_dict(), random_tokens()
+    x = weights["token_embedding.weight"][tokens] + weights["position_embedding.weight"][:T]
+    hidden = nn.Transformer.generate_square_subsequent_mask(T, dtype=torch.float64)
+    for layer in range(model.config.n_layers):
+        x = torch_layer(weights, layer, model.config)(x, src_mask=hidden)
+    if placement == "pre":
+        norm = weights["final_norm.weight"], weights.get("final_norm.bias")
+        x = F.layer_norm(x, (model.config.d_model,), *norm)
+    expected = x @ weights["token_embedding.weight"].T
+    torch.testing.assert_close(model(tokens), expected, rtol=1e-10, atol=1e-10)
+
+
+def torch_layer(
+    weights: dict[str, Tensor], layer: int, config: ModelConfig
+) -> nn.TransformerEncoderLayer:
+    """PyTorch's layer with the weights of one of our blocks."""
+    kinds = ("weight", "bias") if config.bias else ("weight",)
+    names = {
+        "attention.out_proj": "self_attn.out_proj",
+        "feed_forward.up_proj": "linear1",
+        "feed_forward.down_proj": "linear2",
+        "attention_norm": "norm1",
+        "feed_forward_norm": "norm2",
+    }
+    block = f"blocks.{layer}"
+    state = {
+        f"{theirs}.{kind}": weights[f"{block}.{ours}.{kind}"]
+        for (ours, theirs), kind in product(names.items(), kinds)
+    }
+    for kind in kinds:
+        projections = [weights[f"{block}.attention.{x}_proj.{kind}"] for x in "qkv"]
+        state[f"self_attn.in_proj_{kind}"] = torch.cat(projections)
+    twin = nn.TransformerEncoderLayer(
+        config.d_model,
+        config.n_heads,
+        config.ff_width,
+        dropout=0.0,
+        activation="gelu",
+        batch_first=True,
+        norm_first=config.norm_placement == "pre",
+        bias=config.bias,
+        dtype=torch.float64,
+    )
+    twin.load_state_dict(state)
+    return twin
+
+
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_the_modern_model_is_llama_written_with_pytorchs_functions(qk_norm):
+    model = random_model(**MODERN, qk_norm=qk_norm)
+    weights, tokens = model.state_dict(), random_tokens()
+    x = F.embedding(tokens, weights["token_embedding.weight"])
+    for layer in range(model.config.n_layers):
+        block = {
+            name.removeprefix(f"blocks.{layer}."): value
+            for name, value in weights.items()
+            if name.startswith(f"blocks.{layer}.")
+        }
+        x = llama_block(block, x, model.config.n_heads, qk_norm)
+    x = F.rms_norm(x, x.shape[-1:], weights["final_norm.weight"], 1e-5)
+    expected = x @ weights["unembedding.weight"].T
+    # The model's table of angles is a float32 one, so it is here that the last digits differ.
+    torch.testing.assert_close(model(tokens), expected, rtol=1e-5, atol=1e-5)
+
+
+def llama_block(block: dict[str, Tensor], x: Tensor, n_heads: int, qk_norm: bool) -> Tensor:
+    """Touvron et al. 2023, section 2.2, with grouped queries."""
+    d_head = x.size(-1) // n_heads
+    y = F.rms_norm(x, x.shape[-1:], block["attention_norm.weight"], 1e-5)
+    q, k, v = (
+        (y @ block[f"attention.{name}_proj.weight"].T).unflatten(-1, (-1, d_head)).transpose(1, 2)
+        for name in "qkv"
+    )
+    if qk_norm:
+        q, k = F.rms_norm(q, (d_head,), eps=1e-5), F.rms_norm(k, (d_head,), eps=1e-5)
+    y = F.scaled_dot_product_attention(turn(q), turn(k), v, is_causal=True, enable_gqa=True)
+    x = x + y.transpose(1, 2).flatten(2) @ block["attention.out_proj.weight"].T
+    y = F.rms_norm(x, x.shape[-1:], block["feed_forward_norm.weight"], 1e-5)
+    gate = F.silu(y @ block["feed_forward.gate_proj.weight"].T)
+    up = y @ block["feed_forward.up_proj.weight"].T
+    return x + (gate * up) @ block["feed_forward.down_proj.weight"].T
+
+
+def turn(x: Tensor) -> Tensor:
+    """Rotary positions as complex numbers: feature i with feature i + d_head / 2."""
+    half = x.size(-1) // 2
+    frequencies = 10_000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    angles = torch.arange(x.size(-2), dtype=torch.float64)[:, None] * frequencies
+    turned = torch.complex(x[..., :half], x[..., half:]) * torch.polar(
+        torch.ones_like(angles), angles
+    )
+    return torch.cat((turned.real, turned.imag), dim=-1)
+
+
+@pytest.mark.parametrize("n_heads", [3, 4])
+def test_alibi_is_a_penalty_on_the_scores(n_heads):
+    """One layer, and what its attention is handed: slope times distance, and nothing ahead."""
+    model = random_model(position="alibi", n_heads=n_heads, n_layers=1)
+    mask = model._mask(torch.arange(T)[None], None)
+    assert mask is not None
+    i, j = torch.arange(T)[:, None], torch.arange(T)
+    slopes = {3: [2**-4, 2**-8, 2**-2], 4: [2**-2, 2**-4, 2**-6, 2**-8]}[n_heads]
+    for head, slope in enumerate(slopes):
+        expected = (slope * (j - i)).double().masked_fill(j > i, -math.inf)
+        torch.testing.assert_close(mask[0, head], expected)
+
+
+# --- what must hold for every configuration ---
+
+
+@pytest.mark.parametrize("n_kv_heads", [None, 2, 1])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("placement", ["pre", "post"])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_token_is_heard_from_its_own_position_on(
+    position, norm, placement, activation, n_kv_heads
+):
+    model = random_model(
+        position=position,
+        norm=norm,
+        norm_placement=placement,
+        activation=activation,
+        n_kv_heads=n_kv_heads,
+    )
+    t, tokens = 2, random_tokens()
+    changed = tokens.clone()
+    changed[:, t] = (tokens[:, t] + 1) % V
+    with torch.no_grad():
+        difference = (model(changed) - model(tokens)).abs().amax(-1)  # (B, T)
+    assert difference[:, :t].max() < 1e-12
+    assert difference[:, t:].min() > 1e-6
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_every_position_scheme_tells_the_order_of_the_past(position):
+    """One layer of attention without positions sees a bag of words."""
+    model, tokens = random_model(position=position, n_layers=1), torch.tensor([[1, 2, 3, 4, 5]])
+    swapped = torch.tensor([[2, 1, 3, 4, 5]])
+    difference = (model(tokens) - model(swapped))[0, -1].abs().max()
+    assert difference > 1e-4
+
+
+@pytest.mark.parametrize("changes", [{}, MODERN, {"position": "alibi", "norm_placement": "post"}])
+def test_rows_of_a_batch_do_not_hear_each_other(changes):
+    model, tokens = random_model(**changes), random_tokens()
+    alone = torch.cat([model(row[None]) for row in tokens])
+    torch.testing.assert_close(model(tokens), alone, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("changes", [{}, MODERN, {"position": "alibi", "norm_placement": "post"}])
+def test_every_parameter_learns(changes):
+    """Only a key's bias may not: it adds the same to all scores of a row, and softmax forgets it."""
+    model, tokens = random_model(**changes), random_tokens()
+    F.cross_entropy(model(tokens).transpose(1, 2), tokens.roll(-1, 1)).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any() or name.endswith("k_proj.bias"), name
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("length", [1, 8])
+def test_one_token_and_a_full_context_both_fit(length, position):
+    logits = random_model(position=position)(random_tokens(length=length))
+    assert logits.shape == (B, length, V)
+    assert logits.dtype == torch.float64
+    assert logits.isfinite().all()
+
+
+def test_more_tokens_than_the_context_are_refused():
+    with pytest.raises(UsageError, match="9 tokens do not fit in the context of 8"):
+        random_model()(random_tokens(length=9))
+
+
+def test_tokens_come_in_batches():
+    with pytest.raises(ShapeError, match=r"expected \(B, T\)"):
+        random_model()(random_tokens()[0])
+
+
+def test_dropout_rests_outside_training():
+    model, tokens = random_model(dropout=0.5), random_tokens()
+    assert torch.equal(model(tokens), random_model()(tokens))
+    assert not torch.equal(model.train()(tokens), random_model()(tokens))
+
+
+@pytest.mark.parametrize("tie_weights", [True, False])
+def test_tied_weights_are_one_parameter(tie_weights):
+    model = random_model(tie_weights=tie_weights)
+    assert (model.output_weight is model.token_embedding.weight) == tie_weights
+    assert ("unembedding.weight" in model.state_dict()) != tie_weights
+
+
+def test_a_checkpoint_holds_parameters_and_no_tables():
+    for position in POSITIONS:
+        model = random_model(position=position)
+        assert model.state_dict().keys() == dict(model.named_parameters()).keys()
+
+
+# --- the cache ---
+
+
+@pytest.mark.parametrize("n_kv_heads", [None, 2])
+@pytest.mark.parametrize("position", POSITIONS)
+def test_token_by_token_gives_the_logits_of_one_pass(position, n_kv_heads):
+    model, tokens = random_model(position=position, n_kv_heads=n_kv_heads), random_tokens(length=8)
+    cache = KVCache(model.config, B, torch.float64)
+    pieces = [model(tokens[:, t : t + n], cache) for t, n in ((0, 3), (3, 1), (4, 2), (6, 1))]
+    expected = model(tokens)[:, :7]
+    torch.testing.assert_close(torch.cat(pieces, dim=1), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_kv_heads", [None, 2])
+@pytest.mark.parametrize("position", POSITIONS)
+def test_unequal_prompts_continue_as_if_each_were_alone(position, n_kv_heads):
+    model = random_model(position=position, n_kv_heads=n_kv_heads)
+    lengths, prompts, more = [4, 1, 3], random_tokens(length=4), random_tokens(length=3)
+    cache = KVCache(model.config, B, torch.float64)
+    model(prompts, cache)
+    cache.truncate(lengths)
+    together = torch.cat([model(more[:, :2], cache), model(more[:, 2:], cache)], dim=1)
+    for row, length in enumerate(lengths):
+        alone = model(torch.cat([prompts[row, :length], more[row]])[None])[0, length:]
+        torch.testing.assert_close(together[row], alone, rtol=1e-12, atol=1e-12)
+
+
+def test_a_full_cache_takes_no_more():
+    model = random_model()
+    cache = KVCache(model.config, B, torch.float64)
+    model(random_tokens(length=7), cache)
+    with pytest.raises(ValueError, match="2 more do not fit"):
+        model(random_tokens(length=2), cache)
+
+
+# --- where the weights start ---
+
+
+@pytest.mark.parametrize("changes", [{}, MODERN, {"norm_placement": "post", "tie_weights": False}])
+def test_the_initialiser_sets_every_parameter(changes):
+    fresh = TinyTransformerLM(ModelConfig(**SMALL | changes), seed=3)
+    model = TinyTransformerLM(ModelConfig(**SMALL | changes), seed=4)
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, math.nan)
+    initialize_(model, seed=3)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, fresh.get_parameter(name)), name
+
+
+def test_another_seed_draws_other_numbers():
+    config = ModelConfig(**SMALL)
+    one, other = TinyTransformerLM(config, seed=0), TinyTransformerLM(config, seed=1)
+    assert not torch.equal(one.token_embedding.weight, other.token_embedding.weight)
+    name = "blocks.1.attention.q_proj.weight"
+    assert not torch.equal(one.get_parameter(name), other.get_parameter(name))
+
+
+def test_the_numbers_outside_do_not_matter_and_are_left_alone():
+    config = ModelConfig(**SMALL)
+    torch.manual_seed(5)
+    one = TinyTransformerLM(config)
+    torch.manual_seed(6)
+    other = TinyTransformerLM(config)
+    torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=0, atol=0)
+
+
+def test_matrices_start_small_norms_as_the_identity_and_what_is_written_at_zero():
+    model = TinyTransformerLM(ModelConfig(d_model=128, n_layers=2, tie_weights=False))
+    silent = ("out_proj.weight", "down_proj.weight", "unembedding.weight", "bias")
+    for name, parameter in model.named_parameters():
+        values = parameter.detach()
+        if name.endswith(silent):
+            assert not values.any(), name
+        elif "norm" in name:
+            assert (values == 1).all(), name
+        else:
+            assert values.std().item() == pytest.approx(0.02, rel=0.05), name
+            assert values.mean().item() == pytest.approx(0, abs=0.001), name
+
+
+@pytest.mark.parametrize("changes", [{}, MODERN, {"norm_placement": "post"}])
+def test_the_first_loss_of_an_untied_model_is_log_v(changes):
+    config = ModelConfig(**SMALL | changes | {"tie_weights": False})
+    logits = TinyTransformerLM(config)(random_tokens())
+    loss = F.cross_entropy(logits.transpose(1, 2), random_tokens())
+    assert loss.item() == pytest.approx(math.log(V), rel=1e-6)
+
+
+def test_a_fresh_pre_norm_block_is_the_identity():
+    model = TinyTransformerLM(ModelConfig(**SMALL))
+    x = torch.randn(B, T, model.config.d_model)
+    for block in model.blocks:
+        assert torch.equal(block(x), x)
+
+
+def test_the_configuration_is_kept_as_it_was_given():
+    config = ModelConfig(**SMALL | MODERN)
+    assert asdict(TinyTransformerLM(config).config) == asdict(config)
