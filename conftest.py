@@ -1,6 +1,7 @@
 """What holds for every test: named skips for missing hardware, one seed, no network."""
 
 import importlib.util
+import os
 import random
 import socket
 import sys
@@ -14,6 +15,10 @@ MARKERS = {
     "browser": "needs Playwright, which drives a headless Chromium",
 }
 LOOPBACK = ("127.", "::1", "localhost")
+
+# The tensors of the tests are tiny: a second thread costs them more than it gives. Set before torch
+# is imported, it also holds for the programs that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -82,6 +82,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.stop = False
+        self._timed_from = 0.0
 
     @property
     def tokens_per_step(self) -> int:
@@ -135,13 +136,13 @@ class Trainer:
     def evaluate(self) -> float:
         """Mean loss over every position of the validation split, in blocks that do not overlap."""
         self.model.eval()
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        total = 0.0
         rows = max(1, 8192 // self.context)
         for x, y in evaluation_blocks(self.val_tokens, self.context, rows, self.device):
             with autocast(self.device, self.dtype):
                 logits = self.model(x)
-            total += cross_entropy(logits.float(), y) * y.numel()
-        return total.item() / (len(self.val_tokens) - 1)
+            total += cross_entropy(logits.float(), y).item() * y.numel()
+        return total / (len(self.val_tokens) - 1)
 
     def _set_learning_rate(self) -> float:
         config = self.config
@@ -189,6 +190,8 @@ def clip_gradients_(parameters: Iterable[nn.Parameter], max_norm: float) -> floa
     Returns the norm before. The direction stays: one wild batch cannot throw the weights far.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return 0.0
     norm = torch.stack([gradient.norm() for gradient in gradients]).norm().item()
     if 0 < max_norm < norm:
         for gradient in gradients:

@@ -128,7 +128,7 @@ def generate_tokens(
     if not all(texts):
         raise ValueError("every prompt needs at least one token to continue")
     next_token = NextToken(model, config, texts, use_cache)
-    for _ in range(max_tokens):
+    for _ in range(max_tokens if texts else 0):
         tokens = choose(next_token.logits()).tolist()
         for text, token in zip(texts, tokens, strict=True):
             text.append(token)
@@ -142,6 +142,12 @@ class TextGenerator:
         self.model = model.eval()
         self.config = config
         self.tokenizer = tokenizer
+
+    @property
+    def opening(self) -> str:
+        """What an empty prompt starts from: a newline, or the first character if there is none."""
+        characters = self.tokenizer.characters
+        return "\n" if "\n" in characters else characters[0]
 
     def stream(self, sampling: SampleConfig) -> Iterator[str]:
         """Continue `sampling.prompt`, piece by piece, without the prompt itself."""
@@ -158,9 +164,9 @@ class TextGenerator:
     ) -> Iterator[tuple[str, ...]]:
         """Continue prompts together; yields the new text of each, "" where one has ended.
 
-        An empty prompt starts from a newline. The stop text itself is never shown.
+        The stop text itself is never shown.
         """
-        tokens = [self.tokenizer.encode(prompt or "\n") for prompt in prompts]
+        tokens = [self.tokenizer.encode(prompt or self.opening) for prompt in prompts]
         stops = [StopText(sampling.stop) for _ in prompts]
         choose = choose_with(sampling)
         for step in generate_tokens(self.model, self.config, tokens, sampling.max_tokens, choose):

@@ -25,10 +25,10 @@ class StopText:
         if self.stop in self.held:
             self.ended = True
             return self.held[: self.held.index(self.stop)]
-        sure = len(self.held)  # everything before the longest tail that could begin the stop text
-        while sure > 0 and not self.stop.startswith(self.held[len(self.held) - sure :]):
-            sure -= 1
-        shown, self.held = self.held[: len(self.held) - sure], self.held[len(self.held) - sure :]
+        sure = 0  # characters before the longest tail that could begin the stop text
+        while not self.stop.startswith(self.held[sure:]):
+            sure += 1
+        shown, self.held = self.held[:sure], self.held[sure:]
         return shown
 
     def rest(self) -> str:

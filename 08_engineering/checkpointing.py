@@ -35,6 +35,7 @@ class Checkpoint:
     tokenizer: CharTokenizer
     weights: dict[str, Tensor]
     info: dict[str, Any] = field(default_factory=dict)  # step, losses, corpus: for people
+    name: str = "checkpoint"  # where it was read from, for messages
 
     def build_model(self, parts: Parts | None = None) -> TinyTransformerLM:
         """The model with these weights, on any engine; CourseError if they do not fit."""
@@ -43,7 +44,9 @@ class Checkpoint:
             model.load_state_dict(self.weights)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
-            raise CourseError(f"the weights do not fit their configuration: {reason}") from None
+            raise CourseError(
+                f"{self.name}: the weights do not fit their configuration: {reason}"
+            ) from None
         return model
 
 
@@ -87,9 +90,10 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             from_dict(json.loads(metadata["model_config"]), ModelConfig),
             CharTokenizer.from_dict(json.loads(metadata["tokenizer"])),
             weights,
-            json.loads(metadata.get("info", "{}")),
+            dict(json.loads(metadata.get("info", "{}"))),
+            str(path),
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CourseError(f"{path}: its metadata is damaged: {error}") from None
 
 

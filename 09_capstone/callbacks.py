@@ -1,6 +1,8 @@
 """What happens beside the training: a progress bar, logs, samples and checkpoints."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from loss_functions import bits_per_char
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from training_data import TrainingData
-from training_loop import Callback, StepReport, Trainer
+from training_loop import TIMED_STEPS, Callback, StepReport, Trainer
 from utils.config import SampleConfig, TrainConfig, save_config
 from utils.files import atomic_write_text
 from utils.visualization import plot_training_curves
@@ -29,14 +31,15 @@ class ProgressBar(Callback):
             total=max_steps,
             disable=None,  # where there is no terminal, only the evaluations are printed
             ncols=79,
-            bar_format="{percentage:3.0f}% |{bar}| {postfix} [{elapsed}<{remaining}]",
+            leave=False,
+            bar_format="{percentage:3.0f}% |{bar}| {desc}, {remaining} left",
         )
 
     def on_step(self, trainer: Trainer, report: StepReport) -> None:
         """Move the bar; print a line where the model was evaluated."""
         speed = report.tokens / report.seconds
         self.bar.total = trainer.max_steps
-        self.bar.set_postfix_str(
+        self.bar.set_description_str(
             f"loss {report.train_loss:.3f}, {speed / 1000:.1f}k tokens/s", refresh=False
         )
         self.bar.update()
@@ -47,7 +50,7 @@ class ProgressBar(Callback):
             )
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Take the bar away; the lines of the evaluations stay."""
         self.bar.close()
 
 
@@ -66,36 +69,52 @@ class RunFolder(Callback):
         self.log = TextLog(path / "log.txt")
         self.samples = path / "samples.txt"
 
+    @property
+    def has_best(self) -> bool:
+        """Whether an evaluation has given a number, so that there is a best.safetensors."""
+        return math.isfinite(self.best)
+
     def on_step(self, trainer: Trainer, report: StepReport) -> None:
         """Write what is due after this step."""
         last = report.step == trainer.max_steps or trainer.stop
-        if report.step % self.config.log_interval == 0 or last or report.val_loss is not None:
-            self._log(report)
-        if report.val_loss is not None:
-            self.val_loss = report.val_loss
-            if report.val_loss < self.best:
-                self.best = report.val_loss
-                self.save("best", report.step)
-            self.save("last", report.step)
-        every = self.config.sample_interval
-        if every and (report.step % every == 0 or report.step == trainer.max_steps):
-            self._sample(report.step)
+        with naming(self.path):
+            if report.step % self.config.log_interval == 0 or last or report.val_loss is not None:
+                self._log(report)
+            if report.val_loss is not None:
+                self._save_evaluated(report.step, report.val_loss)
+            every = self.config.sample_interval
+            if every and (report.step % every == 0 or report.step == trainer.max_steps):
+                self._sample(report.step)
+
+    def _save_evaluated(self, step: int, val_loss: float) -> None:
+        self.val_loss = val_loss
+        if val_loss < self.best:
+            self.best = val_loss
+            self.save("best", step)
+        self.save("last", step)
 
     def save(self, name: str, step: int) -> None:
         """Write best.safetensors or last.safetensors."""
-        info: dict[str, Any] = {"step": step, "corpus": self.data.name, "preset": self.path.name}
+        info: dict[str, Any] = {"step": step, "corpus": self.data.name, "run": self.path.name}
         if math.isfinite(self.val_loss):
             info["val_loss"] = self.val_loss
         path = self.path / f"{name}.safetensors"
         save_checkpoint(path, self.model, self.data.tokenizer, info)
 
-    def close(self, trainer: Trainer) -> None:
-        """Save where the run stands, close the logs, draw curves.png."""
-        self.save("last", trainer.step)
-        budget = replace(self.config, max_steps=trainer.max_steps)  # --max-minutes may cut it
-        save_config(budget, self.path / "config.yaml")
+    def finish(self, trainer: Trainer, how: str) -> None:
+        """Save where the run stands, and how it came to its end; draw curves.png."""
+        with naming(self.path):
+            self.save("last", trainer.step)
+            save_config(settled(self.config, trainer), self.path / "config.yaml")
+            self.log.write(f"step {trainer.step} of {trainer.max_steps}: {how}")
+            self._draw()
+
+    def close(self) -> None:
+        """Close the files that grow."""
         self.metrics.close()
         self.log.close()
+
+    def _draw(self) -> None:
         rows = read_csv(self.path / "metrics.csv")
         if not rows:
             return
@@ -128,11 +147,26 @@ class RunFolder(Callback):
         atomic_write_text(self.samples, f"{before}--- step {step} ---\n{text}\n\n")
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An error of the disk says where it happened: a full one does not know by itself."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def settled(config: TrainConfig, trainer: Trainer) -> TrainConfig:
+    """The configuration that repeats this run: minutes have become a number of steps."""
+    if trainer.step < TIMED_STEPS.stop:
+        return config
+    return replace(config, max_steps=trainer.max_steps, max_minutes=None)
+
+
 def sample_text(model: TinyTransformerLM, tokenizer: CharTokenizer, sampling: SampleConfig) -> str:
-    """One sample; a vocabulary without a newline starts from its first character."""
-    prompt = sampling.prompt if set(sampling.prompt) <= set(tokenizer.characters) else ""
-    prompt = prompt or ("\n" if "\n" in tokenizer.characters else tokenizer.characters[0])
+    """One sample, from the model as it is now."""
     was_training = model.training
-    (text,) = TextGenerator(model, model.config, tokenizer).generate([prompt], sampling)
+    (text,) = TextGenerator(model, model.config, tokenizer).generate([sampling.prompt], sampling)
     model.train(was_training)
     return text

@@ -9,6 +9,8 @@ Ctrl-C stops what is being said, not the program; at an empty prompt it leaves.
 """
 
 import contextlib
+import io
+import sys
 from dataclasses import replace
 
 from generator import TextGenerator
@@ -23,6 +25,8 @@ def prompt_loop(generator: TextGenerator, sampling: SampleConfig) -> None:
     """Read a line, answer it, until /quit, the end of the input, or Ctrl-C at the prompt."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  (the arrow keys and a history, where the system has it)
+    if isinstance(sys.stdin, io.TextIOWrapper):  # bytes that are not UTF-8 are told as unknown
+        sys.stdin.reconfigure(errors="replace")
 
     settings = [name for name in field_types(SampleConfig) if name not in HIDDEN]
     print(f"Type a text to continue. Settings: {' '.join('/' + name for name in settings)}")
@@ -41,13 +45,18 @@ def prompt_loop(generator: TextGenerator, sampling: SampleConfig) -> None:
             print(f"error: {error}")
 
 
+def next_seed(sampling: SampleConfig, steps: int = 1) -> SampleConfig:
+    """The same settings for another draw."""
+    return replace(sampling, seed=(sampling.seed + steps) % 2**63)
+
+
 def _answer(
     generator: TextGenerator, sampling: SampleConfig, settings: list[str], line: str
 ) -> SampleConfig:
     """Carry out one line; returns the settings for the next."""
     if not line.startswith("/"):
         _continue_text(generator, replace(sampling, prompt=line))
-        return replace(sampling, seed=sampling.seed + 1)  # the same prompt again: another text
+        return next_seed(sampling)  # the same prompt again: another text
     name, _, value = line[1:].partition(" ")
     if name != "show":
         name = pick(name.replace("-", "_"), [*settings, "show", "quit"], "setting")

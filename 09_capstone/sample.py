@@ -14,7 +14,7 @@ from pathlib import Path
 from checkpointing import load_checkpoint
 from generator import TextGenerator
 from parts import Parts
-from prompt_loop import prompt_loop
+from prompt_loop import next_seed, prompt_loop
 from utils.command_line import OneLineParser, add_config_flags, config_from_args
 from utils.config import SampleConfig
 from utils.device import pick_device
@@ -82,15 +82,16 @@ def newest_checkpoint(folder: Path) -> Path:
 def speak(generator: TextGenerator, sampling: SampleConfig) -> None:
     """Print the prompt and its continuation as it is drawn, once for each sample."""
     for number in range(sampling.num_samples):
+        pieces = generator.stream(next_seed(sampling, number))
+        first = next(pieces, "")  # a bad prompt is refused before anything is printed
         if sampling.num_samples > 1:
             print(f"--- sample {number + 1} of {sampling.num_samples} ---")
-        draw = replace(sampling, seed=sampling.seed + number)
-        pieces = generator.stream(draw)
-        first = next(pieces, "")  # a bad prompt is refused before anything is printed
-        print(draw.prompt.lstrip("\n") + first, end="", flush=True)
-        for piece in pieces:
-            print(piece, end="", flush=True)
-        print("\n")
+        print(sampling.prompt.lstrip("\n") + first, end="", flush=True)
+        try:
+            for piece in pieces:
+                print(piece, end="", flush=True)
+        finally:  # Ctrl-C too
+            print("\n")
 
 
 def compare(generator: TextGenerator, sampling: SampleConfig) -> None:

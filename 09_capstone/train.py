@@ -11,46 +11,54 @@ to 09_capstone/checkpoints/, where sample.py looks for the newest. Ctrl-C saves 
 """
 
 import argparse
-import shutil
+import os
 import signal
+import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-import torch
-
-from callbacks import ProgressBar, RunFolder
+from callbacks import ProgressBar, RunFolder, naming
+from data_loader import check_tokens
 from experiment_tracking import create_run_dir
 from loss_functions import bits_per_char
 from model.config import PRESETS, preset
 from model.tiny_transformer import Engine, build_model, choose_engine
+from tiny_transformer_lm import TinyTransformerLM
 from training_data import TrainingData, load_training_data
 from training_loop import Trainer
 from utils.command_line import OneLineParser, add_config_flags, config_from_args
 from utils.config import TrainConfig, load_config
-from utils.errors import UsageError, run_program
+from utils.errors import CourseError, UsageError, run_program
+from utils.files import atomic_write_bytes
 
 HERE = Path(__file__).resolve().parent
 WRITTEN = (  # by a run; --overwrite removes these and nothing else
     *("config.yaml", "environment.json", "metrics.csv", "metrics.jsonl", "log.txt"),
     *("samples.txt", "curves.png", "best.safetensors", "last.safetensors"),
 )
+HANGING: Any = {"subsequent_indent": " " * 8, "break_long_words": False, "break_on_hyphens": False}
+STOPPING = b"\nstopping after this step; once more (Ctrl-C) leaves at once\n"
 
 
 def main() -> int:
     """Train once; returns the exit code."""
     args = parse_args()
+    check_folders(args)
     config = config_from_args(args, base_config(args))
     data = load_training_data(config.data)
-    config = replace(config, model=replace(config.model, vocab_size=data.tokenizer.vocab_size))
+    config = fit_to_data(config, data)
+    describe_data(data)
     engine = choose_engine(config)
+    config = replace(config, dtype=engine.dtype_name)  # config.yaml says what was settled
     model = build_model(config.model, engine, config.seed)
     if config.compile:
         model.compile()
-    folder = run_folder(args, config)
-    describe(config, data, engine, sum(p.numel() for p in model.parameters()), folder)
+    folder = make_run_folder(args, config)
+    describe_run(config, engine, model, folder)
     return train(config, data, engine, model, folder, args.checkpoint_dir)
 
 
@@ -58,24 +66,26 @@ def train(
     config: TrainConfig,
     data: TrainingData,
     engine: Engine,
-    model: torch.nn.Module,
+    model: TinyTransformerLM,
     folder: Path,
     checkpoint_dir: Path,
 ) -> int:
     """Run the loop, write the run's folder, publish the best model; returns the exit code."""
-    run = RunFolder(folder, config, data, model)  # pyright: ignore[reportArgumentType]
+    run = RunFolder(folder, config, data, model)
     bar = ProgressBar(config.max_steps)
-    trainer = Trainer(model, data.train, data.val, config, engine.device, engine.dtype, [bar, run])
-    try:
-        with stop_on_signal(trainer):
+    trainer = Trainer(model, data.train, data.val, config, engine.device, engine.dtype, [run, bar])
+    with stop_on_signal(trainer), closing(run), closing(bar):
+        try:
             trainer.fit()
-    finally:
-        bar.close()
-        run.close(trainer)
-    finished = trainer.step == trainer.max_steps
+        except CourseError as error:  # a loss that is no number
+            run.finish(trainer, str(error))
+            raise
+        finished = trainer.step == trainer.max_steps
+        run.finish(trainer, "finished" if finished else "interrupted")
     if not finished:
-        print(f"interrupted at step {trainer.step}; saved: {shown(folder / 'last.safetensors')}")
-    if (folder / "best.safetensors").exists():
+        where = f"step {trainer.step} of {trainer.max_steps}"
+        print(f"interrupted at {where}; saved as last.safetensors in the run's folder")
+    if run.has_best:
         publish(folder, checkpoint_dir, run.best, data.entropy_bits_per_char)
     return 0 if finished else 130
 
@@ -108,31 +118,59 @@ def base_config(args: argparse.Namespace) -> TrainConfig:
     return load_config(args.config, TrainConfig, base) if args.config else base
 
 
-def run_folder(args: argparse.Namespace, config: TrainConfig) -> Path:
-    """A new folder under runs/, or --out-dir, which must be empty unless --overwrite is given."""
+def fit_to_data(config: TrainConfig, data: TrainingData) -> TrainConfig:
+    """The configuration with the data's vocabulary. Raises CourseError if a part is too short."""
+    for tokens, name in ((data.train, "training split"), (data.val, "validation split")):
+        check_tokens(tokens, config.batch_size, config.model.max_seq_len, name)
+    return replace(config, model=replace(config.model, vocab_size=data.tokenizer.vocab_size))
+
+
+def check_folders(args: argparse.Namespace) -> None:
+    """Refuse a place that cannot be written, before anybody has waited for anything."""
+    for flag, folder in (("--out-dir", args.out_dir), ("--checkpoint-dir", args.checkpoint_dir)):
+        if folder is None:
+            continue
+        exists = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        if not exists.is_dir():
+            raise UsageError(f"{flag} {folder}: {exists} is a file, not a folder")
+        if not os.access(exists, os.W_OK):
+            raise CourseError(f"{flag} {folder}: no permission to write in {exists}")
+    folder = args.out_dir
+    if folder and folder.exists() and any(folder.iterdir()) and not args.overwrite:
+        raise UsageError(f"--out-dir {folder} is not empty; add --overwrite to replace that run")
+
+
+def make_run_folder(args: argparse.Namespace, config: TrainConfig) -> Path:
+    """A new folder under runs/, or --out-dir without what an earlier run has left there."""
+    args.checkpoint_dir.mkdir(parents=True, exist_ok=True)  # now, not when the work is done
     if args.out_dir is None:
         return create_run_dir(HERE / "runs", args.preset or Path(config.data).stem)
-    folder: Path = args.out_dir
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out-dir {folder} is a file, not a folder")
-    if folder.exists() and any(folder.iterdir()) and not args.overwrite:
-        raise UsageError(f"--out-dir {folder} is not empty; add --overwrite to replace that run")
+    folder: Path = args.out_dir.resolve()  # "." has a name too
     folder.mkdir(parents=True, exist_ok=True)
     for name in WRITTEN:
         (folder / name).unlink(missing_ok=True)
     return folder
 
 
-def describe(
-    config: TrainConfig, data: TrainingData, engine: Engine, n_parameters: int, folder: Path
-) -> None:
-    """Say in five lines what is about to happen."""
-    model, n_chars = config.model, len(data.train) + len(data.val)
-    print(f"data    {data.origin}")
-    print(f"        {n_chars:,} characters, {model.vocab_size} different; the last tenth validates")
+def describe_data(data: TrainingData) -> None:
+    """Say what there is to learn from; measuring the engines may take a while after this."""
+    n_chars = len(data.train) + len(data.val)
+    print(textwrap.fill(data.origin, 80, initial_indent="data    ", **HANGING))
     print(
-        f"model   {model.n_layers} layers x {model.d_model}, {model.n_heads} heads, "
-        f"context {model.max_seq_len}: {n_parameters:,} parameters"
+        f"        {n_chars:,} characters, {data.tokenizer.vocab_size} different; "
+        "the last tenth validates",
+        flush=True,
+    )
+
+
+def describe_run(
+    config: TrainConfig, engine: Engine, model: TinyTransformerLM, folder: Path
+) -> None:
+    """Say what is about to happen, and where it is written down."""
+    shape, n_parameters = config.model, sum(p.numel() for p in model.parameters())
+    print(
+        f"model   {shape.n_layers} layers x {shape.d_model}, {shape.n_heads} heads, "
+        f"context {shape.max_seq_len}: {n_parameters:,} parameters"
     )
     print(f"engine  {engine}")
     print(f"run     {shown(folder)}", flush=True)
@@ -140,15 +178,16 @@ def describe(
 
 def publish(folder: Path, checkpoint_dir: Path, val_loss: float, entropy: float | None) -> None:
     """Copy the best model to where sample.py looks, and say how good it is."""
-    checkpoint_dir.mkdir(parents=True, exist_ok=True)
     target = checkpoint_dir / f"{folder.name}.safetensors"
-    partial = target.with_suffix(".part")
-    shutil.copyfile(folder / "best.safetensors", partial)
-    partial.replace(target)
+    with naming(target):
+        atomic_write_bytes(target, (folder / "best.safetensors").read_bytes())
     bits = bits_per_char(val_loss)
-    floor = "" if entropy is None else f"; the text's own entropy is {entropy:.3f}"
-    print(f"best    validation loss {val_loss:.4f} nats, {bits:.3f} bits per character{floor}")
-    print(f"speak   python 09_capstone/sample.py --checkpoint {shown(target)}")
+    print(f"best    validation loss {val_loss:.4f} nats, {bits:.3f} bits per character")
+    if entropy is not None:
+        print(f"floor   {entropy:.3f} bits per character, the entropy of the text itself")
+    newest = checkpoint_dir == HERE / "checkpoints"  # there sample.py finds it by itself
+    option = "" if newest else f" --checkpoint {shown(target)}"
+    print(f"speak   python 09_capstone/sample.py{option}")
 
 
 @contextmanager
@@ -159,6 +198,7 @@ def stop_on_signal(trainer: Trainer) -> Iterator[None]:
         if trainer.stop:
             raise KeyboardInterrupt
         trainer.stop = True
+        os.write(2, STOPPING)  # print is not allowed to interrupt itself, and may be at work
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,9 @@ class TrainingData:
 
 def load_training_data(source: str) -> TrainingData:
     """Load "shakespeare", "mock", a text file, or a prepared folder. Raises CourseError."""
-    if (Path(source) / "tokenizer.json").is_file():
-        return _load_prepared(Path(source))
+    folder = Path(source).expanduser()
+    if (folder / "tokenizer.json").is_file():
+        return _load_prepared(folder)
     corpus = load_corpus(source)
     tokenizer = CharTokenizer.train(corpus.text)
     train, val = split_text(corpus.text)
@@ -43,15 +45,23 @@ def load_training_data(source: str) -> TrainingData:
 
 def _load_prepared(folder: Path) -> TrainingData:
     try:
-        stored = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        return TrainingData(
-            meta["name"],
-            f"prepared in {folder}",
-            CharTokenizer.from_dict(stored),
-            load_tokens(folder / "train.npy"),
-            load_tokens(folder / "val.npy"),
-            meta.get("entropy_bits_per_char"),
-        )
-    except (KeyError, json.JSONDecodeError, UnicodeDecodeError, FileNotFoundError) as error:
+        tokenizer = CharTokenizer.from_dict(_read_json(folder / "tokenizer.json"))
+        meta = _read_json(folder / "meta.json")
+        name, entropy = str(meta["name"]), meta.get("entropy_bits_per_char")
+    except (KeyError, ValueError, FileNotFoundError) as error:
         raise CourseError(f"{folder} is not a whole prepared folder: {error}") from None
+    train, val = load_tokens(folder / "train.npy"), load_tokens(folder / "val.npy")
+    for part, tokens in (("train", train), ("val", val)):
+        if tokens.max(initial=0) >= tokenizer.vocab_size:
+            raise CourseError(
+                f"{folder}/{part}.npy holds the id {tokens.max()}, but tokenizer.json "
+                f"only 0 to {tokenizer.vocab_size - 1}; prepare the data again"
+            )
+    return TrainingData(name, f"prepared in {folder}", tokenizer, train, val, entropy)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise CourseError(f"{path.name} holds no names and values but {content!r:.40}")
+    return content

@@ -2,6 +2,7 @@
 
 import platform
 import random
+import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -18,8 +19,7 @@ def pick_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device(present[0])
     kind, _, index = name.partition(":")
-    wrong_index = index and not (kind == "cuda" and index.isdecimal())
-    if kind not in ("cpu", "cuda", "mps") or wrong_index:
+    if not re.fullmatch(r"cpu|mps|cuda(:[0-9]+)?", name):
         raise UsageError(f"unknown device {name!r}; choose one of: auto, cpu, cuda, cuda:N, mps")
     if kind not in present:
         raise UsageError(f"device {name!r} is not present here; present: {', '.join(present)}")
@@ -27,7 +27,7 @@ def pick_device(name: str = "auto") -> torch.device:
         raise UsageError(
             f"device {name!r} is not present; CUDA devices: {torch.cuda.device_count()}"
         )
-    return torch.device(name)
+    return torch.device(kind, int(index)) if index else torch.device(kind)
 
 
 def available_devices() -> list[str]:

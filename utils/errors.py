@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 """
 
 import difflib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -39,10 +40,13 @@ def pick(given: str, choices: Iterable[str], what: str) -> str:
 def run_program(main: Callable[[], int | None]) -> None:
     """Run `main` and leave with its exit code; a CourseError is one line on standard error."""
     for stream in (sys.stdout, sys.stderr):  # a Windows console may not speak UTF-8 unasked
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
-        code = main() or 0
+        try:
+            code = main() or 0
+        except SystemExit as leave:  # after --help
+            code = leave.code
         sys.stdout.flush()
     except CourseError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -57,4 +61,15 @@ def run_program(main: Callable[[], int | None]) -> None:
         where = f" {error.filename}" if error.filename else ""
         print(f"error: {error.strerror or error}:{where}".rstrip(":"), file=sys.stderr)
         code = 1
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print("error: not enough memory; a smaller model or batch needs less", file=sys.stderr)
+        code = 1
     sys.exit(code)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python or PyTorch, which says it in a RuntimeError, asked for more than there is."""
+    signs = ("allocate memory", "out of memory", "not enough memory", "size calculation overflowed")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)

@@ -1,6 +1,8 @@
 """One checkpoint, many engines: the same weights, logits, gradients and training losses."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fused
-from attention import scaled_dot_product_attention
+from attention import AttentionFunction, scaled_dot_product_attention
 from feedforward import FeedForward, SwiGLU
 from grouped_query_attention import GroupedQueryAttention
 from layer_norm import LayerNorm, RMSNorm
@@ -24,9 +26,9 @@ from tiny_transformer_lm import TinyTransformerLM
 from utils.config import ModelConfig
 
 B, T, V = 3, 7, 11
-SMALL = {"vocab_size": V, "max_seq_len": 10, "d_model": 24, "n_layers": 2, "n_heads": 4}
+SMALL = ModelConfig(vocab_size=V, max_seq_len=10, d_model=24, n_layers=2, n_heads=4)
 MODERN = {"norm": "rmsnorm", "activation": "swiglu", "position": "rope", "d_ff": 20, "bias": False}
-CONFIGS = {
+CONFIGS: dict[str, dict[str, Any]] = {
     "classic": {},
     "classic, untied": {"tie_weights": False},
     "classic without biases": {"bias": False},
@@ -43,8 +45,8 @@ CONFIGS = {
 KERNELS = [fused.sdpa, fused.matmul_attention]
 
 
-def config_named(name: str, **changes) -> ModelConfig:
-    return ModelConfig(**SMALL | CONFIGS[name] | changes)
+def config_named(name: str, **changes: Any) -> ModelConfig:
+    return replace(SMALL, **CONFIGS[name] | changes)
 
 
 def random_(model: TinyTransformerLM) -> TinyTransformerLM:
@@ -52,13 +54,12 @@ def random_(model: TinyTransformerLM) -> TinyTransformerLM:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.add_(0.2 * noise)
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
     return model
 
 
 def twins(
-    name: str, kernel, dtype: torch.dtype, **changes
+    name: str, kernel: AttentionFunction, dtype: torch.dtype, **changes: Any
 ) -> tuple[TinyTransformerLM, TinyTransformerLM]:
     """The reference and a fused model with the weights of one checkpoint, far from the start."""
     config = config_named(name, **changes)
@@ -147,7 +148,7 @@ def test_dropout_makes_a_difference_in_that_training():
     ],
 )
 def test_the_configuration_chooses_the_pieces(changes, attention, norm, feed_forward, positions):
-    model = TinyTransformerLM(ModelConfig(**SMALL | changes))
+    model = TinyTransformerLM(replace(SMALL, **changes))
     for block in model.blocks:
         assert type(block.get_submodule("attention")) is attention
         assert type(block.get_submodule("feed_forward")) is feed_forward
@@ -173,11 +174,11 @@ def test_fused_parts_are_the_fused_ones(kernel):
 class Counted:
     """A function that counts its calls, so that a test sees whether a model uses it."""
 
-    def __init__(self, function) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.calls = 0
 
-    def __call__(self, *args):
+    def __call__(self, *args: Any) -> Any:
         self.calls += 1
         return self.function(*args)
 

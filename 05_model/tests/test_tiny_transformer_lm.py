@@ -1,14 +1,17 @@
 """The whole model: PyTorch's own layers, causality, the cache, and where its weights start."""
 
 import math
-from dataclasses import asdict
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attention import scaled_dot_product_attention
+from parts import Parts
 from tiny_transformer_lm import TinyTransformerLM, initialize_
 from utils.config import ModelConfig
 from utils.errors import UsageError
@@ -16,7 +19,7 @@ from utils.kv_cache import KVCache
 from utils.shape_checker import ShapeError
 
 B, T, V = 3, 5, 11
-SMALL = {"vocab_size": V, "max_seq_len": 8, "d_model": 24, "n_layers": 2, "n_heads": 4, "d_ff": 20}
+SMALL = ModelConfig(vocab_size=V, max_seq_len=8, d_model=24, n_layers=2, n_heads=4, d_ff=20)
 MODERN = {
     "norm": "rmsnorm",
     "activation": "swiglu",
@@ -30,9 +33,13 @@ NORMS = ("layernorm", "rmsnorm")
 ACTIVATIONS = ("gelu", "relu2", "swiglu")
 
 
-def random_model(**changes) -> TinyTransformerLM:
+def fresh_model(parts: Parts | None = None, seed: int = 0, **changes: Any) -> TinyTransformerLM:
+    return TinyTransformerLM(replace(SMALL, **changes), parts, seed)
+
+
+def random_model(parts: Parts | None = None, **changes: Any) -> TinyTransformerLM:
     """A small float64 model; no weight, no bias and no norm has its initial value."""
-    model = TinyTransformerLM(ModelConfig(**SMALL | changes)).double()
+    model = fresh_model(parts, **changes).double()
     generator = torch.Generator().manual_seed(1)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5, generator=generator)
@@ -146,15 +153,24 @@ def turn(x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("n_heads", [3, 4])
 def test_alibi_is_a_penalty_on_the_scores(n_heads):
-    """One layer, and what its attention is handed: slope times distance, and nothing ahead."""
-    model = random_model(position="alibi", n_heads=n_heads, n_layers=1)
-    mask = model._mask(torch.arange(T)[None], None)
-    assert mask is not None
+    """What the attention of each layer is handed: slope times distance, and nothing ahead."""
+    masks = []
+
+    def attention(
+        q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        masks.append(mask)
+        return scaled_dot_product_attention(q, k, v, mask)
+
+    parts = replace(Parts.reference(), attention=attention)
+    random_model(parts, position="alibi", n_heads=n_heads)(random_tokens())
+    assert len(masks) == 2
     i, j = torch.arange(T)[:, None], torch.arange(T)
     slopes = {3: [2**-4, 2**-8, 2**-2], 4: [2**-2, 2**-4, 2**-6, 2**-8]}[n_heads]
     for head, slope in enumerate(slopes):
         expected = (slope * (j - i)).double().masked_fill(j > i, -math.inf)
-        torch.testing.assert_close(mask[0, head], expected)
+        for mask in masks:
+            torch.testing.assert_close(mask[0, head], expected)
 
 
 # --- what must hold for every configuration ---
@@ -202,7 +218,7 @@ def test_rows_of_a_batch_do_not_hear_each_other(changes):
 
 @pytest.mark.parametrize("changes", [{}, MODERN, {"position": "alibi", "norm_placement": "post"}])
 def test_every_parameter_learns(changes):
-    """Only a key's bias may not: it adds the same to all scores of a row, and softmax forgets it."""
+    """All but the bias of the keys, which adds the same to every score of a row."""
     model, tokens = random_model(**changes), random_tokens()
     F.cross_entropy(model(tokens).transpose(1, 2), tokens.roll(-1, 1)).backward()
     for name, parameter in model.named_parameters():
@@ -289,8 +305,7 @@ def test_a_full_cache_takes_no_more():
 
 @pytest.mark.parametrize("changes", [{}, MODERN, {"norm_placement": "post", "tie_weights": False}])
 def test_the_initialiser_sets_every_parameter(changes):
-    fresh = TinyTransformerLM(ModelConfig(**SMALL | changes), seed=3)
-    model = TinyTransformerLM(ModelConfig(**SMALL | changes), seed=4)
+    fresh, model = fresh_model(seed=3, **changes), fresh_model(seed=4, **changes)
     for parameter in model.parameters():
         nn.init.constant_(parameter, math.nan)
     initialize_(model, seed=3)
@@ -299,24 +314,21 @@ def test_the_initialiser_sets_every_parameter(changes):
 
 
 def test_another_seed_draws_other_numbers():
-    config = ModelConfig(**SMALL)
-    one, other = TinyTransformerLM(config, seed=0), TinyTransformerLM(config, seed=1)
-    assert not torch.equal(one.token_embedding.weight, other.token_embedding.weight)
-    name = "blocks.1.attention.q_proj.weight"
-    assert not torch.equal(one.get_parameter(name), other.get_parameter(name))
+    one, other = fresh_model(seed=0), fresh_model(seed=1)
+    for name in ("token_embedding.weight", "blocks.1.attention.q_proj.weight"):
+        assert not torch.equal(one.get_parameter(name), other.get_parameter(name))
 
 
-def test_the_numbers_outside_do_not_matter_and_are_left_alone():
-    config = ModelConfig(**SMALL)
+def test_the_global_random_numbers_do_not_matter():
     torch.manual_seed(5)
-    one = TinyTransformerLM(config)
+    one = fresh_model()
     torch.manual_seed(6)
-    other = TinyTransformerLM(config)
+    other = fresh_model()
     torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=0, atol=0)
 
 
 def test_matrices_start_small_norms_as_the_identity_and_what_is_written_at_zero():
-    model = TinyTransformerLM(ModelConfig(d_model=128, n_layers=2, tie_weights=False))
+    model = fresh_model(vocab_size=65, max_seq_len=64, d_model=128, d_ff=512, tie_weights=False)
     silent = ("out_proj.weight", "down_proj.weight", "unembedding.weight", "bias")
     for name, parameter in model.named_parameters():
         values = parameter.detach()
@@ -331,19 +343,13 @@ def test_matrices_start_small_norms_as_the_identity_and_what_is_written_at_zero(
 
 @pytest.mark.parametrize("changes", [{}, MODERN, {"norm_placement": "post"}])
 def test_the_first_loss_of_an_untied_model_is_log_v(changes):
-    config = ModelConfig(**SMALL | changes | {"tie_weights": False})
-    logits = TinyTransformerLM(config)(random_tokens())
+    logits = fresh_model(**changes | {"tie_weights": False})(random_tokens())
     loss = F.cross_entropy(logits.transpose(1, 2), random_tokens())
     assert loss.item() == pytest.approx(math.log(V), rel=1e-6)
 
 
 def test_a_fresh_pre_norm_block_is_the_identity():
-    model = TinyTransformerLM(ModelConfig(**SMALL))
+    model = fresh_model()
     x = torch.randn(B, T, model.config.d_model)
     for block in model.blocks:
         assert torch.equal(block(x), x)
-
-
-def test_the_configuration_is_kept_as_it_was_given():
-    config = ModelConfig(**SMALL | MODERN)
-    assert asdict(TinyTransformerLM(config).config) == asdict(config)

@@ -17,6 +17,9 @@ from utils.config import ModelConfig, TrainConfig
 from utils.device import autocast, describe_device, fastest, pick_device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# On a CPU the precision decides the attention kernel too, so that a run's dtype says all there is
+# to say about its engine: sdpa is the faster one in float32, two plain products are in bfloat16.
+CPU_KERNELS = {"float32": "sdpa", "bfloat16": "matmul"}
 KERNELS = {"sdpa": fused.sdpa, "matmul": fused.matmul_attention}
 PROBED_TOKENS = 4096  # a step of this size tells which engine is faster; more tells no more
 
@@ -30,6 +33,11 @@ class Engine:
     dtype: torch.dtype
     name: str
 
+    @property
+    def dtype_name(self) -> str:
+        """The precision as --dtype calls it."""
+        return str(self.dtype).removeprefix("torch.")
+
     def __str__(self) -> str:
         return f"{self.name} on {describe_device(self.device)}"
 
@@ -40,27 +48,26 @@ def choose_engine(config: TrainConfig) -> Engine:
     if config.parts == "reference":
         dtype = "float32" if config.dtype == "auto" else config.dtype
         return Engine(Parts.reference(), device, DTYPES[dtype], f"reference, {dtype}")
-    engines = {engine.name: engine for engine in _candidates(config, device)}
+    engines = {dtype: _fused_engine(dtype, device) for dtype in _dtypes(config.dtype, device)}
     if len(engines) == 1:
         return next(iter(engines.values()))
-    probes = {name: _probe(engine, config) for name, engine in engines.items()}
+    probes = {dtype: _probe(engine, config) for dtype, engine in engines.items()}
     return engines[fastest(probes, device)]
 
 
-def _candidates(config: TrainConfig, device: torch.device) -> list[Engine]:
-    """Fused engines worth trying, the safest first."""
-    dtypes = list(DTYPES) if config.dtype == "auto" else [config.dtype]
-    kernels = list(KERNELS)
-    if device.type != "cpu":
-        kernels = ["sdpa"]
-        if config.dtype == "auto":
-            fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-            dtypes = ["bfloat16" if fast else "float32"]
-    return [
-        Engine(Parts.fused(KERNELS[kernel]), device, DTYPES[dtype], f"fused {kernel}, {dtype}")
-        for dtype in dtypes
-        for kernel in kernels
-    ]
+def _dtypes(asked: str, device: torch.device) -> list[str]:
+    """Precisions worth trying, the safest first; GPUs need no measurement to tell."""
+    if asked != "auto":
+        return [asked]
+    if device.type == "cpu":
+        return list(DTYPES)
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return ["bfloat16" if fast else "float32"]
+
+
+def _fused_engine(dtype: str, device: torch.device) -> Engine:
+    kernel = CPU_KERNELS[dtype] if device.type == "cpu" else "sdpa"
+    return Engine(Parts.fused(KERNELS[kernel]), device, DTYPES[dtype], f"fused {kernel}, {dtype}")
 
 
 def _probe(engine: Engine, config: TrainConfig) -> Callable[[], None]:

@@ -1,0 +1,179 @@
+"""The progress bar on a terminal and beside one, and what the run's folder is told."""
+
+import errno
+import io
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from callbacks import ProgressBar, RunFolder, naming, sample_text, settled
+from checkpointing import load_checkpoint
+from logging_utils import read_csv
+from tiny_transformer_lm import TinyTransformerLM
+from tokenizer import CharTokenizer
+from training_data import TrainingData
+from training_loop import StepReport, Trainer
+from utils.config import ModelConfig, SampleConfig, TrainConfig, load_config
+
+TOKENIZER = CharTokenizer.train("abcd ")
+TOKENS = np.arange(200, dtype=np.uint16) % TOKENIZER.vocab_size
+DATA = TrainingData("letters", "a test", TOKENIZER, TOKENS, TOKENS)
+SHAPE = ModelConfig(TOKENIZER.vocab_size, max_seq_len=8, d_model=16, n_layers=1, n_heads=2)
+CONFIG = TrainConfig(SHAPE, max_steps=40, eval_interval=7, log_interval=5, sample_interval=20)
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def model() -> TinyTransformerLM:
+    return TinyTransformerLM(SHAPE)
+
+
+@pytest.fixture
+def trainer(model: TinyTransformerLM) -> Trainer:
+    return Trainer(model, TOKENS, TOKENS, CONFIG)
+
+
+@pytest.fixture
+def run(tmp_path: Path, model: TinyTransformerLM) -> Iterator[RunFolder]:
+    run = RunFolder(tmp_path, CONFIG, DATA, model)
+    yield run
+    run.close()
+
+
+def report(step: int, val_loss: float | None = None) -> StepReport:
+    return StepReport(step, 2.5, 0.5, 1.25, 1000 * step, 0.5 * step, val_loss)
+
+
+# --- the progress bar ---------------------------------------------------------------------------
+
+
+def test_on_a_terminal_the_bar_tells_loss_speed_and_time_left_within_80_columns(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    bar = ProgressBar(40)
+    bar.bar.mininterval = 0.0  # show every step
+    for step in range(1, 4):
+        bar.on_step(trainer, report(step, val_loss=2.25 if step == 3 else None))
+    bar.close()
+    shown = re.split(r"[\r\n]+", terminal.getvalue())
+    assert any("| loss 2.500, 2.0k tokens/s, " in line and line.endswith(" left") for line in shown)
+    assert max(map(len, shown)) < 80
+    assert shown[-2].strip() == ""  # taken away
+    assert capsys.readouterr().out.startswith("step     3 of 40   train 2.5000   validation 2.2500")
+
+
+def test_beside_a_terminal_only_the_evaluations_are_printed(
+    trainer: Trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bar = ProgressBar(40)
+    for step in range(1, 15):
+        bar.on_step(trainer, report(step, val_loss=2.25 if step % 7 == 0 else None))
+    bar.close()
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert [line[:16] for line in said.out.splitlines()] == ["step     7 of 40", "step    14 of 40"]
+
+
+# --- the folder ---------------------------------------------------------------------------------
+
+
+def test_rows_are_written_where_due_where_evaluated_and_at_the_end(
+    run: RunFolder, trainer: Trainer, tmp_path: Path
+) -> None:
+    for step in range(1, 41):
+        run.on_step(trainer, report(step, val_loss=2.25 if step % 14 == 0 else None))
+    rows = read_csv(tmp_path / "metrics.csv")
+    assert [row["step"] for row in rows] == [5, 10, 14, 15, 20, 25, 28, 30, 35, 40]
+    assert rows[2] == {
+        **{"step": 14, "train_loss": 2.5, "val_loss": 2.25},
+        **{"learning_rate": 0.5 * CONFIG.lr, "grad_norm": 1.25, "seconds": 7.0},
+    }
+
+
+def test_a_run_that_is_stopped_writes_the_row_of_its_last_step(
+    run: RunFolder, trainer: Trainer, tmp_path: Path
+) -> None:
+    trainer.stop = True
+    run.on_step(trainer, report(3))
+    assert [row["step"] for row in read_csv(tmp_path / "metrics.csv")] == [3]
+
+
+def test_the_best_checkpoint_follows_the_lowest_loss_and_the_last_the_newest(
+    run: RunFolder, trainer: Trainer, tmp_path: Path
+) -> None:
+    for step, val_loss in ((7, 2.0), (14, 1.5), (21, math.nan), (28, 1.75)):
+        run.on_step(trainer, report(step, val_loss))
+    best, last = (load_checkpoint(tmp_path / f"{name}.safetensors") for name in ("best", "last"))
+    assert best.info == {"step": 14, "corpus": "letters", "run": tmp_path.name, "val_loss": 1.5}
+    assert (last.info["step"], last.info["val_loss"]) == (28, 1.75)
+    assert (run.has_best, run.best) == (True, 1.5)
+
+
+def test_a_loss_that_is_no_number_is_never_the_best(
+    run: RunFolder, trainer: Trainer, tmp_path: Path
+) -> None:
+    run.on_step(trainer, report(7, math.nan))
+    assert not run.has_best
+    assert not (tmp_path / "best.safetensors").exists()
+    assert "val_loss" not in load_checkpoint(tmp_path / "last.safetensors").info
+
+
+def test_samples_are_added_where_due_and_at_the_end(
+    run: RunFolder, trainer: Trainer, tmp_path: Path
+) -> None:
+    for step in (19, 20, 21, 40):
+        run.on_step(trainer, report(step))
+    text = (tmp_path / "samples.txt").read_text(encoding="utf-8")
+    assert re.findall("--- step .* ---", text) == ["--- step 20 ---", "--- step 40 ---"]
+
+
+def test_a_sample_leaves_the_model_training_and_its_random_numbers_alone(
+    model: TinyTransformerLM,
+) -> None:
+    model.train()
+    before = torch.get_rng_state()
+    assert len(sample_text(model, TOKENIZER, SampleConfig(max_tokens=9))) == 9
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_end_is_logged_and_a_run_without_rows_has_no_curves(
+    run: RunFolder, trainer: Trainer, tmp_path: Path
+) -> None:
+    run.finish(trainer, "interrupted")
+    assert (
+        (tmp_path / "log.txt").read_text(encoding="utf-8").endswith("step 0 of 40: interrupted\n")
+    )
+    assert (tmp_path / "last.safetensors").exists()
+    assert not (tmp_path / "curves.png").exists()
+    assert load_config(tmp_path / "config.yaml", TrainConfig) == CONFIG
+
+
+def test_minutes_are_settled_once_they_have_been_measured(trainer: Trainer) -> None:
+    config = TrainConfig(SHAPE, max_steps=40, max_minutes=1.0)
+    trainer.max_steps, trainer.step = 35, 29
+    assert settled(config, trainer) == config
+    trainer.step = 30
+    assert settled(config, trainer) == TrainConfig(SHAPE, max_steps=35)
+
+
+def test_an_error_of_the_disk_learns_where_it_happened(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as raised, naming(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert raised.value.filename == str(tmp_path)
+    with pytest.raises(FileNotFoundError) as raised, naming(tmp_path):
+        (tmp_path / "none").read_bytes()
+    assert raised.value.filename == str(tmp_path / "none")

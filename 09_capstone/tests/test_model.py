@@ -1,0 +1,108 @@
+"""The presets, and the engines that compute a model."""
+
+import pytest
+import torch
+
+import model.tiny_transformer as tiny_transformer
+from model import config as presets
+from model.config import PRESETS, preset
+from model.tiny_transformer import build_model, choose_engine
+from utils.config import ModelConfig, TrainConfig
+from utils.errors import UsageError
+
+SHAPE = ModelConfig(
+    vocab_size=11, max_seq_len=8, d_model=16, n_layers=2, n_heads=2, **presets.MODERN
+)
+CONFIG = TrainConfig(SHAPE, batch_size=3, device="cpu")
+TOKENS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
+
+
+def config(**changes: str) -> TrainConfig:
+    return TrainConfig(SHAPE, batch_size=3, **{"device": "cpu", **changes})
+
+
+def probes_are_not_needed(*_: object) -> str:
+    raise AssertionError("an engine was measured though its name was given")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_found_by_its_name_and_told_of_in_the_module(name: str) -> None:
+    assert preset(name) is PRESETS[name]
+    assert f"\n{name} " in (presets.__doc__ or "")
+
+
+def test_an_unknown_preset_is_refused_with_the_closest_name() -> None:
+    with pytest.raises(UsageError, match=r"'baby-gpt' \(did you mean 'baby_gpt'\?\); choose one"):
+        preset("baby-gpt")
+
+
+def test_the_presets_grow() -> None:
+    sizes = []
+    for name in ("smoke", "laptop", "full"):
+        with torch.device("meta"):  # shapes without numbers
+            shape = PRESETS[name].model
+        sizes.append(shape.n_layers * 12 * shape.d_model**2)
+    assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"parts": "reference"}, "reference, float32"),
+        ({"parts": "reference", "dtype": "bfloat16"}, "reference, bfloat16"),
+        ({"dtype": "float32"}, "fused sdpa, float32"),
+        ({"dtype": "bfloat16"}, "fused matmul, bfloat16"),
+    ],
+)
+def test_an_engine_that_is_named_is_taken_without_a_measurement(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], name: str
+) -> None:
+    monkeypatch.setattr(tiny_transformer, "fastest", probes_are_not_needed)
+    engine = choose_engine(config(**changes))
+    assert engine.name == name
+    assert engine.dtype_name == changes.get("dtype", "float32")
+    assert str(engine).startswith(f"{name} on cpu (")
+
+
+@pytest.mark.parametrize("winner", ["float32", "bfloat16"])
+def test_auto_takes_the_precision_that_was_faster(
+    monkeypatch: pytest.MonkeyPatch, winner: str
+) -> None:
+    def measure(probes: dict[str, object], device: torch.device) -> str:
+        assert (list(probes), device.type) == (["float32", "bfloat16"], "cpu")  # the safest first
+        return winner
+
+    monkeypatch.setattr(tiny_transformer, "fastest", measure)
+    assert choose_engine(CONFIG).dtype_name == winner
+
+
+def test_auto_really_measures() -> None:
+    assert choose_engine(CONFIG).dtype_name in ("float32", "bfloat16")
+
+
+@pytest.mark.parametrize(("able", "dtype"), [(True, "bfloat16"), (False, "float32")])
+def test_a_gpu_computes_in_bfloat16_where_it_can(
+    monkeypatch: pytest.MonkeyPatch, able: bool, dtype: str
+) -> None:
+    monkeypatch.setattr(tiny_transformer, "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: able)
+    monkeypatch.setattr(tiny_transformer, "fastest", probes_are_not_needed)
+    assert choose_engine(CONFIG).name == f"fused sdpa, {dtype}"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_all_engines_give_the_logits_of_the_reference(dtype: str) -> None:
+    reference = build_model(SHAPE, choose_engine(config(parts="reference")), seed=3)
+    for parameter in reference.parameters():  # fresh output layers are zero, which hides the rest
+        torch.nn.init.normal_(parameter, std=0.3)
+    other = build_model(SHAPE, choose_engine(config(dtype=dtype)), seed=4)
+    other.load_state_dict(reference.state_dict())
+    torch.testing.assert_close(other(TOKENS), reference(TOKENS), rtol=1e-4, atol=1e-5)
+
+
+def test_the_seed_decides_the_weights_and_the_engine_does_not() -> None:
+    engines = [choose_engine(config(**c)) for c in ({"parts": "reference"}, {"dtype": "float32"})]
+    first, same = (build_model(SHAPE, engine, seed=5).state_dict() for engine in engines)
+    other = build_model(SHAPE, engines[0], seed=6).state_dict()
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not torch.equal(first["token_embedding.weight"], other["token_embedding.weight"])

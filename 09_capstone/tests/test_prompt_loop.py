@@ -1,0 +1,146 @@
+"""The conversation: what each line does, and that nothing but leaving ends it."""
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from generator import TextGenerator
+from prompt_loop import next_seed, prompt_loop
+from tiny_transformer_lm import TinyTransformerLM
+from tokenizer import CharTokenizer
+from utils.config import ModelConfig, SampleConfig
+
+SAMPLING = SampleConfig(max_tokens=12, temperature=1.0)
+Talk = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def generator() -> TextGenerator:
+    """An untrained model, which says every character as often as another."""
+    tokenizer = CharTokenizer.train("abcdefgh \n")
+    config = ModelConfig(tokenizer.vocab_size, max_seq_len=16, d_model=16, n_layers=1, n_heads=2)
+    return TextGenerator(TinyTransformerLM(config), config, tokenizer)
+
+
+@pytest.fixture
+def talk(
+    generator: TextGenerator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Talk:
+    """The answers to these lines, one each, after the greeting; an exception is raised instead."""
+
+    def talk(*lines: str | BaseException, sampling: SampleConfig = SAMPLING) -> list[str]:
+        waiting = iter(lines)
+
+        def read(prompt: str) -> str:
+            print("<answer>", end="")
+            line = next(waiting, EOFError())
+            if isinstance(line, BaseException):
+                raise line
+            return line
+
+        monkeypatch.setattr("builtins.input", read)
+        prompt_loop(generator, sampling)
+        _, *answers = capsys.readouterr().out.split("<answer>")
+        assert next(waiting, None) is None, "the conversation ended early"
+        return answers[: len(lines)]
+
+    return talk
+
+
+def test_a_line_is_continued_by_what_the_generator_says(
+    talk: Talk, generator: TextGenerator
+) -> None:
+    (expected,) = generator.generate(["abc"], SAMPLING)
+    assert talk("abc") == [f"abc{expected}\n"]
+
+
+def test_an_empty_line_starts_a_new_text(talk: Talk, generator: TextGenerator) -> None:
+    (expected,) = generator.generate([""], SAMPLING)
+    assert talk("") == [f"{expected}\n"]
+
+
+def test_the_same_line_again_is_continued_by_another_seed(
+    talk: Talk, generator: TextGenerator
+) -> None:
+    first, second = talk("abc", "abc")
+    assert first != second
+    assert second == f"abc{generator.generate(['abc'], next_seed(SAMPLING))[0]}\n"
+
+
+def test_a_setting_holds_from_then_on(talk: Talk, generator: TextGenerator) -> None:
+    answers = talk("/max-tokens 3", "/temperature 0", "/show", "abc")
+    assert answers[:2] == ["max_tokens 3\n", "temperature 0.0\n"]
+    assert "max_tokens 3  temperature 0.0  top_k None" in answers[2]
+    (greedy,) = generator.generate(["abc"], SampleConfig(max_tokens=3, temperature=0))
+    assert answers[3] == f"abc{greedy}\n"
+
+
+def test_none_takes_a_setting_back(talk: Talk) -> None:
+    assert talk("/top_k 3", "/top_k none") == ["top_k 3\n", "top_k None\n"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/tempreature 1", "unknown setting 'tempreature' (did you mean 'temperature'?)"),
+        ("/temperature hot", "temperature 'hot' is not a number"),
+        ("/temperature", "temperature '' is not a number"),
+        ("/temperature -1", "temperature -1.0 is out of range"),
+        ("/top-p 0", "top_p 0.0 is out of range"),
+        ("/", "unknown setting ''"),
+        ("/prompt abc", "unknown setting 'prompt'"),
+        ("abc€", "unknown character '€' (U+20AC) at index 3"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_and_changes_nothing(
+    talk: Talk, line: str, words: str
+) -> None:
+    before, told, after = talk("/show", line, "/show")
+    assert told.startswith("error: ") and told.count("\n") == 1
+    assert words in told
+    assert after == before
+
+
+@pytest.mark.parametrize("line", ["/quit", "/exit", " /quit ", EOFError(), KeyboardInterrupt()])
+def test_one_can_leave(talk: Talk, line: str | BaseException) -> None:
+    assert talk(line) == [""] if isinstance(line, str) else ["\n"]
+
+
+def test_ctrl_c_stops_what_is_being_said_and_not_the_program(
+    talk: Talk, generator: TextGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(sampling: SampleConfig) -> Iterator[str]:
+        yield from "de"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generator, "stream", interrupted)
+    assert talk("abc", "/max-tokens 5") == ["abcde\n", "max_tokens 5\n"]
+
+
+def test_bytes_that_are_not_utf_8_are_an_unknown_character(
+    generator: TextGenerator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = io.TextIOWrapper(io.BytesIO(b"ab\xff\n/seed 3\n"), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", typed)
+    prompt_loop(generator, SAMPLING)
+    said = capsys.readouterr().out
+    assert "unknown character '\ufffd' (U+FFFD) at index 2" in said
+    assert "seed 3" in said
+
+
+def test_the_greeting_names_every_setting(
+    generator: TextGenerator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("/quit\n"))
+    prompt_loop(generator, SAMPLING)
+    said = capsys.readouterr().out
+    for name in ("max_tokens", "temperature", "top_k", "top_p", "min_p", "stop", "seed"):
+        assert f"/{name}" in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_seeds_begin_again_after_the_largest() -> None:
+    assert next_seed(SampleConfig(seed=2**63 - 1)).seed == 0
+    assert next_seed(SampleConfig(seed=7), 5).seed == 12

@@ -1,0 +1,284 @@
+"""sample.py: what it says, from which checkpoint, and what it refuses."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+import sample
+from checkpointing import load_checkpoint, save_checkpoint
+from tiny_transformer_lm import TinyTransformerLM
+from tokenizer import CharTokenizer
+from training_loop import Trainer
+from utils.config import ModelConfig, TrainConfig
+from utils.errors import run_program
+
+PROGRAM = Path(__file__).parents[1] / "sample.py"
+TEXT = "ROMEO:\nShall I hear more, or shall I speak at this?\n" * 20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of the program ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Outcome]
+
+
+def write_checkpoint(path: Path, text: str, steps: int) -> Path:
+    """Train a small model on the text and save it."""
+    tokenizer = CharTokenizer.train(text)
+    shape = ModelConfig(tokenizer.vocab_size, max_seq_len=32, d_model=32, n_layers=2, n_heads=2)
+    config = TrainConfig(shape, max_steps=steps, warmup_steps=1, lr=1e-2, batch_size=8)
+    model, tokens = TinyTransformerLM(shape), tokenizer.encode_array(text)
+    Trainer(model, tokens, tokens[:100], config).fit()
+    save_checkpoint(path, model, tokenizer)
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny products gain nothing from threads, and lose much where others compute as well."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has seen little and says much: every strategy finds something to choose."""
+    return write_checkpoint(tmp_path_factory.mktemp("trained") / "romeo.safetensors", TEXT, 10)
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Call:
+    """Run sample.py with these arguments; the repository's own checkpoints are not looked at."""
+    monkeypatch.setattr(sample, "HERE", tmp_path)
+
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["sample.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            run_program(sample.main)
+        said = capsys.readouterr()
+        return Outcome(int(left.value.code or 0), said.out, said.err)
+
+    return call
+
+
+@pytest.fixture
+def say(call: Call, checkpoint: Path) -> Callable[..., str]:
+    """What the trained model says, given these flags."""
+
+    def say(*arguments: object) -> str:
+        done = call("--checkpoint", checkpoint, *arguments)
+        assert (done.code, done.err) == (0, "")
+        return done.out
+
+    return say
+
+
+# --- what it says -------------------------------------------------------------------------------
+
+
+def test_greedy_takes_the_likeliest_character_of_a_fresh_pass_each_time(
+    say: Callable[..., str], checkpoint: Path
+) -> None:
+    loaded = load_checkpoint(checkpoint)
+    model, tokens = loaded.build_model().eval(), loaded.tokenizer.encode("ROMEO:")
+    for _ in range(20):
+        tokens.append(int(model(torch.tensor([tokens]))[0, -1].argmax()))
+    expected = loaded.tokenizer.decode(tokens)
+    assert say("--prompt", "ROMEO:", "--temperature", 0, "--max-tokens", 20) == f"{expected}\n\n"
+
+
+def test_at_temperature_zero_the_seed_does_not_matter(say: Callable[..., str]) -> None:
+    assert say("--temperature", 0, "--seed", 1) == say("--temperature", 0, "--seed", 2)
+
+
+def test_among_one_likeliest_token_there_is_nothing_to_draw(say: Callable[..., str]) -> None:
+    greedy = say("--temperature", 0)
+    for only_one in (("--top-k", 1), ("--top-p", 1e-9), ("--min-p", 1), ("--temperature", 1e-9)):
+        assert say(*only_one) == greedy
+
+
+def test_the_same_seed_says_the_same_and_another_something_else(say: Callable[..., str]) -> None:
+    assert say("--seed", 1) == say("--seed", 1) != say("--seed", 2)
+
+
+def test_max_tokens_counts_the_characters_after_the_prompt(say: Callable[..., str]) -> None:
+    assert say("--prompt", "ROMEO:", "--max-tokens", 0) == "ROMEO:\n\n"
+    assert len(say("--prompt", "ROMEO:", "--max-tokens", 77)) == len("ROMEO:") + 77 + len("\n\n")
+
+
+def test_an_empty_prompt_starts_from_a_newline(say: Callable[..., str]) -> None:
+    assert say("--prompt", "") == say() == say("--prompt", "\n")
+
+
+def test_a_prompt_longer_than_the_context_is_kept_whole(say: Callable[..., str]) -> None:
+    prompt = "Shall I hear more, or shall I speak at this? " * 3
+    assert say("--prompt", prompt, "--max-tokens", 9).startswith(prompt)
+
+
+def test_each_sample_has_a_heading_and_a_seed_of_its_own(say: Callable[..., str]) -> None:
+    text = say("--num-samples", 2, "--seed", 5)
+    head, first, second = text.split("--- sample ")
+    assert head == ""
+    assert first == f"1 of 2 ---\n{say('--seed', 5)}"
+    assert second == f"2 of 2 ---\n{say('--seed', 6)}"
+
+
+def test_the_largest_seed_has_a_successor(say: Callable[..., str]) -> None:
+    assert "2 of 2" in say("--seed", 2**63 - 1, "--num-samples", 2, "--max-tokens", 3)
+
+
+def test_a_stop_text_ends_the_sample_and_is_not_shown(say: Callable[..., str]) -> None:
+    whole = say("--temperature", 0).removesuffix("\n\n")
+    stop = whole[20:22]
+    assert say("--temperature", 0, "--stop", stop) == whole[: whole.index(stop)] + "\n\n"
+
+
+def test_compare_shows_what_each_strategy_would_have_said(say: Callable[..., str]) -> None:
+    prompt = ("--prompt", "ROMEO:", "--max-tokens", 40)
+    compared = say("--compare", *prompt)
+    assert compared.count("--- ") == len(sample.STRATEGIES)
+    for name, changes in sample.STRATEGIES.items():
+        flags = (f"--{field.replace('_', '-')}={value}" for field, value in changes.items())
+        assert f"--- {name} ---\n{say(*prompt, *flags).strip()}\n\n" in compared
+
+
+def test_a_vocabulary_of_one_character_has_something_to_say(call: Call, tmp_path: Path) -> None:
+    only_a = write_checkpoint(tmp_path / "a.safetensors", "a" * 200, steps=1)
+    assert call("--checkpoint", only_a, "--max-tokens", 5).out == "aaaaa\n\n"
+
+
+# --- which checkpoint ---------------------------------------------------------------------------
+
+
+def test_the_newest_checkpoint_is_taken(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for age, letter in enumerate("abc"):
+        path = tmp_path / "checkpoints" / f"{letter}.safetensors"
+        write_checkpoint(path, letter * 200, steps=1)
+        os.utime(path, (1e9 - age, 1e9 - age))
+    assert call("--max-tokens", 3).out == "aaa\n\n"
+
+
+def test_without_any_checkpoint_it_says_how_to_get_one(call: Call, tmp_path: Path) -> None:
+    done = call()
+    assert (done.code, done.out) == (1, "")
+    assert f"no checkpoint in {tmp_path / 'checkpoints'}; train a model first" in done.err
+
+
+def damaged_files(checkpoint: Path) -> dict[str, bytes]:
+    data = checkpoint.read_bytes()
+    foreign = data.replace(b"tiny-transformer-1", b"huge-transformer-9")
+    return {
+        "half": data[: len(data) // 2],
+        "empty": b"",
+        "text": b"ROMEO:" * 99,
+        "foreign": foreign,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("half", "truncated"),
+        ("empty", "truncated"),
+        ("text", "not a checkpoint"),
+        ("foreign", "is not a checkpoint of this course: it has format 'huge-transformer-9'"),
+        ("missing", "no checkpoint at"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_told_in_one_line(
+    call: Call, checkpoint: Path, tmp_path: Path, name: str, words: str
+) -> None:
+    if name != "missing":
+        (tmp_path / name).write_bytes(damaged_files(checkpoint)[name])
+    done = call("--checkpoint", tmp_path / name)
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert words in done.err and str(tmp_path / name) in done.err
+
+
+# --- refused ------------------------------------------------------------------------------------
+
+REFUSED = {
+    "unknown character": (["--prompt", "to b€"], "'€' (U+20AC) at index 4"),
+    "negative temperature": (["--temperature", "-1"], "temperature -1.0 is out of range"),
+    "infinite temperature": (["--temperature", "inf"], "temperature inf is out of range"),
+    "top-p 0": (["--top-p", "0"], "top_p 0.0 is out of range"),
+    "top-p above 1": (["--top-p", "1.5"], "it must be above 0 and at most 1"),
+    "min-p above 1": (["--min-p", "1.5"], "min_p 1.5 is out of range"),
+    "top-k 0": (["--top-k", "0"], "top_k 0 is out of range"),
+    "tokens below 0": (["--max-tokens", "-1"], "max_tokens -1 is out of range"),
+    "no samples": (["--num-samples", "0"], "num_samples 0 is out of range"),
+    "no number": (["--temperature", "hot"], "temperature 'hot' is not a number"),
+    "typing error": (["--tempreature", "1"], "did you mean '--temperature'?"),
+    "device": (["--device", "abacus"], "unknown device 'abacus'"),
+    "absent device": (["--device", "cuda:7"], "'cuda:7' is not present"),
+    "two modes": (["--compare", "--interactive"], "not allowed with"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("more", [[], ["--num-samples", "2"]], ids=["", "several"])
+def test_wrong_usage_is_told_in_one_line_before_anything_is_said(
+    call: Call, checkpoint: Path, arguments: list[str], words: str, more: list[str]
+) -> None:
+    done = call("--checkpoint", checkpoint, *more, *arguments)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert done.err.startswith("error: ") and words in done.err
+
+
+def test_compare_refuses_an_unknown_character_before_the_first_heading(
+    call: Call, checkpoint: Path
+) -> None:
+    done = call("--checkpoint", checkpoint, "--compare", "--prompt", "€")
+    assert (done.code, done.out) == (2, "")
+
+
+# --- as a program -------------------------------------------------------------------------------
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    """Start sample.py in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(PROGRAM), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send SIGINT to a process")
+def test_ctrl_c_ends_a_sample_without_a_traceback(checkpoint: Path) -> None:
+    process = start("--checkpoint", checkpoint, "--prompt", "ROMEO:", "--max-tokens", 10**9)
+    assert process.stdout
+    assert process.stdout.read(10).startswith("ROMEO:")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "interrupted\n")
+
+
+def test_a_closed_pipe_is_no_error(checkpoint: Path) -> None:
+    process = start("--checkpoint", checkpoint, "--prompt", "ROMEO:\n", "--max-tokens", 10**9)
+    assert process.stdout and process.stderr
+    assert process.stdout.readline() == "ROMEO:\n"
+    process.stdout.close()  # as `| head -1` does
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0

@@ -1,0 +1,113 @@
+"""Where the tokens of a run come from: a text, or a folder that prepare_data.py has written."""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import training_data
+from training_data import load_training_data
+from utils.corpus import Corpus, load_corpus
+from utils.errors import CourseError, UsageError
+
+PREPARE = Path(__file__).parents[1] / "data" / "prepare_data.py"
+TEXT = "To be, or not to be:\nthat is the question. " * 20
+
+
+@pytest.fixture
+def poem(tmp_path: Path) -> Path:
+    path = tmp_path / "poem.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def prepared(poem: Path) -> Path:
+    """What prepare_data.py makes of the poem."""
+    spec = importlib.util.spec_from_file_location("prepare_data", PREPARE)
+    assert spec and spec.loader
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    folder = poem.parent / "prepared"
+    program.prepare(load_corpus(str(poem)), folder)
+    return folder
+
+
+def test_a_text_is_cut_in_nine_tenths_and_one(poem: Path) -> None:
+    data = load_training_data(str(poem))
+    assert data.tokenizer.decode(data.train) + data.tokenizer.decode(data.val) == TEXT
+    assert len(data.train) == int(0.9 * len(TEXT))
+    assert (data.name, data.entropy_bits_per_char) == ("poem", None)
+
+
+def test_a_prepared_folder_holds_the_same_data_mapped_from_the_disk(
+    poem: Path, prepared: Path
+) -> None:
+    text, folder = load_training_data(str(poem)), load_training_data(str(prepared))
+    assert folder.tokenizer == text.tokenizer
+    assert (folder.name, folder.entropy_bits_per_char) == ("poem", None)
+    for ours, theirs in ((folder.train, text.train), (folder.val, text.val)):
+        assert isinstance(ours, np.memmap)
+        np.testing.assert_array_equal(ours, theirs)
+        assert ours.dtype == theirs.dtype
+
+
+def test_a_folder_below_home_may_be_named_by_a_tilde(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("HOME", "USERPROFILE"):  # Unix, Windows
+        monkeypatch.setenv(variable, str(prepared.parent))
+    assert load_training_data("~/prepared").name == "poem"
+
+
+def test_a_known_entropy_comes_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = Corpus("mock", TEXT, "a test", entropy_bits_per_char=0.75)
+    monkeypatch.setattr(training_data, "load_corpus", lambda source: corpus)
+    assert load_training_data("mock").entropy_bits_per_char == 0.75
+
+
+def rewrite(name: str, content: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_text(content, encoding="utf-8") and None
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def replace_tokens(tokens: np.ndarray) -> Callable[[Path], None]:
+    return lambda folder: np.save(folder / "val.npy", tokens)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (remove("meta.json"), "is not a whole prepared folder"),
+        (remove("train.npy"), "no token file at"),
+        (rewrite("meta.json", "{"), "is not a whole prepared folder"),
+        (rewrite("meta.json", "[1]"), "meta.json holds no names and values but [1]"),
+        (rewrite("meta.json", "{}"), "is not a whole prepared folder: 'name'"),
+        (rewrite("tokenizer.json", '"ab"'), "tokenizer.json holds no names and values"),
+        (rewrite("tokenizer.json", '{"kind": "bpe"}'), "unknown tokenizer kind 'bpe'"),
+        (rewrite("val.npy", "not an array"), "is not a whole .npy file"),
+        (replace_tokens(np.zeros((3, 4), np.uint16)), "one row of unsigned integers"),
+        (replace_tokens(np.full(99, 999, np.uint16)), "holds the id 999, but tokenizer.json"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_damaged_folder_is_told_in_one_line(
+    prepared: Path, damage: Callable[[Path], None], words: str
+) -> None:
+    damage(prepared)
+    with pytest.raises(CourseError) as raised:
+        load_training_data(str(prepared))
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_that_nobody_prepared_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "meta.json").write_text(json.dumps({"name": "half"}), encoding="utf-8")
+    with pytest.raises(UsageError, match="is a folder"):
+        load_training_data(str(tmp_path))

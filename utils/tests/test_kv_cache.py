@@ -1,0 +1,164 @@
+"""The cache against a model of it that cannot be wrong: a list of vectors for every row.
+
+Random sequences of operations are carried out on both, and what the cache gives back must be what
+the lists hold.
+"""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from utils.config import ModelConfig
+from utils.kv_cache import KVCache
+
+CONFIG = ModelConfig(max_seq_len=7, d_model=12, n_layers=2, n_heads=4, n_kv_heads=2)
+Row = list[Tensor]  # for every position, what all layers hold there: (n_layers, n_kv_heads, d_head)
+
+
+class Lists:
+    """Keys alone, in plain lists; values are minus the keys."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.rows: list[Row] = [[] for _ in range(batch_size)]
+
+    def lengths(self) -> list[int]:
+        return [len(row) for row in self.rows]
+
+    def append(self, new: Tensor) -> None:
+        """new (n_layers, B, n_kv_heads, T, d_head)"""
+        for b, row in enumerate(self.rows):
+            row.extend(new[:, b, :, t] for t in range(new.size(3)))
+
+    def truncate(self, lengths: Sequence[int]) -> None:
+        self.rows = [row[:length] for row, length in zip(self.rows, lengths, strict=True)]
+
+
+def random_keys(batch_size: int, T: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    shape = (CONFIG.n_layers, batch_size, CONFIG.kv_heads, T, CONFIG.d_head)
+    return torch.randn(shape, dtype=dtype)
+
+
+def extend(cache: KVCache, lists: Lists, T: int) -> None:
+    """Let both grow by T tokens, as a forward pass does, and compare what comes back."""
+    starts = lists.lengths()
+    positions = cache.positions(T).expand(cache.batch_size, T)
+    assert positions.tolist() == [list(range(start, start + T)) for start in starts]
+    keys = random_keys(cache.batch_size, T, cache.keys.dtype)
+    lists.append(keys)
+    for layer in range(CONFIG.n_layers):
+        k, v = cache.write(layer, keys[layer], -keys[layer])
+        assert k.shape == (cache.batch_size, CONFIG.kv_heads, max(starts) + T, CONFIG.d_head)
+        assert cache.lengths == starts  # nothing counts before every layer has written
+        for b, row in enumerate(lists.rows):
+            expected = torch.stack([entry[layer] for entry in row], dim=1)
+            assert torch.equal(k[b, :, : len(row)], expected)
+            assert torch.equal(v[b, :, : len(row)], -expected)
+    cache.advance(T)
+
+
+def compare(cache: KVCache, lists: Lists) -> None:
+    """All that the cache holds is what the lists hold."""
+    assert cache.lengths == lists.lengths()
+    assert cache.is_even == (len(set(lists.lengths())) == 1)
+    for b, row in enumerate(lists.rows):
+        for t, entry in enumerate(row):
+            assert torch.equal(cache.keys[:, b, :, t], entry)
+            assert torch.equal(cache.values[:, b, :, t], -entry)
+
+
+def some_cache(batch_size: int, lengths: Sequence[int]) -> tuple[KVCache, Lists]:
+    """A cache, and the lists, with rows of these lengths."""
+    cache, lists = KVCache(CONFIG, batch_size), Lists(batch_size)
+    if max(lengths) > 0:
+        extend(cache, lists, max(lengths))
+    cache.truncate(lengths)
+    lists.truncate(lengths)
+    return cache, lists
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_after_any_operations_the_cache_holds_what_lists_would_hold(seed):
+    draw = random.Random(seed)
+    B = draw.choice([1, 2, 3])
+    cache, lists = KVCache(CONFIG, B), Lists(B)
+    for _ in range(12):
+        room = CONFIG.max_seq_len - max(cache.lengths)
+        operation = draw.choice(["extend", "extend", "truncate", "replace"])
+        if operation == "extend" and room > 0:
+            extend(cache, lists, draw.randint(1, room))
+        elif operation == "truncate":
+            lengths = [draw.randint(0, length) for length in cache.lengths]
+            cache.truncate(lengths)
+            lists.truncate(lengths)
+        elif operation == "replace":
+            chosen = draw.sample(range(B), draw.randint(1, B))
+            new_lengths = [draw.randint(0, CONFIG.max_seq_len) for _ in chosen]
+            other, other_lists = some_cache(len(chosen), new_lengths)
+            cache.replace_rows(chosen, other)
+            for row, new in zip(chosen, other_lists.rows, strict=True):
+                lists.rows[row] = list(new)
+        compare(cache, lists)
+
+
+def test_positions_are_one_row_while_all_rows_are_equally_long():
+    cache, _ = some_cache(3, [4, 4, 4])
+    assert cache.positions(2).tolist() == [[4, 5]]
+    cache, _ = some_cache(3, [4, 0, 2])
+    assert cache.positions(2).tolist() == [[4, 5], [0, 1], [2, 3]]
+    assert cache.positions(2).dtype == torch.int64
+
+
+@pytest.mark.parametrize("lengths", [[7, 7], [7, 0], [0, 7], [6, 6], [2, 6]])
+def test_tokens_that_do_not_fit_are_refused_and_nothing_changes(lengths):
+    cache, lists = some_cache(2, lengths)
+    T = 8 - max(lengths)
+    with pytest.raises(ValueError, match=f"holds 7 positions, of which {max(lengths)} are taken"):
+        cache.positions(T)
+    compare(cache, lists)
+    if T > 1:
+        extend(cache, lists, T - 1)  # what fits is taken to the last place
+        assert max(cache.lengths) == 7
+
+
+@pytest.mark.parametrize("lengths", [[4, 3, 1], [5, 2, 1], [3, -1, 1]])
+def test_a_row_cannot_be_cut_to_what_it_does_not_have(lengths):
+    cache, lists = some_cache(3, [4, 2, 1])
+    with pytest.raises(ValueError, match="it cannot be cut to"):
+        cache.truncate(lengths)
+    compare(cache, lists)
+
+
+def test_every_row_is_cut_or_none():
+    cache, lists = some_cache(2, [4, 4])
+    with pytest.raises(ValueError, match="zip"):
+        cache.truncate([1])
+    compare(cache, lists)
+
+
+def test_what_was_cut_off_is_overwritten_and_not_seen_again():
+    cache, lists = some_cache(2, [3, 7])
+    cache.truncate([1, 0])
+    lists.truncate([1, 0])
+    extend(cache, lists, 1)
+    compare(cache, lists)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("lengths", [[2, 2], [2, 0]])
+def test_the_cache_keeps_its_own_type(dtype, lengths):
+    cache = KVCache(CONFIG, 2, dtype)
+    cache.advance(2)
+    cache.truncate(lengths)
+    keys = random_keys(2, 1)  # float32, as a model under autocast may hand over another type
+    k, v = cache.write(0, keys[0], -keys[0])
+    assert k.dtype == v.dtype == cache.keys.dtype == dtype
+    assert torch.equal(k[0, :, 2], keys[0, 0, :, 0].to(dtype))
+
+
+def test_the_cache_is_as_large_as_the_key_value_heads_need():
+    cache = KVCache(CONFIG, 3)
+    assert cache.keys.shape == cache.values.shape == (2, 3, 2, 7, 3)
+    assert cache.batch_size == 3 and cache.max_seq_len == 7 and cache.lengths == [0, 0, 0]
