@@ -87,7 +87,11 @@ class TinyTransformerLM(nn.Module):
         return self.unembedding.weight
 
     def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Tokens and, if they are added, positions: (B, T, d_model)."""
         x = self.token_embedding(tokens)
+        if self.config.position == "sinusoidal":
+            # The waves are of size 1 and would drown the tokens: Vaswani et al. 2017, section 3.4.
+            x = x * math.sqrt(self.config.d_model)
         return x if self.position_embedding is None else x + self.position_embedding(positions)
 
     def _mask(self, positions: Tensor, cache: KVCache | None) -> Tensor | None:

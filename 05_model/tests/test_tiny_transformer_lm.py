@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from attention import scaled_dot_product_attention
 from parts import Parts
+from positional_embeddings import sinusoidal_encoding
 from tiny_transformer_lm import TinyTransformerLM, initialize_
 from utils.config import ModelConfig
 from utils.errors import UsageError
@@ -53,12 +54,17 @@ def random_tokens(n_rows: int = B, length: int = T) -> Tensor:
 # --- the same computation from other hands ---
 
 
+@pytest.mark.parametrize("position", ["learned", "sinusoidal"])
 @pytest.mark.parametrize("placement", ["pre", "post"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_the_classic_model_is_a_stack_of_pytorchs_layers(bias, placement):
-    model = random_model(bias=bias, norm_placement=placement)
+def test_the_classic_model_is_a_stack_of_pytorchs_layers(bias, placement, position):
+    model = random_model(bias=bias, norm_placement=placement, position=position)
     weights, tokens = model.state_dict(), random_tokens()
-    x = weights["token_embedding.weight"][tokens] + weights["position_embedding.weight"][:T]
+    x = weights["token_embedding.weight"][tokens]
+    if position == "learned":
+        x = x + weights["position_embedding.weight"][:T]
+    else:  # Vaswani et al. 2017, section 3.4: tokens times sqrt(d_model), so that waves leave room
+        x = x * math.sqrt(model.config.d_model) + sinusoidal_encoding(T, model.config.d_model)
     hidden = nn.Transformer.generate_square_subsequent_mask(T, dtype=torch.float64)
     for layer in range(model.config.n_layers):
         x = torch_layer(weights, layer, model.config)(x, src_mask=hidden)

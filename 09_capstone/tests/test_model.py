@@ -1,5 +1,7 @@
 """The presets, and the engines that compute a model."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -7,18 +9,18 @@ import model.tiny_transformer as tiny_transformer
 from model import config as presets
 from model.config import PRESETS, preset
 from model.tiny_transformer import build_model, choose_engine
-from utils.config import ModelConfig, TrainConfig
+from parts import Parts
+from utils.config import ModelConfig, TrainConfig, from_dict
 from utils.errors import UsageError
 
-SHAPE = ModelConfig(
-    vocab_size=11, max_seq_len=8, d_model=16, n_layers=2, n_heads=2, **presets.MODERN
-)
+MODERN: dict[str, Any] = presets.MODERN
+SHAPE = ModelConfig(vocab_size=11, max_seq_len=8, d_model=16, n_layers=2, n_heads=2, **MODERN)
 CONFIG = TrainConfig(SHAPE, batch_size=3, device="cpu")
 TOKENS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
 
 
 def config(**changes: str) -> TrainConfig:
-    return TrainConfig(SHAPE, batch_size=3, **{"device": "cpu", **changes})
+    return from_dict(changes, TrainConfig, base=CONFIG)
 
 
 def probes_are_not_needed(*_: object) -> str:
@@ -38,10 +40,11 @@ def test_an_unknown_preset_is_refused_with_the_closest_name() -> None:
 
 def test_the_presets_grow() -> None:
     sizes = []
-    for name in ("smoke", "laptop", "full"):
+    for name in ("smoke", "laptop", "full", "baby_gpt"):
         with torch.device("meta"):  # shapes without numbers
-            shape = PRESETS[name].model
-        sizes.append(shape.n_layers * 12 * shape.d_model**2)
+            blocks = Parts.reference().build_block(preset(name).model)
+        weights = sum(p.numel() for p in blocks.parameters())
+        sizes.append(weights * preset(name).model.n_layers)
     assert sizes == sorted(set(sizes))
 
 

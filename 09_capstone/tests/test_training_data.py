@@ -69,15 +69,18 @@ def test_a_known_entropy_comes_along(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_training_data("mock").entropy_bits_per_char == 0.75
 
 
-def rewrite(name: str, content: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_text(content, encoding="utf-8") and None
+Damage = Callable[[Path], object]
 
 
-def remove(name: str) -> Callable[[Path], None]:
+def rewrite(name: str, content: str) -> Damage:
+    return lambda folder: (folder / name).write_text(content, encoding="utf-8")
+
+
+def remove(name: str) -> Damage:
     return lambda folder: (folder / name).unlink()
 
 
-def replace_tokens(tokens: np.ndarray) -> Callable[[Path], None]:
+def replace_tokens(tokens: np.ndarray) -> Damage:
     return lambda folder: np.save(folder / "val.npy", tokens)
 
 
@@ -97,9 +100,7 @@ def replace_tokens(tokens: np.ndarray) -> Callable[[Path], None]:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_damaged_folder_is_told_in_one_line(
-    prepared: Path, damage: Callable[[Path], None], words: str
-) -> None:
+def test_a_damaged_folder_is_told_in_one_line(prepared: Path, damage: Damage, words: str) -> None:
     damage(prepared)
     with pytest.raises(CourseError) as raised:
         load_training_data(str(prepared))

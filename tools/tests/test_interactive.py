@@ -1,8 +1,9 @@
 """tools/interactive.py is sample.py --interactive under another name."""
 
-import os
-import subprocess
+import io
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tokenizer import CharTokenizer
 from utils.config import ModelConfig
 
 PROGRAM = Path(__file__).parents[1] / "interactive.py"
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -24,26 +26,36 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path / "a.safetensors"
 
 
-def run(*arguments: object, typed: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(PROGRAM), *map(str, arguments)],
-        input=typed,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the program on what is typed; exit code, output and errors."""
+
+    def run(*arguments: object, typed: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [str(PROGRAM), *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(PROGRAM), run_name="__main__")
+        said = capsys.readouterr()
+        return int(left.value.code or 0), said.out, said.err
+
+    return run
 
 
-def test_it_continues_what_is_typed_until_the_input_ends(checkpoint: Path) -> None:
-    done = run("--checkpoint", checkpoint, "--max-tokens", 3, typed="aa\n/max_tokens 5\nb\naa\n")
-    assert (done.returncode, done.stderr) == (0, "")
-    _, first, setting, mistake, second, _ = done.stdout.split("\n> ")
+def test_it_continues_what_is_typed_until_the_input_ends(run: Run, checkpoint: Path) -> None:
+    typed = "aa\n/max_tokens 5\nb\naa\n"
+    code, out, err = run("--checkpoint", checkpoint, "--max-tokens", 3, typed=typed)
+    assert (code, err) == (0, "")
+    _, first, setting, mistake, second, _ = out.split("\n> ")
     assert (first, setting, second) == ("aaaaa\n", "max_tokens 5\n", "aaaaaaa\n")
     assert mistake.startswith("error: unknown character 'b'")
 
 
-def test_a_missing_checkpoint_is_told_in_one_line(tmp_path: Path) -> None:
-    done = run("--checkpoint", tmp_path / "none.safetensors", typed="")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"error: no checkpoint at {tmp_path / 'none.safetensors'}\n"
+def test_a_missing_checkpoint_is_told_in_one_line(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("--checkpoint", tmp_path / "none.safetensors", typed="")
+    assert (code, out) == (1, "")
+    assert err == f"error: no checkpoint at {tmp_path / 'none.safetensors'}\n"
+
+
+def test_other_modes_are_refused(run: Run, checkpoint: Path) -> None:
+    code, out, err = run("--checkpoint", checkpoint, "--compare", typed="")
+    assert (code, out, err.count("\n")) == (2, "", 1)
