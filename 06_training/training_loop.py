@@ -82,6 +82,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.stop = False
+        self._started = 0.0  # the clock when fit began, and the seconds when timing did
         self._timed_from = 0.0
 
     @property
@@ -92,6 +93,7 @@ class Trainer:
     def fit(self) -> float:
         """Train to the end, or until `stop`; return the last validation loss."""
         seed_everything(self.config.seed)  # dropout is the only draw left
+        self._started = time.perf_counter()
         val_loss = math.nan
         while self.step < self.max_steps and not self.stop:
             start = time.perf_counter()
@@ -174,12 +176,13 @@ class Trainer:
         if self.step == TIMED_STEPS.start:
             self._timed_from = self.seconds
         if self.step == TIMED_STEPS.stop:
-            start = time.perf_counter()
+            before = time.perf_counter()
             self.evaluate()
-            evaluation = time.perf_counter() - start
+            now = time.perf_counter()
+            evaluation = now - before
             step = (self.seconds - self._timed_from) / len(TIMED_STEPS)
             step += evaluation / self.config.eval_interval
-            left = self.config.max_minutes * 60 - self.seconds - 2 * evaluation
+            left = self.config.max_minutes * 60 - (now - self._started) - evaluation
             affordable = self.step + max(1, int(left / step))
             self.max_steps = min(self.max_steps, affordable)
 

@@ -39,10 +39,10 @@ class Checkpoint:
 
     def build_model(self, parts: Parts | None = None) -> TinyTransformerLM:
         """The model with these weights, on any engine; CourseError if they do not fit."""
-        model = TinyTransformerLM(self.model_config, parts)
         try:
+            model = TinyTransformerLM(self.model_config, parts)
             model.load_state_dict(self.weights)
-        except RuntimeError as error:
+        except RuntimeError as error:  # too few, too many, of another shape, or no room for them
             reason = " ".join(str(error).split())
             raise CourseError(
                 f"{self.name}: the weights do not fit their configuration: {reason}"
@@ -93,7 +93,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             dict(json.loads(metadata.get("info", "{}"))),
             str(path),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CourseError(f"{path}: its metadata is damaged: {error}") from None
 
 

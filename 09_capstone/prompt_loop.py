@@ -29,7 +29,7 @@ def prompt_loop(generator: TextGenerator, sampling: SampleConfig) -> None:
         sys.stdin.reconfigure(errors="replace")
 
     settings = [name for name in field_types(SampleConfig) if name not in HIDDEN]
-    print("Type the beginning of a text, and the model continues it. Settings you may change:")
+    print("Type the beginning of a text; the model continues it. Settings you may change:")
     print(" ".join(f"/{name}" for name in settings))
     print("/show lists their values, /quit leaves, Ctrl-C stops a text.")
     while True:
