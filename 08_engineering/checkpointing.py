@@ -79,7 +79,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             _check_format(path, metadata)
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys()  # clone(): these tensors are the file itself, mapped into memory
+            weights = {name: file.get_tensor(name).clone() for name in names}
     except (SafetensorError, OSError) as error:
         size = path.stat().st_size
         raise CourseError(

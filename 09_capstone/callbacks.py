@@ -29,6 +29,7 @@ class ProgressBar(Callback):
     def __init__(self, max_steps: int) -> None:
         self.bar = tqdm(
             total=max_steps,
+            desc="starting",
             disable=None,  # where there is no terminal, only the evaluations are printed
             ncols=79,
             leave=False,

@@ -15,7 +15,7 @@ import os
 import signal
 import textwrap
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -198,7 +198,8 @@ def stop_on_signal(trainer: Trainer) -> Iterator[None]:
         if trainer.stop:
             raise KeyboardInterrupt
         trainer.stop = True
-        os.write(2, STOPPING)  # print is not allowed to interrupt itself, and may be at work
+        with suppress(OSError):  # nobody may be listening any more
+            os.write(2, STOPPING)  # print must not interrupt itself, and may be at work
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -139,6 +139,14 @@ def test_a_model_that_came_back_can_be_trained_and_saved_again(saved):
     assert all(torch.equal(weight, again[key]) for key, weight in model.state_dict().items())
 
 
+def test_weights_that_were_read_do_not_change_with_the_file(saved):
+    weights = load_checkpoint(saved).weights
+    expected = load_checkpoint(saved).build_model().state_dict()
+    with saved.open("r+b") as file:  # the same file, not another of its name
+        file.write(b"\x00" * saved.stat().st_size)
+    assert all(torch.equal(weight, expected[key]) for key, weight in weights.items())
+
+
 def test_saving_leaves_the_model_as_it_is(tmp_path):
     model = noisy_model().train()
     before = {key: weight.clone() for key, weight in model.state_dict().items()}
@@ -292,7 +300,7 @@ def test_a_model_too_large_for_any_memory_does_not_fit_either(tmp_path):
 
 def test_a_checkpoint_made_by_hand_needs_no_file():
     checkpoint = Checkpoint(CONFIG, TOKENIZER, {})
-    with pytest.raises(CourseError, match="^checkpoint: the weights do not fit"):
+    with pytest.raises(CourseError, match=r"^checkpoint: the weights do not fit"):
         checkpoint.build_model()
 
 

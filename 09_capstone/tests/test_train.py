@@ -565,10 +565,10 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_rows(path: Path, at_least: int) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists() or path.read_bytes().count(b"\n") <= at_least:
-        assert time.monotonic() < deadline, f"no rows in {path} after a minute"
+def wait_for_rows(path: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until the metrics have a row below their heading."""
+    while not path.exists() or path.read_bytes().count(b"\n") < 2:
+        assert process.poll() is None, "the program ended before its first row"
         time.sleep(0.02)
 
 
@@ -577,7 +577,7 @@ def wait_for_rows(path: Path, at_least: int) -> None:
 def test_a_signal_from_outside_saves_and_leaves(tmp_path: Path, number: signal.Signals) -> None:
     long = ("--max-steps", 1_000_000, "--eval-interval", 1_000_000, "--log-interval", 1)
     process = start(*SMOKE, *long, "--data", TEXT, *places(tmp_path))
-    wait_for_rows(tmp_path / "run" / "metrics.csv", at_least=1)
+    wait_for_rows(tmp_path / "run" / "metrics.csv", process)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -587,6 +587,7 @@ def test_a_signal_from_outside_saves_and_leaves(tmp_path: Path, number: signal.S
     assert read_csv(tmp_path / "run" / "metrics.csv")[-1]["step"] == step
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows tells of a closed pipe otherwise")
 def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     process = start(*QUICK, "--data", TEXT, *places(tmp_path))
     assert process.stdout and process.stderr
