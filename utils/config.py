@@ -212,8 +212,7 @@ def check_range(
     value = getattr(config, name)
     if value is None:
         return
-    fits = at_least <= value <= at_most and above < value < below
-    if math.isfinite(value) and fits:
+    if at_least <= value <= at_most and above < value < below:  # never so for infinity and NaN
         return
     limits = {"at least": at_least, "above": above, "at most": at_most, "below": below}
     allowed = [f"{word} {x:g}" for word, x in limits.items() if math.isfinite(x)]

@@ -55,7 +55,6 @@ def run_program(main: Callable[[], int | None]) -> None:
         print("interrupted", file=sys.stderr)
         code = 130
     except BrokenPipeError:  # `sample.py | head` closed the pipe: that is no error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
@@ -66,7 +65,16 @@ def run_program(main: Callable[[], int | None]) -> None:
             raise
         print("error: not enough memory; a smaller model or batch needs less", file=sys.stderr)
         code = 1
+    _empty_stdout()
     sys.exit(code)
+
+
+def _empty_stdout() -> None:
+    """Python flushes once more when it ends: what a closed pipe refuses then goes nowhere."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -236,6 +236,13 @@ def random_states() -> tuple[Any, ...]:
     return torch.get_rng_state().tolist(), random.getstate(), numpy_state
 
 
+def test_evaluation_keeps_no_gradients():
+    trainer, seen = trainer_for(CONFIG), []
+    trainer.model.register_forward_hook(lambda model, inputs, out: seen.append(out.requires_grad))
+    trainer.evaluate()
+    assert seen == [False, False]  # the whole blocks, and the tail
+
+
 def test_evaluation_draws_no_random_numbers_and_changes_no_weights():
     trainer, _ = train(with_model(dropout=0.5))
     before, weights = random_states(), bits_of(trainer.model)

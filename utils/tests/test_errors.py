@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,14 +27,15 @@ if __name__ == "__main__":
 """
 
 
-def run(body: str, **options: str) -> subprocess.CompletedProcess[str]:
-    """Run a program whose `main` is this line of code."""
+def run(body: str, stdout: Any = subprocess.PIPE, **options: str) -> subprocess.CompletedProcess:
+    """Run a program whose `main` is this line of code; its output is buffered, as it usually is."""
     return subprocess.run(
         [sys.executable, "-c", PROGRAM.format(body=body)],
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         check=False,
-        env={**os.environ, **options},
+        env={**os.environ, "PYTHONUNBUFFERED": "", **options},
     )
 
 
@@ -139,27 +141,24 @@ def test_a_reader_that_has_seen_enough_is_no_error(body):
     reading, writing = os.pipe()
     os.close(reading)  # as `program | head` does, once it has its lines
     with os.fdopen(writing, "wb") as pipe:
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM.format(body=body)],
-            stdout=pipe,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            check=False,
-        )
+        done = run(body, stdout=pipe)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows tells of a closed pipe in another way")
+def test_an_error_is_told_even_when_nobody_reads_the_output():
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        done = run("print('so far'); raise CourseError('and no further')", stdout=pipe)
+    assert (done.returncode, done.stderr) == (1, "error: and no further\n")
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full, a disk that is always full")
 @pytest.mark.parametrize("body", ["print('x')", "print('x' * 10**6)", "print('x'); sys.exit(0)"])
 def test_a_full_disk_behind_the_output_is_told_in_one_line(body):
     with FULL.open("wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM.format(body=body)],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            check=False,
-        )
+        done = run(body, stdout=full)
     assert (done.returncode, done.stderr) == (1, f"error: {os.strerror(errno.ENOSPC)}\n")
 
 
