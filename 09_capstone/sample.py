@@ -8,6 +8,7 @@ python 09_capstone/sample.py --interactive                     # you type, it co
 """
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +51,9 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     """The command line: which model, what to do, and one flag for every field of SampleConfig."""
-    parser = OneLineParser(description="Let a trained model speak.")
+    parser = OneLineParser(
+        description="Let a trained model speak.", usage="%(prog)s [--prompt TEXT] [options]"
+    )
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="the newest in --checkpoint-dir if none"
     )
@@ -81,12 +84,15 @@ def newest_checkpoint(folder: Path) -> Path:
 
 def speak(generator: TextGenerator, sampling: SampleConfig) -> None:
     """Print the prompt and its continuation as it is drawn, once for each sample."""
+    prompt = sampling.prompt.lstrip("\n")
     for number in range(sampling.num_samples):
         pieces = generator.stream(next_seed(sampling, number))
+        if not prompt:
+            pieces = from_first_line(pieces)
         first = next(pieces, "")  # a bad prompt is refused before anything is printed
         if sampling.num_samples > 1:
             print(f"--- sample {number + 1} of {sampling.num_samples} ---")
-        print(sampling.prompt.lstrip("\n") + first, end="", flush=True)
+        print(prompt + first, end="", flush=True)
         try:
             for piece in pieces:
                 print(piece, end="", flush=True)
@@ -94,11 +100,22 @@ def speak(generator: TextGenerator, sampling: SampleConfig) -> None:
             print("\n")
 
 
+def from_first_line(pieces: Iterator[str]) -> Iterator[str]:
+    """Text that began from nothing, without the empty lines before it."""
+    started = False
+    for piece in pieces:
+        shown = piece if started else piece.lstrip("\n")
+        started = started or shown != ""
+        if shown:
+            yield shown
+
+
 def compare(generator: TextGenerator, sampling: SampleConfig) -> None:
     """Print the same prompt continued by each strategy, from the same seed."""
     for name, changes in STRATEGIES.items():
         (text,) = generator.generate([sampling.prompt], replace(sampling, **changes))
-        print(f"--- {name} ---\n{(sampling.prompt + text).strip()}\n", flush=True)
+        shown = (sampling.prompt + text).strip() or "(nothing but empty lines)"
+        print(f"--- {name} ---\n{shown}\n", flush=True)
 
 
 if __name__ == "__main__":

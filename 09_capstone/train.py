@@ -94,6 +94,7 @@ def parse_args() -> argparse.Namespace:
     """The command line: what names the run, and one flag for every field of the configuration."""
     parser = OneLineParser(
         description="Train a language model on a text.",
+        usage="%(prog)s [--preset NAME] [--data TEXT] [options]",
         epilog="A flag wins over --config, which wins over --preset. Exit codes: 0 done, "
         "1 failed, 2 wrong usage, 130 interrupted (state saved).",
     )
@@ -108,7 +109,7 @@ def parse_args() -> argparse.Namespace:
         default=HERE / "checkpoints",
         help="where the best model is copied when the run ends",
     )
-    add_config_flags(parser, TrainConfig)
+    add_config_flags(parser, TrainConfig, skip="vocab_size")  # the data says that
     return parser.parse_args()
 
 

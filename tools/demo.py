@@ -18,7 +18,7 @@ PROGRAMS = (
 WHAT_NEXT = f"""
 What to try next
   Talk to your model:   python 09_capstone/sample.py --interactive
-  Give it a start:      python 09_capstone/sample.py --prompt "ROMEO:" --temperature 0.7
+  Give it a start:      python 09_capstone/sample.py --prompt "KING" --temperature 0.7
   See how it learned:   {RUN}/curves.png and {RUN}/log.txt
   Train a larger one:   python 09_capstone/train.py --preset full
   Understand it all:    open 01_attention/README.md and begin with the first lesson

@@ -38,12 +38,12 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def add_config_flags(parser: Container, config_class: Any, skip: str = "") -> None:
-    """One flag a field: --d-model 128, --bias / --no-bias. Nothing given means nothing changed."""
+    """One flag a field, --d-model 128, --bias / --no-bias, but for those in `skip`."""
     for f in fields(config_class):
         kind = field_types(config_class)[f.name]
         flag = "--" + f.name.replace("_", "-")
         if is_dataclass(kind):
-            add_config_flags(parser.add_argument_group(f.name), kind)
+            add_config_flags(parser.add_argument_group(f.name), kind, skip)
         elif f.name not in skip.split():
             _add_flag(parser, flag, kind, f)
 

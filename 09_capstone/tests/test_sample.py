@@ -127,6 +127,11 @@ def test_an_empty_prompt_starts_from_a_newline(say: Callable[..., str]) -> None:
     assert say("--prompt", "") == say() == say("--prompt", "\n")
 
 
+def test_the_empty_lines_before_a_text_that_began_from_nothing_are_not_shown() -> None:
+    assert "".join(sample.from_first_line(iter("\n\nTo\n\nbe"))) == "To\n\nbe"
+    assert list(sample.from_first_line(iter("\n\n"))) == []
+
+
 def test_a_prompt_longer_than_the_context_is_kept_whole(say: Callable[..., str]) -> None:
     prompt = "Shall I hear more, or shall I speak at this? " * 3
     assert say("--prompt", prompt, "--max-tokens", 9).startswith(prompt)
