@@ -32,7 +32,7 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
 
     Subtracting the largest entry changes nothing (it cancels) and keeps exp() from overflowing.
     """
-    largest = x.detach().amax(dim, keepdim=True)
+    largest = x.detach().amax(dim, keepdim=True)  # a constant: its gradient cancels as well
     largest = largest.masked_fill(largest == -math.inf, 0.0)  # -inf - -inf would be nan
     exps = torch.exp(x - largest)
     # The largest entry contributes exp(0) = 1, so only a row of zeros sums to less than 1.
@@ -56,26 +56,24 @@ def padding_mask(lengths: Tensor, T: int) -> Tensor:
     return (positions < lengths[:, None])[:, None, None, :]
 
 
-def check_mask(mask: Tensor, scores: Tensor) -> None:
+def check_mask(mask: Tensor, scores: torch.Size) -> None:
     """Refuse a mask that could broadcast to something its owner did not mean: ShapeError."""
     if mask.dtype != torch.bool and not mask.is_floating_point():
         raise ShapeError(
             f"mask has dtype {mask.dtype}: use bool (True = may attend), or floats, added "
             "to the scores"
         )
-    if mask.dim() == 3 and scores.dim() == 4 and mask.size(0) != 1:
+    if mask.dim() == 3 and len(scores) == 4 and mask.size(0) != 1:
         raise ShapeError(
-            f"mask {tuple(mask.shape)} is ambiguous for scores {tuple(scores.shape)}: if its first "
+            f"mask {tuple(mask.shape)} is ambiguous for scores {tuple(scores)}: if its first "
             "axis is the batch, write mask[:, None]; if it is the heads, write mask[None]"
         )
     try:
-        fits = torch.broadcast_shapes(mask.shape, scores.shape) == scores.shape
+        fits = torch.broadcast_shapes(mask.shape, scores) == scores
     except RuntimeError:
         fits = False
     if not fits:
-        raise ShapeError(
-            f"mask {tuple(mask.shape)} does not broadcast to scores {tuple(scores.shape)}"
-        )
+        raise ShapeError(f"mask {tuple(mask.shape)} does not broadcast to scores {tuple(scores)}")
 
 
 def apply_mask(scores: Tensor, mask: Tensor) -> Tensor:
@@ -83,7 +81,7 @@ def apply_mask(scores: Tensor, mask: Tensor) -> Tensor:
 
     scores (..., T_q, T_k); mask of any shape that broadcasts to it.
     """
-    check_mask(mask, scores)
+    check_mask(mask, scores.shape)
     if mask.dtype == torch.bool:
         return scores.masked_fill(~mask, -math.inf)
     return scores + mask.to(scores.dtype)

@@ -5,7 +5,8 @@
     in between              grouped-query attention          Ainslie et al. 2023
 
 While generating, a model rereads the keys and values of every past token. Sharing them among the
-heads shrinks that memory, and the time it takes to read it, by n_heads / n_kv_heads.
+heads shrinks that memory by n_heads / n_kv_heads (and, in kernels that read the shared heads
+without the copies made here, the time it takes to read it).
 """
 
 from torch import Tensor, nn

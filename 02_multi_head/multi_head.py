@@ -3,7 +3,7 @@
     head_h    = attention(x W_q[h], x W_k[h], x W_v[h])
     output    = concat(head_1, ..., head_n) W_o            Vaswani et al. 2017, section 3.2.2
 
-The heads are cut out of one wide projection, so eight heads cost no more arithmetic than one.
+The heads are cut out of one wide projection, so eight heads cost no more multiplications than one.
 
 Dimensions: B batch, T positions, d_model = n_heads * d_head.
 """

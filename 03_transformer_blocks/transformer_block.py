@@ -105,7 +105,7 @@ def main() -> None:
         print(f"{placement}-norm")
         for name, values in rows.items():
             print(f"{name:>32}" + "".join(f"{values[n].item():7.2f}" for n in shown))
-    print("\nPre-norm leaves the stream as it is; post-norm rescales it twice a block.")
+    print("\nPre-norm only adds to the stream; post-norm rescales it twice a block.")
 
 
 if __name__ == "__main__":

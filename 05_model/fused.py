@@ -12,6 +12,7 @@ from torch import Tensor
 import feedforward
 import layer_norm
 import token_embeddings
+from attention import check_mask
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, None]:
@@ -19,8 +20,9 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[T
 
     Returns (output, None): a fused kernel never writes the weights down.
     """
-    if mask is not None and mask.dtype != torch.bool:
-        mask = mask.to(q.dtype)
+    if mask is not None:
+        check_mask(mask, torch.Size((*q.shape[:-1], k.size(-2))))
+        mask = mask if mask.dtype == torch.bool else mask.to(q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask), None
 
 
@@ -29,12 +31,13 @@ def matmul_attention(
 ) -> tuple[Tensor, None]:
     """Two matrix products and PyTorch's softmax, which reads a row once.
 
-    In bfloat16 on a CPU this can be several times faster than the fused kernel; train.py measures
-    both before it starts. A row that may attend to nothing gives nan here, and zeros elsewhere; the
-    model has none, for every token sees itself.
+    In bfloat16 on a CPU this can be several times faster than the fused kernel.
+    A row that may attend to nothing gives nan here, and zeros elsewhere; the model has none, for
+    every token sees itself.
     """
     scores = q @ k.transpose(-2, -1) * (1.0 / math.sqrt(q.size(-1)))  # (B, n_heads, T_q, T_k)
     if mask is not None:
+        check_mask(mask, scores.shape)
         scores = scores + _additive(mask, scores.dtype)
     return torch.softmax(scores, dim=-1, dtype=scores.dtype) @ v, None
 
@@ -62,12 +65,13 @@ class RMSNorm(layer_norm.RMSNorm):
 
 
 class FeedForward(feedforward.FeedForward):
-    """F.gelu, and ReLU squared without a shape check."""
+    """F.gelu, and no shape check."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_model) -> (..., d_model)."""
         hidden = self.up_proj(x)
-        hidden = F.gelu(hidden) if self.activation is feedforward.gelu else F.relu(hidden).square()
+        is_gelu = self.activation is feedforward.gelu
+        hidden = F.gelu(hidden) if is_gelu else self.activation(hidden)
         return self.down_proj(hidden)
 
 

@@ -69,13 +69,14 @@ class TinyTransformerLM(nn.Module):
         _, T = check_shape(tokens, ("B", "T"))
         if self.config.max_seq_len < T:
             raise UsageError(f"{T} tokens do not fit in the context of {self.config.max_seq_len}")
-        positions = cache.positions(T) if cache else torch.arange(T, device=tokens.device)[None]
+        fresh = torch.arange(T, device=tokens.device)[None]
+        positions = fresh if cache is None else cache.positions(T)
         mask = self._mask(positions, cache)
         rotation = self._rotation(positions)
         x = self._embed(tokens, positions)  # (B, T, d_model)
         for layer, block in enumerate(self.blocks):
             x = block(x, mask, self._attend(layer, rotation, cache))
-        if cache:
+        if cache is not None:
             cache.advance(T)
         return F.linear(self.final_norm(x), self.output_weight)  # (B, T, vocab_size)
 
@@ -90,7 +91,8 @@ class TinyTransformerLM(nn.Module):
         """Tokens and, if they are added, positions: (B, T, d_model)."""
         x = self.token_embedding(tokens)
         if self.config.position == "sinusoidal":
-            # The waves are of size 1 and would drown the tokens: Vaswani et al. 2017, section 3.4.
+            # The factor of Vaswani et al. 2017, section 3.4: beside waves of size 1, the small
+            # numbers of a fresh embedding would hardly be heard.
             x = x * math.sqrt(self.config.d_model)
         return x if self.position_embedding is None else x + self.position_embedding(positions)
 
@@ -100,10 +102,10 @@ class TinyTransformerLM(nn.Module):
         positions (1 or B, T); the mask broadcasts to (B, n_heads, T, T_k).
         """
         T = positions.size(1)
-        T_k = max(cache.lengths) + T if cache else T
-        if cache and T == 1 and cache.is_even and self.config.position != "alibi":
+        T_k = T if cache is None else max(cache.lengths) + T
+        if cache is not None and T == 1 and cache.is_even and self.config.position != "alibi":
             return None  # the newest position of every row sees all that is stored
-        mask = self.causal[positions, :T_k][:, None] if cache else self.causal[:T, :T]
+        mask = self.causal[:T, :T] if cache is None else self.causal[positions, :T_k][:, None]
         if self.config.position != "alibi":
             return mask
         key_positions = torch.arange(T_k, device=positions.device)

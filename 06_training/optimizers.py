@@ -51,8 +51,8 @@ class AdamW(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
     ) -> None:
-        check_range(lr=lr, eps=eps, weight_decay=weight_decay)
-        check_range(below=1, beta1=betas[0], beta2=betas[1])
+        check_options(lr=lr, eps=eps, weight_decay=weight_decay)
+        check_options(below=1, beta1=betas[0], beta2=betas[1])
         options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, options)
 
@@ -98,8 +98,8 @@ class Muon(Optimizer):
         adjust_lr_fn: str = "original",
         dtype: torch.dtype = torch.bfloat16,
     ) -> None:
-        check_range(lr=lr, weight_decay=weight_decay)
-        check_range(below=1, momentum=momentum)
+        check_options(lr=lr, weight_decay=weight_decay)
+        check_options(below=1, momentum=momentum)
         pick(adjust_lr_fn, SCALES, what="adjust_lr_fn")
         self.dtype = dtype
         options = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
@@ -171,7 +171,7 @@ def same_shaped(parameters: list[Tensor]) -> Iterable[list[Tensor]]:
     return stacks.values()
 
 
-def check_range(below: float = math.inf, **options: float) -> None:
+def check_options(below: float = math.inf, **options: float) -> None:
     """Raise UsageError for an option outside 0 to `below`."""
     for name, value in options.items():
         if not 0 <= value < below:

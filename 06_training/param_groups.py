@@ -16,17 +16,26 @@ from utils.config import TrainConfig
 from utils.errors import run_program
 
 
-def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+def build_optimizers(
+    model: nn.Module, config: TrainConfig, dtype: torch.dtype = torch.float32
+) -> list[torch.optim.Optimizer]:
     """The optimizers of a run, together holding every parameter of the model once.
 
-    Each group remembers its peak learning rate as "peak_lr", which the schedule multiplies.
+    Each group remembers its peak learning rate as "peak_lr", which the schedule multiplies. Muon
+    iterates in `dtype`, that of the model's own products: bfloat16 only where it is fast.
     """
     matrices, tables, vectors = split_parameters(model)
     decay = config.weight_decay
     optimizers: list[torch.optim.Optimizer] = []
     if config.optimizer == "muon" and matrices:
         optimizers.append(
-            Muon(matrices, lr=config.muon_lr, momentum=config.momentum, weight_decay=decay)
+            Muon(
+                matrices,
+                lr=config.muon_lr,
+                momentum=config.momentum,
+                weight_decay=decay,
+                dtype=dtype,
+            )
         )
     else:
         tables = matrices + tables

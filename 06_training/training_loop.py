@@ -77,7 +77,7 @@ class Trainer:
             train_tokens, config.batch_size, self.context, config.seed, self.device
         )
         self.val_tokens = val_tokens
-        self.optimizers = build_optimizers(model, config)
+        self.optimizers = build_optimizers(model, config, dtype)
         self.max_steps = config.max_steps
         self.step = 0
         self.seconds = 0.0
@@ -165,12 +165,16 @@ class Trainer:
         for name, value in (("loss", loss), ("gradient norm", norm)):
             if not math.isfinite(value):
                 raise CourseError(
-                    f"step {self.step + 1}: the {name} is {value}; the weights are those of the "
-                    "step before. A smaller learning rate is the usual cure"
+                    f"step {self.step + 1}: the {name} is {value}; no weight was changed by it. "
+                    "A smaller learning rate is the usual cure"
                 )
 
     def _fit_into_time(self) -> None:
-        """With max_minutes: once, from the first steps' speed, say how many steps there will be."""
+        """With max_minutes: once, from the first steps' speed, say how many steps there will be.
+
+        An evaluation is timed as well, for they come out of the same minutes; samples and saves
+        are not reckoned. The first steps are taken in any case.
+        """
         if self.config.max_minutes is None:
             return
         if self.step == TIMED_STEPS.start:

@@ -61,7 +61,7 @@ def create_run_dir(root: Path | str, name: str) -> Path:
     raise CourseError(f"no free run id under {root} after 100 tries")
 
 
-def environment_info() -> dict[str, Any]:
+def environment_info(device: str = "auto") -> dict[str, Any]:
     """What a result depends on besides the configuration, ready for JSON.
 
     Nothing about the person: no user or host name, no environment variables, no home folder.
@@ -77,17 +77,17 @@ def environment_info() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "torch": torch.__version__,
         "torch_threads": torch.get_num_threads(),
-        "device": describe_device(pick_device()),
+        "device": describe_device(pick_device(device)),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "git": git_state(),
         "command": shown_command(sys.argv),
     }
 
 
-def write_environment(run_dir: Path | str) -> Path:
+def write_environment(run_dir: Path | str, device: str = "auto") -> Path:
     """Write environment.json into the run's folder and return its path."""
     path = Path(run_dir) / "environment.json"
-    atomic_write_text(path, json.dumps(environment_info(), indent=2) + "\n")
+    atomic_write_text(path, json.dumps(environment_info(device), indent=2) + "\n")
     return path
 
 

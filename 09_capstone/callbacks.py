@@ -65,7 +65,7 @@ class RunFolder(Callback):
         self.best = math.inf
         self.val_loss = math.nan
         save_config(config, path / "config.yaml")
-        write_environment(path)
+        write_environment(path, config.device)
         self.metrics = MetricsLog(path)
         self.log = TextLog(path / "log.txt")
         self.samples = path / "samples.txt"
@@ -102,10 +102,14 @@ class RunFolder(Callback):
         path = self.path / f"{name}.safetensors"
         save_checkpoint(path, self.model, self.data.tokenizer, info)
 
-    def finish(self, trainer: Trainer, how: str) -> None:
-        """Save where the run stands, and how it came to its end; draw curves.png."""
+    def finish(self, trainer: Trainer, how: str, keep: bool = True) -> None:
+        """Save where the run stands, and how it came to its end; draw curves.png.
+
+        With `keep` false the weights are not worth saving, and the last good ones stay.
+        """
         with naming(self.path):
-            self.save("last", trainer.step)
+            if keep:
+                self.save("last", trainer.step)
             save_config(settled(self.config, trainer), self.path / "config.yaml")
             self.log.write(f"step {trainer.step} of {trainer.max_steps}: {how}")
             self._draw()

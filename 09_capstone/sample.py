@@ -112,8 +112,9 @@ def from_first_line(pieces: Iterator[str]) -> Iterator[str]:
 
 def compare(generator: TextGenerator, sampling: SampleConfig) -> None:
     """Print the same prompt continued by each strategy, from the same seed."""
+    plain = replace(sampling, top_k=None, top_p=None, min_p=None)
     for name, changes in STRATEGIES.items():
-        (text,) = generator.generate([sampling.prompt], replace(sampling, **changes))
+        (text,) = generator.generate([sampling.prompt], replace(plain, **changes))
         shown = (sampling.prompt + text).strip() or "(nothing but empty lines)"
         print(f"--- {name} ---\n{shown}\n", flush=True)
 

@@ -78,7 +78,7 @@ def train(
         try:
             trainer.fit()
         except CourseError as error:  # a loss that is no number
-            run.finish(trainer, str(error))
+            run.finish(trainer, str(error), keep=False)
             raise
         finished = trainer.step == trainer.max_steps
         run.finish(trainer, "finished" if finished else "interrupted")
@@ -131,7 +131,10 @@ def check_folders(args: argparse.Namespace) -> None:
     for flag, folder in (("--out-dir", args.out_dir), ("--checkpoint-dir", args.checkpoint_dir)):
         if folder is None:
             continue
-        exists = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        places = (folder, *folder.absolute().parents)
+        exists = next((place for place in places if place.exists()), None)
+        if exists is None:
+            raise UsageError(f"{flag} {folder}: there is no such drive")
         if not exists.is_dir():
             raise UsageError(f"{flag} {folder}: {exists} is a file, not a folder")
         if not os.access(exists, os.W_OK):
@@ -139,6 +142,8 @@ def check_folders(args: argparse.Namespace) -> None:
     folder = args.out_dir
     if folder and folder.exists() and any(folder.iterdir()) and not args.overwrite:
         raise UsageError(f"--out-dir {folder} is not empty; add --overwrite to replace that run")
+    if folder and args.config and args.config.resolve() == (folder / "config.yaml").resolve():
+        raise UsageError(f"--overwrite would replace {args.config}; choose another --out-dir")
 
 
 def make_run_folder(args: argparse.Namespace, config: TrainConfig) -> Path:

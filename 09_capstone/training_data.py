@@ -9,7 +9,7 @@ import numpy as np
 
 from data_loader import load_tokens
 from tokenizer import CharTokenizer
-from utils.corpus import load_corpus, split_text
+from utils.corpus import at_home, load_corpus, split_text
 from utils.errors import CourseError
 
 
@@ -27,7 +27,7 @@ class TrainingData:
 
 def load_training_data(source: str) -> TrainingData:
     """Load "shakespeare", "mock", a text file, or a prepared folder. Raises CourseError."""
-    folder = Path(source).expanduser()
+    folder = at_home(source)
     if (folder / "tokenizer.json").is_file():
         return _load_prepared(folder)
     corpus = load_corpus(source)

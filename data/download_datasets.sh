@@ -5,9 +5,9 @@ set -eu
 cd "$(dirname "$0")/.."
 
 for python in .venv/bin/python .venv/Scripts/python.exe python3 python; do
-    if command -v "$python" >/dev/null 2>&1; then
+    if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
         exec "$python" -m utils.corpus --download
     fi
 done
-echo "error: no python found; install Python 3.11 or newer, then run make install" >&2
+echo "error: no Python 3.11 or newer found; install one, then run make install" >&2
 exit 1

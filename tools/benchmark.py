@@ -15,24 +15,14 @@ from collections.abc import Sequence
 import torch
 
 from generator import choose_with, generate_tokens
+from model.config import MODERN
 from parts import Parts
 from tiny_transformer_lm import TinyTransformerLM
 from utils.command_line import OneLineParser
 from utils.config import ModelConfig, SampleConfig
-from utils.errors import run_program
+from utils.errors import UsageError, run_program
 
-MODEL = ModelConfig(
-    max_seq_len=256,
-    d_model=128,
-    n_layers=4,
-    n_heads=4,
-    norm="rmsnorm",
-    activation="relu2",
-    position="rope",
-    qk_norm=True,
-    bias=False,
-    tie_weights=False,
-)
+MODEL = ModelConfig(max_seq_len=256, d_model=128, n_layers=4, n_heads=4, **MODERN)
 NEW_TOKENS = 255  # one token of prompt and these fill the context
 
 
@@ -42,6 +32,8 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 16], metavar="N")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="runs of each loop")
     args = parser.parse_args()
+    if args.rounds < 1 or min(args.batch_sizes) < 1:
+        raise UsageError("--rounds and --batch-sizes must be 1 or more")
     model = TinyTransformerLM(MODEL, Parts.fused()).eval()
     print(f"{MODEL.n_layers} layers x {MODEL.d_model}, context {MODEL.max_seq_len}, float32")
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")

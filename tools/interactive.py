@@ -5,11 +5,10 @@ python tools/interactive.py --checkpoint 09_capstone/checkpoints/demo.safetensor
 """
 
 import sys
-from pathlib import Path
 
 from sample import main
 from utils.errors import run_program
 
 if __name__ == "__main__":
-    sys.argv = [str(Path(sys.argv[0])), "--interactive", *sys.argv[1:]]
+    sys.argv.insert(1, "--interactive")
     run_program(main)

@@ -26,6 +26,7 @@ from tools.checks import (
 )
 from tools.house import TESTED_FOLDERS, lesson_folders
 from tools.links import check_links
+from utils.command_line import OneLineParser
 from utils.errors import pick, run_program
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,7 +64,7 @@ def main() -> int:
 
 def read_options() -> argparse.Namespace:
     """The command line. Raises UsageError for a module that is not there."""
-    parser = argparse.ArgumentParser(description="Check everything that must hold.")
+    parser = OneLineParser(description="Check everything that must hold.")
     parser.add_argument("--module", metavar="FOLDER", help="stay in one folder: 01_attention")
     parser.add_argument("--fast", action="store_true", help="without tests and text blocks")
     parser.add_argument("--skip-tests", action="store_true", help="when they have just been run")

@@ -25,7 +25,6 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from utils import mock_corpus
 from utils.errors import CourseError, UsageError, did_you_mean, run_program
 from utils.files import atomic_write_bytes
 
@@ -65,7 +64,15 @@ def load_corpus(source: str = "shakespeare") -> Corpus:
         return _load_shakespeare()
     if source == "mock":
         return _load_mock("as asked")
-    return _load_file(Path(source).expanduser())
+    return _load_file(at_home(source))
+
+
+def at_home(name: str) -> Path:
+    """A path as typed, "~" read as the home folder. Raises UsageError for a stranger's."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{name}: nobody here is called that; write the path in full") from None
 
 
 def split_text(text: str, val_fraction: float = 0.1) -> tuple[str, str]:
@@ -87,7 +94,7 @@ def find_shakespeare() -> Path | None:
     Raises CourseError if a file of that name is not the real one.
     """
     mirror = os.environ.get(MIRROR_VARIABLE)
-    for folder in (DATA_FOLDER, Path(mirror).expanduser() if mirror else None):
+    for folder in (DATA_FOLDER, at_home(mirror) if mirror else None):
         if folder and (path := folder / FILE_NAME).exists():
             _check_shakespeare(_read(path), str(path), remedy="delete or replace it")
             return path
@@ -135,6 +142,8 @@ def _mirror() -> str:
 
 
 def _load_mock(why: str) -> Corpus:
+    from utils import mock_corpus  # needs NumPy, which a download does without
+
     bits = mock_corpus.entropy_rate().bits_per_char
     origin = f"mock corpus (made here, entropy {bits:.4f} bits per character), {why}"
     return Corpus("mock", mock_corpus.generate(), origin, entropy_bits_per_char=bits)

@@ -11,7 +11,6 @@ reads only the pieces that a batch needs:
     meta.json             name, origin, characters, entropy; written last: without it, not finished
 """
 
-import argparse
 import io
 import json
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tokenizer import CharTokenizer
+from utils.command_line import OneLineParser
 from utils.corpus import Corpus, load_corpus, split_text
 from utils.errors import CourseError, run_program
 from utils.files import atomic_write_bytes, atomic_write_text
@@ -82,7 +82,7 @@ def summary(meta: dict[str, object], out_dir: Path) -> str:
 
 def main() -> None:
     """Prepare the corpus that the command line names."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = OneLineParser(description=main.__doc__)
     parser.add_argument("--data", default="shakespeare", help="shakespeare, mock, or a text file")
     parser.add_argument("--out-dir", type=Path, help="default: 09_capstone/data/ and the name")
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """The model of a run: the lessons' TinyTransformerLM on the engine that is fastest here.
 
 An engine is a set of parts and a precision. All engines compute the same function from the same
-weights; which is fastest depends on the processor, so it is measured in a few steps, not guessed.
+weights; whether bfloat16 is faster depends on the processor, so a few steps of each are measured.
 """
 
 from collections.abc import Callable

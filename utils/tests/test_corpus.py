@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from utils import corpus
+from utils import corpus, mock_corpus
 from utils.corpus import download_shakespeare, load_corpus, split_text
 from utils.errors import CourseError, UsageError
 
@@ -55,7 +55,7 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) ->
     monkeypatch.setattr(corpus, "DATA_FOLDER", tmp_path / "data")
     monkeypatch.setattr(corpus, "SIZE", len(RIGHT))
     monkeypatch.setattr(corpus, "SHA256", hashlib.sha256(RIGHT).hexdigest())
-    monkeypatch.setattr(corpus.mock_corpus, "generate", lambda: "a short play\n")
+    monkeypatch.setattr(mock_corpus, "generate", lambda: "a short play\n")
     monkeypatch.setattr(corpus, "URL", f"{server}/right")
     monkeypatch.delenv(corpus.MIRROR_VARIABLE, raising=False)
     monkeypatch.delenv(corpus.OFFLINE_VARIABLE, raising=False)
@@ -100,7 +100,7 @@ def test_the_mock_corpus_comes_last_and_says_why(data_folder, tmp_path, monkeypa
     monkeypatch.setenv(corpus.MIRROR_VARIABLE, str(tmp_path))
     found = load_corpus()
     assert (found.name, found.text, found.path) == ("mock", "a short play\n", None)
-    assert found.entropy_bits_per_char == corpus.mock_corpus.entropy_rate().bits_per_char
+    assert found.entropy_bits_per_char == mock_corpus.entropy_rate().bits_per_char
     assert re.fullmatch(r"mock corpus.*does not hold tiny_shakespeare.txt.*Not Found", found.origin)
     assert not (data_folder / corpus.FILE_NAME).exists()
 
