@@ -7,6 +7,8 @@
 While generating, a model rereads the keys and values of every past token. Sharing them among the
 heads shrinks that memory by n_heads / n_kv_heads (and, in kernels that read the shared heads
 without the copies made here, the time it takes to read it).
+
+Dimensions: B batch, T positions, d_model = n_heads * d_head, n_repeats = n_heads / n_kv_heads.
 """
 
 from torch import Tensor, nn

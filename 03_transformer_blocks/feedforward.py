@@ -4,6 +4,8 @@
     SwiGLU(x)      = W_down (silu(W_gate x) * W_up x)              Shazeer 2020
 
 Activations: GELU (Hendrycks and Gimpel 2016), ReLU squared (So et al. 2021), SiLU in SwiGLU.
+
+Dimensions: d_model features, the last axis; d_ff features inside.
 """
 
 import math

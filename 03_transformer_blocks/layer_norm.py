@@ -4,6 +4,8 @@
     RMSNorm(x)   =  x / sqrt(mean(x^2) + eps) * weight                     Zhang and Sennrich 2019
 
 Both work on one token at a time, over its d_model features: nothing leaks between positions.
+
+Dimensions: d_model features, the last axis; any axes before it.
 """
 
 import torch

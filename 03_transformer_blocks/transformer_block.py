@@ -5,6 +5,8 @@
 
 The additions are the residual stream: each sublayer reads it and writes a change to it, so even a
 deep stack has a short way from its loss back to its input.
+
+Dimensions: B batch, T positions, d_model features.
 """
 
 import torch

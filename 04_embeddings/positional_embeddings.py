@@ -7,6 +7,8 @@
     ALiBi        a penalty on the scores that grows with the distance   Press et al. 2022
 
 `positions` are integers of any shape; during cached generation each row of a batch has its own.
+
+Dimensions: B batch, T positions, d_model features, d_head of them in a head.
 """
 
 import math

@@ -3,6 +3,8 @@
     embedding(token) = weight[token]
 
 That row is one_hot(token) @ weight too, found without the product.
+
+Dimensions: B batch, T positions, d_model features.
 """
 
 import torch

@@ -6,6 +6,8 @@
 
 The layout is GPT-2's (Radford et al. 2019) or Llama's (Touvron et al. 2023), as configured. The
 logits at position t depend on tokens 0 to t only, so one pass trains on T predictions at once.
+
+Dimensions: B batch, T positions, V = vocab_size, d_model features, d_head in each of n_heads.
 """
 
 import math

@@ -9,6 +9,8 @@ Of n steps, w warm up and d decay; the last is made at r times the peak:
     stable     1                                  "wsd", warm-up, stable, decay, stays at the peak
     decay      1 - (1 - r) p                      until p goes from 0 to 1 over the last d steps
 
+With r = 0 the last step of all has rate zero and moves nothing.
+
 Schedules are pure functions, so a run that was stopped goes on at the rate it had. The cosine is
 Loshchilov and Hutter 2017, equation 5; warm-up, stable, decay is Hu et al. 2024 (MiniCPM), section
 4, here with a straight line at the end.

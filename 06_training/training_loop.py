@@ -12,13 +12,14 @@ Dimensions: B batch, T sequence length.
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
+from clipping import clip_gradients_
 from data_loader import DataLoader, evaluation_blocks
 from loss_functions import cross_entropy
 from param_groups import build_optimizers
@@ -189,21 +190,6 @@ class Trainer:
             left = self.config.max_minutes * 60 - (now - self._started) - evaluation
             affordable = self.step + max(1, int(left / step))
             self.max_steps = min(self.max_steps, affordable)
-
-
-def clip_gradients_(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
-    """Scale all gradients together so that their joint norm is at most `max_norm`; 0 is no limit.
-
-    Returns the norm before. The direction stays: one wild batch cannot throw the weights far.
-    """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:
-        return 0.0
-    norm = torch.stack([gradient.norm() for gradient in gradients]).norm().item()
-    if 0 < max_norm < norm:
-        for gradient in gradients:
-            gradient.mul_(max_norm / norm)
-    return norm
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ The simplest way to choose, and the only one here with no chance in it: the same
 the same text. Long greedy texts tend to fall into loops (Holtzman et al. 2020, "The Curious Case of
 Neural Text Degeneration"), which is why the other files of this lesson exist.
 
-Dimension key: `...` any leading axes (a batch, or none), V the vocabulary, always last.
+Dimensions: `...` any leading axes (a batch, or none), V the vocabulary, always last.
 """
 
 import torch

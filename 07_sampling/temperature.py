@@ -6,7 +6,7 @@ Below 1 the temperature sharpens the distribution, above 1 it flattens it; the o
 never changes. Towards 0 all the probability goes to the best token, so 0 stands for greedy. The
 name comes from physics: with -logit as the energy, p is the Boltzmann distribution.
 
-Dimension key: `...` any leading axes (a batch, or none), V the vocabulary, always last.
+Dimensions: `...` any leading axes (a batch, or none), V the vocabulary, always last.
 """
 
 import math

@@ -6,7 +6,7 @@ A trained model leaves a little probability on every token, and thousands of unl
 are drawn often enough to derail a text. Top-k cuts that tail at a fixed length (Fan et al. 2018,
 "Hierarchical Neural Story Generation").
 
-Dimension key: `...` any leading axes (a batch, or none), V the vocabulary, always last.
+Dimensions: `...` any leading axes (a batch, or none), V the vocabulary, always last.
 """
 
 import math

@@ -7,7 +7,7 @@ A fixed k is too many where the model is sure of the next token and too few wher
 both rules keep few in the first case and many in the second. Holtzman et al. 2020, section 3.1
 (nucleus); Nguyen et al. 2024, "Turning Up the Heat" (min-p).
 
-Dimension key: `...` any leading axes (a batch, or none), V the vocabulary, always last.
+Dimensions: `...` any leading axes (a batch, or none), V the vocabulary, always last.
 """
 
 import math

@@ -64,6 +64,7 @@ class RunFolder(Callback):
         self.path, self.config, self.data, self.model = path, config, data, model
         self.best = math.inf
         self.val_loss = math.nan
+        self.evaluated_at = 0  # the step of that loss
         save_config(config, path / "config.yaml")
         write_environment(path, config.device)
         self.metrics = MetricsLog(path)
@@ -88,7 +89,7 @@ class RunFolder(Callback):
                 self._sample(report.step)
 
     def _save_evaluated(self, step: int, val_loss: float) -> None:
-        self.val_loss = val_loss
+        self.val_loss, self.evaluated_at = val_loss, step
         if val_loss < self.best:
             self.best = val_loss
             self.save("best", step)
@@ -97,7 +98,7 @@ class RunFolder(Callback):
     def save(self, name: str, step: int) -> None:
         """Write best.safetensors or last.safetensors."""
         info: dict[str, Any] = {"step": step, "corpus": self.data.name, "run": self.path.name}
-        if math.isfinite(self.val_loss):
+        if step == self.evaluated_at and math.isfinite(self.val_loss):
             info["val_loss"] = self.val_loss
         path = self.path / f"{name}.safetensors"
         save_checkpoint(path, self.model, self.data.tokenizer, info)

@@ -11,6 +11,7 @@ import fused
 import layer_norm
 import token_embeddings
 from attention import causal_mask, padding_mask, scaled_dot_product_attention
+from utils.shape_checker import ShapeError
 
 B, H, T_q, T_k, d_k, d_v = 3, 2, 5, 7, 4, 6
 CLOSENESS = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
@@ -123,3 +124,19 @@ def test_masks_are_left_as_they_were(kernel):
             before = mask.clone()
             kernel(q, k, v, mask)
             assert torch.equal(mask, before), name
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (torch.ones(T_q, T_k, dtype=torch.int64), "dtype torch.int64"),
+        (torch.ones(B, T_q, T_k, dtype=torch.bool), "write mask[:, None]"),
+        (torch.ones(T_q + 1, T_k, dtype=torch.bool), "does not broadcast"),
+    ],
+    ids=["integers", "no head axis", "another length"],
+)
+def test_kernels_refuse_the_masks_that_the_lesson_refuses(kernel, mask, words):
+    with pytest.raises(ShapeError) as refused:
+        kernel(*heads(torch.float32), mask)
+    assert words in str(refused.value)

@@ -115,3 +115,10 @@ def test_decay_pulls_the_matrices_and_leaves_the_vectors(optimizer):
     for parameter in model.parameters():
         expected = 1.0 if parameter.dim() == 1 else 1 - 0.1 * 0.5
         torch.testing.assert_close(parameter.data, torch.full_like(parameter, expected))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_muon_iterates_in_the_precision_of_the_model(dtype):
+    config = TrainConfig(optimizer="muon")
+    muon, _ = build_optimizers(small_model("classic"), config, dtype)
+    assert isinstance(muon, Muon) and muon.dtype == dtype

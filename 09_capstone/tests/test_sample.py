@@ -164,6 +164,11 @@ def test_compare_shows_what_each_strategy_would_have_said(say: Callable[..., str
         assert f"--- {name} ---\n{say(*prompt, *flags).strip()}\n\n" in compared
 
 
+def test_compare_forgets_the_filters_of_the_command_line(say: Callable[..., str]) -> None:
+    prompt = ("--prompt", "ROMEO:", "--max-tokens", 40)
+    assert say("--compare", *prompt, "--top-k", 1, "--min-p", 1.0) == say("--compare", *prompt)
+
+
 def test_a_vocabulary_of_one_character_has_something_to_say(call: Call, tmp_path: Path) -> None:
     only_a = write_checkpoint(tmp_path / "a.safetensors", "a" * 200, steps=1)
     assert call("--checkpoint", only_a, "--max-tokens", 5).out == "aaaaa\n\n"

@@ -512,6 +512,42 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_there_is(
     assert "the loss is nan" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
 
 
+def test_a_loss_that_is_no_number_leaves_the_last_good_weights(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Trainer.train_step
+
+    def poisoned(trainer: Trainer) -> tuple[float, float, float]:
+        if trainer.step == 4:  # after the evaluation at step 3
+            for parameter in trainer.model.parameters():
+                parameter.data.fill_(math.nan)
+        return real(trainer)
+
+    monkeypatch.setattr(Trainer, "train_step", poisoned)
+    assert call(*QUICK, "--data", TEXT, *places(tmp_path)).code == 1
+    kept = load_checkpoint(tmp_path / "run" / "last.safetensors")
+    assert kept.info["step"] == 3
+    assert all(weight.isfinite().all() for weight in kept.weights.values())
+
+
+def test_a_configuration_is_not_replaced_by_the_run_that_reads_it(
+    call: Call, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("max_steps: 3\n", encoding="utf-8")
+    done = call(*QUICK, "--config", folder / "config.yaml", "--overwrite", *places(tmp_path))
+    assert (done.code, done.out) == (2, "")
+    assert "--overwrite would replace" in done.err
+    assert (folder / "config.yaml").read_text(encoding="utf-8") == "max_steps: 3\n"
+
+
+def test_a_strangers_home_folder_is_refused_by_name(call: Call, tmp_path: Path) -> None:
+    done = call(*QUICK, "--data", "~nobody-of-this-name/x.txt", *places(tmp_path))
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "~nobody-of-this-name/x.txt" in done.err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files (POSIX)")
 def test_a_full_disk_is_told_in_one_line_and_leaves_the_last_good_checkpoint(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
