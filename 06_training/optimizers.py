@@ -15,7 +15,6 @@ value decomposition U S V^T it keeps U V^T, which `newton_schulz` finds by multi
     w = w - lr decay w - lr scale newton_schulz((1 - b) g + b m)
 
 Embeddings, the output layer, and everything that is not a matrix are left to AdamW.
-
 Dimensions: m x n a matrix, t the number of the step.
 """
 

@@ -49,6 +49,19 @@ def server() -> Iterator[str]:
         thread.join()
 
 
+# urllib forgets the sockets of connections that failed; they are found when Python next cleans up.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgotten_sockets_are_found_here() -> Iterator[None]:
+    """Clean up at the end of this module, not in the middle of another one's test."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> Path:
     """A house of its own for every test: empty, with a small Shakespeare and no real network."""
@@ -169,7 +182,6 @@ def test_a_dead_address_is_an_error_of_one_line(tmp_path, url):
         download_shakespeare(tmp_path / "text.txt", url)
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # urllib forgets a socket that timed out
 def test_a_silent_server_does_not_hold_us_up(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus, "PATIENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never says a word
@@ -177,7 +189,6 @@ def test_a_silent_server_does_not_hold_us_up(tmp_path, monkeypatch):
         with pytest.raises(CourseError, match="timed out"):
             download_shakespeare(tmp_path / "x", f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert time.monotonic() - begin < 3
-    gc.collect()  # which is found here, and not in the middle of another test
 
 
 def test_a_slow_name_server_does_not_hold_us_up(tmp_path, monkeypatch):
