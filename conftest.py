@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["utils.exercise_plugin"]  # the fixture `ex`, --solutions
+
 MARKERS = {
     "gpu": "needs a GPU that PyTorch can use (CUDA or MPS)",
     "browser": "needs Playwright, which drives a headless Chromium",

@@ -1,0 +1,606 @@
+"""Wrong answers that people really give in lesson 01; each docstring is the diagnosis.
+
+A learner whose result is exactly that of one of them is told its docstring. `MISCONCEPTIONS` says
+which function each one stands in for.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from attention import apply_mask as right_mask
+from attention import scaled_dot_product_attention as right_attention
+from attention import softmax as right_softmax
+
+# --- 1.1 softmax ---
+
+
+def always_the_last_axis(x: Tensor, dim: int = -1) -> Tensor:
+    """the sums run along the last axis, whatever dim says"""
+    return right_softmax(x, -1)
+
+
+def largest_not_subtracted(x: Tensor, dim: int = -1) -> Tensor:
+    """the largest entry is not subtracted first: exp overflows to inf, and inf / inf is nan"""
+    exps = torch.exp(x)
+    return exps / exps.sum(dim, keepdim=True)
+
+
+def one_largest_for_all(x: Tensor, dim: int = -1) -> Tensor:
+    """one largest entry for the whole tensor is subtracted, not each row's own: a row far below it
+    vanishes, and 0 / 0 is nan"""
+    exps = torch.exp(x - x.max())
+    return exps / exps.sum(dim, keepdim=True)
+
+
+def sum_without_keepdim(x: Tensor, dim: int = -1) -> Tensor:
+    """the sum has lost its axis (no keepdim=True), so the division lines up with another axis"""
+    exps = torch.exp(x - x.amax(dim, keepdim=True))
+    return exps / exps.sum(dim)
+
+
+def nan_for_nothing(x: Tensor, dim: int = -1) -> Tensor:
+    """a row of only -inf becomes nan: its largest entry is -inf as well, and -inf - -inf is nan"""
+    return torch.softmax(x, dim)
+
+
+def without_exponentials(x: Tensor, dim: int = -1) -> Tensor:
+    """the numbers themselves are divided by their sum; their exponentials should be"""
+    return x / x.sum(dim, keepdim=True)
+
+
+def subtracted_after_exp(x: Tensor, dim: int = -1) -> Tensor:
+    """the largest entry is subtracted from the exponentials; it belongs inside exp"""
+    exps = torch.exp(x) - x.amax(dim, keepdim=True)
+    return exps / exps.sum(dim, keepdim=True)
+
+
+# --- 1.2 attention_scores ---
+
+
+def not_scaled(q: Tensor, k: Tensor) -> Tensor:
+    """the division by the square root of d_k is missing"""
+    return q @ k.transpose(-2, -1)
+
+
+def scaled_by_d_k(q: Tensor, k: Tensor) -> Tensor:
+    """the scores are divided by d_k; its square root is asked for"""
+    return q @ k.transpose(-2, -1) / q.size(-1)
+
+
+def multiplied_by_the_root(q: Tensor, k: Tensor) -> Tensor:
+    """the scores are multiplied by the square root of d_k; they should be divided by it"""
+    return q @ k.transpose(-2, -1) * math.sqrt(q.size(-1))
+
+
+def scaled_by_the_number_of_keys(q: Tensor, k: Tensor) -> Tensor:
+    """the scores are divided by the square root of T_k, the number of keys; d_k is their width,
+    k.size(-1)"""
+    return q @ k.transpose(-2, -1) / math.sqrt(k.size(-2))
+
+
+def keys_ask(q: Tensor, k: Tensor) -> Tensor:
+    """the keys ask and the queries answer: this is k times q transposed"""
+    return k @ q.transpose(-2, -1) / math.sqrt(q.size(-1))
+
+
+def keys_not_transposed(q: Tensor, k: Tensor) -> Tensor:
+    """k is not transposed: the product of (T_q, d_k) needs (d_k, T_k) on its right"""
+    return q @ k / math.sqrt(q.size(-1))
+
+
+def first_axes_swapped(q: Tensor, k: Tensor) -> Tensor:
+    """transpose(0, 1) or transpose(1, 2) counts from the front, and swaps other axes than the last
+    two when there are leading ones: use transpose(-2, -1)"""
+    return q @ k.transpose(min(1, k.dim() - 2), min(2, k.dim() - 1)) / math.sqrt(q.size(-1))
+
+
+# --- 1.3 causal_mask ---
+
+
+def blind_to_itself(T: int, device: torch.device | str | None = None) -> Tensor:
+    """a position does not see itself: j < i, where j <= i is asked for"""
+    return torch.ones(T, T, dtype=torch.bool, device=device).tril(-1)
+
+
+def sees_the_future(T: int, device: torch.device | str | None = None) -> Tensor:
+    """the triangle is upside down: each position sees itself and the future"""
+    return torch.ones(T, T, dtype=torch.bool, device=device).triu()
+
+
+def true_means_forbidden(T: int, device: torch.device | str | None = None) -> Tensor:
+    """True and False are exchanged: here True says that a query may attend"""
+    return torch.ones(T, T, dtype=torch.bool, device=device).triu(1)
+
+
+def one_step_ahead(T: int, device: torch.device | str | None = None) -> Tensor:
+    """each position sees one step into the future: j <= i + 1, where j <= i is asked for"""
+    return torch.ones(T, T, dtype=torch.bool, device=device).tril(1)
+
+
+def ones_and_zeros(T: int, device: torch.device | str | None = None) -> Tensor:
+    """the mask holds the numbers 1 and 0, where True and False are asked for (dtype=torch.bool)"""
+    return torch.ones(T, T, device=device).tril()
+
+
+def scores_to_add(T: int, device: torch.device | str | None = None) -> Tensor:
+    """these are numbers to add to the scores, 0 and -inf; a boolean mask is asked for"""
+    return torch.full((T, T), -math.inf, device=device).triu(1)
+
+
+# --- 1.4 apply_mask ---
+
+
+def zero_for_the_forbidden(scores: Tensor, mask: Tensor) -> Tensor:
+    """forbidden scores become 0, and exp(0) = 1 still takes a share; only -inf takes none"""
+    if mask.dtype == torch.bool:
+        return scores.masked_fill(~mask, 0.0)
+    return scores + mask
+
+
+def fills_the_allowed(scores: Tensor, mask: Tensor) -> Tensor:
+    """-inf stands where the mask is True, which is where attention is allowed: turn it with ~"""
+    if mask.dtype == torch.bool:
+        return scores.masked_fill(mask, -math.inf)
+    return scores + mask
+
+
+def multiplied(scores: Tensor, mask: Tensor) -> Tensor:
+    """scores and mask are multiplied: a forbidden score becomes 0, which still takes a share"""
+    return scores * mask
+
+
+def added_as_numbers(scores: Tensor, mask: Tensor) -> Tensor:
+    """a boolean mask is added as ones and zeros, which forbids nothing"""
+    return scores + mask
+
+
+def floats_taken_for_booleans(scores: Tensor, mask: Tensor) -> Tensor:
+    """a floating mask is treated like a boolean one; it should be added to the scores"""
+    return scores.masked_fill(mask == 0, -math.inf)
+
+
+def floats_multiplied(scores: Tensor, mask: Tensor) -> Tensor:
+    """a floating mask is multiplied with the scores; it should be added"""
+    return right_mask(scores, mask) if mask.dtype == torch.bool else scores * mask
+
+
+def floats_ignored(scores: Tensor, mask: Tensor) -> Tensor:
+    """a floating mask is left out; it should be added to the scores"""
+    return right_mask(scores, mask) if mask.dtype == torch.bool else scores
+
+
+# --- 1.5 scaled_dot_product_attention ---
+
+
+def softmax_over_queries(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the softmax runs over the queries (dim=-2), so columns sum to 1; it belongs over the keys,
+    the last axis"""
+    weights = right_softmax(masked_scores(q, k, mask), -2)
+    return weights @ v, weights
+
+
+def softmax_over_axis_one(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the softmax runs over axis 1, which is the last axis only when there are no leading ones:
+    use dim=-1"""
+    weights = right_softmax(masked_scores(q, k, mask), 1)
+    return weights @ v, weights
+
+
+def attention_not_scaled(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the division of the scores by the square root of d_k is missing"""
+    return right_attention(q * math.sqrt(q.size(-1)), k, v, mask)
+
+
+def attention_scaled_by_d_k(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the scores are divided by d_k; its square root is asked for"""
+    return right_attention(q / math.sqrt(q.size(-1)), k, v, mask)
+
+
+def mask_after_softmax(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the mask comes after the softmax: the forbidden keys have taken their share already, and the
+    rows no longer sum to 1"""
+    _, weights = right_attention(q, k, v)
+    if mask is not None:
+        weights = weights.masked_fill(~mask, 0.0) if mask.dtype == torch.bool else weights + mask
+    return weights @ v, weights
+
+
+def mask_ignored(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the mask is not used at all"""
+    return right_attention(q, k, v)
+
+
+def only_the_output(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """only the output is returned; output and weights are asked for"""
+    return right_attention(q, k, v, mask)[0]
+
+
+def weights_first(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the weights are returned first; the output comes first"""
+    output, weights = right_attention(q, k, v, mask)
+    return weights, output
+
+
+def nan_where_nothing_is_seen(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """a query that may attend to nothing gets nan: the softmax of a row of -inf is 0 / 0"""
+    weights = torch.softmax(masked_scores(q, k, mask), -1)
+    return weights @ v, weights
+
+
+def a_large_number_for_infinity(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """forbidden scores are a large negative number: a query that may attend to nothing then
+    attends to all the forbidden keys alike; -inf leaves zeros"""
+    scores = masked_scores(q, k, mask).clamp(min=-1e9)
+    weights = torch.softmax(scores, -1)
+    return weights @ v, weights
+
+
+def scores_mix_the_values(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the output mixes the values with the scores; the weights, after the softmax, should mix"""
+    _, weights = right_attention(q, k, v, mask)
+    return masked_scores(q, k, mask) @ v, weights
+
+
+def masked_scores(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled scores with the mask applied, for the wrong answers above."""
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
+    return scores if mask is None else right_mask(scores, mask)
+
+
+# --- 1.6 padding_mask ---
+
+
+def without_axes_of_size_one(lengths: Tensor, T: int) -> Tensor:
+    """the mask has shape (B, T): the two axes of size 1 between them are missing"""
+    return torch.arange(T) < lengths[:, None]
+
+
+def true_for_padding(lengths: Tensor, T: int) -> Tensor:
+    """True stands for padding; it should stand for tokens, which may be attended to"""
+    return (torch.arange(T) >= lengths[:, None])[:, None, None, :]
+
+
+def one_token_too_many(lengths: Tensor, T: int) -> Tensor:
+    """one padding token counts as real: positions begin at 0, so it is position < length"""
+    return (torch.arange(T) <= lengths[:, None])[:, None, None, :]
+
+
+def padded_on_the_left(lengths: Tensor, T: int) -> Tensor:
+    """the tokens are taken to be the last ones of each row; the padding is on the right"""
+    return (torch.arange(T) >= T - lengths[:, None])[:, None, None, :]
+
+
+def queries_masked(lengths: Tensor, T: int) -> Tensor:
+    """the mask is (B, 1, T, 1), which forbids queries; keys are the last axis, (B, 1, 1, T)"""
+    return (torch.arange(T) < lengths[:, None])[:, None, :, None]
+
+
+def padding_as_numbers(lengths: Tensor, T: int) -> Tensor:
+    """the mask holds numbers; True and False are asked for"""
+    return (torch.arange(T) < lengths[:, None]).float()[:, None, None, :]
+
+
+# --- 1.7 cross_attention ---
+
+
+def context_ignored(
+    x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """this is self-attention: keys and values come from x, and should come from context"""
+    return right_attention(x @ w_q, x @ w_k, x @ w_v, mask)
+
+
+def context_asks(
+    x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the roles are exchanged: context asks and x answers"""
+    return right_attention(context @ w_q, x @ w_k, x @ w_v, mask)
+
+
+def values_not_projected(
+    x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the values are context itself; they should be context times w_v"""
+    return right_attention(x @ w_q, context @ w_k, context, mask)
+
+
+def keys_and_values_exchanged(
+    x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """w_k and w_v are exchanged"""
+    return right_attention(x @ w_q, context @ w_v, context @ w_k, mask)
+
+
+def values_from_x(
+    x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the values come from x; like the keys they should come from context"""
+    return right_attention(x @ w_q, context @ w_k, x @ w_v, mask)
+
+
+def cross_mask_ignored(
+    x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the mask is not used"""
+    return right_attention(x @ w_q, context @ w_k, context @ w_v)
+
+
+# --- 1.8 attention_cost ---
+
+
+def second_product_forgotten(
+    B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
+) -> tuple[int, int]:
+    """only one of the two products is counted: weights times v costs as much as q times k"""
+    return B * n_heads * T * T * d_head, B * n_heads * T * T * bytes_per_number
+
+
+def multiplications_and_additions(
+    B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
+) -> tuple[int, int]:
+    """multiplications and additions are counted apart; together they are one multiply-add"""
+    return 4 * B * n_heads * T * T * d_head, B * n_heads * T * T * bytes_per_number
+
+
+def numbers_not_bytes(
+    B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
+) -> tuple[int, int]:
+    """the second value counts the weights; their bytes are asked for"""
+    return 2 * B * n_heads * T * T * d_head, B * n_heads * T * T
+
+
+def one_head_only(
+    B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
+) -> tuple[int, int]:
+    """the heads are forgotten: each has products and weights of its own"""
+    return 2 * B * T * T * d_head, B * T * T * bytes_per_number
+
+
+def one_weight_matrix(
+    B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
+) -> tuple[int, int]:
+    """the weights are counted once for all heads; each head has a T x T matrix of its own"""
+    return 2 * B * n_heads * T * T * d_head, B * T * T * bytes_per_number
+
+
+def linear_in_the_text(
+    B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
+) -> tuple[int, int]:
+    """T is counted once; every query meets every key, which makes T * T"""
+    return 2 * B * n_heads * T * d_head, B * n_heads * T * bytes_per_number
+
+
+# --- 1.9 sliding_window_mask ---
+
+
+def window_one_longer(T: int, window: int, n_sinks: int = 0) -> Tensor:
+    """the window is one position too long: it counts the position itself, so i - j < window"""
+    return right_window(T, window + 1, n_sinks)
+
+
+def window_one_shorter(T: int, window: int, n_sinks: int = 0) -> Tensor:
+    """the window is one position too short: with window=1 a position still sees itself"""
+    return right_window(T, window - 1, n_sinks)
+
+
+def window_both_ways(T: int, window: int, n_sinks: int = 0) -> Tensor:
+    """the window reaches into the future as well: j <= i is missing"""
+    i, j = torch.arange(T)[:, None], torch.arange(T)
+    return ((i - j).abs() < window) | ((j < n_sinks) & (j <= i))
+
+
+def sinks_forgotten(T: int, window: int, n_sinks: int = 0) -> Tensor:
+    """the sinks are missing: the first n_sinks positions stay visible from everywhere later"""
+    return right_window(T, window, 0)
+
+
+def sinks_in_the_future(T: int, window: int, n_sinks: int = 0) -> Tensor:
+    """sinks are visible before their time: position 0 sees sink 1; j <= i holds for sinks too"""
+    i, j = torch.arange(T)[:, None], torch.arange(T)
+    return ((j <= i) & (i - j < window)) | (j < n_sinks)
+
+
+def sinks_within_the_window(T: int, window: int, n_sinks: int = 0) -> Tensor:
+    """near AND a sink is asked; near OR a sink is meant"""
+    i, j = torch.arange(T)[:, None], torch.arange(T)
+    return (j <= i) & (i - j < window) & (j < n_sinks)
+
+
+def right_window(T: int, window: int, n_sinks: int) -> Tensor:
+    """The right mask, for the wrong answers above."""
+    i, j = torch.arange(T)[:, None], torch.arange(T)
+    return (j <= i) & ((i - j < window) | (j < n_sinks))
+
+
+# --- 1.10 online_attention ---
+
+
+def values_not_rescaled(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
+    """the values mixed so far are not rescaled when a block brings a larger score"""
+    return online(q, k, v, block_size, rescale_values=False)
+
+
+def sum_not_rescaled(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
+    """the sum of exponentials is not rescaled when a block brings a larger score"""
+    return online(q, k, v, block_size, rescale_sum=False)
+
+
+def nothing_rescaled(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
+    """nothing is rescaled when a block brings a larger score: exponentials of different blocks are
+    then measured from different zeros"""
+    return online(q, k, v, block_size, rescale_values=False, rescale_sum=False)
+
+
+def blocks_averaged(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
+    """each block has a softmax of its own, and the results are averaged; a block with larger
+    scores must count for more"""
+    starts = range(0, k.size(-2), block_size)
+    blocks = [(k[..., s : s + block_size, :], v[..., s : s + block_size, :]) for s in starts]
+    outputs = [right_attention(q, keys, values)[0] for keys, values in blocks]
+    return torch.stack(outputs).mean(0)
+
+
+def last_block_dropped(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
+    """the keys after the last full block are left out: T_k need not be a multiple of block_size"""
+    whole = max(k.size(-2) // block_size, 1) * block_size
+    return right_attention(q, k[..., :whole, :], v[..., :whole, :])[0]
+
+
+def online_not_scaled(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
+    """the division of the scores by the square root of d_k is missing"""
+    return right_attention(q * math.sqrt(q.size(-1)), k, v)[0]
+
+
+def largest_starts_at_zero(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
+    """the largest score starts at 0; if all scores are far below, every exponential is 0, and
+    0 / 0 is nan: start at -inf"""
+    return online(q, k, v, block_size, start=0.0)
+
+
+def largest_ignored(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
+    """the largest score is not subtracted: exp overflows for large scores, and inf / inf is nan"""
+    starts = range(0, k.size(-2), block_size)
+    exps = [torch.exp(masked_scores(q, k[..., s : s + block_size, :], None)) for s in starts]
+    mixed = [e @ v[..., s : s + block_size, :] for s, e in zip(starts, exps, strict=True)]
+    return sum(mixed, torch.zeros(())) / sum(e.sum(-1, keepdim=True) for e in exps)
+
+
+def online(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    block_size: int,
+    *,
+    start: float = -math.inf,
+    rescale_values: bool = True,
+    rescale_sum: bool = True,
+) -> Tensor:
+    """The online softmax with parts of it left out, for the wrong answers above."""
+    largest = q.new_full((*q.shape[:-1], 1), start)
+    total, mixed = torch.zeros_like(largest), q.new_zeros((*q.shape[:-1], v.size(-1)))
+    for begin in range(0, k.size(-2), block_size):
+        scores = masked_scores(q, k[..., begin : begin + block_size, :], None)
+        new_largest = torch.maximum(largest, scores.amax(-1, keepdim=True))
+        rescale = torch.exp(largest - new_largest)
+        exps = torch.exp(scores - new_largest)
+        total = total * (rescale if rescale_sum else 1) + exps.sum(-1, keepdim=True)
+        mixed = mixed * (rescale if rescale_values else 1)
+        mixed = mixed + exps @ v[..., begin : begin + block_size, :]
+        largest = new_largest
+    return mixed / total
+
+
+MISCONCEPTIONS = {
+    "softmax": (
+        always_the_last_axis,
+        largest_not_subtracted,
+        one_largest_for_all,
+        sum_without_keepdim,
+        nan_for_nothing,
+        without_exponentials,
+        subtracted_after_exp,
+    ),
+    "attention_scores": (
+        not_scaled,
+        scaled_by_d_k,
+        multiplied_by_the_root,
+        scaled_by_the_number_of_keys,
+        keys_ask,
+        keys_not_transposed,
+        first_axes_swapped,
+    ),
+    "causal_mask": (
+        blind_to_itself,
+        sees_the_future,
+        true_means_forbidden,
+        one_step_ahead,
+        ones_and_zeros,
+        scores_to_add,
+    ),
+    "apply_mask": (
+        zero_for_the_forbidden,
+        fills_the_allowed,
+        multiplied,
+        added_as_numbers,
+        floats_taken_for_booleans,
+        floats_multiplied,
+        floats_ignored,
+    ),
+    "scaled_dot_product_attention": (
+        softmax_over_queries,
+        softmax_over_axis_one,
+        attention_not_scaled,
+        attention_scaled_by_d_k,
+        mask_after_softmax,
+        mask_ignored,
+        only_the_output,
+        weights_first,
+        nan_where_nothing_is_seen,
+        a_large_number_for_infinity,
+        scores_mix_the_values,
+    ),
+    "padding_mask": (
+        without_axes_of_size_one,
+        true_for_padding,
+        one_token_too_many,
+        padded_on_the_left,
+        queries_masked,
+        padding_as_numbers,
+    ),
+    "cross_attention": (
+        context_ignored,
+        context_asks,
+        values_not_projected,
+        keys_and_values_exchanged,
+        values_from_x,
+        cross_mask_ignored,
+    ),
+    "attention_cost": (
+        second_product_forgotten,
+        multiplications_and_additions,
+        numbers_not_bytes,
+        one_head_only,
+        one_weight_matrix,
+        linear_in_the_text,
+    ),
+    "sliding_window_mask": (
+        window_one_longer,
+        window_one_shorter,
+        window_both_ways,
+        sinks_forgotten,
+        sinks_in_the_future,
+        sinks_within_the_window,
+    ),
+    "online_attention": (
+        values_not_rescaled,
+        sum_not_rescaled,
+        nothing_rescaled,
+        blocks_averaged,
+        last_block_dropped,
+        online_not_scaled,
+        largest_starts_at_zero,
+        largest_ignored,
+    ),
+}

@@ -1,0 +1,381 @@
+"""What the exercises of lesson 01 must compute, against PyTorch, NumPy in float64 and by hand.
+
+Sizes differ from each other, numbers have standard deviation 2, and there are three sequences, not
+two: so that an axis, a scale or a pair taken for another shows.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from utils.feedback import expect, expect_equal, expect_same_gradients
+
+B, H, T, T_q, T_k, d_model, d_k, d_v = 3, 2, 6, 5, 7, 8, 4, 6
+
+
+def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Numbers of standard deviation 2."""
+    return 2 * torch.randn(shape, dtype=dtype)
+
+
+def allowed(*shape: int) -> Tensor:
+    """A random boolean mask in which every query may attend to some key."""
+    mask = torch.rand(shape) < 0.5
+    mask[..., 1] = True
+    return mask
+
+
+# --- 1.1 ---
+
+WEIGHTS = "the result (the shape of x)"
+
+
+@pytest.mark.parametrize(
+    ("shape", "dim"),
+    [((7,), -1), ((4, 4), -1), ((5, 7), -1), ((4, 4), 0), ((5, 7), 0), ((B, 5, 7), 1)],
+)
+def test_softmax_is_the_share_of_each_exponential(ex, shape, dim):
+    x = draw(*shape)
+    exps = np.exp(x.double().numpy())
+    truth = torch.from_numpy(exps / exps.sum(axis=dim, keepdims=True)).float()
+    expect_equal(ex.softmax(x, dim=dim), truth, what=WEIGHTS)
+
+
+def test_softmax_survives_large_numbers(ex):
+    x = torch.tensor([[1e4, 1e4, 0.0], [-1e4, -1e4, -2e4]], dtype=torch.float64)
+    truth = torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
+    expect_equal(ex.softmax(x), truth, what=WEIGHTS)
+
+
+def test_softmax_gives_nothing_to_minus_infinity(ex):
+    x = torch.tensor([[0.0, -math.inf, math.log(3)], [-math.inf] * 3])
+    truth = torch.tensor([[0.25, 0.0, 0.75], [0.0, 0.0, 0.0]])
+    expect_equal(ex.softmax(x[:1], dim=-1), truth[:1], what=WEIGHTS)
+    expect_equal(ex.softmax(x, dim=-1), truth, what=WEIGHTS)
+
+
+def test_softmax_lets_gradients_through(ex):
+    x = draw(5, 7).requires_grad_()
+    result, truth = ex.softmax(x, dim=0), torch.softmax(x, 0)
+    expect_equal(result, truth, what=WEIGHTS)
+    expect_same_gradients(result, truth, {"x": x})
+
+
+# --- 1.2 ---
+
+SCORES = "the scores (..., T_q, T_k)"
+
+
+def test_scores_are_scaled_dot_products(ex):
+    q, k = draw(T_q, d_k), draw(T_k, d_k)
+    by_loops = [[sum(q_i[c] * k_j[c] for c in range(d_k)) / 2 for k_j in k] for q_i in q]
+    expect_equal(ex.attention_scores(q, k), torch.tensor(by_loops), what=SCORES)
+
+
+@pytest.mark.parametrize("lead", [(B,), (B, H), (1, B, H)])
+def test_scores_take_any_leading_axes(ex, lead):
+    q, k = draw(*lead, T_q, 3, dtype=torch.float64), draw(*lead, T_k, 3, dtype=torch.float64)
+    truth = torch.einsum("...id,...jd->...ij", q, k) / math.sqrt(3)
+    expect_equal(ex.attention_scores(q, k), truth, what=SCORES)
+
+
+def test_scores_let_gradients_through(ex):
+    q, k = draw(B, T_q, d_k).requires_grad_(), draw(B, T_k, d_k).requires_grad_()
+    result, truth = ex.attention_scores(q, k), q @ k.mT / 2
+    expect_equal(result, truth, what=SCORES)
+    expect_same_gradients(result, truth, {"q": q, "k": k})
+
+
+# --- 1.3 ---
+
+
+@pytest.mark.parametrize("T", [5, 1, 8])
+def test_position_i_sees_itself_and_the_past(ex, T):
+    i, j = torch.arange(T)[:, None], torch.arange(T)
+    expect_equal(ex.causal_mask(T), j <= i, what="the mask (T, T)")
+
+
+def test_the_causal_mask_is_made_where_it_is_asked_for(ex):
+    mask = ex.causal_mask(3, device="meta")  # a device of shapes without numbers, on any machine
+    device = getattr(mask, "device", None)
+    expect(str(device) == "meta", f'causal_mask(3, device="meta") made a mask on {device}')
+
+
+# --- 1.4 ---
+
+MASKED = "the masked scores (..., T_q, T_k)"
+
+
+def nearly_infinite(scores: Tensor) -> Tensor:
+    """A score of -1e9 has an exponential of 0, as -inf has: both are right."""
+    return scores.masked_fill(scores <= -1e8, -math.inf)
+
+
+@pytest.mark.parametrize("shape", [(T_q, T_k), (B, 1, T_q, T_k), (B, 1, 1, T_k)])
+def test_a_boolean_mask_forbids_where_it_is_false(ex, shape):
+    scores, mask = draw(B, H, T_q, T_k), allowed(*shape)
+    truth = scores.masked_fill(mask.logical_not(), -math.inf)
+    expect_equal(ex.apply_mask(scores, mask), truth, what=MASKED, view=nearly_infinite)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_floating_mask_is_added(ex, dtype):
+    scores, bias = draw(B, H, T_q, T_k), draw(H, T_q, T_k, dtype=dtype)
+    bias[:, 0, 1:] = -math.inf
+    bias[:, 1, :3] = 0.0
+    result = ex.apply_mask(scores, bias[None])
+    expect_equal(result, scores + bias.float(), what=MASKED, view=nearly_infinite)
+
+
+def test_masking_lets_gradients_through(ex):
+    scores = draw(T_q, T_k).requires_grad_()
+    mask = allowed(T_q, T_k)
+    result, truth = ex.apply_mask(scores, mask), scores.masked_fill(~mask, -math.inf)
+    expect_equal(result, truth, what=MASKED, view=nearly_infinite)
+    shown, shown_truth = (torch.exp(each) for each in (result, truth))
+    expect_same_gradients(shown, shown_truth, {"scores": scores})
+
+
+# --- 1.5 ---
+
+OUTPUT_AND_WEIGHTS = ("the output (..., T_q, d_v)", "the weights (..., T_q, T_k)")
+
+
+def true_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """PyTorch's attention; its weights are what it makes of the identity as values."""
+    eye = torch.eye(k.size(-2), dtype=q.dtype).expand(*q.shape[:-2], -1, -1)
+    bias = mask.to(q.dtype) if mask is not None and mask.is_floating_point() else mask
+    attend = F.scaled_dot_product_attention
+    return attend(q, k, v, attn_mask=bias), attend(q, k, eye, attn_mask=bias)
+
+
+def masks() -> dict[str, Tensor | None]:
+    """One of each kind that broadcasts to (B, T_q, T_k)."""
+    late = torch.ones(T_q, T_k, dtype=torch.bool).tril(T_k - T_q)
+    return {
+        "no mask": None,
+        "boolean (T_q, T_k)": allowed(T_q, T_k),
+        "boolean (B, T_q, T_k)": allowed(B, T_q, T_k),
+        "causal": late,
+        "padding": (torch.arange(T_k) < torch.tensor([7, 4, 6])[:, None])[:, None],
+        "floating": draw(T_q, T_k),
+        "floating with -inf": draw(B, T_q, T_k).masked_fill(~late, -math.inf),
+    }
+
+
+@pytest.mark.parametrize("kind", masks())
+def test_attention_is_that_of_pytorch(ex, kind):
+    q, k, v, mask = draw(B, T_q, d_k), draw(B, T_k, d_k), draw(B, T_k, d_v), masks()[kind]
+    result = ex.scaled_dot_product_attention(q, k, v, mask)
+    expect_equal(result, true_attention(q, k, v, mask), what=OUTPUT_AND_WEIGHTS)
+
+
+@pytest.mark.parametrize("lead", [(), (1,), (B, H)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_takes_any_leading_axes(ex, lead, masked):
+    shapes = (T_q, d_k), (T_k, d_k), (T_k, d_v)
+    q, k, v = (draw(*lead, *shape, dtype=torch.float64) for shape in shapes)
+    mask = allowed(T_q, T_k) if masked else None
+    result = ex.scaled_dot_product_attention(q, k, v, mask)
+    expect_equal(result, true_attention(q, k, v, mask), what=OUTPUT_AND_WEIGHTS)
+
+
+def test_a_query_that_sees_nothing_gets_zeros(ex):
+    q, k, v, mask = draw(B, T_q, d_k), draw(B, T_k, d_k), draw(B, T_k, d_v), allowed(T_q, T_k)
+    mask[2] = False
+    output, weights = true_attention(q, k, v, mask)
+    output[:, 2], weights[:, 2] = 0.0, 0.0
+    result = ex.scaled_dot_product_attention(q, k, v, mask)
+    expect_equal(result, (output, weights), what=OUTPUT_AND_WEIGHTS)
+
+
+def test_attention_lets_gradients_through(ex):
+    shapes = {"q": (B, T_q, d_k), "k": (B, T_k, d_k), "v": (B, T_k, d_v)}
+    inputs = {name: draw(*shape).requires_grad_() for name, shape in shapes.items()}
+    mask = allowed(T_q, T_k)
+    result = ex.scaled_dot_product_attention(**inputs, mask=mask)
+    truth = true_attention(**inputs, mask=mask)
+    expect_equal(result, truth, what=OUTPUT_AND_WEIGHTS)
+    expect_same_gradients(result[0], truth[0], inputs)
+    expect_same_gradients(result[1], truth[1], {name: inputs[name] for name in "qk"})
+
+
+# --- 1.6 ---
+
+PADDING = "the mask (B, 1, 1, T)"
+
+
+@pytest.mark.parametrize("lengths", [[6, 2, 4], [1, 0, 3], [5]])
+def test_padding_is_what_lies_past_the_length(ex, lengths):
+    truth = torch.tensor([[[[position < length for position in range(T)]]] for length in lengths])
+    expect_equal(ex.padding_mask(torch.tensor(lengths), T), truth, what=PADDING)
+
+
+def test_the_padding_mask_broadcasts_over_heads_and_queries(ex):
+    lengths = torch.tensor([7, 3, 5])
+    truth = torch.stack([torch.arange(T_k) < length for length in lengths])[:, None, None]
+    expect_equal(ex.padding_mask(lengths, T_k), truth, what=PADDING)
+    mask = ex.padding_mask(lengths.to("meta"), T_k)
+    expect(str(mask.device) == "meta", f"lengths is on device meta, and the mask on {mask.device}")
+
+
+# --- 1.7 ---
+
+
+def sides(d_values: int) -> dict[str, Tensor]:
+    """x, context and the three matrices."""
+    shapes = {"x": (B, T_q, d_model), "context": (B, T_k, d_model), "w_q": (d_model, d_k)}
+    shapes |= {"w_k": (d_model, d_k), "w_v": (d_model, d_values)}
+    return {name: torch.randn(shape) for name, shape in shapes.items()}
+
+
+def true_cross_attention(
+    x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    return true_attention(x @ w_q, context @ w_k, context @ w_v, mask)
+
+
+@pytest.mark.parametrize("d_values", [d_k, d_v])
+def test_x_asks_and_context_answers(ex, d_values):
+    inputs = sides(d_values)
+    expect_equal(
+        ex.cross_attention(**inputs), true_cross_attention(**inputs), what=OUTPUT_AND_WEIGHTS
+    )
+
+
+@pytest.mark.parametrize("mask", [masks()["padding"], masks()["floating"]], ids=["bool", "float"])
+def test_cross_attention_obeys_a_mask(ex, mask):
+    inputs = sides(d_v)
+    truth = true_cross_attention(**inputs, mask=mask)
+    expect_equal(ex.cross_attention(**inputs, mask=mask), truth, what=OUTPUT_AND_WEIGHTS)
+
+
+def test_cross_attention_lets_gradients_through(ex):
+    inputs = {name: tensor.requires_grad_() for name, tensor in sides(d_v).items()}
+    result, truth = ex.cross_attention(**inputs), true_cross_attention(**inputs)
+    expect_equal(result, truth, what=OUTPUT_AND_WEIGHTS)
+    expect_same_gradients(result[0], truth[0], inputs)
+
+
+# --- 1.8 ---
+
+COST = ("the multiply-adds", "the bytes of the weights")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "cost"),
+    [
+        # 3 * 3 scores of 2 multiply-adds, and as many for the values; 9 weights of 4 bytes
+        ((1, 1, 3, 2, 4), (36, 36)),
+        ((3, 2, 5, 4, 2), (1200, 300)),
+        ((1, 1, 1, 1, 8), (2, 8)),
+        ((1, 12, 1024, 64), (1_610_612_736, 50_331_648)),
+    ],
+)
+def test_the_cost_is_counted_by_hand(ex, sizes, cost):
+    expect_equal(ex.attention_cost(*sizes), cost, what=COST)
+
+
+def test_the_cost_is_that_of_a_real_matrix_product(ex):
+    weights = draw(B, H, T, T)
+    with FlopCounterMode(
+        display=False
+    ) as operations:  # counts multiplications and additions apart: two for a multiply-add
+        values = draw(B, H, T, d_k)
+        weights = values @ values.mT
+        _ = weights @ values
+    # A multiply-add is two operations there, a multiplication and an addition.
+    truth = operations.get_total_flops() // 2, weights.numel() * weights.element_size()
+    expect_equal(ex.attention_cost(B, H, T, d_k), truth, what=COST)
+
+
+# --- 1.9 ---
+
+
+def true_window(T: int, window: int, n_sinks: int) -> Tensor:
+    """Position by position, as the words say it."""
+    mask = torch.zeros(T, T, dtype=torch.bool)
+    for i in range(T):
+        visible = {*range(i - window + 1, i + 1), *range(n_sinks)}
+        for j in visible & set(range(i + 1)):
+            mask[i, j] = True
+    return mask
+
+
+@pytest.mark.parametrize(("T", "window"), [(6, 3), (6, 1), (5, 9), (1, 1)])
+def test_a_window_is_as_long_as_it_says(ex, T, window):
+    truth = true_window(T, window, 0)
+    expect_equal(ex.sliding_window_mask(T, window), truth, what="the mask (T, T)")
+
+
+@pytest.mark.parametrize(("T", "window", "n_sinks"), [(7, 2, 1), (8, 3, 2), (6, 1, 4)])
+def test_sinks_stay_visible_but_not_ahead_of_time(ex, T, window, n_sinks):
+    truth = true_window(T, window, n_sinks)
+    expect_equal(ex.sliding_window_mask(T, window, n_sinks), truth, what="the mask (T, T)")
+
+
+# --- 1.10 ---
+
+OUTPUT = "the output (..., T_q, d_v)"
+
+
+class LargestTensor(TorchDispatchMode):
+    """Sees every tensor that is made, and keeps the size of the largest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, Tensor):
+                self.numel = max(self.numel, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize(
+    ("lead", "block_size"), [((), 3), ((B,), 3), ((B, H), 2), ((B,), 1), ((B,), 7), ((B,), 64)]
+)
+def test_online_attention_is_attention(ex, lead, block_size):
+    q, k, v = draw(*lead, T_q, d_k), draw(*lead, T_k, d_k), draw(*lead, T_k, d_v)
+    truth = F.scaled_dot_product_attention(q.double(), k.double(), v.double()).float()
+    expect_equal(ex.online_attention(q, k, v, block_size), truth, what=OUTPUT)
+
+
+@pytest.mark.parametrize("size", [1000.0, -1000.0])
+def test_online_attention_survives_large_scores(ex, size):
+    q, k, v = torch.ones(T_q, d_k), draw(T_k, d_k), draw(T_k, d_v)
+    k = (k + size).double()
+    truth = F.scaled_dot_product_attention(q.double(), k, v.double())
+    expect_equal(ex.online_attention(q.double(), k, v.double(), 3), truth, what=OUTPUT)
+
+
+def test_online_attention_never_holds_all_the_scores(ex):
+    n = 96
+    q, k, v = draw(n, d_k), draw(n, d_k), draw(n, d_v)
+    with LargestTensor() as largest:
+        result = ex.online_attention(q, k, v, 8)
+    expect_equal(result, F.scaled_dot_product_attention(q, k, v), what=OUTPUT)
+    expect(
+        largest.numel < n * n,
+        f"the result is right, but with {n} queries, {n} keys and blocks of 8 it made a tensor of "
+        f"{largest.numel} numbers; no tensor may be as large as {n} x {n} = {n * n}",
+    )
+
+
+def test_online_attention_lets_gradients_through(ex):
+    shapes = {"q": (B, T_q, d_k), "k": (B, T_k, d_k), "v": (B, T_k, d_v)}
+    inputs = {name: draw(*shape).requires_grad_() for name, shape in shapes.items()}
+    result = ex.online_attention(**inputs, block_size=3)
+    truth = F.scaled_dot_product_attention(*inputs.values())
+    expect_equal(result, truth, what=OUTPUT)
+    expect_same_gradients(result, truth, inputs)
