@@ -1,7 +1,8 @@
 """Judge exercises and print what was found: `learn.py check`, and an exercises.py run by itself."""
 
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from utils.errors import run_program
@@ -9,7 +10,6 @@ from utils.exercise_list import Exercise, Lesson, read_lesson
 from utils.exercise_report import (
     SOLVED,
     TO_DO,
-    WIDTH,
     WRONG,
     Verdict,
     colour,
@@ -20,7 +20,6 @@ from utils.exercise_report import (
 from utils.judge import Child, progress
 
 SIGNS = {SOLVED: "ok", WRONG: "wrong", TO_DO: "to do"}
-STARS = 5
 
 
 def check_file(file: str) -> None:
@@ -36,8 +35,8 @@ def check(lesson: Lesson, exercises: Sequence[Exercise]) -> int:
     return int(any(verdicts[exercise.id].outcome == WRONG for exercise in exercises))
 
 
-def judged(lesson: Lesson, spare: Child | None = None) -> dict[str, Verdict]:
-    """The verdicts of a lesson; a line on a terminal says where it is."""
+def judged(lesson: Lesson, start: Callable[[], Child] = Child) -> dict[str, Verdict]:
+    """The verdicts of a lesson; a terminal is told where it is."""
     show = sys.stderr.isatty()
 
     def watcher(exercise: str) -> None:
@@ -45,31 +44,70 @@ def judged(lesson: Lesson, spare: Child | None = None) -> dict[str, Verdict]:
             print(f"\r\033[K{lesson.name}: checking {exercise} ...", end="", file=sys.stderr)
             sys.stderr.flush()
 
-    verdicts = progress(lesson, spare, watcher)
-    if show:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
-    return verdicts
+    try:
+        return progress(lesson, start, watcher)
+    finally:
+        if show:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def print_verdicts(
     lesson: Lesson, exercises: Sequence[Exercise], verdicts: dict[str, Verdict]
 ) -> None:
-    """One line an exercise, below it what is wrong; the counts; the next step."""
+    """One line an exercise, below it what is wrong; then the counts and the next step."""
     broken = next((found for found in verdicts.values() if found.broken_file), None)
     if broken is not None:
-        print(colour(f"{lesson.name}: nothing can be checked", "31"))
+        print(colour(f"{lesson.name}: nothing can be checked", WRONG))
         print("\n".join(fold(broken.message, indent="  ")))
         return
     for exercise in exercises:
-        print(verdict_line(exercise, verdicts[exercise.id]))
         found = verdicts[exercise.id]
+        print(verdict_line(exercise, found))
         if found.outcome == WRONG:
-            print("\n".join(f"  {line}"[:WIDTH] for line in message_lines(found)))
-            print()
-    print(f"\n{counts(verdicts.values())}")
+            print("\n".join(message_lines(found, indent="  ")) + "\n")
+    print(f"\n{counts(verdicts[exercise.id] for exercise in exercises)}")
+    if all(verdicts[exercise.id].outcome == SOLVED for exercise in exercises):
+        print(f"Compare with {place(lesson, lesson.solutions)}")
+    else:
+        print("\n".join(next_step(lesson, verdicts)))
 
 
 def verdict_line(exercise: Exercise, found: Verdict) -> str:
-    """ "1.3   ok      The causal mask"."""
+    """ "1.3   ok     The causal mask"."""
     sign = colour(f"{SIGNS[found.outcome]:<6}", found.outcome)
-    return f"{exercise.id:<5} {sign}  {exercise.title}{' (challenge)' * exercise.challenge}"
+    return f"{exercise.id:<5} {sign} {exercise.title}{' (challenge)' * exercise.challenge}"
+
+
+def next_exercise(lesson: Lesson, verdicts: dict[str, Verdict]) -> Exercise | None:
+    """The first that is not solved, in the order of the lesson."""
+    return next((one for one in lesson.exercises if verdicts[one.id].outcome != SOLVED), None)
+
+
+def next_step(lesson: Lesson, verdicts: dict[str, Verdict]) -> list[str]:
+    """Which exercise comes next, where it stands, and what can be done about it."""
+    exercise = next_exercise(lesson, verdicts)
+    if exercise is None:
+        return [f"All of {lesson.name} is solved."]
+    line = line_of_exercise(lesson, exercise)
+    where = f"{place(lesson, lesson.file)}" + (f", line {line}" if line else "")
+    level = f"{exercise.minutes} minutes, difficulty {exercise.difficulty} of 5"
+    return [
+        f"next: {exercise.id} {exercise.title} ({level})",
+        f"      {where}",
+        f"      make hint EX={exercise.id} gives a nudge; make watch checks at each save",
+    ]
+
+
+def place(lesson: Lesson, path: Path) -> str:
+    """A file of the lesson, as seen from the root of the repository."""
+    return path.relative_to(lesson.folder.parent).as_posix()
+
+
+def line_of_exercise(lesson: Lesson, exercise: Exercise) -> int | None:
+    """Where its function or class begins in the learner's file; None if it is not there."""
+    begin = re.compile(rf"(def|class) {exercise.names[0]}\b")
+    try:
+        lines = lesson.file.read_bytes().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    return next((number for number, line in enumerate(lines, 1) if begin.match(line)), None)

@@ -19,7 +19,7 @@ import pytest
 
 from utils.errors import CourseError
 from utils.exercise_list import Exercise, Lesson, read_lesson
-from utils.exercise_report import Case, failure_text
+from utils.exercise_report import SOLVED, WRONG, Case, failure_text
 
 if TYPE_CHECKING:
     from utils.guard import Clock, Guarded, Learner
@@ -173,44 +173,41 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Turn what an exercise's test raises into: to do (skipped), or wrong with a message."""
     if EXERCISE not in item.stash:
         return (yield)
-    from utils.feedback import Wrong
-    from utils.guard import NotStarted
+    from utils.feedback import Wrong, history
+    from utils.guard import BrokenFile, NotStarted
 
+    case = item.stash[CASE]
     try:
-        return (yield)
+        result = yield
+        case.outcome = SOLVED
+        return result
     except NotStarted as stub:
-        if item.config.getoption("solutions"):
-            raise Wrong(f"the solution of {stub} is a stub") from None
-        pytest.skip(f"to do: {stub}")
-    except (Wrong, KeyboardInterrupt, pytest.skip.Exception, pytest.fail.Exception):
-        raise
-    except Exception as error:
-        raise Wrong(f"the answer cannot be used: {type(error).__name__}: {error}") from error
+        if not item.config.getoption("solutions"):
+            pytest.skip(f"to do: {stub}")
+        error: Exception = Wrong(f"the solution of {stub} is a stub")
+    except Exception as any_error:
+        error = any_error
+    finally:
+        case.refuted = frozenset(history.refuted)
+    case.outcome = WRONG
+    case.message = f"the answer cannot be used: {type(error).__name__}: {error}"
+    if isinstance(error, Wrong):
+        case.message, case.margin = error.message, error.margin
+        case.explained_by = error.explained_by
+        case.broken_file = isinstance(error, BrokenFile)
+    pytest.fail(case.message, pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
+    item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Keep what was found out about the learner's answer, and leave the traceback out."""
+    """Let the report know its case, for the summary."""
     report = yield
     case = item.stash.get(CASE, None)
-    if case is None or report.when != "call":
-        return report
-    from utils.feedback import Wrong, history
-    from utils.guard import BrokenFile
-
-    error = call.excinfo.value if call.excinfo else None
-    case.outcome = {"passed": "solved", "skipped": "to do"}.get(report.outcome, "wrong")
-    case.printed = report.capstdout
-    case.refuted = frozenset(history.refuted)
-    if isinstance(error, Wrong):
-        case.message = error.message
-        case.explained_by = error.explained_by
-        case.margin = error.margin
-        case.broken_file = isinstance(error, BrokenFile)
-        report.longrepr = error.message
-    vars(report)["case"] = case
+    if case is not None and report.when == "call":
+        case.printed = report.capstdout
+        vars(report)["case"] = case
     return report
 
 

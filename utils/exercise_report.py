@@ -78,19 +78,19 @@ def failure_text(cases: Sequence[Case]) -> str:
     return "\n".join(message_lines(found))
 
 
-def message_lines(found: Verdict) -> list[str]:
+def message_lines(found: Verdict, indent: str = "") -> list[str]:
     """What is wrong with an exercise and what to do next, folded."""
-    lines = fold(found.message)
+    lines = fold(found.message, indent)
     if found.diagnosis:
-        lines += fold(f"This looks like: {found.diagnosis}.")
+        lines += fold(f"This looks like: {found.diagnosis}.", indent)
     if found.failed > 1 and not found.broken_file:
-        lines += fold(f"({found.failed} of {found.checks} checks fail; this is the first.)")
+        lines += fold(f"({found.failed} of {found.checks} checks fail; this is the first.)", indent)
     printed = found.printed.splitlines()
     if printed:
-        left_out = ["..."] if len(printed) > PRINTED_LINES else []
-        lines += ["It printed:", *(f"  {line[:74]}" for line in printed[:PRINTED_LINES]), *left_out]
+        shown = printed[:PRINTED_LINES] + ["..."] * (len(printed) > PRINTED_LINES)
+        lines += [f"{indent}It printed:", *(f"{indent}  {line}"[:WIDTH] for line in shown)]
     if not found.broken_file:
-        lines.append(f"For a hint: make hint EX={found.exercise}")
+        lines.append(f"{indent}For a hint: make hint EX={found.exercise}")
     return lines
 
 

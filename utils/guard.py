@@ -79,7 +79,7 @@ def watchdog(seconds: float) -> Iterator[None]:
     is ended from outside: see utils/judge.py.)
     """
     thread = threading.get_ident()
-    lock, over = threading.Lock(), threading.Event()
+    lock, over, barked = threading.Lock(), threading.Event(), threading.Event()
 
     def raise_in_thread(error: type[BaseException] | None) -> None:
         reference = ctypes.py_object(error) if error else None
@@ -90,6 +90,7 @@ def watchdog(seconds: float) -> Iterator[None]:
         while not over.wait(wait):
             with lock:
                 if not over.is_set():
+                    barked.set()
                     raise_in_thread(TimeUp)
             wait = 1.0
 
@@ -100,8 +101,8 @@ def watchdog(seconds: float) -> Iterator[None]:
     finally:
         with lock:
             over.set()
-            raise_in_thread(None)  # what is still under way is called back
-        dog.join()
+            if barked.is_set():  # only then: for nothing, it would slow the interpreter down
+                raise_in_thread(None)  # what is still under way is called back
 
 
 class Learner:
@@ -291,7 +292,8 @@ def same_state_afterwards() -> Iterator[None]:
         torch.set_grad_enabled(grad)
         torch.set_default_device(None)
         torch.set_autocast_enabled("cpu", autocast)
-        torch.use_deterministic_algorithms(deterministic)
+        if torch.are_deterministic_algorithms_enabled() != deterministic:  # setting it takes 1 s
+            torch.use_deterministic_algorithms(deterministic)
         torch.set_rng_state(generator)
         np.random.set_state(numpy_state)
         if torch.get_num_threads() != threads:

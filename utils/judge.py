@@ -11,6 +11,7 @@ they depend on, so an unchanged lesson costs milliseconds and no torch.
 
 import hashlib
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -46,6 +47,7 @@ class Child:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "utils.judge_child"],
             cwd=ROOT,
+            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # nbval takes a second
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -104,19 +106,18 @@ def judge(
     only: Iterable[str] | None = None,
     *,
     solutions: bool = False,
-    spare: Child | None = None,
+    start: Callable[[], Child] = Child,
     watcher: Watcher = lambda exercise: None,
 ) -> tuple[dict[str, Verdict], bool]:
     """Verdicts by exercise, and whether all came about in the ordinary way (may be kept).
 
-    `only` limits them to some exercises; `spare` is a process that waits already.
+    `only` limits them to some exercises; `start` gives a process, perhaps one that waits already.
     """
     asked = [exercise.id for exercise in lesson.exercises if only is None or exercise.id in only]
     cases: dict[str, list[Case]] = defaultdict(list)
     left, orderly = asked, True
     while left:
-        with spare or Child() as child:
-            spare = None
+        with start() as child:
             end = listen(child, job_for(lesson, left, solutions), cases, watcher)
         if not end.problem:
             break
@@ -239,7 +240,9 @@ def files_behind(lesson: Lesson) -> list[Path]:
 
 
 def progress(
-    lesson: Lesson, spare: Child | None = None, watcher: Watcher = lambda exercise: None
+    lesson: Lesson,
+    start: Callable[[], Child] = Child,
+    watcher: Watcher = lambda exercise: None,
 ) -> dict[str, Verdict]:
     """The verdicts of a lesson as it is now, judged only if something changed."""
     root = lesson.folder.parent
@@ -247,7 +250,7 @@ def progress(
     kept = kept_verdicts(read_state(root)["lessons"].get(lesson.name), key, lesson)
     if kept is not None:
         return kept
-    verdicts, orderly = judge(lesson, spare=spare, watcher=watcher)
+    verdicts, orderly = judge(lesson, start=start, watcher=watcher)
     if orderly and key == content_key(lesson):  # not saved in between
         state = read_state(root)
         state["lessons"][lesson.name] = {

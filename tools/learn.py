@@ -1,0 +1,283 @@
+"""Where you stand in the course, and what to do next.
+
+    python tools/learn.py status           every lesson: solved, wrong, to do, a bar, the next step
+    python tools/learn.py next             the next exercise, and why it matters
+    python tools/learn.py check            judge your exercises now: all, a lesson's, or one (1.3)
+    python tools/learn.py watch            judge at each save, and move on when one is solved
+    python tools/learn.py hint 1.3         one hint more each time; the next exercise's if left out
+    python tools/learn.py reset 1.3        put its stub back; your version is kept aside
+
+`make status`, `make hint EX=1.3` and so on are the same. Progress is what the tests say of your
+files now, so it cannot be wrong for long; torch is imported only when something has changed.
+"""
+
+import time
+from pathlib import Path
+
+from utils.command_line import OneLineParser
+from utils.errors import UsageError, pick, run_program
+from utils.exercise_check import (
+    check,
+    judged,
+    line_of_exercise,
+    next_exercise,
+    next_step,
+    place,
+    print_verdicts,
+)
+from utils.exercise_list import Exercise, Lesson, find_exercise, lessons
+from utils.exercise_report import (
+    SOLVED,
+    WIDTH,
+    WRONG,
+    Verdict,
+    bar,
+    colour,
+    counts,
+    fold,
+    message_lines,
+)
+from utils.judge import Child, read_state, write_state
+from utils.stubs import put_back
+
+POLL = 0.2  # seconds between looks at the file
+COMMANDS = ("status", "next", "check", "watch", "hint", "reset")
+
+
+def main() -> int:
+    """Do what the command line says; 1 if `check` finds something wrong."""
+    parser = OneLineParser(description="Where you stand in the course, and what to do next.")
+    parser.add_argument("command", nargs="?", default="status", help=", ".join(COMMANDS))
+    parser.add_argument("what", nargs="?", default="", help="an exercise (1.3) or a lesson")
+    options = parser.parse_args()
+    command = pick(options.command, COMMANDS, "command")
+    course = lessons()
+    if not course:
+        raise UsageError("there is no lesson with exercises here")
+    return globals()[f"do_{command}"](course, options.what)
+
+
+# --- status and next ---
+
+
+def do_status(course: list[Lesson], what: str) -> int:
+    """Print a bar for each lesson and for the course, and the next step."""
+    chosen = [pick_lesson(what, course)] if what else course
+    verdicts = {lesson.name: judged(lesson) for lesson in chosen}
+    print(colour("Tiny Transformer Course", "bold"), end="\n\n")
+    for lesson in chosen:
+        print(status_line(lesson.name, list(verdicts[lesson.name].values())))
+    everything = [found for each in verdicts.values() for found in each.values()]
+    if len(chosen) > 1:
+        print(status_line("course", everything))
+    print(f"\n{counts(everything)}")
+    print("\n".join(first_step(chosen, verdicts)))
+    return 0
+
+
+def status_line(name: str, found: list[Verdict]) -> str:
+    """ "01_attention           ######--------------   3/10   wrong: 1.4"."""
+    solved = sum(each.outcome == SOLVED for each in found)
+    wrong = [each.exercise for each in found if each.outcome == WRONG]
+    if any(each.broken_file for each in found):
+        note = colour("cannot be read: make check says why", WRONG)
+    else:
+        note = colour(f"wrong: {', '.join(wrong)}", WRONG) if wrong else ""
+    shown = colour(bar(solved, len(found)), SOLVED)
+    return f"{name:<22} {shown} {solved:>3}/{len(found):<4} {note}".rstrip()
+
+
+def first_step(course: list[Lesson], verdicts: dict[str, dict[str, Verdict]]) -> list[str]:
+    """The next step in the first lesson that is not done."""
+    for lesson in course:
+        if next_exercise(lesson, verdicts[lesson.name]) is not None:
+            return next_step(lesson, verdicts[lesson.name])
+    return ["Everything here is solved. Now train a model: make demo"]
+
+
+def do_next(course: list[Lesson], what: str) -> int:
+    """Print the next exercise with its reason and its place."""
+    found = next_of(course)
+    if found is None:
+        print("Everything here is solved. Now train a model: make demo")
+        return 0
+    lesson, exercise, verdicts = found
+    print("\n".join(introduction(lesson, exercise, verdicts[exercise.id])))
+    return 0
+
+
+def next_of(course: list[Lesson]) -> tuple[Lesson, Exercise, dict[str, Verdict]] | None:
+    """The first exercise of the course that is not solved; later lessons are not judged."""
+    for lesson in course:
+        verdicts = judged(lesson)
+        exercise = next_exercise(lesson, verdicts)
+        if exercise is not None:
+            return lesson, exercise, verdicts
+    return None
+
+
+def introduction(lesson: Lesson, exercise: Exercise, found: Verdict) -> list[str]:
+    """An exercise, for someone who is about to begin it."""
+    line = line_of_exercise(lesson, exercise)
+    title = f"{exercise.id} {exercise.title}{' (challenge)' * exercise.challenge}"
+    level = f"{exercise.minutes} minutes, difficulty {exercise.difficulty} of 5"
+    return [
+        colour(title, "bold"),
+        f"{level}; {found.outcome}",
+        "",
+        *fold(exercise.why),
+        "",
+        f"Write it in {place(lesson, lesson.file)}" + (f", line {line}" if line else ""),
+        f"For a hint: make hint EX={exercise.id}",
+    ]
+
+
+# --- check ---
+
+
+def do_check(course: list[Lesson], what: str) -> int:
+    """Judge everything, a lesson or one exercise; 1 if something is wrong."""
+    if "." in what:
+        lesson, exercise = find_exercise(what, course)
+        return check(lesson, [exercise])
+    chosen = [pick_lesson(what, course)] if what else course
+    return max(check(lesson, lesson.exercises) for lesson in chosen)
+
+
+def pick_lesson(name: str, course: list[Lesson]) -> Lesson:
+    """A lesson by its folder's name. Raises UsageError with a did-you-mean."""
+    pick(name.rstrip("/\\"), [lesson.name for lesson in course], "lesson")
+    return next(lesson for lesson in course if lesson.name == name.rstrip("/\\"))
+
+
+# --- hint and reset ---
+
+
+def do_hint(course: list[Lesson], what: str) -> int:
+    """Print the hints given so far and one more."""
+    if what:
+        _, exercise = find_exercise(what, course)
+    else:
+        found = next_of(course)
+        if found is None:
+            print("Everything here is solved: no hint is needed.")
+            return 0
+        exercise = found[1]
+    state = read_state()
+    given = state["hints"].get(exercise.id, 0)
+    given = min(given + 1, len(exercise.hints)) if isinstance(given, int) else 1
+    state["hints"][exercise.id] = given
+    write_state(state)
+    print(f"{exercise.id} {exercise.title}")
+    for number, hint in enumerate(exercise.hints[:given], start=1):
+        lines = fold(f"{number}. {hint}")
+        print("\n".join(["", *lines]))
+    left = len(exercise.hints) - given
+    more = f"{left} more: make hint EX={exercise.id}" if left else "That was the last hint."
+    print(f"\n({more})")
+    return 0
+
+
+def do_reset(course: list[Lesson], what: str) -> int:
+    """Put one stub back, and say where the old file is kept."""
+    if not what:
+        raise UsageError("which exercise? For example: make reset EX=1.3")
+    lesson, exercise = find_exercise(what, course)
+    kept = put_back(lesson, exercise)
+    if kept is None:
+        print(f"{exercise.id} {exercise.title} is as it was handed out; nothing to do")
+        return 0
+    print(f"{exercise.id} {exercise.title} is to do again in {place(lesson, lesson.file)}")
+    print(f"Your file as it was: {place(lesson, kept)}")
+    return 0
+
+
+# --- watch ---
+
+
+class Reserve:
+    """Keeps one process waiting with torch imported, so that a save is judged at once."""
+
+    def __init__(self) -> None:
+        self.waiting: Child | None = None
+
+    def fill(self) -> None:
+        """Start the next one, if none waits."""
+        self.waiting = self.waiting or Child()
+
+    def take(self) -> Child:
+        """The one that waits; a new one if there is none."""
+        child, self.waiting = self.waiting or Child(), None
+        return child
+
+    def close(self) -> None:
+        if self.waiting is not None:
+            self.waiting.end()
+
+
+def do_watch(course: list[Lesson], what: str) -> int:
+    """Judge the first lesson that is not done, at each save, until all is solved or Ctrl-C."""
+    chosen = [pick_lesson(what, course)] if what else course
+    reserve = Reserve()
+    try:
+        for lesson in chosen:
+            watch_lesson(lesson, reserve)
+        print("Everything here is solved.")
+    except KeyboardInterrupt:
+        print("\nstopped; make status shows where you are")
+    finally:
+        reserve.close()
+    return 0
+
+
+def watch_lesson(lesson: Lesson, reserve: Reserve) -> None:
+    """Judge a lesson at each save until every exercise in it is solved."""
+    at = ""  # the exercise that the learner is at
+    while True:
+        before = content(lesson.file)
+        verdicts = judged(lesson, reserve.take)
+        exercise = next_exercise(lesson, verdicts)
+        print(colour(time.strftime(f"--- %H:%M:%S {lesson.name} ").ljust(WIDTH, "-"), "dim"))
+        if at and verdicts[at].outcome == SOLVED:
+            print(colour(f"{at} is solved.", SOLVED), end=" ")
+            print(f"Compare with {place(lesson, lesson.solutions)}\n")
+        if exercise is None:
+            return
+        show_in_watch(lesson, exercise, verdicts, is_new=exercise.id != at)
+        at = exercise.id
+        reserve.fill()
+        while content(lesson.file) == before:
+            time.sleep(POLL)
+
+
+def show_in_watch(
+    lesson: Lesson, exercise: Exercise, verdicts: dict[str, Verdict], *, is_new: bool
+) -> None:
+    """The exercise that the learner is at, as it stands; the others only by count."""
+    found = verdicts[exercise.id]
+    if found.broken_file:
+        print_verdicts(lesson, lesson.exercises, verdicts)
+        return
+    if is_new:
+        print("\n".join(introduction(lesson, exercise, found)) + "\n")
+    if found.outcome == WRONG:
+        print(colour(f"{exercise.id} {exercise.title}: wrong", WRONG))
+        print("\n".join(message_lines(found, indent="  ")))
+    elif not is_new:
+        print(f"{exercise.id} {exercise.title}: still to do")
+    others = [one for one, each in verdicts.items() if each.outcome == WRONG and one != exercise.id]
+    if others:
+        print(f"wrong as well: {', '.join(others)}")
+    print(counts(verdicts.values()), flush=True)
+
+
+def content(path: Path) -> bytes | None:
+    """The bytes of a file; None while an editor has it away."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+if __name__ == "__main__":
+    run_program(main)
