@@ -10,7 +10,8 @@ PY = .venv/bin/python
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev verify data demo test test-module validate lint format clean
+.PHONY: help install install-dev verify data demo test test-module status next check watch \
+        hint reset validate lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -30,11 +31,29 @@ data: install ## fetch and prepare the text that the capstone learns from
 demo: install ## train a small model in minutes and let it talk
 	@$(PY) tools/demo.py
 
-test: install ## all tests
-	@$(PY) -m pytest -q
+test: install ## all tests (of the exercises: the solutions)
+	@$(PY) -m pytest -q --solutions
 
-test-module: install ## the tests of one lesson (MODULE=01_attention)
+test-module: install ## the tests of one lesson, on what you wrote (MODULE=01_attention)
 	@$(PY) tools/module_tests.py "$(MODULE)"
+
+status: install ## where you stand: every lesson, and the next step
+	@$(PY) tools/learn.py status "$(MODULE)"
+
+next: install ## the next exercise, and why it matters
+	@$(PY) tools/learn.py next
+
+check: install ## judge your exercises now: all, or one (EX=1.3)
+	@$(PY) tools/learn.py check "$(or $(EX),$(MODULE))"
+
+watch: install ## judge them at each save, one after the other
+	@$(PY) tools/learn.py watch "$(MODULE)"
+
+hint: install ## one hint more each time (EX=1.3; else the next exercise)
+	@$(PY) tools/learn.py hint "$(EX)"
+
+reset: install ## put one stub back (EX=1.3); your version is kept aside
+	@$(PY) tools/learn.py reset "$(EX)"
 
 validate: install-dev ## all that must hold, in a table (ARGS=--fast: without tests)
 	@$(PY) tools/validate_all.py $(ARGS)

@@ -85,7 +85,7 @@ def next_step(checks: list[Check]) -> str:
     """The last line of the report: what to type now."""
     failed = [check for check in checks if not check.ok]
     if not failed:
-        return "Ready. Next: make demo (a model that speaks) or 01_attention/README.md (learn)."
+        return "Ready. Next: make demo (a model that speaks), or make status (where to learn)."
     fix = failed[0].fix
     own = Path(".venv", "Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     if (ROOT / own).exists() and Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():

@@ -10,12 +10,11 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools.house import TESTED_FOLDERS, kept_files, lesson_folders
-
-READY: tuple[str, ...] = ()  # lessons that are complete, and so held to the whole anatomy
 
 LESSONS = (
     "00_setup",
@@ -97,11 +96,11 @@ class Case:
     seconds: float
 
 
-def check_structure(root: Path, module: str | None) -> list[Result]:
-    """Is every file there that the design asks for, and all of a lesson that is READY?"""
+def check_structure(root: Path, module: str | None, ready: Sequence[str] = ()) -> list[Result]:
+    """Is every file there that the design asks for, and all of a lesson that is ready?"""
     required = [name for name in REQUIRED if module in (None, name.split("/")[0])]
     wanted = required + [
-        f"{lesson}/{pattern}" for lesson in READY if module in (None, lesson) for pattern in ANATOMY
+        f"{lesson}/{pattern}" for lesson in ready if module in (None, lesson) for pattern in ANATOMY
     ]
     missing = tuple(f"missing: {pattern}" for pattern in wanted if not any(root.glob(pattern)))
     detail = f"{len(wanted) - len(missing)} of {len(wanted)} files"
@@ -129,7 +128,7 @@ def check_environment(root: Path, module: str | None) -> list[Result]:
 def check_tests(root: Path, module: str | None) -> list[Result]:
     """Do the tests pass? One run of pytest, so that each test runs once; one result a folder."""
     folders = [module] if module else [*TESTED_FOLDERS, *lesson_folders(root)]
-    code, cases = run_pytest(root, folders)
+    code, cases = run_pytest(root, ["-p", "utils.exercise_plugin", "--solutions", *folders])
     results = [
         summarise(f"tests {folder}", [case for case in cases if case.folder == folder])
         for folder in folders
@@ -137,6 +136,19 @@ def check_tests(root: Path, module: str | None) -> list[Result]:
     if code not in (0, 5) and all(result.passed for result in results):  # 5: there are no tests
         results.append(Result("tests", False, f"pytest ended with exit code {code}"))
     return results
+
+
+def check_notebooks(root: Path, module: str | None) -> list[Result]:
+    """Do the notebooks run? Cells marked NBVAL_CHECK_OUTPUT must print what they printed."""
+    found = [path for path in kept_files(root) if path.suffix == ".ipynb"]
+    notebooks = [path.as_posix() for path in found if module in (None, path.parts[0])]
+    # Jupyter's own warnings (old paths, sockets at the end) are no fault of ours.
+    options = ["-p", "nbval.plugin", "--nbval-lax", "-W", "default", *notebooks]
+    code, cases = run_pytest(root, options) if notebooks else (0, [])
+    result = summarise("notebooks", cases)
+    passed = result.passed and code in (0, 5)
+    detail = f"{len(notebooks)} notebooks, cells: {result.detail}"
+    return [Result("notebooks", passed, detail, result.problems, result.seconds)]
 
 
 def check_text_blocks(root: Path, module: str | None) -> list[Result]:

@@ -1,9 +1,11 @@
-"""Run the tests of one folder.
+"""Run the tests of one folder: the course's own code first, then what you wrote.
 
     make test-module MODULE=01_attention
     python tools/module_tests.py 01_attention
 
-(It is not called test_module.py: pytest would take it for a file of tests.)
+The exercises are judged as `learn.py check` judges them, one message each, and a summary ends it.
+What is still to do is no failure. (The file is not called test_module.py: pytest would take it for
+a file of tests.)
 """
 
 import subprocess
@@ -12,6 +14,8 @@ from pathlib import Path
 
 from tools.house import TESTED_FOLDERS, lesson_folders
 from utils.errors import UsageError, pick, run_program
+from utils.exercise_check import check
+from utils.exercise_list import lessons
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_TESTS = 5  # the exit code of pytest that found nothing to run
@@ -26,12 +30,20 @@ def pick_module(given: str, root: Path) -> str:
 
 
 def main() -> int:
-    """Exit code 0 when all tests pass, 1 when one fails, 2 for a name that is no module."""
+    """Exit code 0 when nothing is wrong, 1 when something is, 2 for a name that is no module."""
     module = pick_module(" ".join(sys.argv[1:]), ROOT)
-    code = subprocess.run([sys.executable, "-m", "pytest", "-q", module], cwd=ROOT).returncode
+    lesson = next((one for one in lessons(ROOT) if one.name == module), None)
+    if lesson is not None:
+        print(f"The course's own code in {module}:", flush=True)
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not exercise", module]
+    code = subprocess.run(command, cwd=ROOT).returncode
     if code == NO_TESTS:
         print(f"{module} has no tests of its own; make verify checks the environment")
-    return 0 if code in (0, NO_TESTS) else 1
+    failed = code not in (0, NO_TESTS)
+    if lesson is not None:
+        print("\nWhat you wrote:", flush=True)
+        failed = bool(check(lesson, lesson.exercises)) or failed
+    return int(failed)
 
 
 if __name__ == "__main__":

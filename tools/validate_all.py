@@ -2,7 +2,7 @@
 
     python tools/validate_all.py                          all of it
     python tools/validate_all.py --module 01_attention    one folder
-    python tools/validate_all.py --fast                   without tests and text blocks
+    python tools/validate_all.py --fast                   only what takes seconds
     python tools/validate_all.py --json                   for programs
 
 Progress goes to standard error, the table to standard output. Exit code 1 if any check fails.
@@ -20,10 +20,12 @@ from pathlib import Path
 from tools.checks import (
     Result,
     check_environment,
+    check_notebooks,
     check_structure,
     check_tests,
     check_text_blocks,
 )
+from tools.exercise_checks import check_exercises
 from tools.house import TESTED_FOLDERS, lesson_folders
 from tools.links import check_links
 from utils.command_line import OneLineParser
@@ -33,15 +35,19 @@ ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 80
 SHOWN = 20  # problems of one check; --json gives them all
 
-LEFT_OUT_WHEN_FAST = ["tests", "text blocks"]
+READY = ("01_attention",)  # lessons that are complete, and so held to the whole anatomy
+
+LEFT_OUT_WHEN_FAST = ["tests", "exercises", "text blocks", "notebooks"]
 
 Check = Callable[[Path, str | None], list[Result]]
 CHECKS: dict[str, Check] = {
-    "structure": check_structure,
+    "structure": lambda root, module: check_structure(root, module, READY),
     "environment": check_environment,
     "links": check_links,
     "tests": check_tests,
+    "exercises": check_exercises,
     "text blocks": check_text_blocks,
+    "notebooks": check_notebooks,
 }
 
 
@@ -66,7 +72,7 @@ def read_options() -> argparse.Namespace:
     """The command line. Raises UsageError for a module that is not there."""
     parser = OneLineParser(description="Check everything that must hold.")
     parser.add_argument("--module", metavar="FOLDER", help="stay in one folder: 01_attention")
-    parser.add_argument("--fast", action="store_true", help="without tests and text blocks")
+    parser.add_argument("--fast", action="store_true", help="only what takes seconds")
     parser.add_argument("--skip-tests", action="store_true", help="when they have just been run")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     options = parser.parse_args()

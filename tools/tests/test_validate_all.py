@@ -44,17 +44,16 @@ def test_a_ready_lesson_is_held_to_the_whole_anatomy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "REQUIRED", ())
-    monkeypatch.setattr(checks, "READY", ("01_one",))
     anatomy = [
         *("theory.md", "first.py", "notebook.ipynb", "tests/test_first_exercises.py"),
         *("exercises/exercises.py", "exercises/solutions.py", "exercises/exercises.yaml"),
         "tests/first_misconceptions.py",
     ]
     build(tmp_path, {f"01_one/{name}": "" for name in anatomy})
-    assert checks.check_structure(tmp_path, None)[0].passed
+    assert checks.check_structure(tmp_path, None, ["01_one"])[0].passed
     for name in anatomy:
         (tmp_path / "01_one" / name).unlink()
-        assert not checks.check_structure(tmp_path, None)[0].passed, name
+        assert not checks.check_structure(tmp_path, None, ["01_one"])[0].passed, name
         (tmp_path / "01_one" / name).touch()
 
 
@@ -202,7 +201,11 @@ def test_the_exit_code_says_whether_all_passed(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("option", "left_out"),
-    [("--json", set()), ("--fast", {"tests", "text blocks"}), ("--skip-tests", {"tests"})],
+    [
+        ("--json", set()),
+        ("--fast", {"tests", "exercises", "text blocks", "notebooks"}),
+        ("--skip-tests", {"tests"}),
+    ],
 )
 def test_an_option_leaves_out_what_it_says(
     option: str, left_out: set[str], monkeypatch: pytest.MonkeyPatch
