@@ -41,6 +41,7 @@ from utils.judge import Child, read_state, write_state
 from utils.stubs import put_back
 
 POLL = 0.2  # seconds between looks at the file
+SHOWN = 3  # wrong exercises named in one line of the status
 COMMANDS = ("status", "next", "check", "watch", "hint", "reset")
 
 
@@ -82,7 +83,8 @@ def status_line(name: str, found: list[Verdict]) -> str:
     if any(each.broken_file for each in found):
         note = colour("cannot be read: make check says why", WRONG)
     else:
-        note = colour(f"wrong: {', '.join(wrong)}", WRONG) if wrong else ""
+        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        note = colour(f"wrong: {', '.join(wrong[:SHOWN])}{more}", WRONG) if wrong else ""
     shown = colour(bar(solved, len(found)), SOLVED)
     return f"{name:<22} {shown} {solved:>3}/{len(found):<4} {note}".rstrip()
 

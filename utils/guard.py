@@ -32,7 +32,7 @@ from utils.learner_code import (
     stub_behind,
 )
 
-SECONDS = 10.0  # for all the calls of one exercise together
+SECONDS = 5.0  # for all the calls of one exercise together
 
 
 class NotStarted(Exception):  # noqa: N818 - an outcome, not an error

@@ -8,6 +8,8 @@
 say what is wanted, theory.md why. Later exercises may use earlier ones.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
