@@ -25,7 +25,7 @@ from utils.exercise_check import (
     place,
     print_verdicts,
 )
-from utils.exercise_list import Exercise, Lesson, find_exercise, lessons
+from utils.exercise_list import Exercise, Lesson, find_exercise, how_to, lessons
 from utils.exercise_report import (
     SOLVED,
     WIDTH,
@@ -81,7 +81,7 @@ def status_line(name: str, found: list[Verdict]) -> str:
     solved = sum(each.outcome == SOLVED for each in found)
     wrong = [each.exercise for each in found if each.outcome == WRONG]
     if any(each.broken_file for each in found):
-        note = colour("cannot be read: make check says why", WRONG)
+        note = colour(f"cannot be read: {how_to('check')} says why", WRONG)
     else:
         more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         note = colour(f"wrong: {', '.join(wrong[:SHOWN])}{more}", WRONG) if wrong else ""
@@ -130,7 +130,7 @@ def introduction(lesson: Lesson, exercise: Exercise, found: Verdict) -> list[str
         *fold(exercise.why),
         "",
         f"Write it in {place(lesson, lesson.file)}" + (f", line {line}" if line else ""),
-        f"For a hint: make hint EX={exercise.id}",
+        f"For a hint: {how_to('hint', exercise.id)}",
     ]
 
 
@@ -175,7 +175,7 @@ def do_hint(course: list[Lesson], what: str) -> int:
         lines = fold(f"{number}. {hint}")
         print("\n".join(["", *lines]))
     left = len(exercise.hints) - given
-    more = f"{left} more: make hint EX={exercise.id}" if left else "That was the last hint."
+    more = f"{left} more: {how_to('hint', exercise.id)}" if left else "That was the last hint."
     print(f"\n({more})")
     return 0
 
@@ -183,7 +183,7 @@ def do_hint(course: list[Lesson], what: str) -> int:
 def do_reset(course: list[Lesson], what: str) -> int:
     """Put one stub back, and say where the old file is kept."""
     if not what:
-        raise UsageError("which exercise? For example: make reset EX=1.3")
+        raise UsageError(f"which exercise? For example: {how_to('reset', '1.3')}")
     lesson, exercise = find_exercise(what, course)
     kept = put_back(lesson, exercise)
     if kept is None:
@@ -226,7 +226,7 @@ def do_watch(course: list[Lesson], what: str) -> int:
             watch_lesson(lesson, reserve)
         print("Everything here is solved.")
     except KeyboardInterrupt:
-        print("\nstopped; make status shows where you are")
+        print(f"\nstopped; {how_to('status')} shows where you are")
     finally:
         reserve.close()
     return 0

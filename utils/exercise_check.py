@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from utils.errors import run_program
-from utils.exercise_list import Exercise, Lesson, read_lesson
+from utils.exercise_list import Exercise, Lesson, how_to, read_lesson
 from utils.exercise_report import (
     SOLVED,
     TO_DO,
@@ -94,7 +94,7 @@ def next_step(lesson: Lesson, verdicts: dict[str, Verdict]) -> list[str]:
     return [
         f"next: {exercise.id} {exercise.title} ({level})",
         f"      {where}",
-        f"      make hint EX={exercise.id} gives a nudge; make watch checks at each save",
+        f"      {how_to('hint', exercise.id)} gives a nudge; {how_to('watch')} checks each save",
     ]
 
 

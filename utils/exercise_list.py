@@ -14,6 +14,7 @@ tests/test_*_exercises.py that decide. `challenge: true` marks what goes beyond 
 `fewer_misconceptions` says why an exercise has fewer than three known wrong answers.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,6 +181,13 @@ def truth(value: Any, key: str, where: str) -> bool:
     if value not in ("true", "false"):
         raise CourseError(f"{where}: {key} is {value!r}; true or false is allowed")
     return value == "true"
+
+
+def how_to(command: str, exercise_id: str = "") -> str:
+    """What to type for a command of tools/learn.py: "make hint EX=1.3"; Windows has no make."""
+    if os.name == "nt":
+        return f"python tools\\learn.py {command} {exercise_id}".rstrip()
+    return f"make {command} EX={exercise_id}" if exercise_id else f"make {command}"
 
 
 def find_exercise(exercise_id: str, among: list[Lesson]) -> tuple[Lesson, Exercise]:

@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from utils.exercise_list import how_to
+
 WIDTH = 80
 SOLVED, WRONG, TO_DO = "solved", "wrong", "to do"
 COLOURS = {SOLVED: "32", WRONG: "31", TO_DO: "33", "dim": "2", "bold": "1"}
@@ -90,7 +92,7 @@ def message_lines(found: Verdict, indent: str = "") -> list[str]:
         shown = printed[:PRINTED_LINES] + ["..."] * (len(printed) > PRINTED_LINES)
         lines += [f"{indent}It printed:", *(f"{indent}  {line}"[:WIDTH] for line in shown)]
     if not found.broken_file:
-        lines.append(f"{indent}For a hint: make hint EX={found.exercise}")
+        lines.append(f"{indent}For a hint: {how_to('hint', found.exercise)}")
     return lines
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from utils.exercise_list import how_to
 from utils.feedback import Call, Misconception, Wrong, copied, history, raised_alike
 from utils.learner_code import (
     LoadError,
@@ -158,7 +159,8 @@ class Guarded:
             raise BrokenFile(self._learner.problem)
         value = getattr(self._learner.module, name, None)
         if value is None:
-            raise Wrong(f"the file has no {name}: make reset EX={self._exercise} brings it back")
+            reset = how_to("reset", self._exercise)
+            raise Wrong(f"the file has no {name}: {reset} brings it back")
         if isinstance(value, type) and issubclass(value, nn.Module):
             return self._guarded_class(name, value)
         return self._guarded(name, value) if callable(value) else value
