@@ -12,8 +12,9 @@ Dimensions: B batch, T sequence length.
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,11 +25,10 @@ from data_loader import DataLoader, evaluation_blocks
 from loss_functions import cross_entropy
 from param_groups import build_optimizers
 from schedules import learning_rate_at
+from time_budget import TimeBudget
 from utils.config import ModelConfig, TrainConfig
 from utils.device import autocast, seed_everything
 from utils.errors import CourseError, run_program
-
-TIMED_STEPS = range(10, 30)  # the steps that --max-minutes is reckoned from
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Trainer:
     """Train a model on one row of tokens and evaluate it on another.
 
     The batch is a function of (seed, step), so two runs of one seed see the same data. Set `stop`
-    to end after the current step.
+    to end after the current step, or the current batch of an evaluation. `position` and `resume`
+    carry everything that is no tensor from one process to the next.
     """
 
     def __init__(
@@ -83,8 +84,9 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.stop = False
-        self._started = 0.0  # the clock when fit began, and the seconds when timing did
-        self._timed_from = 0.0
+        self.report: StepReport | None = None  # of the last step
+        self.evaluation_due = False  # that step's evaluation was stopped half way
+        self.budget = TimeBudget(config.max_minutes)
 
     @property
     def tokens_per_step(self) -> int:
@@ -93,24 +95,54 @@ class Trainer:
 
     def fit(self) -> float:
         """Train to the end, or until `stop`; return the last validation loss."""
-        seed_everything(self.config.seed)  # dropout is the only draw left
-        self._started = time.perf_counter()
-        val_loss = math.nan
+        if self.step == 0:
+            seed_everything(self.config.seed)  # dropout is the only draw left
+        self.budget.start()
+        if self.evaluation_due:
+            self._after_step()
         while self.step < self.max_steps and not self.stop:
             start = time.perf_counter()
             loss, norm, rate = self.train_step()
             self.seconds += time.perf_counter() - start
-            self._fit_into_time()
-            evaluated = self.step % self.config.eval_interval == 0 or self.step == self.max_steps
-            if evaluated:
-                val_loss = self.evaluate()
             tokens = self.step * self.tokens_per_step
-            report = StepReport(
-                self.step, loss, rate, norm, tokens, self.seconds, val_loss if evaluated else None
-            )
-            for callback in self.callbacks:
-                callback.on_step(self, report)
-        return val_loss
+            self.report = StepReport(self.step, loss, rate, norm, tokens, self.seconds)
+            self.max_steps = self.budget.steps(self)
+            self._after_step()
+        val_loss = self.report.val_loss if self.report else None
+        return math.nan if val_loss is None else val_loss
+
+    def _after_step(self) -> None:
+        """Evaluate if it is time, and tell the callbacks; a stop on the way leaves it due."""
+        assert self.report is not None  # a step has been taken
+        self.evaluation_due = (
+            self.step % self.config.eval_interval == 0 or self.step == self.max_steps
+        )
+        if self.evaluation_due:
+            val_loss = self.evaluate()
+            if self.stop and math.isnan(val_loss):
+                return
+            self.report = replace(self.report, val_loss=val_loss)
+            self.evaluation_due = False
+        for callback in self.callbacks:
+            callback.on_step(self, self.report)
+
+    def position(self) -> dict[str, Any]:
+        """Where the run stands, ready for JSON; the tensors are the model's and optimizers'."""
+        return {
+            "step": self.step,
+            "max_steps": self.max_steps,
+            "seconds": self.seconds,
+            "evaluation_due": self.evaluation_due,
+            "report": asdict(self.report) if self.report else None,
+            "budget": self.budget.position(),
+        }
+
+    def resume(self, position: Mapping[str, Any]) -> None:
+        """Stand where another trainer of this configuration said it stood."""
+        self.step, self.max_steps = position["step"], position["max_steps"]
+        self.seconds, self.evaluation_due = position["seconds"], position["evaluation_due"]
+        self.report = StepReport(**position["report"]) if position["report"] else None
+        self.budget.resume(position["budget"])
 
     def train_step(self) -> tuple[float, float, float]:
         """One step of the optimizer; returns loss, gradient norm and learning rate ratio.
@@ -137,11 +169,16 @@ class Trainer:
 
     @torch.inference_mode()
     def evaluate(self) -> float:
-        """Mean loss over every position of the validation split, in blocks that do not overlap."""
+        """Mean loss over every position of the validation split, in blocks that do not overlap.
+
+        nan if `stop` is set on the way.
+        """
         self.model.eval()
         total = 0.0
         rows = max(1, 8192 // self.context)
         for x, y in evaluation_blocks(self.val_tokens, self.context, rows, self.device):
+            if self.stop:
+                return math.nan
             with autocast(self.device, self.dtype):
                 logits = self.model(x)
             total += cross_entropy(logits.float(), y).item() * y.numel()
@@ -169,27 +206,6 @@ class Trainer:
                     f"step {self.step + 1}: the {name} is {value}; no weight was changed by it. "
                     "A smaller learning rate is the usual cure"
                 )
-
-    def _fit_into_time(self) -> None:
-        """With max_minutes: once, from the first steps' speed, say how many steps there will be.
-
-        An evaluation is timed as well, for they come out of the same minutes; samples and saves
-        are not reckoned. The first steps are taken in any case.
-        """
-        if self.config.max_minutes is None:
-            return
-        if self.step == TIMED_STEPS.start:
-            self._timed_from = self.seconds
-        if self.step == TIMED_STEPS.stop:
-            before = time.perf_counter()
-            self.evaluate()
-            now = time.perf_counter()
-            evaluation = now - before
-            step = (self.seconds - self._timed_from) / len(TIMED_STEPS)
-            step += evaluation / self.config.eval_interval
-            left = self.config.max_minutes * 60 - (now - self._started) - evaluation
-            affordable = self.step + max(1, int(left / step))
-            self.max_steps = min(self.max_steps, affordable)
 
 
 def main() -> None:

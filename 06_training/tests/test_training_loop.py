@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import time_budget
 import training_loop
 from data_loader import DataLoader
 from schedules import learning_rate_at
@@ -319,11 +320,16 @@ class FakeTime:
         model.register_forward_pre_hook(spend)
 
 
+def watch_time(monkeypatch, clock):
+    for module in (training_loop, time_budget):
+        monkeypatch.setattr(module, "time", clock)
+
+
 @pytest.mark.parametrize("eval_interval", [7, 20, 1000])
 @pytest.mark.parametrize("minutes", [2.0, 3.0])
 def test_max_minutes_shortens_the_schedule_to_fit(monkeypatch, eval_interval, minutes):
     clock, recorder = FakeTime(), Recorder()
-    monkeypatch.setattr(training_loop, "time", clock)
+    watch_time(monkeypatch, clock)
     config = replace(CONFIG, max_steps=1000, max_minutes=minutes, eval_interval=eval_interval)
     trainer = trainer_for(config, callbacks=[recorder])
     clock.watch(trainer.model)
@@ -339,7 +345,7 @@ def test_max_minutes_shortens_the_schedule_to_fit(monkeypatch, eval_interval, mi
 @pytest.mark.parametrize(("minutes", "steps"), [(1000.0, 50), (0.01, 31), (None, 50)])
 def test_max_minutes_never_lengthens_a_run_and_never_stops_it_at_once(monkeypatch, minutes, steps):
     clock = FakeTime()
-    monkeypatch.setattr(training_loop, "time", clock)
+    watch_time(monkeypatch, clock)
     trainer = trainer_for(replace(CONFIG, max_steps=50, max_minutes=minutes))
     clock.watch(trainer.model)
     trainer.fit()
