@@ -1,12 +1,15 @@
 """What happens beside the training: a progress bar, logs, samples and checkpoints."""
 
 import math
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from checkpointing import save_checkpoint
@@ -17,7 +20,8 @@ from loss_functions import bits_per_char
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from training_data import TrainingData
-from training_loop import TIMED_STEPS, Callback, StepReport, Trainer
+from training_loop import Callback, StepReport, Trainer
+from training_state import TrainingState, random_states, save_state
 from utils.config import SampleConfig, TrainConfig, save_config
 from utils.files import atomic_write_text
 from utils.visualization import plot_training_curves
@@ -26,9 +30,10 @@ from utils.visualization import plot_training_curves
 class ProgressBar(Callback):
     """One line that moves on a terminal, and a line that stays for every evaluation."""
 
-    def __init__(self, max_steps: int) -> None:
+    def __init__(self, max_steps: int, done: int = 0) -> None:
         self.bar = tqdm(
             total=max_steps,
+            initial=done,
             desc="starting",
             disable=None,  # where there is no terminal, only the evaluations are printed
             ncols=79,
@@ -56,20 +61,45 @@ class ProgressBar(Callback):
 
 
 class RunFolder(Callback):
-    """Everything a run writes: configuration, environment, metrics, log, samples, checkpoints."""
+    """Everything a run writes: configuration, environment, metrics, log, samples, checkpoints.
+
+    With `state`, the run goes on from there: what the files say beyond that step is taken back.
+    """
 
     def __init__(
-        self, path: Path, config: TrainConfig, data: TrainingData, model: TinyTransformerLM
+        self,
+        path: Path,
+        config: TrainConfig,
+        data: TrainingData,
+        model: TinyTransformerLM,
+        device: torch.device | None = None,
+        state: TrainingState | None = None,
+        run_id: str = "",
     ) -> None:
         self.path, self.config, self.data, self.model = path, config, data, model
+        self.device = device or torch.device("cpu")
+        self.run_id = run_id or path.name
         self.best = math.inf
         self.val_loss = math.nan
         self.evaluated_at = 0  # the step of that loss
-        save_config(config, path / "config.yaml")
-        write_environment(path, config.device)
+        self.saving = 0.0  # seconds spent on states
         self.metrics = MetricsLog(path)
         self.log = TextLog(path / "log.txt")
         self.samples = path / "samples.txt"
+        if state is None:
+            save_config(config, path / "config.yaml")
+            write_environment(path, config.device)
+        else:
+            self._go_on(state)
+
+    def _go_on(self, state: TrainingState) -> None:
+        """Stand where the state was saved; later rows and samples will be written again."""
+        run = state.position["run"]
+        self.best, self.evaluated_at = run["best"] or math.inf, run["evaluated_at"]
+        self.val_loss = math.nan if run["val_loss"] is None else run["val_loss"]
+        self.metrics.truncate_after(state.step)
+        keep_samples_until(self.samples, state.step)
+        self.log.write(f"resumed at step {state.step}")
 
     @property
     def has_best(self) -> bool:
@@ -77,16 +107,16 @@ class RunFolder(Callback):
         return math.isfinite(self.best)
 
     def on_step(self, trainer: Trainer, report: StepReport) -> None:
-        """Write what is due after this step."""
-        last = report.step == trainer.max_steps or trainer.stop
+        """Write what is due after this step; the state comes after all that it counts on."""
+        last = report.step == trainer.max_steps
         with naming(self.path):
             if report.step % self.config.log_interval == 0 or last or report.val_loss is not None:
                 self._log(report)
             if report.val_loss is not None:
                 self._save_evaluated(report.step, report.val_loss)
-            every = self.config.sample_interval
-            if every and (report.step % every == 0 or report.step == trainer.max_steps):
-                self._sample(report.step)
+            if report.step % self.config.save_interval == 0 or last:
+                self.save_state(trainer)
+            self.sample_if_due(trainer)
 
     def _save_evaluated(self, step: int, val_loss: float) -> None:
         self.val_loss, self.evaluated_at = val_loss, step
@@ -103,6 +133,29 @@ class RunFolder(Callback):
         path = self.path / f"{name}.safetensors"
         save_checkpoint(path, self.model, self.data.tokenizer, info)
 
+    def save_state(self, trainer: Trainer) -> None:
+        """Write the state that --resume goes on from."""
+        start = time.perf_counter()
+        self.metrics.sync()
+        run = {
+            "best": self.best if self.has_best else None,
+            "val_loss": self.val_loss if math.isfinite(self.val_loss) else None,
+            "evaluated_at": self.evaluated_at,
+        }
+        place = {
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "data": self.data.fingerprint,
+        }
+        state = TrainingState(
+            self.model.state_dict(),
+            [optimizer.state_dict() for optimizer in trainer.optimizers],
+            random_states(),
+            {**trainer.position(), "run": run, "place": place},
+        )
+        save_state(self.path / "states", state, self.run_id)
+        self.saving += time.perf_counter() - start
+
     def finish(self, trainer: Trainer, how: str, keep: bool = True) -> None:
         """Save where the run stands, and how it came to its end; draw curves.png.
 
@@ -111,8 +164,15 @@ class RunFolder(Callback):
         with naming(self.path):
             if keep:
                 self.save("last", trainer.step)
-            save_config(settled(self.config, trainer), self.path / "config.yaml")
-            self.log.write(f"step {trainer.step} of {trainer.max_steps}: {how}")
+                if trainer.step < trainer.max_steps:
+                    self.save_state(trainer)
+            if how == "finished":
+                save_config(settled(self.config, trainer), self.path / "config.yaml")
+            share = self.saving / trainer.seconds if trainer.seconds else 0.0
+            self.log.write(
+                f"step {trainer.step} of {trainer.max_steps}: {how}; saving states took "
+                f"{self.saving:.2f} s, {share:.1%} of the training"
+            )
             self._draw()
 
     def close(self) -> None:
@@ -146,11 +206,28 @@ class RunFolder(Callback):
                 f"{report.val_loss:.4f} ({bits:.4f} bits per character), {report.seconds:.1f} s"
             )
 
-    def _sample(self, step: int) -> None:
-        sampling = SampleConfig(max_tokens=300, seed=self.config.seed)
-        text = sample_text(self.model, self.data.tokenizer, sampling)
+    def sample_if_due(self, trainer: Trainer) -> None:
+        """Add a sample of this step to samples.txt, unless it is there; a stop leaves it out."""
+        step, every = trainer.step, self.config.sample_interval
+        if not every or not step or (step % every and step != trainer.max_steps):
+            return
         before = self.samples.read_text(encoding="utf-8") if self.samples.exists() else ""
-        atomic_write_text(self.samples, f"{before}--- step {step} ---\n{text}\n\n")
+        heading = f"--- step {step} ---\n"
+        if heading in before:
+            return
+        sampling = SampleConfig(max_tokens=300, seed=self.config.seed)
+        text = sample_text(self.model, self.data.tokenizer, sampling, trainer)
+        if not trainer.stop:
+            atomic_write_text(self.samples, f"{before}{heading}{text}\n\n")
+
+
+def keep_samples_until(path: Path, step: int) -> None:
+    """Take back the samples of later steps."""
+    if not path.exists():
+        return
+    parts = re.split(r"^(?=--- step \d+ ---$)", path.read_text(encoding="utf-8"), flags=re.M)
+    kept = [part for part in parts if part and int(part.split()[2]) <= step]
+    atomic_write_text(path, "".join(kept))
 
 
 @contextmanager
@@ -165,14 +242,20 @@ def naming(path: Path) -> Iterator[None]:
 
 def settled(config: TrainConfig, trainer: Trainer) -> TrainConfig:
     """The configuration that repeats this run: minutes have become a number of steps."""
-    if trainer.step < TIMED_STEPS.stop:
+    if config.max_minutes is None or not trainer.budget.settled:
         return config
     return replace(config, max_steps=trainer.max_steps, max_minutes=None)
 
 
-def sample_text(model: TinyTransformerLM, tokenizer: CharTokenizer, sampling: SampleConfig) -> str:
-    """One sample, from the model as it is now."""
+def sample_text(
+    model: TinyTransformerLM, tokenizer: CharTokenizer, sampling: SampleConfig, trainer: Trainer
+) -> str:
+    """One sample, from the model as it is now; cut short when the trainer is told to stop."""
     was_training = model.training
-    (text,) = TextGenerator(model, model.config, tokenizer).generate([sampling.prompt], sampling)
+    pieces = []
+    for piece in TextGenerator(model, model.config, tokenizer).stream(sampling):
+        pieces.append(piece)
+        if trainer.stop:
+            break
     model.train(was_training)
-    return text
+    return "".join(pieces)

@@ -5,13 +5,16 @@
     python 09_capstone/train.py --preset full --max-minutes 30    # as good as half an hour gets
     python 09_capstone/train.py --data my_poems.txt --d-model 64  # your text, your sizes
     python 09_capstone/train.py --config 09_capstone/runs/RUN/config.yaml   # that run again
+    python 09_capstone/train.py --resume                          # go on, whatever stopped it
 
 Everything a run writes goes into one folder, 09_capstone/runs/RUN/; the best model is also copied
-to 09_capstone/checkpoints/, where sample.py looks for the newest. Ctrl-C saves and leaves.
+to 09_capstone/checkpoints/, where sample.py looks for the newest. Ctrl-C saves and leaves; after
+a power cut, --resume goes on from the last saved state, and comes to the same weights.
 """
 
 import argparse
 import os
+import shutil
 import signal
 import textwrap
 from collections.abc import Iterator
@@ -23,13 +26,25 @@ from typing import Any
 
 from callbacks import ProgressBar, RunFolder, naming
 from data_loader import check_tokens
-from experiment_tracking import create_run_dir
+from experiment_tracking import create_run_dir, new_run_id
 from loss_functions import bits_per_char
 from model.config import PRESETS, preset
 from model.tiny_transformer import Engine, build_model, choose_engine
+from resuming import (
+    RESULT_FILE,
+    RUN_FILE,
+    locked,
+    refuse_changes,
+    run_id_of,
+    run_to_resume,
+    sign,
+    state_to_resume,
+    write_result,
+)
 from tiny_transformer_lm import TinyTransformerLM
 from training_data import TrainingData, load_training_data
 from training_loop import Trainer
+from training_state import TrainingState, restore_random_states
 from utils.command_line import OneLineParser, add_config_flags, config_from_args
 from utils.config import TrainConfig, load_config
 from utils.errors import CourseError, UsageError, run_program
@@ -39,6 +54,7 @@ HERE = Path(__file__).resolve().parent
 WRITTEN = (  # by a run; --overwrite removes these and nothing else
     *("config.yaml", "environment.json", "metrics.csv", "metrics.jsonl", "log.txt"),
     *("samples.txt", "curves.png", "best.safetensors", "last.safetensors"),
+    *(RUN_FILE, RESULT_FILE),
 )
 HANGING: Any = {"subsequent_indent": " " * 8, "break_long_words": False, "break_on_hyphens": False}
 STOPPING = b"\nstopping after this step; once more (Ctrl-C) leaves at once\n"
@@ -47,6 +63,11 @@ STOPPING = b"\nstopping after this step; once more (Ctrl-C) leaves at once\n"
 def main() -> int:
     """Train once; returns the exit code."""
     args = parse_args()
+    return resume(args) if args.resume else begin(args)
+
+
+def begin(args: argparse.Namespace) -> int:
+    """Start a run."""
     check_folders(args)
     config = config_from_args(args, base_config(args))
     data = load_training_data(config.data)
@@ -55,11 +76,31 @@ def main() -> int:
     engine = choose_engine(config)
     config = replace(config, dtype=engine.dtype_name)  # config.yaml says what was settled
     model = build_model(config.model, engine, config.seed)
-    if config.compile:
-        model.compile()
     folder = make_run_folder(args, config)
-    describe_run(config, engine, model, folder)
-    return train(config, data, engine, model, folder, args.checkpoint_dir)
+    with locked(folder):
+        clear(folder)
+        sign(folder, folder.name if args.out_dir is None else new_run_id(folder.name))
+        return train(config, data, engine, model, folder, args.checkpoint_dir)
+
+
+def resume(args: argparse.Namespace) -> int:
+    """Go on with a run that was stopped or killed, as if nothing had happened."""
+    if args.overwrite:
+        raise UsageError("--resume goes on with a run and --overwrite replaces it; choose one")
+    folder = run_to_resume(args.out_dir, HERE / "runs")
+    args.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        config = load_config(folder / "config.yaml", TrainConfig)
+        named = args.preset or args.config
+        refuse_changes(config_from_args(args, base_config(args) if named else config), config)
+        data = load_training_data(config.data)
+        describe_data(data)
+        state = state_to_resume(folder, data)
+        if state is not None:
+            config = replace(config, device=state.position["place"]["device"])
+        engine = choose_engine(config)
+        model = build_model(config.model, engine, config.seed)
+        return train(config, data, engine, model, folder, args.checkpoint_dir, state)
 
 
 def train(
@@ -69,25 +110,43 @@ def train(
     model: TinyTransformerLM,
     folder: Path,
     checkpoint_dir: Path,
+    state: TrainingState | None = None,
 ) -> int:
     """Run the loop, write the run's folder, publish the best model; returns the exit code."""
-    run = RunFolder(folder, config, data, model)
-    bar = ProgressBar(config.max_steps)
+    describe_run(config, engine, model, folder)
+    run = RunFolder(folder, config, data, model, engine.device, state, run_id_of(folder))
+    if config.compile:
+        model.compile()
+    bar = ProgressBar(config.max_steps, state.step if state else 0)
     trainer = Trainer(model, data.train, data.val, config, engine.device, engine.dtype, [run, bar])
     with stop_on_signal(trainer), closing(run), closing(bar):
+        if state is not None:
+            go_on(trainer, state)
+            run.sample_if_due(trainer)
         try:
             trainer.fit()
         except CourseError as error:  # a loss that is no number
             run.finish(trainer, str(error), keep=False)
             raise
-        finished = trainer.step == trainer.max_steps
+        finished = trainer.step == trainer.max_steps and not trainer.evaluation_due
         run.finish(trainer, "finished" if finished else "interrupted")
-    if not finished:
-        where = f"step {trainer.step} of {trainer.max_steps}"
-        print(f"interrupted at {where}; saved as last.safetensors in the run's folder")
     if run.has_best:
         publish(folder, checkpoint_dir, run.best, data.entropy_bits_per_char)
-    return 0 if finished else 130
+    if finished:  # last: a run killed before this line is resumed, and published then
+        write_result(folder, {"outcome": "finished", "step": trainer.step, "best": run.best})
+        return 0
+    print(f"interrupted at step {trainer.step} of {trainer.max_steps}; the state is saved")
+    print(f"go on   python 09_capstone/train.py --resume --out-dir {shown(folder)}")
+    return 130
+
+
+def go_on(trainer: Trainer, state: TrainingState) -> None:
+    """Put a fresh trainer where the state was saved."""
+    trainer.model.load_state_dict(state.model)
+    for optimizer, saved in zip(trainer.optimizers, state.optimizers, strict=True):
+        optimizer.load_state_dict(saved)
+    trainer.resume(state.position)
+    restore_random_states(state.random)
 
 
 def parse_args() -> argparse.Namespace:
@@ -101,6 +160,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--preset", metavar="|".join(PRESETS), help="where to start (laptop)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML or JSON file of fields")
     parser.add_argument("--out-dir", type=Path, metavar="DIR", help="the run's own folder")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the newest unfinished run, or the one in --out-dir",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a run in --out-dir")
     parser.add_argument(
         "--checkpoint-dir",
@@ -141,21 +205,29 @@ def check_folders(args: argparse.Namespace) -> None:
             raise CourseError(f"{flag} {folder}: no permission to write in {exists}")
     folder = args.out_dir
     if folder and folder.exists() and any(folder.iterdir()) and not args.overwrite:
-        raise UsageError(f"--out-dir {folder} is not empty; add --overwrite to replace that run")
+        raise UsageError(
+            f"--out-dir {folder} is not empty; add --resume to go on with that run, or "
+            "--overwrite to replace it"
+        )
     if folder and args.config and args.config.resolve() == (folder / "config.yaml").resolve():
         raise UsageError(f"--overwrite would replace {args.config}; choose another --out-dir")
 
 
 def make_run_folder(args: argparse.Namespace, config: TrainConfig) -> Path:
-    """A new folder under runs/, or --out-dir without what an earlier run has left there."""
+    """A new folder under runs/, or --out-dir."""
     args.checkpoint_dir.mkdir(parents=True, exist_ok=True)  # now, not when the work is done
     if args.out_dir is None:
         return create_run_dir(HERE / "runs", args.preset or Path(config.data).stem)
     folder: Path = args.out_dir.resolve()  # "." has a name too
     folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run has left in a folder, and nothing else."""
     for name in WRITTEN:
         (folder / name).unlink(missing_ok=True)
-    return folder
+    shutil.rmtree(folder / "states", ignore_errors=True)
 
 
 def describe_data(data: TrainingData) -> None:

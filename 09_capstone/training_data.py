@@ -1,5 +1,6 @@
 """The tokens of a run: from a text, or mapped from a folder that prepare_data.py has written."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from tokenizer import CharTokenizer
 from utils.corpus import at_home, load_corpus, split_text
 from utils.errors import CourseError
 
+SEEN = 1_000_000  # tokens of either end that the fingerprint reads
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -23,6 +26,16 @@ class TrainingData:
     train: np.ndarray  # (n,) unsigned integers
     val: np.ndarray
     entropy_bits_per_char: float | None = None  # the loss no model can beat, where it is known
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells other data apart, so that a run goes on with its own; of a large file it takes
+        the length, the beginning and the end."""
+        digest = hashlib.sha256(json.dumps(self.tokenizer.to_dict(), sort_keys=True).encode())
+        for tokens in (self.train, self.val):
+            digest.update(f"{len(tokens)} {tokens.dtype}".encode())
+            digest.update(tokens[:SEEN].tobytes() + tokens[-SEEN:].tobytes())
+        return digest.hexdigest()
 
 
 def load_training_data(source: str) -> TrainingData:

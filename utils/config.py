@@ -114,6 +114,7 @@ class TrainConfig:
     decay_fraction: float = option(0.5, "wsd: share of the steps in which the rate falls")
     min_lr_ratio: float = option(0.1, "the last learning rate, as a share of the peak")
     eval_interval: int = option(250, "steps between evaluations on the whole validation split")
+    save_interval: int = option(250, "steps between saved states, from which --resume goes on")
     sample_interval: int = option(500, "steps between samples; 0 for none")
     log_interval: int = option(10, "steps between rows of metrics")
     parts: str = option("fused", "which code computes the model", ("reference", "fused"))
@@ -123,7 +124,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("batch_size", "accumulation", "max_steps", "eval_interval", "log_interval"):
+        for name in ("batch_size", "accumulation", "max_steps"):
+            check_range(self, name, at_least=1)
+        for name in ("eval_interval", "save_interval", "log_interval"):
             check_range(self, name, at_least=1)
         for name in ("seed", "warmup_steps", "sample_interval", "lr", "muon_lr", "weight_decay"):
             check_range(self, name, at_least=0)
