@@ -47,6 +47,11 @@ def test_softmax_is_the_share_of_each_exponential(ex, shape, dim):
     expect_equal(ex.softmax(x, dim=dim), truth, what=SHARES)
 
 
+def test_softmax_runs_along_the_last_axis_if_nobody_says_otherwise(ex):
+    x = draw(B, 5, 7)
+    expect_equal(ex.softmax(x), torch.softmax(x, -1), what=SHARES)
+
+
 def test_softmax_survives_large_numbers(ex):
     x = torch.tensor([[1e4, 1e4, 0.0], [-1e4, -1e4, -2e4]], dtype=torch.float64)
     truth = torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
