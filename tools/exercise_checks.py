@@ -32,12 +32,15 @@ def check_exercises(root: Path, module: str | None) -> list[Result]:
 
 def check_lesson(lesson: Lesson) -> Result:
     """All of it for one lesson."""
+    problems: list[str] = []
     try:
-        problems = [*list_problems(lesson), *stub_problems(lesson)]
+        problems += [*list_problems(lesson), *stub_problems(lesson)]
         wrong_answers = judge_misconceptions(lesson)
-        problems += [*not_started_problems(lesson), *misconception_problems(lesson, wrong_answers)]
-    except CourseError as error:
-        return Result(f"exercises {lesson.name}", False, "could not run", (str(error),))
+        problems += misconception_problems(lesson, wrong_answers)
+        problems += not_started_problems(lesson)
+    except (CourseError, OSError, SyntaxError) as error:
+        found = (*problems, str(error))  # what was found before may say why it could not run
+        return Result(f"exercises {lesson.name}", False, "could not run", found)
     count = sum(len(each) for each in wrong_answers.values())
     detail = f"{len(lesson.exercises)} exercises, {count} wrong answers named"
     detail = detail if not problems else f"{len(problems)} problems"
@@ -71,7 +74,7 @@ def tests_with_ex(path: Path) -> list[str]:
     """The test functions of a file that ask for the fixture `ex`."""
     return [
         node.name
-        for node in ast.parse(path.read_bytes()).body
+        for node in ast.parse(path.read_bytes(), str(path)).body
         if isinstance(node, ast.FunctionDef)
         and node.name.startswith("test")
         and "ex" in [argument.arg for argument in node.args.args]

@@ -11,6 +11,7 @@
 files now, so it cannot be wrong for long; torch is imported only when something has changed.
 """
 
+import sys
 import time
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from utils.exercise_check import (
     place,
     print_verdicts,
 )
-from utils.exercise_list import Exercise, Lesson, find_exercise, how_to, lessons
+from utils.exercise_list import ROOT, Exercise, Lesson, find_exercise, how_to, lessons
 from utils.exercise_report import (
     SOLVED,
     WIDTH,
@@ -45,14 +46,14 @@ SHOWN = 3  # wrong exercises named in one line of the status
 COMMANDS = ("status", "next", "check", "watch", "hint", "reset")
 
 
-def main() -> int:
-    """Do what the command line says; 1 if `check` finds something wrong."""
+def main(root: Path = ROOT) -> int:
+    """Do what the command line says of the lessons below `root`; 1 if `check` finds a fault."""
     parser = OneLineParser(description="Where you stand in the course, and what to do next.")
     parser.add_argument("command", nargs="?", default="status", help=", ".join(COMMANDS))
     parser.add_argument("what", nargs="?", default="", help="an exercise (1.3) or a lesson")
     options = parser.parse_args()
     command = pick(options.command, COMMANDS, "command")
-    course = lessons()
+    course = lessons(root)
     if not course:
         raise UsageError("there is no lesson with exercises here")
     return globals()[f"do_{command}"](course, options.what)
@@ -63,7 +64,7 @@ def main() -> int:
 
 def do_status(course: list[Lesson], what: str) -> int:
     """Print a bar for each lesson and for the course, and the next step."""
-    chosen = [pick_lesson(what, course)] if what else course
+    chosen = choose(what, course)
     verdicts = {lesson.name: judged(lesson) for lesson in chosen}
     print(colour("Tiny Transformer Course", "bold"), end="\n\n")
     for lesson in chosen:
@@ -77,44 +78,58 @@ def do_status(course: list[Lesson], what: str) -> int:
 
 
 def status_line(name: str, found: list[Verdict]) -> str:
-    """ "01_attention           ######--------------   3/10   wrong: 1.4"."""
+    """ "01_attention           ######--------------   3/10  wrong: 1.4"."""
     solved = sum(each.outcome == SOLVED for each in found)
     wrong = [each.exercise for each in found if each.outcome == WRONG]
     if any(each.broken_file for each in found):
-        note = colour(f"cannot be read: {how_to('check')} says why", WRONG)
+        note = colour("cannot be read", WRONG)
     else:
-        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        note = colour(f"wrong: {', '.join(wrong[:SHOWN])}{more}", WRONG) if wrong else ""
+        named = wrong[:SHOWN] + ["..."] * (len(wrong) > SHOWN)
+        note = colour(f"wrong: {', '.join(named)}", WRONG) if wrong else ""
     shown = colour(bar(solved, len(found)), SOLVED)
-    return f"{name:<22} {shown} {solved:>3}/{len(found):<4} {note}".rstrip()
+    return f"{name:<22} {shown} {solved:>3}/{len(found):<3} {note}".rstrip()
 
 
 def first_step(course: list[Lesson], verdicts: dict[str, dict[str, Verdict]]) -> list[str]:
     """The next step in the first lesson that is not done."""
     for lesson in course:
-        if next_exercise(lesson, verdicts[lesson.name]) is not None:
-            return next_step(lesson, verdicts[lesson.name])
+        found = verdicts[lesson.name]
+        exercise = next_exercise(lesson, found)
+        if exercise is not None and found[exercise.id].broken_file:
+            return to_mend(lesson, found[exercise.id])
+        if exercise is not None:
+            return next_step(lesson, found)
     return ["Everything here is solved. Now train a model: make demo"]
+
+
+def to_mend(lesson: Lesson, found: Verdict) -> list[str]:
+    """The next step while a file cannot be loaded."""
+    return [f"next: mend {place(lesson, lesson.file)}", *fold(found.message, indent="      ")]
 
 
 def do_next(course: list[Lesson], what: str) -> int:
     """Print the next exercise with its reason and its place."""
-    found = next_of(course)
+    found = next_of(choose(what, course))
     if found is None:
         print("Everything here is solved. Now train a model: make demo")
         return 0
-    lesson, exercise, verdicts = found
-    print("\n".join(introduction(lesson, exercise, verdicts[exercise.id])))
+    lesson, exercise, verdict = found
+    if verdict.broken_file:
+        print("\n".join(to_mend(lesson, verdict)))
+        return 0
+    print("\n".join(introduction(lesson, exercise, verdict)))
+    if verdict.outcome == WRONG:
+        print(f"What is wrong: {how_to('check', exercise.id)}")
     return 0
 
 
-def next_of(course: list[Lesson]) -> tuple[Lesson, Exercise, dict[str, Verdict]] | None:
+def next_of(course: list[Lesson]) -> tuple[Lesson, Exercise, Verdict] | None:
     """The first exercise of the course that is not solved; later lessons are not judged."""
     for lesson in course:
         verdicts = judged(lesson)
         exercise = next_exercise(lesson, verdicts)
         if exercise is not None:
-            return lesson, exercise, verdicts
+            return lesson, exercise, verdicts[exercise.id]
     return None
 
 
@@ -142,8 +157,18 @@ def do_check(course: list[Lesson], what: str) -> int:
     if "." in what:
         lesson, exercise = find_exercise(what, course)
         return check(lesson, [exercise])
-    chosen = [pick_lesson(what, course)] if what else course
-    return max(check(lesson, lesson.exercises) for lesson in chosen)
+    chosen = choose(what, course)
+    code = 0
+    for lesson in chosen:
+        if len(chosen) > 1:
+            print(colour(f"--- {lesson.name} ".ljust(WIDTH, "-"), "dim"))
+        code = max(code, check(lesson, lesson.exercises))
+    return code
+
+
+def choose(what: str, course: list[Lesson]) -> list[Lesson]:
+    """The lesson that was named, or else all of them."""
+    return [pick_lesson(what, course)] if what else course
 
 
 def pick_lesson(name: str, course: list[Lesson]) -> Lesson:
@@ -158,18 +183,27 @@ def pick_lesson(name: str, course: list[Lesson]) -> Lesson:
 def do_hint(course: list[Lesson], what: str) -> int:
     """Print the hints given so far and one more."""
     if what:
-        _, exercise = find_exercise(what, course)
+        give_hint(*find_exercise(what, course))
+        return 0
+    found = next_of(course)
+    if found is None:
+        print("Everything here is solved: no hint is needed.")
+    elif found[2].broken_file:
+        print("\n".join(to_mend(found[0], found[2])))
     else:
-        found = next_of(course)
-        if found is None:
-            print("Everything here is solved: no hint is needed.")
-            return 0
-        exercise = found[1]
-    state = read_state()
-    given = state["hints"].get(exercise.id, 0)
-    given = min(given + 1, len(exercise.hints)) if isinstance(given, int) else 1
+        give_hint(found[0], found[1])
+    return 0
+
+
+def give_hint(lesson: Lesson, exercise: Exercise) -> None:
+    """Print the hints of one exercise so far and one more, and remember how many."""
+    root = lesson.folder.parent
+    state = read_state(root)
+    before = state["hints"].get(exercise.id, 0)
+    before = before if isinstance(before, int) else 0  # a person may have been in the file
+    given = max(1, min(before + 1, len(exercise.hints)))
     state["hints"][exercise.id] = given
-    write_state(state)
+    write_state(state, root)
     print(f"{exercise.id} {exercise.title}")
     for number, hint in enumerate(exercise.hints[:given], start=1):
         lines = fold(f"{number}. {hint}")
@@ -177,7 +211,6 @@ def do_hint(course: list[Lesson], what: str) -> int:
     left = len(exercise.hints) - given
     more = f"{left} more: {how_to('hint', exercise.id)}" if left else "That was the last hint."
     print(f"\n({more})")
-    return 0
 
 
 def do_reset(course: list[Lesson], what: str) -> int:
@@ -219,7 +252,7 @@ class Reserve:
 
 def do_watch(course: list[Lesson], what: str) -> int:
     """Judge the first lesson that is not done, at each save, until all is solved or Ctrl-C."""
-    chosen = [pick_lesson(what, course)] if what else course
+    chosen = choose(what, course)
     reserve = Reserve()
     try:
         for lesson in chosen:
@@ -239,6 +272,8 @@ def watch_lesson(lesson: Lesson, reserve: Reserve) -> None:
         before = content(lesson.file)
         verdicts = judged(lesson, reserve.take)
         exercise = next_exercise(lesson, verdicts)
+        if exercise is None and not at:  # it was solved before
+            return
         print(colour(time.strftime(f"--- %H:%M:%S {lesson.name} ").ljust(WIDTH, "-"), "dim"))
         if at and verdicts[at].outcome == SOLVED:
             print(colour(f"{at} is solved.", SOLVED), end=" ")
@@ -246,7 +281,9 @@ def watch_lesson(lesson: Lesson, reserve: Reserve) -> None:
         if exercise is None:
             return
         show_in_watch(lesson, exercise, verdicts, is_new=exercise.id != at)
-        at = exercise.id
+        if not verdicts[exercise.id].broken_file:  # else nothing is known of any exercise
+            at = exercise.id
+        sys.stdout.flush()
         reserve.fill()
         while content(lesson.file) == before:
             time.sleep(POLL)
@@ -269,8 +306,8 @@ def show_in_watch(
         print(f"{exercise.id} {exercise.title}: still to do")
     others = [one for one, each in verdicts.items() if each.outcome == WRONG and one != exercise.id]
     if others:
-        print(f"wrong as well: {', '.join(others)}")
-    print(counts(verdicts.values()), flush=True)
+        print("\n".join(fold(f"wrong as well: {', '.join(others)}")))
+    print(counts(verdicts.values()))
 
 
 def content(path: Path) -> bytes | None:

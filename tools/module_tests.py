@@ -29,14 +29,14 @@ def pick_module(given: str, root: Path) -> str:
     return pick(given.rstrip("/\\"), modules, "module")
 
 
-def main() -> int:
+def main(root: Path = ROOT) -> int:
     """Exit code 0 when nothing is wrong, 1 when something is, 2 for a name that is no module."""
-    module = pick_module(" ".join(sys.argv[1:]), ROOT)
-    lesson = next((one for one in lessons(ROOT) if one.name == module), None)
+    module = pick_module(" ".join(sys.argv[1:]), root)
+    lesson = next((one for one in lessons(root) if one.name == module), None)
     if lesson is not None:
         print(f"The course's own code in {module}:", flush=True)
     command = [sys.executable, "-m", "pytest", "-q", "-m", "not exercise", module]
-    code = subprocess.run(command, cwd=ROOT).returncode
+    code = subprocess.run(command, cwd=root).returncode
     if code == NO_TESTS:
         print(f"{module} has no tests of its own; make verify checks the environment")
     failed = code not in (0, NO_TESTS)

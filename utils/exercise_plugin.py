@@ -24,6 +24,7 @@ from utils.exercise_report import SOLVED, WRONG, Case, failure_text
 if TYPE_CHECKING:
     from utils.guard import Clock, Guarded, Learner
 
+PRINTED = 1000  # characters that are kept of what an exercise prints
 EXERCISE = pytest.StashKey[tuple[Lesson, Exercise]]()
 CASE = pytest.StashKey[Case]()
 LESSONS = pytest.StashKey[dict[Path, Lesson | None]]()
@@ -184,8 +185,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     except NotStarted as stub:
         if not item.config.getoption("solutions"):
             pytest.skip(f"to do: {stub}")
-        error: Exception = Wrong(f"the solution of {stub} is a stub")
-    except Exception as any_error:
+        error: BaseException = Wrong(f"the solution of {stub} is a stub")
+    except (Exception, SystemExit, pytest.fail.Exception) as any_error:  # pytest.raises fails, too
         error = any_error
     finally:
         case.refuted = frozenset(history.refuted)
@@ -206,7 +207,7 @@ def pytest_runtest_makereport(
     report = yield
     case = item.stash.get(CASE, None)
     if case is not None and report.when == "call":
-        case.printed = report.capstdout
+        case.printed = report.capstdout[:PRINTED]
         vars(report)["case"] = case
     return report
 

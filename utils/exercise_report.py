@@ -90,7 +90,8 @@ def message_lines(found: Verdict, indent: str = "") -> list[str]:
     printed = found.printed.splitlines()
     if printed:
         shown = printed[:PRINTED_LINES] + ["..."] * (len(printed) > PRINTED_LINES)
-        lines += [f"{indent}It printed:", *(f"{indent}  {line}"[:WIDTH] for line in shown)]
+        shown = [f"{indent}  {printable(line)}"[:WIDTH] for line in shown]
+        lines += [f"{indent}It printed:", *shown]
     if not found.broken_file:
         lines.append(f"{indent}For a hint: {how_to('hint', found.exercise)}")
     return lines
@@ -105,7 +106,7 @@ def counts(verdicts: Iterable[Verdict]) -> str:
 def fold(message: str, indent: str = "") -> list[str]:
     """Lines of at most WIDTH characters; lines that are indented already stay as they are."""
     lines = []
-    for line in message.splitlines():
+    for line in map(printable, message.splitlines()):
         if line.startswith("    "):
             lines.append(indent + line[: WIDTH - len(indent)])
         else:
@@ -117,6 +118,11 @@ def fold(message: str, indent: str = "") -> list[str]:
                 break_on_hyphens=False,
             )
     return lines
+
+
+def printable(line: str) -> str:
+    """A line without what would move the cursor, ring the bell or clear the screen."""
+    return "".join(one if one.isprintable() else "?" for one in line.expandtabs())
 
 
 def bar(done: int, total: int, width: int = 20) -> str:

@@ -16,6 +16,7 @@ import copy
 import inspect
 import math
 import numbers
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,12 +74,13 @@ class Call:
     def repeat(self, misconception: Misconception) -> Any:
         """What a misconception makes of the same inputs; an error it raises is returned."""
         args, kwargs = copied(self.args), copied(self.kwargs)
-        now = torch.get_rng_state()
-        torch.set_rng_state(self.random_state)
+        now, function = torch.get_rng_state(), misconception
         try:
-            if self.build is not None and isinstance(misconception, type):
-                return self.build(misconception)(*args, **kwargs)
-            return misconception(*args, **kwargs)
+            with warnings.catch_warnings(action="ignore"):
+                if self.build is not None and isinstance(misconception, type):
+                    function = self.build(misconception)  # which may draw random numbers itself
+                torch.set_rng_state(self.random_state)
+                return function(*args, **kwargs)
         except Exception as error:
             return error
         finally:
@@ -277,14 +279,14 @@ def values_problem(
 
 def difference_of_values(actual: Any, expected: Any, name: str) -> tuple[str, float] | None:
     """Numbers by value, whatever their type; anything else by equality."""
-    if isinstance(actual, Tensor | np.ndarray) and actual.ndim == 0:
+    if isinstance(actual, Tensor | np.ndarray | np.generic) and actual.ndim == 0:
         actual = actual.item()
     if isinstance(expected, numbers.Real):
         if not isinstance(actual, numbers.Real):
             return f"{name} is {kind(actual)}, where a number was asked for", math.inf
         error = abs(float(actual) - float(expected)) / (TOLERANCE * (1 + abs(float(expected))))
         exact = isinstance(expected, numbers.Integral)
-        if (actual == expected) if exact else error <= 1:
+        if actual == expected or (not exact and error <= 1):
             return None
         return f"{name} is {actual}, where {expected} was expected", math.inf if exact else error
     if type(actual) is type(expected) and actual == expected:
@@ -349,10 +351,15 @@ def copied(value: Any) -> Any:
         return value.detach().clone()
     if isinstance(value, np.ndarray):
         return value.copy()
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple
+        return type(value)(*map(copied, value))
     if isinstance(value, tuple | list):
         return type(value)(copied(part) for part in value)
     if isinstance(value, dict):
-        return {name: copied(part) for name, part in value.items()}
+        twin = copy.copy(value)  # a Counter stays a Counter
+        for name, part in value.items():
+            twin[name] = copied(part)
+        return twin
     return value if callable(value) else copy.copy(value)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from utils.errors import CourseError
+from utils.failpoint import failpoint
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -30,11 +31,9 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     path = Path(path)
     sibling = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
-        with sibling.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut could keep the name and lose the bytes
+        write_through(sibling, data, path.name)
         _take_the_name(sibling, path)
+        failpoint(f"{path.name}: renamed")
     except BaseException:  # Ctrl-C too
         with contextlib.suppress(OSError):  # a failed clean-up must not hide why we are here
             sibling.unlink(missing_ok=True)
@@ -45,6 +44,22 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
 def atomic_write_text(path: Path | str, text: str) -> None:
     r"""Make `path` hold exactly `text` as UTF-8; "\n" stays "\n" on every system."""
     atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def write_through(path: Path, data: bytes, name: str) -> None:
+    """Write a new file and wait until it is on the disk; `name` is what failpoints call it.
+
+    Without the wait, a power cut could keep a name that is given to the file and lose its bytes.
+    """
+    with path.open("xb") as file:
+        file.write(data[: len(data) // 2])
+        file.flush()
+        failpoint(f"{name}: half written")
+        file.write(data[len(data) // 2 :])
+        file.flush()
+        failpoint(f"{name}: before fsync")
+        os.fsync(file.fileno())
+    failpoint(f"{name}: after fsync")
 
 
 def _take_the_name(sibling: Path, path: Path) -> None:
@@ -88,6 +103,7 @@ class LineFile:
         if written != len(data):
             self._file.truncate(self._file.tell() - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        failpoint(f"{self.path.name}: line written")
 
     def sync(self) -> None:
         """Wait until the lines are on the disk, where a power cut cannot take them."""

@@ -15,18 +15,20 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from utils.exercise_list import how_to
-from utils.feedback import Call, Misconception, Wrong, copied, history, raised_alike
+from utils.feedback import Call, Misconception, Wrong, copied, history, kind, raised_alike
 from utils.learner_code import (
     LoadError,
     Source,
+    TimeUp,
     describe,
+    is_interruption,
     last_line_in,
     left_raise,
     load,
@@ -34,6 +36,10 @@ from utils.learner_code import (
 )
 
 SECONDS = 5.0  # for all the calls of one exercise together
+PLAIN = str | bytes | bytearray | complex | float | int | set
+LEASH = threading.Lock()  # held by a watchdog that barks, and while another one is born
+
+Result = TypeVar("Result")
 
 
 class NotStarted(Exception):  # noqa: N818 - an outcome, not an error
@@ -44,10 +50,6 @@ class BrokenFile(Wrong):
     """The file could not be loaded: the same message for each of its exercises."""
 
 
-class TimeUp(BaseException):  # no `except Exception` of a learner may catch it
-    """Raised inside the learner's code by the watchdog."""
-
-
 @dataclass
 class Clock:
     """The time that one exercise may still spend in the learner's code."""
@@ -56,13 +58,11 @@ class Clock:
     spent: float = 0.0
     where: str = ""  # the line that was running when the time was up
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Let the code inside run for what is left; raises TimeUp in it when that is over."""
+    def run(self, function: Callable[[], Result]) -> Result:
+        """Call a function for what is left of the time; raises TimeUp in it when that is over."""
         start = time.perf_counter()
         try:
-            with watchdog(max(0.0, self.limit - self.spent)):
-                yield
+            return call_within(max(0.0, self.limit - self.spent), function)
         finally:
             self.spent += time.perf_counter() - start
 
@@ -72,15 +72,14 @@ class Clock:
         return f"it still ran after {self.limit:.0f} seconds{where}: does a loop never end?"
 
 
-@contextlib.contextmanager
-def watchdog(seconds: float) -> Iterator[None]:
-    """Raise TimeUp in this thread when the time is up, and again each second until it leaves.
+def call_within(seconds: float, function: Callable[[], Result]) -> Result:
+    """Call a function; raise TimeUp in it when the time is up, and again each second until it ends.
 
     It reaches Python code only; a call into C is interrupted when it returns. (What never returns
     is ended from outside: see utils/judge.py.)
     """
     thread = threading.get_ident()
-    lock, over, barked = threading.Lock(), threading.Event(), threading.Event()
+    over, barked = threading.Event(), threading.Event()
 
     def raise_in_thread(error: type[BaseException] | None) -> None:
         reference = ctypes.py_object(error) if error else None
@@ -89,21 +88,28 @@ def watchdog(seconds: float) -> Iterator[None]:
     def watch() -> None:
         wait = seconds
         while not over.wait(wait):
-            with lock:
+            with LEASH:
                 if not over.is_set():
                     barked.set()
                     raise_in_thread(TimeUp)
             wait = 1.0
 
-    dog = threading.Thread(target=watch, daemon=True)
-    dog.start()
-    try:
-        yield
-    finally:
-        with lock:
+    def leave() -> None:
+        with LEASH:
             over.set()
             if barked.is_set():  # only then: for nothing, it would slow the interpreter down
                 raise_in_thread(None)  # what is still under way is called back
+
+    dog = threading.Thread(target=watch, daemon=True)
+    try:
+        try:
+            with LEASH:  # Python 3.11 may hand the exception to a thread that is being born
+                dog.start()
+            return function()
+        finally:
+            leave()
+    finally:
+        leave()  # TimeUp may have struck in the first one; the next comes a second later
 
 
 class Learner:
@@ -117,11 +123,11 @@ class Learner:
             self.load(source)
 
     def load(self, source: Source) -> None:
-        """Run the file, for a limited time."""
+        """Run the file, for a limited time; what it switches in PyTorch is switched back."""
         clock = Clock()
         try:
-            with clock.running():
-                self.module = load(source)
+            with same_state_afterwards():
+                self.module = clock.run(lambda: load(source))
         except LoadError as error:
             self.problem = str(error)
         except TimeUp as error:
@@ -163,7 +169,9 @@ class Guarded:
             raise Wrong(f"the file has no {name}: {reset} brings it back")
         if isinstance(value, type) and issubclass(value, nn.Module):
             return self._guarded_class(name, value)
-        return self._guarded(name, value) if callable(value) else value
+        if not callable(value):
+            raise Wrong(f"{name} is {kind(value)}, where a function was asked for")
+        return self._guarded(name, value)
 
     def _guarded(
         self,
@@ -207,18 +215,18 @@ class Guarded:
         if self._clock.spent >= self._clock.limit:
             raise Wrong(self._clock.message())
         try:
-            with warnings.catch_warnings(action="ignore"), self._clock.running():
-                return run()
-        except (KeyboardInterrupt, NotStarted, Wrong):
-            raise
+            with warnings.catch_warnings(action="ignore"):
+                return self._clock.run(run)
         except BaseException as error:
+            source = self._learner.source
+            assert source is not None  # without a source there is nothing to call
+            if isinstance(error, NotStarted | Wrong) or is_interruption(error, source):
+                raise
             call.error = error
-            raise self._verdict(call, error) from None
+            raise self._verdict(call, error, source) from None
 
-    def _verdict(self, call: Call, error: BaseException) -> Exception:
+    def _verdict(self, call: Call, error: BaseException, source: Source) -> Exception:
         """What an error in the learner's code means for the exercise."""
-        source = self._learner.source
-        assert source is not None  # without a source there is nothing to call
         if isinstance(error, TimeUp):
             self._clock.where = line_of(error, source)
             self._clock.spent = max(self._clock.spent, self._clock.limit)
@@ -263,14 +271,13 @@ def argument_names(function: Callable[..., Any], count: int) -> list[str]:
 def unchanged(before: Any, after: Any) -> bool:
     """Whether a value is as it was; what cannot be compared counts as unchanged."""
     if isinstance(before, Tensor):
-        now = after.detach()
-        if before.shape != now.shape or before.dtype != now.dtype:
-            return False
-        if before.is_meta:  # it has no values
-            return True
-        return bool(((before == now) | ((before != before) & (now != now))).all())
+        return isinstance(after, Tensor) and unchanged_tensor(before, after.detach())
     if isinstance(before, np.ndarray):
-        return before.shape == after.shape and np.array_equal(before, after, equal_nan=True)
+        return isinstance(after, np.ndarray) and np.array_equal(before, after, equal_nan=True)
+    if type(before) is not type(after):
+        return False
+    if isinstance(before, PLAIN):
+        return before is after or before == after
     if isinstance(before, tuple | list):
         return len(before) == len(after) and all(map(unchanged, before, after))
     if isinstance(before, dict):
@@ -278,6 +285,15 @@ def unchanged(before: Any, after: Any) -> bool:
             unchanged(before[name], after[name]) for name in before
         )
     return True
+
+
+def unchanged_tensor(before: Tensor, after: Tensor) -> bool:
+    """Whether shape, dtype and values are the same; nan equals nan."""
+    if before.shape != after.shape or before.dtype != after.dtype:
+        return False
+    if before.is_meta:  # it has no values
+        return True
+    return bool(((before == after) | ((before != before) & (after != after))).all())
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ it was at is wrong, and a new process judges the rest.
 they depend on, so an unchanged lesson costs milliseconds and no torch.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -29,6 +30,7 @@ from utils.exercise_report import WRONG, Case, Verdict, verdict
 from utils.files import atomic_write_text
 
 STARTING = 180.0  # seconds to import torch on a cold disk
+LEAVING = 2.0  # seconds to end once it has closed its stream
 SILENCE = 15.0  # seconds without a word from the process
 JUDGED = (0, 1)  # pytest's exit codes that say something about the exercises
 VERSION = 1
@@ -79,11 +81,13 @@ class Child:
         self.errors.seek(0)
         text = self.errors.read().decode("utf-8", "replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        errors = [line.lstrip("E ") for line in lines if line.startswith(("E  ", "ERROR"))]
-        return (errors or lines or ["no message"])[-1]
+        errors = [line for line in lines if line.startswith(("E  ", "ERROR"))]
+        return (errors or lines or ["no message"])[-1].removeprefix("E  ").strip()
 
-    def end(self) -> int:
+    def end(self, timeout: float = 0.0) -> int:
         """Make sure that it is gone; returns its exit code."""
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it may be about to leave by itself
+            self.process.wait(timeout)
         self.process.kill()
         code = self.process.wait()
         for stream in (self.process.stdin, self.process.stdout, self.errors):
@@ -166,7 +170,7 @@ def listen(
             end.problem = f"nothing came back for {SILENCE:.0f} seconds: does something never end?"
             return end
         if event is None:
-            end.problem = f"it ended Python itself (exit code {child.end()})"
+            end.problem = f"it ended Python itself (exit code {child.end(LEAVING)})"
             return end
         kind = event.pop("event")
         if kind == "start" and event["exercise"] != end.at:
@@ -257,7 +261,8 @@ def progress(
             "key": key,
             "verdicts": {one: asdict(found) for one, found in verdicts.items()},
         }
-        write_state(state, root)
+        with contextlib.suppress(OSError):  # what cannot be kept is judged again next time
+            write_state(state, root)
     return verdicts
 
 

@@ -10,6 +10,7 @@ and blank lines do not matter.
 
 import ast
 import builtins
+import io
 import linecache
 import re
 import sys
@@ -20,6 +21,10 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 
 STUB = re.compile(r"Exercise (\d+\.\d+)\b")
+
+
+class TimeUp(BaseException):  # no `except Exception` of a learner may catch it
+    """Raised inside the learner's code when it has run for too long; see utils/guard.py."""
 
 
 class LoadError(Exception):
@@ -68,6 +73,11 @@ class Source:
             for node in ast.walk(self.tree)
         )
 
+    def raised(self, error: BaseException) -> int | None:
+        """The line of this file whose own `raise` made this error; None if something else did."""
+        file, line = innermost(error.__traceback__)
+        return line if file == str(self.path) and self.raises_at(line) else None
+
 
 def functions(tree: ast.Module) -> list[tuple[str, ast.FunctionDef]]:
     """Every function at the top and every method of a class at the top, by its full name."""
@@ -103,7 +113,8 @@ def read_source(path: Path) -> Source:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise LoadError(f"{name} is missing; git checkout {name} brings it back") from None
+        place = "/".join(path.parts[-3:])
+        raise LoadError(f"{name} is missing; git checkout {place} brings it back") from None
     except OSError as error:
         raise LoadError(f"{name} cannot be read: {error.strerror}") from None
     if b"\0" in data:
@@ -128,7 +139,7 @@ def syntax_message(name: str, error: SyntaxError) -> str:
 def load(source: Source) -> ModuleType:
     """Run a learner's file and return it as a module. Raises LoadError for whatever it raises.
 
-    A BaseException that is no SystemExit passes: Ctrl-C, and the watchdog of an endless loop.
+    Only what comes from outside passes: Ctrl-C, and the watchdog of an endless loop.
     """
     path = source.path
     module = ModuleType(f"_learner_{path.resolve().parents[1].name}_{path.stem}")
@@ -139,20 +150,34 @@ def load(source: Source) -> ModuleType:
     try:
         with warnings.catch_warnings(action="ignore"):
             exec(compile(source.data, str(path), "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if isinstance(error, TimeUp) or is_interruption(error, source):
+            raise
         raise LoadError(f"{path.name} stops while it loads, {describe(error, path)}") from None
     return module
 
 
 def remember_lines(source: Source) -> None:
     """Let tracebacks quote the file as it was when it was loaded."""
-    lines = source.data.decode("utf-8", "replace").splitlines(keepends=True)
+    lines = lines_of(source.data.decode("utf-8", "replace"))
     linecache.cache[str(source.path)] = (len(source.data), None, lines, str(source.path))
+
+
+def lines_of(text: str) -> list[str]:
+    """Lines with their ends as Python counts them; str.splitlines cuts at form feeds as well."""
+    return io.StringIO(text, newline="").readlines()
+
+
+def is_interruption(error: BaseException, source: Source) -> bool:
+    """Whether Ctrl-C was pressed: a learner's own `raise KeyboardInterrupt` is none."""
+    return isinstance(error, KeyboardInterrupt) and source.raised(error) is None
 
 
 def describe(error: BaseException, path: Path) -> str:
     """An exception in one or two lines: what Python said, and the learner's own line."""
-    said = " ".join(traceback.format_exception_only(error)[-1].split())
+    plain = traceback.TracebackException(type(error), error, None)
+    plain.__notes__ = None
+    said = " ".join([*plain.format_exception_only()][-1].split())
     said = said if len(said) <= 300 else said[:297] + "..."
     line = last_line_in(error.__traceback__, path)
     if line is None:
@@ -177,14 +202,13 @@ def innermost(trace: TracebackType | None) -> tuple[str, int]:
 
 def stub_behind(error: BaseException, source: Source) -> Stub | None:
     """The untouched stub that raised this error, None if the error comes from anywhere else."""
-    file, line = innermost(error.__traceback__)
-    if not isinstance(error, NotImplementedError) or file != str(source.path):
+    line = source.raised(error)
+    if line is None or not isinstance(error, NotImplementedError):
         return None
-    return source.stub_at(line) if source.raises_at(line) else None
+    return source.stub_at(line)
 
 
 def left_raise(error: BaseException, source: Source) -> int | None:
     """The line of a stub's `raise` that was left standing in a function that was begun."""
-    file, line = innermost(error.__traceback__)
     is_ours = isinstance(error, NotImplementedError) and STUB.match(str(error)) is not None
-    return line if is_ours and file == str(source.path) and source.raises_at(line) else None
+    return source.raised(error) if is_ours else None

@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 from utils.exercise_list import Exercise, Lesson
-from utils.files import atomic_write_bytes, atomic_write_text
-from utils.learner_code import functions
+from utils.files import atomic_write_bytes
+from utils.learner_code import functions, lines_of
 
 TODO = "# TODO: your code here"
-NEXT_AT_TOP = re.compile(r"^[A-Za-z@#]")
+NEXT_AT_TOP = re.compile(r"^[A-Za-z_@#]")
 
 
 def handed_out(lesson: Lesson) -> dict[str, str]:
@@ -53,14 +53,16 @@ def put_back(lesson: Lesson, exercise: Exercise) -> Path | None:
     None if the exercise was untouched. The rest of the file stays, even if Python cannot read it.
     """
     old = lesson.file.read_bytes() if lesson.file.is_file() else b""
-    text = old.decode("utf-8", "replace")
+    text = old.decode("utf-8", "surrogateescape")  # what is no UTF-8 comes back as it was
+    end = "\r\n" if "\r\n" in text else "\n"
     stubs = handed_out(lesson)
     for name in exercise.names:
-        text = replaced(text, name, stubs[name])
-    if text.encode() == old:
+        text = replaced(text, name, stubs[name].replace("\n", end))
+    new = text.encode("utf-8", "surrogateescape")
+    if new == old:
         return None
     kept = keep_copy(lesson, old)
-    atomic_write_text(lesson.file, text)
+    atomic_write_bytes(lesson.file, new)
     return kept
 
 
@@ -77,7 +79,7 @@ def keep_copy(lesson: Lesson, data: bytes) -> Path:
 
 def replaced(text: str, name: str, stub: str) -> str:
     """The text with the top-level function or class of this name replaced; added if not there."""
-    lines = text.splitlines(keepends=True)
+    lines = lines_of(text)
     place = place_of(text, name)
     if place is None:
         end = next((at for at, line in enumerate(lines) if line.startswith("if __name__")), None)
@@ -95,7 +97,7 @@ def place_of(text: str, name: str) -> tuple[int, int] | None:
                 return start_of(node) - 1, node.end_lineno or node.lineno
         return None
     except (SyntaxError, ValueError):
-        return place_by_lines(text.splitlines(), name)
+        return place_by_lines(lines_of(text), name)
 
 
 def place_by_lines(lines: list[str], name: str) -> tuple[int, int] | None:

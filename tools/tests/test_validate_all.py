@@ -152,6 +152,77 @@ def test_without_the_plugin_the_text_says_how_to_get_it(
     assert "python tools/install.py --dev" in found.problems[0]
 
 
+def notebook(*cells: tuple[str, str]) -> str:
+    """A notebook of code cells: what each holds, and what it printed when it was kept."""
+    shown = [
+        {
+            "cell_type": "code",
+            "execution_count": number,
+            "id": f"cell-{number}",
+            "metadata": {},
+            "outputs": [{"name": "stdout", "output_type": "stream", "text": printed}]
+            * bool(printed),
+            "source": source,
+        }
+        for number, (source, printed) in enumerate(cells)
+    ]
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    return json.dumps({"cells": shown, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5})
+
+
+MARKED = "# NBVAL_CHECK_OUTPUT\nprint(1 + 1)"
+CELLS = [
+    ("print('a')", "b\n"),  # not marked: it only has to run
+    (MARKED, "2\n"),
+    ("1 / 0", ""),
+    (MARKED, "3\n"),
+    ("print('after')", "after\n"),
+]
+
+
+@pytest.mark.usefixtures("bare_pytest")
+def test_notebooks_run_and_marked_cells_print_what_they_printed(tmp_path: Path) -> None:
+    root = build(tmp_path, {"01_one/a.ipynb": notebook(*CELLS)})
+    [found] = checks.check_notebooks(root, None)
+    assert (found.passed, found.detail) == (False, "1 notebooks, cells: 3 passed, 2 failed")
+    first, second = found.problems
+    assert first.startswith("01_one.a.ipynb: Cell 2: ")
+    assert second.startswith("01_one.a.ipynb: Cell 3: ")
+    assert found.seconds
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "names", "passed"),
+    [
+        (None, 0, ["01_one/a.ipynb", "utils/b.ipynb"], True),
+        ("utils", 0, ["utils/b.ipynb"], True),
+        ("utils", 5, ["utils/b.ipynb"], True),  # a notebook without code
+        ("utils", 3, ["utils/b.ipynb"], False),  # pytest itself broke
+        ("tools", 3, [], True),  # there is nothing to run
+    ],
+)
+def test_only_the_notebooks_that_were_asked_for_are_run(
+    module: str | None,
+    code: int,
+    names: list[str],
+    passed: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def stand_in(root: Path, arguments: list[str]) -> tuple[int, list[Case]]:
+        asked.extend(arguments)
+        return code, []
+
+    monkeypatch.setattr(checks, "run_pytest", stand_in)
+    [found] = checks.check_notebooks(
+        build(tmp_path, {"01_one/a.ipynb": "", "utils/b.ipynb": ""}), module
+    )
+    assert [name for name in asked if name.endswith(".ipynb")] == names
+    assert (found.passed, found.detail) == (passed, f"{len(names)} notebooks, cells: none")
+
+
 ROWS = [
     Result("structure", True, "34 of 34 files", (), 0.04),
     Result("tests 03_transformer_blocks", False, "x" * 99, ("a long problem " * 20,) * 25, 101.25),
@@ -212,6 +283,29 @@ def test_an_option_leaves_out_what_it_says(
 ) -> None:
     every = set(validate_all.CHECKS)
     assert set(run_main(monkeypatch, True, option)[1]) == every - left_out
+
+
+def test_the_exercises_are_checked(tmp_path: Path) -> None:
+    bad = build(tmp_path, {"01_one/exercises/exercises.yaml": "a word"})
+    [found] = validate_all.CHECKS["exercises"](bad, None)
+    assert (found.passed, found.check) == (False, "exercises")
+    assert found.problems == ("01_one/exercises/exercises.yaml must be a list of exercises",)
+
+
+def test_a_ready_lesson_is_checked_whole_and_others_as_far_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "REQUIRED", ("01_one/README.md",))
+    monkeypatch.setattr(validate_all, "READY", ())
+    [found] = validate_all.CHECKS["structure"](build(tmp_path, {}), None)
+    assert found.passed
+    monkeypatch.setattr(validate_all, "READY", ("01_one",))
+    [found] = validate_all.CHECKS["structure"](tmp_path, None)
+    assert "missing: 01_one/theory.md" in found.problems
+
+
+def test_what_is_called_ready_is_a_lesson() -> None:
+    assert set(validate_all.READY) <= set(checks.LESSONS)
 
 
 def test_the_module_reaches_the_checks(

@@ -1,0 +1,824 @@
+"""tools/learn.py on a made-up course of two lessons: what a learner sees and what files become.
+
+The course is judged once, by the real engine; most tests work on a copy of it, whose verdicts are
+kept and so cost nothing.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tools import learn
+from utils import exercise_check
+from utils.errors import run_program
+from utils.exercise_list import Exercise, Lesson, how_to, lessons
+from utils.exercise_report import SOLVED, TO_DO, WRONG, Verdict
+from utils.files import atomic_write_text
+from utils.judge import state_file
+
+LESSONS = {
+    "01_first": ["double", "square", "increase", "negate", "halve", "sign", "cube"],
+    "02_second": ["third", "root"],
+}
+SOLUTIONS = {
+    "double": "return 2 * x",
+    "square": "return x * x",
+    "increase": "return x + 1",
+    "negate": "return -x",
+    "halve": "return x / 2",
+    "sign": "return float(x > 0) - float(x < 0)",
+    "cube": "return x * x * x",
+    "third": "return x / 3",
+    "root": "return x**0.5",
+}
+BEGUN = {  # one solved, five wrong in five ways, one to do; nothing of the second lesson
+    "double": SOLUTIONS["double"],
+    "square": "return 2 * x",
+    "increase": "return x + one",
+    "negate": "print('x is', x)",
+    "halve": "return cube(x) / 2",
+    "sign": "return [x]",
+}
+TESTS = """
+from utils.feedback import expect_equal
+
+NUMBERS = [4.0, 9.0]
+"""
+TEST = """
+def test_{name}(ex):
+    for x in NUMBERS:
+        expect_equal(ex.{name}(x), (lambda x: {value})(x), what="{name} of x")
+"""
+MISCONCEPTIONS = '''
+def doubled(x: float) -> float:
+    """x is added to itself, where it should be multiplied by itself"""
+    return x + x
+
+MISCONCEPTIONS = {"square": (doubled,)}
+'''
+ENTRY = """
+- id: "{exercise}"
+  title: The {name} of a number
+  stubs: [{name}]
+  minutes: 5
+  difficulty: 1
+  why: Whoever has the {name} of one number has the {name} of every number.
+  hints: [the nudge for {name}, more about {name}, nearly all of {name}]
+  judge: [test_{name}]
+"""
+IMPORTS = "from utils.exercise_check import check_file\n"
+END = '\n\nif __name__ == "__main__":\n    check_file(__file__)\n'
+
+Run = Callable[..., tuple[int, str, str]]
+Pretend = Callable[[dict[str, Verdict]], None]
+
+
+def ids(lesson: str) -> dict[str, str]:
+    """The functions of a lesson and the exercises they belong to."""
+    number = int(lesson[:2])
+    return {name: f"{number}.{at}" for at, name in enumerate(LESSONS[lesson], start=1)}
+
+
+def text_of(lesson: str, bodies: dict[str, str]) -> str:
+    """exercises.py with these bodies; a stub for every function that has none."""
+    functions = []
+    for name, exercise in ids(lesson).items():
+        stub = f'raise NotImplementedError("Exercise {exercise}: {name}")  # TODO: your code here'
+        head = f'def {name}(x: float) -> float:\n    """Exercise {exercise}: {name} of x."""\n'
+        functions.append(f"\n\n{head}    {bodies.get(name, stub)}\n")
+    return IMPORTS + "".join(functions) + END
+
+
+def file_of(root: Path, lesson: str = "01_first") -> Path:
+    return root / lesson / "exercises" / "exercises.py"
+
+
+def write(root: Path, lesson: str, bodies: dict[str, str]) -> None:
+    """Save a learner's file, at one stroke as editors do."""
+    atomic_write_text(file_of(root, lesson), text_of(lesson, bodies))
+
+
+def build(root: Path) -> Path:
+    """The course on disk, as far as a learner has come."""
+    files = {"conftest.py": 'pytest_plugins = ["utils.exercise_plugin"]\n', "requirements.txt": ""}
+    for lesson in LESSONS:
+        short = lesson[3:]
+        files |= {
+            f"{lesson}/exercises/exercises.py": text_of(lesson, BEGUN),
+            f"{lesson}/exercises/solutions.py": text_of(lesson, SOLUTIONS),
+            f"{lesson}/exercises/exercises.yaml": "".join(
+                ENTRY.format(exercise=exercise, name=name) for name, exercise in ids(lesson).items()
+            ),
+            f"{lesson}/tests/test_{short}_exercises.py": TESTS
+            + "\n".join(
+                TEST.format(name=name, value=SOLUTIONS[name].removeprefix("return "))
+                for name in LESSONS[lesson]
+            ),
+            f"{lesson}/tests/{short}_misconceptions.py": MISCONCEPTIONS,
+        }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8", newline="\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def judged_course(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The course, and what the engine says of it."""
+    root = build(tmp_path_factory.mktemp("course"))
+    for lesson in lessons(root):
+        exercise_check.judged(lesson)
+    return root
+
+
+@pytest.fixture
+def course(judged_course: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    return Path(shutil.copytree(judged_course, tmp_path / "course"))
+
+
+@pytest.fixture
+def run(course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the program in this process: exit code, output and errors."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["learn.py", *arguments])
+        with pytest.raises(SystemExit) as left:
+            run_program(lambda: learn.main(course))
+        said = capsys.readouterr()
+        return int(left.value.code or 0), said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
+    """Let the engine say what a test wants; what is not named is solved."""
+
+    def pretend(verdicts: dict[str, Verdict]) -> None:
+        def stand_in(lesson: Lesson, start: object = None) -> dict[str, Verdict]:
+            return {
+                one.id: verdicts.get(one.id, Verdict(one.id, SOLVED)) for one in lesson.exercises
+            }
+
+        monkeypatch.setattr(learn, "judged", stand_in)
+        monkeypatch.setattr(exercise_check, "judged", stand_in)
+
+    return pretend
+
+
+def all_of(lesson: str, outcome: str, count: int | None = None) -> dict[str, Verdict]:
+    """One outcome for the first exercises of a lesson."""
+    return {one: Verdict(one, outcome) for one in [*ids(lesson).values()][:count]}
+
+
+def broken(lesson: str, message: str) -> dict[str, Verdict]:
+    """What the engine says of a file that cannot be loaded."""
+    return {one: Verdict(one, WRONG, message, broken_file=True) for one in ids(lesson).values()}
+
+
+def widest(text: str) -> int:
+    return max(len(line) for line in text.splitlines())
+
+
+def line_of(path: Path, name: str) -> int:
+    """Where a function begins."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return lines.index(f"def {name}(x: float) -> float:") + 1
+
+
+# --- status ---
+
+
+@pytest.mark.parametrize(
+    ("left", "bar"),
+    [(7, "-" * 20), (6, "##" + "-" * 18), (4, "########" + "-" * 12), (0, "#" * 20)],
+)
+def test_a_bar_is_as_long_as_what_is_solved(
+    run: Run, pretend: Pretend, left: int, bar: str
+) -> None:
+    pretend(all_of("01_first", TO_DO, left))
+    _, out, _ = run("status")
+    assert re.search(rf"^01_first +{bar} +{7 - left}/7$", out, re.MULTILINE)
+    assert re.search(rf"^02_second +{'#' * 20} +2/2$", out, re.MULTILINE)
+    assert re.search(rf"^course +[#-]{{20}} +{9 - left}/9$", out, re.MULTILINE)
+    assert f"solved {9 - left}, wrong 0, to do {left}" in out
+
+
+def test_the_status_of_one_lesson_leaves_out_the_others(run: Run) -> None:
+    code, out, _ = run("status", "02_second/")
+    assert (code, "02_second" in out, "01_first" in out, "course " in out) == (
+        0,
+        True,
+        False,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "note"),
+    [(1, "wrong: 1.1"), (3, "wrong: 1.1, 1.2, 1.3"), (4, "wrong: 1.1, 1.2, 1.3, ...")],
+)
+def test_up_to_three_wrong_exercises_are_named(
+    run: Run, pretend: Pretend, count: int, note: str
+) -> None:
+    pretend(all_of("01_first", WRONG, count))
+    code, out, _ = run()  # `status` is what it does without a word
+    [line] = [line for line in out.splitlines() if line.startswith("01_first")]
+    assert (code, line.endswith(f" {note}")) == (0, True)
+
+
+def test_a_broken_file_is_noted_and_is_the_next_step(run: Run, pretend: Pretend) -> None:
+    pretend(broken("01_first", "exercises.py, line 3: invalid syntax\n    def f(:"))
+    code, out, _ = run("status")
+    assert code == 0
+    assert re.search(r"^01_first .* 0/7 +cannot be read$", out, re.MULTILINE)
+    step = "next: mend 01_first/exercises/exercises.py\n      exercises.py, line 3: invalid syntax"
+    assert step in out
+    assert "    def f(:" in out
+    assert "hint" not in out
+
+
+def test_the_next_step_names_exercise_file_and_line(course: Path, run: Run) -> None:
+    code, out, _ = run("status")
+    line = line_of(file_of(course), "square")
+    assert code == 0
+    assert "next: 1.2 The square of a number (5 minutes, difficulty 1 of 5)" in out
+    assert f"\n      01_first/exercises/exercises.py, line {line}\n" in out
+    assert how_to("hint", "1.2") in out
+
+
+def test_the_next_step_is_in_the_first_lesson_that_is_not_done(run: Run, pretend: Pretend) -> None:
+    pretend(all_of("02_second", TO_DO))
+    assert "next: 2.1 The third of a number" in run("status")[1]
+
+
+def test_when_all_is_solved_the_status_says_what_comes_after(run: Run, pretend: Pretend) -> None:
+    pretend({})
+    code, out, _ = run("status")
+    assert (code, "next:" in out) == (0, False)
+    assert "Everything here is solved. Now train a model: make demo" in out
+
+
+WORDS = "exercises.py stops while it loads, line 12: " + "something went wrong; " * 20
+SITUATIONS = {
+    "nothing begun": lambda one: Verdict(one, TO_DO),
+    "all solved": lambda one: Verdict(one, SOLVED),
+    "all wrong": lambda one: Verdict(one, WRONG, "it is wrong " * 30, failed=1, checks=1),
+    "the last wrong": lambda one: Verdict(one, WRONG if int(one[2:]) > 9 else SOLVED),
+    "no file": lambda one: Verdict(one, WRONG, f"{WORDS}\n    {'x = ' * 40}", broken_file=True),
+}
+
+
+def long_course(root: Path) -> list[Lesson]:
+    """A course of the longest name that a lesson has, and of more exercises than any has."""
+    lesson = lessons(root)[0]
+    title = "Thirty-six characters make a title.."
+    exercises = tuple(
+        Exercise(f"3.{at}", title, ("double",), 120, 5, "Why? " * 40, ("a",) * 3, ("test_double",))
+        for at in range(1, 19)
+    )
+    return [Lesson(lesson.folder.with_name("03_transformer_blocks"), exercises)] * 2
+
+
+@pytest.mark.parametrize("command", ["status", "next", "check", "hint"])
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_no_line_is_wider_than_eighty_columns(
+    run: Run,
+    pretend: Pretend,
+    monkeypatch: pytest.MonkeyPatch,
+    course: Path,
+    command: str,
+    situation: str,
+) -> None:
+    made = long_course(course)
+    monkeypatch.setattr(learn, "lessons", lambda root: made)
+    pretend({one.id: SITUATIONS[situation](one.id) for one in made[0].exercises})
+    _, out, err = run(command)
+    assert out
+    assert widest(out + err) <= 80
+
+
+PROGRAM = """
+import signal, sys
+from pathlib import Path
+from tools import learn
+from utils.errors import run_program
+
+# A job in the background is started deaf to Ctrl-C, and hands that on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+run_program(lambda: learn.main(Path.cwd()))
+"""
+FRUGAL = """
+import subprocess, sys
+from pathlib import Path
+from tools import learn
+
+def refuse(*arguments, **options):
+    raise AssertionError("a process was started")
+
+subprocess.Popen.__init__ = refuse
+print(learn.main(Path.cwd()), "torch" in sys.modules)
+"""
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """That of an ordinary terminal, which does not ask Python to flush each line."""
+    special = ("PYTHONUNBUFFERED", "NO_COLOR")
+    kept = {name: value for name, value in os.environ.items() if name not in special}
+    return {**kept, "TERM": "xterm", **changes}
+
+
+def program(text: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-c", text, *arguments]
+
+
+def frugally(root: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, which may start no other."""
+    return subprocess.run(program(FRUGAL, command), cwd=root, capture_output=True, encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", ["status", "next", "check", "hint"])
+def test_what_is_unchanged_needs_neither_torch_nor_a_process(course: Path, command: str) -> None:
+    done = frugally(course, command)
+    assert done.stdout.splitlines()[-1] == f"{int(command == 'check')} False", done.stderr
+
+
+def test_what_has_changed_is_judged_again(course: Path) -> None:
+    write(course, "02_second", {"root": "return x"})
+    assert "AssertionError: a process was started" in frugally(course, "status").stderr
+
+
+def on_a_terminal(root: Path, **changes: str) -> str:
+    """What `status` prints on a terminal of its own."""
+    import pty  # not on Windows
+
+    ours, theirs = pty.openpty()
+    command = program(PROGRAM, "status")
+    process = subprocess.Popen(
+        command, cwd=root, stdout=theirs, stderr=theirs, env=environment(**changes)
+    )
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # how Linux says that the other end is gone
+        while part := os.read(ours, 4096):
+            said += part
+    os.close(ours)
+    assert process.wait() == 0
+    return said.decode("utf-8")
+
+
+needs_pty = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal (pty)")
+
+
+@needs_pty
+def test_a_terminal_gets_colours_and_lines_that_fit(course: Path) -> None:
+    said = on_a_terminal(course)
+    assert "\033[32m##------------------\033[0m" in said  # solved: green
+    assert "\033[31mwrong: 1.2, 1.3, 1.4, ...\033[0m" in said
+    assert widest(re.sub(r"\033\[[0-9]*[mK]|\r", "", said)) <= 80
+
+
+@needs_pty
+@pytest.mark.parametrize("changes", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_a_terminal_that_wants_no_colours_gets_none(course: Path, changes: dict[str, str]) -> None:
+    said = on_a_terminal(course, **changes)
+    assert "wrong: 1.2" in said
+    assert "\033[3" not in said
+    assert "\033[1m" not in said
+
+
+@pytest.mark.parametrize("command", ["status", "next", "check", "hint"])
+def test_what_is_no_terminal_gets_no_colours(run: Run, command: str) -> None:
+    assert "\033" not in "".join(map(str, run(command)))
+
+
+# --- next ---
+
+
+def test_next_skips_what_is_solved_and_says_why_and_where(course: Path, run: Run) -> None:
+    code, out, _ = run("next")
+    assert code == 0
+    assert out.startswith("1.2 The square of a number\n5 minutes, difficulty 1 of 5; wrong\n")
+    assert "Whoever has the square of one number" in out
+    line = line_of(file_of(course), "square")
+    assert f"01_first/exercises/exercises.py, line {line}\n" in out
+    assert how_to("hint", "1.2") in out
+    assert how_to("check", "1.2") in out  # it is wrong already
+
+
+def test_next_goes_on_to_the_next_lesson_and_then_ends(run: Run, pretend: Pretend) -> None:
+    pretend(all_of("02_second", TO_DO))
+    out = run("next")[1]
+    assert out.startswith("2.1 The third of a number\n5 minutes, difficulty 1 of 5; to do\n")
+    assert how_to("check", "2.1") not in out
+    pretend({})
+    assert run("next")[:2] == (0, "Everything here is solved. Now train a model: make demo\n")
+
+
+def test_next_in_a_lesson_stays_in_it(run: Run) -> None:
+    assert run("next", "02_second")[1].startswith("2.1 ")
+
+
+def test_next_of_a_broken_file_is_to_mend_it(run: Run, pretend: Pretend) -> None:
+    pretend(broken("01_first", "exercises.py, line 3: invalid syntax"))
+    code, out, _ = run("next")
+    said = (
+        "next: mend 01_first/exercises/exercises.py\n      exercises.py, line 3: invalid syntax\n"
+    )
+    assert (code, out) == (0, said)
+
+
+def test_a_challenge_is_called_one(course: Path, run: Run, pretend: Pretend) -> None:
+    path = course / "01_first" / "exercises" / "exercises.yaml"
+    text = path.read_text(encoding="utf-8").replace(
+        "judge: [test_cube]", "judge: [test_cube]\n  challenge: true"
+    )
+    path.write_text(text, encoding="utf-8")
+    pretend({"1.7": Verdict("1.7", TO_DO)})
+    assert run("next")[1].startswith("1.7 The cube of a number (challenge)\n")
+
+
+# --- check ---
+
+
+def blocks(out: str) -> dict[str, list[str]]:
+    """The lines of each wrong exercise, by its id."""
+    found = {}
+    lines = out.splitlines()
+    for at, line in enumerate(lines):
+        if re.match(r"\d\.\d+ +wrong ", line):
+            found[line.split()[0]] = lines[at : lines.index("", at)]
+    return found
+
+
+def test_check_judges_everything_and_tells_three_outcomes_apart(run: Run) -> None:
+    code, out, err = run("check")
+    assert (code, err) == (1, "")
+    verdicts = dict(re.findall(r"^(\d\.\d+) +(ok|wrong|to do) +The ", out, re.MULTILINE))
+    expected = {"1.1": "ok", **{f"1.{at}": "wrong" for at in range(2, 7)}, "1.7": "to do"}
+    assert verdicts == {**expected, "2.1": "to do", "2.2": "to do"}
+    assert out.index("--- 01_first ---") < out.index("1.1 ")
+    assert out.index("1.7 ") < out.index("solved 1, wrong 5, to do 1")
+    assert out.index("--- 02_second ---") < out.index("2.1 ")
+    assert out.index("2.2 ") < out.index("solved 0, wrong 0, to do 2")
+
+
+def test_what_is_wrong_is_told_in_three_to_eight_lines_that_fit(run: Run) -> None:
+    found = blocks(run("check", "01_first")[1])
+    assert list(found) == ["1.2", "1.3", "1.4", "1.5", "1.6"]
+    for one, lines in found.items():
+        assert 3 <= len(lines) <= 8
+        assert widest("\n".join(lines)) <= 80
+        assert lines[-1].strip() == f"For a hint: {how_to('hint', one)}"
+    texts = {one: " ".join(" ".join(lines).split()) for one, lines in found.items()}
+    assert "square(4.0): square of x is 8.0, where 16.0 was expected" in texts["1.2"]
+    assert "This looks like: x is added to itself, where it should be" in texts["1.2"]
+    assert "NameError: name 'one' is not defined" in texts["1.3"]
+    assert "negate of x is None: is a return missing?" in texts["1.4"]
+    assert "It printed: x is 4.0" in texts["1.4"]
+    assert "it calls cube (1.7), which is still to do" in texts["1.5"]
+    assert "sign of x is a list, where a number was asked for" in texts["1.6"]
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "shown"),
+    [
+        ("01_first", 1, ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7"]),
+        ("02_second/", 0, ["2.1", "2.2"]),
+        ("1.1", 0, ["1.1"]),
+        ("1.2", 1, ["1.2"]),
+        ("1.7", 0, ["1.7"]),
+    ],
+)
+def test_check_of_a_part_shows_and_judges_that_part(
+    run: Run, what: str, code: int, shown: list[str]
+) -> None:
+    found, out, _ = run("check", what)
+    assert (found, re.findall(r"^(\d\.\d+) ", out, re.MULTILINE)) == (code, shown)
+
+
+def test_check_of_what_is_all_solved_points_to_the_solutions(run: Run, pretend: Pretend) -> None:
+    pretend({})
+    code, out, _ = run("check", "01_first")
+    assert (code, "next:" in out) == (0, False)
+    assert "solved 7, wrong 0, to do 0\nCompare with 01_first/exercises/solutions.py\n" in out
+
+
+def test_check_of_a_broken_file_says_so_once(run: Run, pretend: Pretend) -> None:
+    pretend(broken("01_first", "exercises.py, line 3: invalid syntax"))
+    code, out, _ = run("check", "1.2")
+    assert code == 1
+    assert "nothing can be checked" in out
+    assert out.count("invalid syntax") == 1
+
+
+def test_an_exercises_file_that_is_run_does_the_same(course: Path, run: Run) -> None:
+    for lesson, code in (("01_first", 1), ("02_second", 0)):
+        done = subprocess.run(
+            [sys.executable, file_of(course, lesson)], capture_output=True, encoding="utf-8"
+        )
+        assert (done.returncode, done.stdout, done.stderr) == run("check", lesson)
+        assert done.returncode == code
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["chek"], "unknown command 'chek' (did you mean 'check'?); choose one of: status,"),
+        (["check", "1.77"], "unknown exercise '1.77' (did you mean '1.7'?); choose one of: 1.1,"),
+        (["hint", "9.9"], "unknown exercise '9.9'; choose one of: 1.1,"),
+        (["reset", "02.1"], "unknown exercise '02.1' (did you mean '2.1'?)"),
+        (["check", "01_frist"], "unknown lesson '01_frist' (did you mean '01_first'?)"),
+        (["status", "first"], "unknown lesson 'first' (did you mean '01_first'?)"),
+        (["next", "2_second"], "unknown lesson '2_second' (did you mean '02_second'?)"),
+        (["watch", "1.3"], "unknown lesson '1.3'; choose one of: 01_first, 02_second"),
+        (["check", "1.1", "1.2"], "unknown argument 1.2"),
+        (["--chek"], "unknown argument --chek"),
+    ],
+)
+def test_a_slip_of_the_keyboard_gets_one_line(run: Run, words: list[str], said: str) -> None:
+    code, out, err = run(*words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: {said}")
+
+
+def test_a_folder_without_lessons_is_said_to_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["learn.py"])
+    with pytest.raises(SystemExit) as left:
+        run_program(lambda: learn.main(tmp_path))
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "error: there is no lesson with exercises here\n"
+
+
+# --- hint ---
+
+HINTS = ["1. the nudge for double", "2. more about double", "3. nearly all of double"]
+
+
+def test_each_time_there_is_one_hint_more_and_never_a_fourth(course: Path, run: Run) -> None:
+    ends = [f"(2 more: {how_to('hint', '1.1')})", f"(1 more: {how_to('hint', '1.1')})"]
+    ends += ["(That was the last hint.)"] * 2
+    for shown, end in zip([1, 2, 3, 3], ends, strict=True):
+        code, out, _ = run("hint", "1.1")
+        assert code == 0
+        assert [line for line in out.splitlines() if line[:2] in ("1.", "2.", "3.")][1:] == (
+            HINTS[:shown]
+        )
+        assert out.startswith("1.1 The double of a number\n")
+        assert out.splitlines()[-1] == end
+    assert json.loads(state_file(course).read_text(encoding="utf-8"))["hints"] == {"1.1": 3}
+
+
+def test_the_hints_of_two_exercises_are_counted_apart(run: Run) -> None:
+    run("hint", "1.1")
+    run("hint", "1.1")
+    assert "2. " not in run("hint", "2.2")[1]
+    assert HINTS[2] in run("hint", "1.1")[1]
+
+
+def test_a_hint_without_an_id_is_for_the_next_exercise(run: Run, pretend: Pretend) -> None:
+    assert "1. the nudge for square" in run("hint")[1]
+    assert "2. more about square" in run("hint")[1]
+    pretend({})
+    assert run("hint")[:2] == (0, "Everything here is solved: no hint is needed.\n")
+
+
+def test_a_hint_takes_no_verdict_away(course: Path, run: Run) -> None:
+    before = run("status")
+    run("hint", "1.1")
+    assert frugally(course, "status").stdout.startswith(before[1])
+
+
+def test_no_hint_is_spent_on_a_broken_file(course: Path, run: Run, pretend: Pretend) -> None:
+    pretend(broken("01_first", "exercises.py, line 3: invalid syntax"))
+    code, out, _ = run("hint")
+    assert (code, out.splitlines()[0]) == (0, "next: mend 01_first/exercises/exercises.py")
+    assert json.loads(state_file(course).read_text(encoding="utf-8"))["hints"] == {}
+
+
+FRESH = '{"version": 1, "lessons": {}, "hints": '
+
+
+@pytest.mark.parametrize(
+    ("damaged", "shown"),
+    [
+        ("", 1),
+        ("{", 1),
+        ("\0\0\0", 1),
+        ("[]", 1),
+        ('{"version": 1}', 1),
+        ('{"version": 0, "lessons": {}, "hints": {"1.1": 2}}', 1),
+        (FRESH + "[]}", 1),
+        (FRESH + '{"1.1": "two"}}', 1),
+        (FRESH + '{"1.1": null}}', 1),
+        (FRESH + '{"1.1": -5}}', 1),
+        (FRESH + '{"1.1": 1}}', 2),
+        (FRESH + '{"1.1": 99}}', 3),
+    ],
+)
+def test_a_damaged_memory_costs_hints_at_most(
+    course: Path, run: Run, damaged: str, shown: int
+) -> None:
+    state_file(course).write_text(damaged, encoding="utf-8")
+    code, out, err = run("hint", "1.1")
+    assert (code, err) == (0, "")
+    assert [hint for hint in HINTS if hint in out] == HINTS[:shown]
+    left = json.loads(state_file(course).read_text(encoding="utf-8"))
+    assert left["hints"]["1.1"] == shown
+
+
+# --- reset ---
+
+
+def test_reset_puts_one_stub_back_and_keeps_the_old_file(course: Path, run: Run) -> None:
+    file = file_of(course)
+    old = file.read_bytes()
+    code, out, err = run("reset", "1.2")
+    assert (code, err) == (0, "")
+    without = {name: body for name, body in BEGUN.items() if name != "square"}
+    assert file.read_text(encoding="utf-8") == text_of("01_first", without)
+    said, kept = out.splitlines()
+    assert said == "1.2 The square of a number is to do again in 01_first/exercises/exercises.py"
+    place = kept.removeprefix("Your file as it was: ")
+    assert place.startswith(".progress/backups/01_first-")
+    assert (course / place).read_bytes() == old
+
+
+def test_reset_of_what_is_untouched_changes_nothing(course: Path, run: Run) -> None:
+    old = file_of(course).read_bytes()
+    code, out, _ = run("reset", "1.7")
+    said = "1.7 The cube of a number is as it was handed out; nothing to do\n"
+    assert (code, out) == (0, said)
+    assert file_of(course).read_bytes() == old
+    assert not (course / ".progress" / "backups").exists()
+
+
+def test_reset_keeps_every_older_version(course: Path, run: Run) -> None:
+    for one in ("1.1", "1.2", "1.3"):
+        run("reset", one)
+    assert len([*(course / ".progress" / "backups").iterdir()]) == 3
+
+
+def test_reset_wants_to_know_which(course: Path, run: Run) -> None:
+    old = file_of(course).read_bytes()
+    said = f"error: which exercise? For example: {how_to('reset', '1.3')}\n"
+    assert run("reset") == (2, "", said)
+    assert file_of(course).read_bytes() == old
+
+
+# --- watch ---
+
+
+class Session:
+    """A `watch` under way: what it has printed, and its process."""
+
+    def __init__(self, root: Path) -> None:
+        self.process = subprocess.Popen(
+            program(PROGRAM, "watch"),
+            cwd=root,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            start_new_session=True,  # a process group of its own, as a terminal gives it
+        )
+        self.said, self.seen = "", 0
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        while part := self.process.stdout.readline():
+            self.said += part
+
+    def until(self, words: str, seconds: float = 60) -> str:
+        """What is printed from here to these words."""
+        end = time.monotonic() + seconds
+        while words not in self.said[self.seen :]:
+            assert time.monotonic() < end, f"{words!r} does not come: {self.said[self.seen :]}"
+            time.sleep(0.02)
+        first, self.seen = self.seen, self.said.index(words, self.seen) + len(words)
+        return self.said[first : self.seen]
+
+    def ended(self) -> int:
+        return self.process.wait(timeout=30)
+
+    def left_behind(self, seconds: float = 10) -> bool:
+        """Whether a process that it started outlives it. (Each is in its process group.)"""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                os.killpg(self.process.pid, 0)
+            except ProcessLookupError:
+                return False
+            time.sleep(0.05)
+        return True
+
+
+@pytest.fixture
+def watch(course: Path) -> Iterator[Session]:
+    """`watch` on the course, as far as the learner has come."""
+    session = Session(course)
+    yield session
+    session.process.kill()
+    session.process.wait()
+    if session.process.stdout is not None:
+        session.process.stdout.close()
+
+
+def test_watch_goes_with_the_learner_from_save_to_save(course: Path, watch: Session) -> None:
+    file = file_of(course)
+    counted = "solved {}, wrong {}, to do {}\n"
+
+    said = watch.until(counted.format(1, 5, 1))  # as kept: 1.2 is wrong
+    assert "1.2 The square of a number\n5 minutes, difficulty 1 of 5; wrong\n" in said
+    assert "This looks like: x is added to itself" in said
+    assert "wrong as well: 1.3, 1.4, 1.5, 1.6\n" in said
+
+    file.write_text("def f(:\n", encoding="utf-8")
+    said = watch.until("def f(:\n")
+    assert "01_first: nothing can be checked" in said
+    assert "exercises.py, line 1: invalid syntax" in said
+
+    done = {**BEGUN, "square": SOLUTIONS["square"], "increase": "return x"}
+    write(course, "01_first", done)  # mended, and 1.2 is solved
+    said = watch.until(counted.format(2, 4, 1))
+    assert re.findall(r"(\S+) is solved. Compare with (\S+)", said) == [
+        ("1.2", "01_first/exercises/solutions.py")
+    ]
+    assert "1.3 The increase of a number\n5 minutes" in said
+    assert "increase(4.0): increase of x is 4.0, where 5.0 was expected" in said
+
+    write(course, "01_first", {**done, "increase": "return x + 2"})
+    said = watch.until(counted.format(2, 4, 1))
+    assert "increase of x is 6.0, where 5.0 was expected" in said
+    assert "Whoever has" not in said  # who it was introduced to knows it
+    assert "is solved" not in said
+
+    file.unlink()
+    assert "nothing can be checked" in watch.until("exercises.py is missing")
+
+    write(course, "01_first", done)
+    time.sleep(0.3)  # two saves within a second
+    write(course, "01_first", SOLUTIONS)
+    said = watch.until(counted.format(0, 0, 2))  # on to the second lesson
+    assert "1.3 is solved." in said
+    assert "2.1 The third of a number\n5 minutes, difficulty 1 of 5; to do\n" in said
+
+    write(course, "02_second", SOLUTIONS)
+    said = watch.until("Everything here is solved.\n")
+    assert "2.1 is solved." in said
+    assert watch.ended() == 0
+    assert widest(watch.said) <= 80
+    assert "Traceback" not in watch.said
+    if sys.platform != "win32":
+        assert not watch.left_behind()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals as POSIX has them")
+def test_ctrl_c_ends_watch_in_one_line_and_leaves_nothing_behind(watch: Session) -> None:
+    watch.until("to do 1\n")
+    os.killpg(watch.process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    assert watch.ended() == 0
+    said = watch.until(f"\nstopped; {how_to('status')} shows where you are\n", seconds=5)
+    assert said.count("\n") == 2
+    assert not watch.left_behind()
+
+
+def test_watch_passes_over_lessons_that_are_done(run: Run, pretend: Pretend) -> None:
+    pretend({})
+    assert run("watch") == (0, "Everything here is solved.\n", "")
+
+
+def test_watch_says_when_an_exercise_is_still_to_do(
+    course: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lesson = lessons(course)[0]
+    verdicts = all_of("01_first", TO_DO)
+    learn.show_in_watch(lesson, lesson.exercises[0], verdicts, is_new=False)
+    said = "1.1 The double of a number: still to do\nsolved 0, wrong 0, to do 7\n"
+    assert capsys.readouterr().out == said
+
+
+def test_watch_fits_eighty_columns_when_everything_is_wrong(
+    course: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lesson = long_course(course)[0]
+    verdicts = {one.id: Verdict(one.id, WRONG, "it is wrong") for one in lesson.exercises}
+    learn.show_in_watch(lesson, lesson.exercises[0], verdicts, is_new=True)
+    said = capsys.readouterr().out
+    assert widest(said) <= 80
+    assert "3.18" in said
