@@ -68,6 +68,8 @@ ANATOMY = (  # patterns; a complete lesson has a file for each
     "**/*.ipynb",
 )
 STDERR = 2  # pytest's report is progress: standard output is for the table
+COLOUR = re.compile(r"#x1B\[[\d;]*m")  # how pytest's report writes a colour
+CELL = re.compile(r"^Cell \d+: (Cell .+)$", re.MULTILINE)  # how nbval says what became of it
 NOT_RUN = re.compile(r"^\s*```(?:py|python|python3)\b.*\bnotest\b", re.MULTILINE)
 
 
@@ -194,11 +196,21 @@ def read_report(report: Path) -> list[Case]:
                 folder=place.split(".")[0],
                 name=f"{place}: {element.get('name')}",
                 outcome=found[0].tag if found else "passed",
-                message=(found[0].get("message") or "").partition("\n")[0] if found else "",
+                message=first_words(found[0]) if found else "",
                 seconds=float(element.get("time") or 0),
             )
         )
     return cases
+
+
+def first_words(found: ElementTree.Element) -> str:
+    """What a failure says in one line; of a notebook's cell, what became of it and the error."""
+    said, text = (COLOUR.sub("", words or "") for words in (found.get("message"), found.text))
+    cell = CELL.search(text)
+    if cell is None:
+        return said.partition("\n")[0]
+    error = text.strip().rpartition("\n")[2] if "exception" in cell[1] else ""
+    return f"{cell[1]}: {error}".removesuffix(": ")
 
 
 def summarise(check: str, cases: list[Case]) -> Result:

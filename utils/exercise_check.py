@@ -65,11 +65,16 @@ def print_verdicts(
         print(verdict_line(exercise, found))
         if found.outcome == WRONG:
             print("\n".join(message_lines(found, indent="  ")) + "\n")
-    print(f"\n{counts(verdicts[exercise.id] for exercise in exercises)}")
-    if all(verdicts[exercise.id].outcome == SOLVED for exercise in exercises):
+    shown = [verdicts[exercise.id] for exercise in exercises]
+    if shown[-1].outcome != WRONG:
+        print()
+    print(counts(shown))
+    if all(found.outcome == SOLVED for found in shown):
         print(f"Compare with {place(lesson, lesson.solutions)}")
-    else:
+    elif len(shown) > 1:
         print("\n".join(next_step(lesson, verdicts)))
+    elif shown[0].outcome == TO_DO:
+        print(f"It is to do in {where_is(lesson, exercises[0])}")
 
 
 def verdict_line(exercise: Exercise, found: Verdict) -> str:
@@ -88,14 +93,18 @@ def next_step(lesson: Lesson, verdicts: dict[str, Verdict]) -> list[str]:
     exercise = next_exercise(lesson, verdicts)
     if exercise is None:
         return [f"All of {lesson.name} is solved."]
-    line = line_of_exercise(lesson, exercise)
-    where = f"{place(lesson, lesson.file)}" + (f", line {line}" if line else "")
     level = f"{exercise.minutes} minutes, difficulty {exercise.difficulty} of 5"
     return [
-        f"next: {exercise.id} {exercise.title} ({level})",
-        f"      {where}",
+        *fold(f"next: {exercise.id} {exercise.title} ({level})"),
+        f"      {where_is(lesson, exercise)}",
         f"      {how_to('hint', exercise.id)} gives a nudge; {how_to('watch')} checks each save",
     ]
+
+
+def where_is(lesson: Lesson, exercise: Exercise) -> str:
+    """File and line of an exercise, as an editor's search box takes them."""
+    line = line_of_exercise(lesson, exercise)
+    return place(lesson, lesson.file) + (f", line {line}" if line else "")
 
 
 def place(lesson: Lesson, path: Path) -> str:

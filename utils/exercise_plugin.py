@@ -224,6 +224,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> Generator[None, None, None
         cases = [report.case for report in reports if hasattr(report, "case")]
         if cases:
             reports[0].longrepr = failure_text(cases)
+            reports[0].sections = []  # what was printed is in the text, as far as anyone reads it
     if failed:
         terminalreporter.stats["failed"] = [reports[0] for reports in groups.values()]
     return (yield)

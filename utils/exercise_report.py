@@ -11,7 +11,7 @@ from utils.exercise_list import how_to
 WIDTH = 80
 SOLVED, WRONG, TO_DO = "solved", "wrong", "to do"
 COLOURS = {SOLVED: "32", WRONG: "31", TO_DO: "33", "dim": "2", "bold": "1"}
-PRINTED_LINES = 5
+PRINTED_LINES = 3
 
 
 @dataclass
@@ -134,7 +134,7 @@ def bar(done: int, total: int, width: int = 20) -> str:
 
 def colour(words: str, name: str) -> str:
     """Words in a colour, on a terminal that wants colours (https://no-color.org)."""
-    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     if plain or not sys.stdout.isatty():
         return words
     return f"\033[{COLOURS[name]}m{words}\033[0m"

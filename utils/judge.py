@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from utils.errors import CourseError
 from utils.exercise_list import ROOT, Lesson
-from utils.exercise_report import WRONG, Case, Verdict, verdict
+from utils.exercise_report import SOLVED, TO_DO, WRONG, Case, Verdict, verdict
 from utils.files import atomic_write_text
 
 STARTING = 180.0  # seconds to import torch on a cold disk
@@ -34,6 +34,7 @@ LEAVING = 2.0  # seconds to end once it has closed its stream
 SILENCE = 15.0  # seconds without a word from the process
 JUDGED = (0, 1)  # pytest's exit codes that say something about the exercises
 VERSION = 1
+PYTEST = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}  # nbval takes a second
 
 Watcher = Callable[[str], None]  # told the id of each exercise when its turn comes
 
@@ -49,7 +50,7 @@ class Child:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "utils.judge_child"],
             cwd=ROOT,
-            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # nbval takes a second
+            env={**os.environ, **PYTEST},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -77,12 +78,15 @@ class Child:
         self.process.stdin.flush()
 
     def last_words(self) -> str:
-        """The error it wrote last, or else its last line."""
+        """The last error that it wrote, or else its last line."""
         self.errors.seek(0)
         text = self.errors.read().decode("utf-8", "replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith(("E  ", "ERROR"))]
-        return (errors or lines or ["no message"])[-1].removeprefix("E  ").strip()
+        for sign in ("E  ", "INTERNALERROR>", "ERROR", ""):  # the cause comes before what it causes
+            found = [line for line in lines if line.startswith(sign)]
+            if found:
+                return found[-1].removeprefix("E  ").removeprefix("INTERNALERROR>").strip()
+        return "no message"
 
     def end(self, timeout: float = 0.0) -> int:
         """Make sure that it is gone; returns its exit code."""
@@ -127,9 +131,10 @@ def judge(
             break
         orderly = False
         # What ends while the file is loading will do so for every exercise.
-        ended = [end.at or left[0]] if end.loaded else left
+        ended = [end.at] if end.loaded else left
+        where = "" if end.loaded else f"{lesson.file.name} does not finish loading: "
         for one in ended:
-            cases[one].append(Case(one, WRONG, end.problem, broken_file=not end.loaded))
+            cases[one].append(Case(one, WRONG, where + end.problem, broken_file=not end.loaded))
         left = [one for one in left if not cases[one]]
     unjudged = [one for one in asked if not cases[one]]
     if unjudged:
@@ -212,7 +217,7 @@ def read_state(root: Path = ROOT) -> dict[str, Any]:
         sound = state["version"] == VERSION
         sound = sound and isinstance(state["lessons"], dict) and isinstance(state["hints"], dict)
         return state if sound else fresh
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return fresh
 
 
@@ -271,6 +276,14 @@ def kept_verdicts(entry: Any, key: str, lesson: Lesson) -> dict[str, Verdict] | 
     try:
         if entry["key"] != key:
             return None
-        return {one.id: Verdict(**entry["verdicts"][one.id]) for one in lesson.exercises}
+        found = {one.id: Verdict(**entry["verdicts"][one.id]) for one in lesson.exercises}
     except (KeyError, TypeError):
         return None
+    return found if all(map(is_sound, found.values())) else None
+
+
+def is_sound(found: Verdict) -> bool:
+    """Whether a verdict that was kept holds what a verdict holds."""
+    kinds = [type(value) for value in asdict(found).values()]
+    wanted = [type(value) for value in asdict(Verdict("", "")).values()]
+    return kinds == wanted and found.outcome in (SOLVED, WRONG, TO_DO)

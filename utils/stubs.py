@@ -10,6 +10,7 @@ import re
 import time
 from pathlib import Path
 
+from utils.errors import CourseError
 from utils.exercise_list import Exercise, Lesson
 from utils.files import atomic_write_bytes
 from utils.learner_code import functions, lines_of
@@ -23,7 +24,7 @@ def handed_out(lesson: Lesson) -> dict[str, str]:
     source = lesson.solutions.read_text(encoding="utf-8")
     ids = {stub: exercise.id for exercise in lesson.exercises for stub in exercise.stubs}
     lines = source.splitlines()
-    tree = ast.parse(source)
+    tree = ast.parse(source, str(lesson.solutions))
     cuts = []  # (first line of the body, last line, what comes instead), counted from 1
     for name, node in functions(tree):
         if name in ids:
@@ -51,8 +52,12 @@ def put_back(lesson: Lesson, exercise: Exercise) -> Path | None:
     """Make an exercise's part of the file as it was handed out; returns where the old file is kept.
 
     None if the exercise was untouched. The rest of the file stays, even if Python cannot read it.
+    Raises CourseError if there is no file.
     """
-    old = lesson.file.read_bytes() if lesson.file.is_file() else b""
+    if not lesson.file.is_file():
+        where = lesson.file.relative_to(lesson.folder.parent).as_posix()
+        raise CourseError(f"{where} is missing; git checkout {where} brings it back")
+    old = lesson.file.read_bytes()
     text = old.decode("utf-8", "surrogateescape")  # what is no UTF-8 comes back as it was
     end = "\r\n" if "\r\n" in text else "\n"
     stubs = handed_out(lesson)
@@ -84,7 +89,9 @@ def replaced(text: str, name: str, stub: str) -> str:
     if place is None:
         end = next((at for at, line in enumerate(lines) if line.startswith("if __name__")), None)
         at = len(lines) if end is None else end
-        return "".join(lines[:at]).rstrip("\n") + f"\n\n\n{stub}\n\n" + "".join(lines[at:])
+        newline = "\r\n" if stub.endswith("\r\n") else "\n"
+        above, below = "".join(lines[:at]).rstrip("\r\n"), "".join(lines[at:])
+        return above + 3 * newline + stub + 2 * newline + below
     first, last = place
     return "".join(lines[:first]) + stub + "".join(lines[last:])
 
@@ -92,7 +99,7 @@ def replaced(text: str, name: str, stub: str) -> str:
 def place_of(text: str, name: str) -> tuple[int, int] | None:
     """First line and the one after the last, counted from 0; None if it is not there."""
     try:
-        for node in ast.parse(text).body:
+        for node in reversed(ast.parse(text).body):  # of two, the later one is what counts
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
                 return start_of(node) - 1, node.end_lineno or node.lineno
         return None

@@ -272,7 +272,7 @@ def test_cross_attention_lets_gradients_through(ex):
 
 # --- 1.8 ---
 
-COST = ("the multiply-adds", "the bytes of the weights")
+COST = ("the number of multiply-adds", "the number of bytes")
 
 
 @pytest.mark.parametrize(

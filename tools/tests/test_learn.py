@@ -798,6 +798,38 @@ def test_ctrl_c_ends_watch_in_one_line_and_leaves_nothing_behind(watch: Session)
     assert not watch.left_behind()
 
 
+class Waiting:
+    """Stands for a process that waits for a job."""
+
+    ended = False
+
+    def end(self) -> None:
+        self.ended = True
+
+
+def test_one_process_is_kept_in_reserve_and_ended_with_the_watch(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Waiting] = []
+
+    def start() -> Waiting:
+        started.append(Waiting())
+        return started[-1]
+
+    def watch_lesson(lesson: Lesson, reserve: learn.Reserve) -> None:
+        reserve.fill()
+        reserve.fill()
+        assert len(started) == 1
+        assert reserve.take() is started[0]
+        reserve.fill()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learn, "Child", start)
+    monkeypatch.setattr(learn, "watch_lesson", watch_lesson)
+    assert run("watch") == (0, f"\nstopped; {how_to('status')} shows where you are\n", "")
+    assert [one.ended for one in started] == [False, True]  # whoever took the first ends it
+
+
 def test_watch_passes_over_lessons_that_are_done(run: Run, pretend: Pretend) -> None:
     pretend({})
     assert run("watch") == (0, "Everything here is solved.\n", "")
