@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from utils import stubs
+from utils.errors import CourseError
 from utils.exercise_list import ROOT, Exercise, Lesson, lessons
 from utils.learner_code import LoadError, read_source
 from utils.stubs import TODO, handed_out, put_back
@@ -195,9 +196,10 @@ def test_an_exercise_that_is_gone_from_a_file_without_a_program_comes_last(lesso
     assert reset(lesson, 1).decode() == f"x = 1\n\n\n{STUB['double'].lstrip()}\n\n"
 
 
-def test_a_missing_file_begins_anew(lesson):
+def test_a_missing_file_is_told_with_the_way_to_get_it_back(lesson):
     lesson.file.unlink()
-    assert STUB["double"].strip() in reset(lesson, 1).decode()
+    with pytest.raises(CourseError, match=r"exercises\.py is missing; git checkout .*exercises\.py"):
+        reset(lesson, 1)
 
 
 def test_of_two_with_one_name_the_later_which_counts_is_put_back(lesson):
