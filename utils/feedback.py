@@ -30,7 +30,7 @@ View = Callable[[Any], Any]
 
 TOLERANCE = 1e-5  # absolute, and relative to the size of the true value
 LOOSE = {torch.float16: 1e-2, torch.bfloat16: 2e-2}
-CLEAR = 100  # tolerances between the truth and an answer that is wrong beyond doubt
+ROW = 62  # characters of a row of values: with what stands before it, it fits 80 columns
 
 
 class Wrong(AssertionError):  # noqa: N818 - a verdict, and pytest's own failures derive from this
@@ -243,11 +243,13 @@ def difference_of_tensors(actual: Tensor, expected: Tensor, name: str) -> tuple[
         if ours != truth:
             return f"{name} has {quality} {ours}, where {truth} was asked for", math.inf
     error = errors_in_tolerances(actual, expected)
-    bad = (error > 1).nonzero().tolist()
-    if not bad:
+    bad = error > 1
+    count = int(bad.sum())
+    if count == 0:
         return None
-    at = tuple(bad[0])
-    return values_problem(actual, expected, name, at, len(bad)), error.max().item()
+    first = int(bad.flatten().int().argmax())  # of equal ones, the first
+    at = tuple(int(index) for index in np.unravel_index(first, bad.shape))
+    return values_problem(actual, expected, name, at, count), error.max().item()
 
 
 def shape_problem(ours: tuple[int, ...], truth: tuple[int, ...], name: str) -> str:
@@ -270,10 +272,12 @@ def values_problem(
     if torch.isnan(ours) and not torch.isnan(truth):
         return f"{name} is nan{place}, where {number(truth)} was expected{total}"
     said = f"{name} first differs{place}: {number(ours)}, where {number(truth)} was expected{total}"
-    if at and 1 < actual.size(-1) <= 8:
-        row = at[:-1]
-        said += f"\n    yours     {numbers_of(actual[row])}"
-        said += f"\n    expected  {numbers_of(expected[row])}"
+    if number(ours) == number(truth):
+        said += f"; the difference is {number(ours.double() - truth.double())}"
+    row = at[:-1]
+    if at and actual.size(-1) > 1 and len(numbers_of(actual[row], expected[row])[0]) <= ROW:
+        mine, right = numbers_of(actual[row], expected[row])
+        said += f"\n    yours     {mine}\n    expected  {right}"
     return said
 
 
@@ -391,6 +395,9 @@ def number(value: Tensor) -> str:
     return f"{item:.4g}" if isinstance(item, float) else str(item)
 
 
-def numbers_of(row: Tensor) -> str:
-    """A short row of values."""
-    return "  ".join(f"{number(value):>7}" for value in row)
+def numbers_of(ours: Tensor, truth: Tensor) -> tuple[str, str]:
+    """Two rows of values, one below the other."""
+    rows = [[number(value) for value in row[: ROW // 2]] for row in (ours, truth)]
+    width = max(len(cell) for row in rows for cell in row)
+    mine, right = ("  ".join(cell.rjust(width) for cell in row) for row in rows)
+    return mine, right

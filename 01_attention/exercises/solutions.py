@@ -26,7 +26,8 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
     largest = largest.masked_fill(largest == -math.inf, 0.0)  # -inf - -inf would be nan
     exps = torch.exp(x - largest)
     # The largest entry gives exp(0) = 1, so only a row of zeros sums to less than 1. Others write
-    # torch.nan_to_num(exps / sum): right too, but it would hide a nan that came in.
+    # torch.nan_to_num(exps / sum): the same values, but it would hide a nan that came in, and its
+    # gradient is nan for a row of -inf.
     return exps / exps.sum(dim, keepdim=True).clamp(min=1.0)
 
 

@@ -90,10 +90,16 @@ def keys_not_transposed(q: Tensor, k: Tensor) -> Tensor:
     return q @ k / math.sqrt(q.size(-1))
 
 
-def first_axes_swapped(q: Tensor, k: Tensor) -> Tensor:
-    """transpose(0, 1) or transpose(1, 2) counts from the front, and swaps other axes than the last
-    two when there are leading ones: use transpose(-2, -1)"""
-    return q @ k.transpose(min(1, k.dim() - 2), min(2, k.dim() - 1)) / math.sqrt(q.size(-1))
+def first_two_axes_swapped(q: Tensor, k: Tensor) -> Tensor:
+    """transpose(0, 1) counts from the front: with leading axes those are not the last two; use
+    transpose(-2, -1)"""
+    return q @ k.transpose(0, 1) / math.sqrt(q.size(-1))
+
+
+def axes_one_and_two_swapped(q: Tensor, k: Tensor) -> Tensor:
+    """transpose(1, 2) counts from the front: those are the last two axes of three only; use
+    transpose(-2, -1)"""
+    return q @ k.transpose(1, 2) / math.sqrt(q.size(-1))
 
 
 # --- 1.3 causal_mask ---
@@ -136,14 +142,14 @@ def zero_for_the_forbidden(scores: Tensor, mask: Tensor) -> Tensor:
     """forbidden scores become 0, and exp(0) = 1 still takes a share; only -inf takes none"""
     if mask.dtype == torch.bool:
         return scores.masked_fill(~mask, 0.0)
-    return scores + mask
+    return scores + mask.to(scores.dtype)
 
 
 def fills_the_allowed(scores: Tensor, mask: Tensor) -> Tensor:
     """-inf stands where the mask is True, which is where attention is allowed: turn it with ~"""
     if mask.dtype == torch.bool:
         return scores.masked_fill(mask, -math.inf)
-    return scores + mask
+    return scores + mask.to(scores.dtype)
 
 
 def multiplied(scores: Tensor, mask: Tensor) -> Tensor:
@@ -163,7 +169,7 @@ def floats_taken_for_booleans(scores: Tensor, mask: Tensor) -> Tensor:
 
 def floats_multiplied(scores: Tensor, mask: Tensor) -> Tensor:
     """a floating mask is multiplied with the scores; it should be added"""
-    return right_mask(scores, mask) if mask.dtype == torch.bool else scores * mask
+    return right_mask(scores, mask) if mask.dtype == torch.bool else scores * mask.to(scores.dtype)
 
 
 def floats_ignored(scores: Tensor, mask: Tensor) -> Tensor:
@@ -248,8 +254,8 @@ def nan_where_nothing_is_seen(
 def a_large_number_for_infinity(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """forbidden scores are a large negative number: a query that may attend to nothing then
-    attends to all the forbidden keys alike; -inf leaves zeros"""
+    """forbidden scores are a large negative number (in 1.4, perhaps): a query that may attend to
+    nothing then attends to all the forbidden keys alike; -inf leaves zeros"""
     scores = masked_scores(q, k, mask).clamp(min=-1e9)
     weights = torch.softmax(scores, -1)
     return weights @ v, weights
@@ -309,42 +315,55 @@ def context_ignored(
     x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """this is self-attention: keys and values come from x, and should come from context"""
-    return right_attention(x @ w_q, x @ w_k, x @ w_v, mask)
+    return plain_attention(x @ w_q, x @ w_k, x @ w_v, mask)
 
 
 def context_asks(
     x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """the roles are exchanged: context asks and x answers"""
-    return right_attention(context @ w_q, x @ w_k, x @ w_v, mask)
+    return plain_attention(context @ w_q, x @ w_k, x @ w_v, mask)
 
 
 def values_not_projected(
     x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """the values are context itself; they should be context times w_v"""
-    return right_attention(x @ w_q, context @ w_k, context, mask)
+    return plain_attention(x @ w_q, context @ w_k, context, mask)
 
 
 def keys_and_values_exchanged(
     x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """w_k and w_v are exchanged"""
-    return right_attention(x @ w_q, context @ w_v, context @ w_k, mask)
+    return plain_attention(x @ w_q, context @ w_v, context @ w_k, mask)
 
 
 def values_from_x(
     x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """the values come from x; like the keys they should come from context"""
-    return right_attention(x @ w_q, context @ w_k, x @ w_v, mask)
+    return plain_attention(x @ w_q, context @ w_k, x @ w_v, mask)
 
 
 def cross_mask_ignored(
     x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """the mask is not used"""
-    return right_attention(x @ w_q, context @ w_k, context @ w_v)
+    return plain_attention(x @ w_q, context @ w_k, context @ w_v)
+
+
+def plain_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Attention without the reference's checks: it fails as a learner's own code would."""
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
+    if mask is not None and mask.dtype == torch.bool:
+        scores = scores.masked_fill(~mask, -math.inf)
+    elif mask is not None:
+        scores = scores + mask.to(scores.dtype)
+    weights = right_softmax(scores, -1)
+    return weights @ v, weights
 
 
 # --- 1.8 attention_cost ---
@@ -529,7 +548,8 @@ MISCONCEPTIONS = {
         scaled_by_the_number_of_keys,
         keys_ask,
         keys_not_transposed,
-        first_axes_swapped,
+        first_two_axes_swapped,
+        axes_one_and_two_swapped,
     ),
     "causal_mask": (
         blind_to_itself,

@@ -117,7 +117,10 @@ def test_the_stubs_are_stubs(lesson):
 @pytest.mark.parametrize("real", lessons(), ids=lambda real: real.name)
 def test_the_exercises_of_the_course_are_what_their_solutions_make(real):
     """Only where nobody has begun: a learner's copy of the course is no fault."""
-    source = read_source(real.file)
+    try:
+        source = read_source(real.file)
+    except LoadError:  # somebody is at work on it
+        return
     untouched = {stub.name for stub in source.stubs()}
     text = source.data.decode("utf-8").replace("\r\n", "\n")
     for one in real.exercises:
@@ -198,7 +201,7 @@ def test_an_exercise_that_is_gone_from_a_file_without_a_program_comes_last(lesso
 
 def test_a_missing_file_is_told_with_the_way_to_get_it_back(lesson):
     lesson.file.unlink()
-    with pytest.raises(CourseError, match=r"exercises\.py is missing; git checkout .*exercises\.py"):
+    with pytest.raises(CourseError, match=r"exercises\.py is missing; git checkout"):
         reset(lesson, 1)
 
 
