@@ -22,6 +22,7 @@ from torch import nn
 
 from clipping import clip_gradients_
 from data_loader import DataLoader, evaluation_blocks
+from data_parallel import Workers, connected
 from loss_functions import cross_entropy
 from param_groups import build_optimizers
 from schedules import learning_rate_at
@@ -68,11 +69,15 @@ class Trainer:
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         callbacks: Sequence[Callback] = (),
+        workers: Workers | None = None,
     ) -> None:
         self.config = config
         self.device = device or torch.device("cpu")
+        self.workers = workers or Workers()
+        self.workers.check(config.batch_size, self.device)
         self.dtype = dtype
         self.model = model.to(self.device)
+        self.parallel = self.workers.wrap(self.model)  # the same weights
         self.callbacks = callbacks
         self.context = config.model.max_seq_len
         self.loader = DataLoader(
@@ -93,6 +98,7 @@ class Trainer:
         """Tokens that one optimizer step learns from."""
         return self.config.batch_size * self.config.accumulation * self.context
 
+    @connected()
     def fit(self) -> float:
         """Train to the end, or until `stop`; return the last validation loss."""
         if self.step == 0:
@@ -100,16 +106,23 @@ class Trainer:
         self.budget.start()
         if self.evaluation_due:
             self._after_step()
-        while self.step < self.max_steps and not self.stop:
+        while self.step < self.max_steps and not self.stopping():
             start = time.perf_counter()
             loss, norm, rate = self.train_step()
             self.seconds += time.perf_counter() - start
             tokens = self.step * self.tokens_per_step
             self.report = StepReport(self.step, loss, rate, norm, tokens, self.seconds)
-            self.max_steps = self.budget.steps(self)
+            if not self.budget.settled:
+                self.max_steps = self.workers.from_main(self.budget.steps(self))
             self._after_step()
         val_loss = self.report.val_loss if self.report else None
         return math.nan if val_loss is None else val_loss
+
+    def stopping(self) -> bool:
+        """Whether any worker was told to stop: then all do, after the same step."""
+        if stop := self.workers.add_up(self.stop) > 0:
+            self.stop = True
+        return stop
 
     def _after_step(self) -> None:
         """Evaluate if it is time, and tell the callbacks; a stop on the way leaves it due."""
@@ -135,6 +148,7 @@ class Trainer:
             "evaluation_due": self.evaluation_due,
             "report": asdict(self.report) if self.report else None,
             "budget": self.budget.position(),
+            "workers": self.workers.world_size,
         }
 
     def resume(self, position: Mapping[str, Any]) -> None:
@@ -151,21 +165,25 @@ class Trainer:
         """
         self.model.train()
         total = torch.zeros((), device=self.device)
-        for micro in range(self.config.accumulation):
-            x, y = self.loader.batch(self.step * self.config.accumulation + micro)
-            with autocast(self.device, self.dtype):
-                logits = self.model(x)  # (B, T, vocab_size)
-            loss = cross_entropy(logits.float(), y) / self.config.accumulation
-            loss.backward()
+        n_micro = self.config.accumulation
+        self.workers.seed_dropout(self.config.seed, self.step)
+        for micro in range(n_micro):
+            x, y = self.workers.shard(self.loader.batch(self.step * n_micro + micro))
+            with self.workers.averaging(self.parallel, now=micro == n_micro - 1):
+                with autocast(self.device, self.dtype):
+                    logits = self.parallel(x)  # (B, T, vocab_size)
+                loss = cross_entropy(logits.float(), y) / n_micro
+                loss.backward()
             total += loss.detach()
+        mean_loss = self.workers.add_up(total.item()) / self.workers.world_size
         norm = clip_gradients_(self.model.parameters(), self.config.grad_clip)
-        self._check_finite(total.item(), norm)
+        self._check_finite(mean_loss, norm)
         rate = self._set_learning_rate()
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return total.item(), norm, rate
+        return mean_loss, norm, rate
 
     @torch.inference_mode()
     def evaluate(self) -> float:
@@ -176,13 +194,16 @@ class Trainer:
         self.model.eval()
         total = 0.0
         rows = max(1, 8192 // self.context)
-        for x, y in evaluation_blocks(self.val_tokens, self.context, rows, self.device):
-            if self.stop:
+        for batch in evaluation_blocks(self.val_tokens, self.context, rows, self.device):
+            if self.stopping():
                 return math.nan
+            x, y = self.workers.shard(batch)
+            if len(x) == 0:  # the last batches have few rows, and other workers have them
+                continue
             with autocast(self.device, self.dtype):
                 logits = self.model(x)
             total += cross_entropy(logits.float(), y).item() * y.numel()
-        return total / (len(self.val_tokens) - 1)
+        return self.workers.add_up(total) / (len(self.val_tokens) - 1)
 
     def _set_learning_rate(self) -> float:
         config = self.config

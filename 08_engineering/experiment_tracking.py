@@ -1,6 +1,7 @@
 """Runs that can be told apart: an id for each, what it ran on, and a table of them all.
 
-    python 08_engineering/experiment_tracking.py list [--root FOLDER]
+    python 08_engineering/experiment_tracking.py list
+    python 08_engineering/experiment_tracking.py compare RUN RUN
 
 An id such as 20261121-101530-laptop-3fa29c81d04e begins with the time, so that sorting by name
 sorts by age, then says what the run is, and ends in 48 random bits, so that two never meet.
@@ -8,7 +9,6 @@ sorts by age, then says what the run is, and ends in 48 random bits, so that two
 
 import contextlib
 import json
-import math
 import os
 import platform
 import re
@@ -16,19 +16,18 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from logging_utils import read_csv
+from run_folder import SIGNS, RunSummary, run_folders, summarise
 from utils.command_line import OneLineParser
-from utils.config import TrainConfig, load_config
-from utils.errors import CourseError, run_program
+from utils.errors import CourseError, UsageError, did_you_mean, run_program
 from utils.files import atomic_write_text
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+RUNS = REPOSITORY / "09_capstone" / "runs"
 PACKAGES = ("torch", "numpy", "matplotlib", "pyyaml", "tqdm", "safetensors")
 
 
@@ -133,39 +132,29 @@ def shown_command(words: Sequence[str]) -> list[str]:
     return shown
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """A run in a line; None stands for what its files do not say."""
-
-    path: Path
-    steps: int
-    max_steps: int | None
-    best_val_loss: float | None
-
-    @property
-    def finished(self) -> bool:
-        """Whether the metrics reach the last step that the configuration asks for."""
-        return self.max_steps is not None and self.steps >= self.max_steps
-
-
 def list_runs(root: Path | str) -> list[RunSummary]:
-    """Every folder under `root` with a config.yaml or metrics.csv, by name, so the oldest first."""
-    signs = ("config.yaml", "metrics.csv")
-    found = {file.parent for sign in signs for file in Path(root).glob(f"*/{sign}")}
-    return [summarise(folder) for folder in sorted(found)]
+    """Every folder under `root` with a config.yaml, metrics.csv or run.json, the oldest first."""
+    return [summarise(folder) for folder in run_folders(root)]
 
 
-def summarise(run_dir: Path) -> RunSummary:
-    """Read config.yaml and metrics.csv; a missing or damaged one leaves its part unknown."""
-    max_steps, rows = None, []
-    with contextlib.suppress(CourseError, OSError):
-        max_steps = load_config(run_dir / "config.yaml", TrainConfig).max_steps
-    with contextlib.suppress(CourseError, OSError):
-        rows = read_csv(run_dir / "metrics.csv")
-    steps = [step for row in rows if (step := row.get("step")) is not None]
-    losses = [loss for row in rows if (loss := row.get("val_loss")) is not None]
-    best = min(filter(math.isfinite, losses), default=None)
-    return RunSummary(run_dir, int(max(steps, default=0)), max_steps, best)
+def find_run(given: str, root: Path) -> Path:
+    """The run that a person means by a folder, an id under `root`, or how its id begins.
+
+    Raises UsageError, with the closest id, if there is none, or more than one.
+    """
+    folder = Path(given)
+    if any((folder / sign).is_file() for sign in SIGNS):
+        return folder
+    place = root if folder.parent == Path() else folder.parent
+    names = [path.name for path in run_folders(place)]
+    found = [name for name in names if folder.name and name.startswith(folder.name)]
+    if folder.name in names or len(found) == 1:
+        return place / (folder.name if folder.name in names else found[0])
+    if found:
+        raise UsageError(f"{given!r} begins {len(found)} runs: {', '.join(found)}")
+    beginnings = [name[: len(folder.name)] for name in names]
+    hint = did_you_mean(folder.name, names) or did_you_mean(folder.name, beginnings)
+    raise UsageError(f"no run {given!r} under {place}{hint}")
 
 
 def table(runs: Sequence[RunSummary]) -> str:
@@ -174,25 +163,33 @@ def table(runs: Sequence[RunSummary]) -> str:
     for run in runs:
         steps = f"{run.steps}/{run.max_steps or '?'}"
         best = "-" if run.best_val_loss is None else f"{run.best_val_loss:.4f}"
-        state = "done" if run.finished else "not done"
-        lines.append(f"{run.path.name[:49]:<49} {steps:>11} {best:>8} {state}")
+        lines.append(f"{run.path.name[:49]:<49} {steps:>11} {best:>8} {run.state}")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """List the runs, or without a command show what a new run would write down."""
+    """List or compare runs, or without a command show what a new run would write down."""
     parser = OneLineParser(description="Tell the runs of the capstone apart.")
     commands = parser.add_subparsers(dest="command")
     listing = commands.add_parser("list", help="a table of all runs, the oldest first")
-    runs_dir = REPOSITORY / "09_capstone" / "runs"
-    listing.add_argument("--root", type=Path, default=runs_dir, help="the folder with the runs")
+    comparing = commands.add_parser("compare", help="what runs differ in, and how they went")
+    comparing.add_argument(
+        "runs", nargs="+", metavar="RUN", help="a folder, an id, or its beginning"
+    )
+    comparing.add_argument("--out", type=Path, metavar="FILE", help="the picture of their curves")
+    for command in (listing, comparing):
+        command.add_argument("--root", type=Path, default=RUNS, help="the folder with the runs")
     args = parser.parse_args()
     if args.command == "list":
         runs = list_runs(args.root)
         print(table(runs) if runs else f"no runs under {args.root} yet")
-        return
-    for name, value in {"a new id": new_run_id("laptop"), **environment_info()}.items():
-        print(f"{name:<14} {value}")
+    elif args.command == "compare":
+        from compare_runs import compare  # here, because a list should not wait for matplotlib
+
+        compare([find_run(name, args.root) for name in args.runs], args.out)
+    else:
+        for name, value in {"a new id": new_run_id("laptop"), **environment_info()}.items():
+            print(f"{name:<14} {value}")
 
 
 if __name__ == "__main__":

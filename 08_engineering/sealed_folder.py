@@ -10,7 +10,6 @@ folder compares every file with the manifest first.
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 from utils.errors import CourseError, run_program
 from utils.failpoint import failpoint
-from utils.files import sync_folder
+from utils.files import sync_folder, write_through
 
 FORMAT = "tiny-transformer-sealed-1"
 MANIFEST = "manifest.json"
@@ -41,8 +40,8 @@ def write_sealed(folder: Path, files: dict[str, bytes], owner: str) -> None:
     failpoint("sealed: folder made")
     try:
         for name, data in files.items():
-            write_through(temporary / name, data)
-        write_through(temporary / MANIFEST, manifest(files, owner))
+            write_through(temporary / name, data, name)
+        write_through(temporary / MANIFEST, manifest(files, owner), MANIFEST)
         sync_folder(temporary)
         failpoint("sealed: before rename")
         temporary.rename(folder)
@@ -52,19 +51,6 @@ def write_sealed(folder: Path, files: dict[str, bytes], owner: str) -> None:
     failpoint("sealed: renamed")
     sync_folder(folder.parent)
     failpoint("sealed: named for good")
-
-
-def write_through(path: Path, data: bytes) -> None:
-    """Write a file and wait until it is on the disk."""
-    with path.open("xb") as file:
-        file.write(data[: len(data) // 2])
-        file.flush()
-        failpoint(f"{path.name}: half written")
-        file.write(data[len(data) // 2 :])
-        file.flush()
-        failpoint(f"{path.name}: before fsync")
-        os.fsync(file.fileno())
-    failpoint(f"{path.name}: after fsync")
 
 
 def manifest(files: dict[str, bytes], owner: str) -> bytes:

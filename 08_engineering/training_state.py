@@ -56,7 +56,7 @@ def save_state(root: Path, state: TrainingState, run: str) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     folder = root / f"{state.step:08d}-{secrets.token_hex(3)}"
     write_sealed(folder, contents(state), run)
-    prune(root)
+    prune(root, folder)
     return folder
 
 
@@ -102,14 +102,20 @@ def joined(value: Any, tensors: dict[str, Tensor]) -> Any:
     return [joined(v, tensors) for v in value] if isinstance(value, list) else value
 
 
-def prune(root: Path) -> None:
-    """Remove all but the last two states, and what crashes have left behind."""
-    for path in [*folders(root)[:-KEPT], *root.glob(".*.tmp")]:
+def prune(root: Path, newest: Path) -> None:
+    """Remove all but the last two states, and what crashes have left behind.
+
+    A state of a later step than the newest is damaged: the run would have gone on from it.
+    """
+    older = [path for path in folders(root) if step_of(path) < step_of(newest)]
+    kept = [*older, newest][-KEPT:]
+    doomed = [path for path in folders(root) if path not in kept]
+    for path in [*doomed, *root.glob(".*.tmp")]:
         if not path.name.startswith("."):
-            doomed = path.with_name(f".{path.name}.tmp")  # half removed, it must not look whole
-            path.rename(doomed)
+            hidden = path.with_name(f".{path.name}.tmp")  # half removed, it must not look whole
+            path.rename(hidden)
             failpoint("state: old one renamed")
-            path = doomed
+            path = hidden
         shutil.rmtree(path, ignore_errors=True)
     failpoint("state: pruned")
 
@@ -119,8 +125,13 @@ def prune(root: Path) -> None:
 
 def folders(root: Path) -> list[Path]:
     """The states under root, the oldest first."""
-    found = [path for path in root.glob("[0-9]*-*") if path.is_dir()]
-    return sorted(found, key=lambda path: (path.name.split("-")[0], path.stat().st_mtime_ns))
+    found = [path for path in root.glob("*-*") if path.name.partition("-")[0].isdigit()]
+    return sorted(found, key=lambda path: (step_of(path), path.stat().st_mtime_ns))
+
+
+def step_of(folder: Path) -> int:
+    """The step that a state's folder is named after."""
+    return int(folder.name.partition("-")[0])
 
 
 def last_good_state(root: Path, run: str) -> tuple[TrainingState | None, list[str]]:

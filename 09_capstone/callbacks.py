@@ -23,7 +23,7 @@ from training_data import TrainingData
 from training_loop import Callback, StepReport, Trainer
 from training_state import TrainingState, random_states, save_state
 from utils.config import SampleConfig, TrainConfig, save_config
-from utils.files import atomic_write_text
+from utils.files import TEMPORARY_SUFFIX, atomic_write_text
 from utils.visualization import plot_training_curves
 
 
@@ -64,6 +64,7 @@ class RunFolder(Callback):
     """Everything a run writes: configuration, environment, metrics, log, samples, checkpoints.
 
     With `state`, the run goes on from there: what the files say beyond that step is taken back.
+    Without, it begins, perhaps once more after it was killed before its first state.
     """
 
     def __init__(
@@ -86,9 +87,12 @@ class RunFolder(Callback):
         self.metrics = MetricsLog(path)
         self.log = TextLog(path / "log.txt")
         self.samples = path / "samples.txt"
+        remove_leftovers(path)
         if state is None:
             save_config(config, path / "config.yaml")
             write_environment(path, config.device)
+            self.metrics.truncate_after(0)
+            keep_samples_until(self.samples, 0)
         else:
             self._go_on(state)
 
@@ -97,7 +101,8 @@ class RunFolder(Callback):
         run = state.position["run"]
         self.best, self.evaluated_at = run["best"] or math.inf, run["evaluated_at"]
         self.val_loss = math.nan if run["val_loss"] is None else run["val_loss"]
-        self.metrics.truncate_after(state.step)
+        # The row of a step is written after its evaluation, which may still be due.
+        self.metrics.truncate_after(state.step - state.position["evaluation_due"])
         keep_samples_until(self.samples, state.step)
         self.log.write(f"resumed at step {state.step}")
 
@@ -164,7 +169,7 @@ class RunFolder(Callback):
         with naming(self.path):
             if keep:
                 self.save("last", trainer.step)
-                if trainer.step < trainer.max_steps:
+                if trainer.step < trainer.max_steps or trainer.evaluation_due:
                     self.save_state(trainer)
             if how == "finished":
                 save_config(settled(self.config, trainer), self.path / "config.yaml")
@@ -219,6 +224,12 @@ class RunFolder(Callback):
         text = sample_text(self.model, self.data.tokenizer, sampling, trainer)
         if not trainer.stop:
             atomic_write_text(self.samples, f"{before}{heading}{text}\n\n")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the half-written files of a process that was killed in this folder."""
+    for path in folder.glob(f".*.????????{TEMPORARY_SUFFIX}"):
+        path.unlink()
 
 
 def keep_samples_until(path: Path, step: int) -> None:

@@ -6,6 +6,7 @@
     python 09_capstone/train.py --data my_poems.txt --d-model 64  # your text, your sizes
     python 09_capstone/train.py --config 09_capstone/runs/RUN/config.yaml   # that run again
     python 09_capstone/train.py --resume                          # go on, whatever stopped it
+    torchrun --nproc-per-node 2 09_capstone/train.py              # two processes share each batch
 
 Everything a run writes goes into one folder, 09_capstone/runs/RUN/; the best model is also copied
 to 09_capstone/checkpoints/, where sample.py looks for the newest. Ctrl-C saves and leaves; after
@@ -17,15 +18,18 @@ import os
 import shutil
 import signal
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
+
 from callbacks import ProgressBar, RunFolder, naming
 from data_loader import check_tokens
+from data_parallel import LostWorkerError, Workers, init_from_environment
 from experiment_tracking import create_run_dir, new_run_id
 from loss_functions import bits_per_char
 from model.config import PRESETS, preset
@@ -43,33 +47,45 @@ from resuming import (
 )
 from tiny_transformer_lm import TinyTransformerLM
 from training_data import TrainingData, load_training_data
-from training_loop import Trainer
+from training_loop import Callback, Trainer
 from training_state import TrainingState, restore_random_states
 from utils.command_line import OneLineParser, add_config_flags, config_from_args
-from utils.config import TrainConfig, load_config
+from utils.config import TrainConfig, load_config, save_config
+from utils.device import pick_device
 from utils.errors import CourseError, UsageError, run_program
 from utils.files import atomic_write_bytes
 
 HERE = Path(__file__).resolve().parent
 WRITTEN = (  # by a run; --overwrite removes these and nothing else
+    *(RUN_FILE, RESULT_FILE),  # first: without them, what is left is no run
     *("config.yaml", "environment.json", "metrics.csv", "metrics.jsonl", "log.txt"),
     *("samples.txt", "curves.png", "best.safetensors", "last.safetensors"),
-    *(RUN_FILE, RESULT_FILE),
 )
 HANGING: Any = {"subsequent_indent": " " * 8, "break_long_words": False, "break_on_hyphens": False}
 STOPPING = b"\nstopping after this step; once more (Ctrl-C) leaves at once\n"
 
 
 def main() -> int:
-    """Train once; returns the exit code."""
-    args = parse_args()
-    return resume(args) if args.resume else begin(args)
+    """Train once; returns the exit code. Under torchrun, the main worker's is the run's."""
+    workers, code = init_from_environment(), 0
+    if not workers.is_main:
+        assist(workers)
+    else:
+        args = parse_args()
+        try:
+            code = resume(args, workers) if args.resume else begin(args, workers)
+        except LostWorkerError as error:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of torchrun, before we could say why
+            raise CourseError(f"{error}; --resume goes on from the last saved state") from None
+    workers.leave()
+    return code
 
 
-def begin(args: argparse.Namespace) -> int:
+def begin(args: argparse.Namespace, workers: Workers) -> int:
     """Start a run."""
     check_folders(args)
     config = config_from_args(args, base_config(args))
+    workers.check(config.batch_size, pick_device(config.device))
     data = load_training_data(config.data)
     config = fit_to_data(config, data)
     describe_data(data)
@@ -79,11 +95,12 @@ def begin(args: argparse.Namespace) -> int:
     folder = make_run_folder(args, config)
     with locked(folder):
         clear(folder)
+        save_config(config, folder / "config.yaml")  # from the signature on --resume finds it
         sign(folder, folder.name if args.out_dir is None else new_run_id(folder.name))
-        return train(config, data, engine, model, folder, args.checkpoint_dir)
+        return train(config, data, engine, model, folder, args.checkpoint_dir, workers)
 
 
-def resume(args: argparse.Namespace) -> int:
+def resume(args: argparse.Namespace, workers: Workers) -> int:
     """Go on with a run that was stopped or killed, as if nothing had happened."""
     if args.overwrite:
         raise UsageError("--resume goes on with a run and --overwrite replaces it; choose one")
@@ -96,11 +113,39 @@ def resume(args: argparse.Namespace) -> int:
         data = load_training_data(config.data)
         describe_data(data)
         state = state_to_resume(folder, data)
-        if state is not None:
+        if state is None:
+            config = fit_to_data(config, data)  # which may have changed: nothing was learned yet
+        else:
             config = replace(config, device=state.position["place"]["device"])
+            refuse_other_number(workers.world_size, state)
         engine = choose_engine(config)
         model = build_model(config.model, engine, config.seed)
-        return train(config, data, engine, model, folder, args.checkpoint_dir, state)
+        return train(config, data, engine, model, folder, args.checkpoint_dir, workers, state)
+
+
+def assist(workers: Workers) -> None:
+    """What the workers beside the main one do: the same steps, on other rows, and in silence."""
+    plan: Any = None
+    try:
+        config, state, fingerprint = workers.from_main(plan)
+    except LostWorkerError:
+        return  # it would not begin, and has said why
+    data = load_training_data(config.data)
+    if data.fingerprint != fingerprint:
+        raise CourseError(f"worker {workers.rank} finds other data as {config.data} than worker 0")
+    if state is not None:
+        torch.set_num_threads(state.position["place"]["threads"])
+    engine = choose_engine(config)
+    model = build_model(config.model, engine, config.seed)
+    trainer = make_trainer(config, data, engine, model, workers)
+    with stop_on_signal(trainer):
+        if state is not None:
+            go_on(trainer, state)
+        try:
+            trainer.fit()
+        except CourseError as error:  # all have the same one; if the main worker is lost, say so
+            if isinstance(error, LostWorkerError) and workers.rank == 1:
+                raise
 
 
 def train(
@@ -110,15 +155,15 @@ def train(
     model: TinyTransformerLM,
     folder: Path,
     checkpoint_dir: Path,
+    workers: Workers,
     state: TrainingState | None = None,
 ) -> int:
     """Run the loop, write the run's folder, publish the best model; returns the exit code."""
-    describe_run(config, engine, model, folder)
+    describe_run(config, engine, model, folder, workers)
     run = RunFolder(folder, config, data, model, engine.device, state, run_id_of(folder))
-    if config.compile:
-        model.compile()
     bar = ProgressBar(config.max_steps, state.step if state else 0)
-    trainer = Trainer(model, data.train, data.val, config, engine.device, engine.dtype, [run, bar])
+    workers.from_main((config, state, data.fingerprint))  # they wait for this
+    trainer = make_trainer(config, data, engine, model, workers, [run, bar])
     with stop_on_signal(trainer), closing(run), closing(bar):
         if state is not None:
             go_on(trainer, state)
@@ -128,7 +173,8 @@ def train(
         except CourseError as error:  # a loss that is no number
             run.finish(trainer, str(error), keep=False)
             raise
-        finished = trainer.step == trainer.max_steps and not trainer.evaluation_due
+        # After a stop in the last step, its evaluation or its sample may be missing.
+        finished = trainer.step == trainer.max_steps and not trainer.stop
         run.finish(trainer, "finished" if finished else "interrupted")
     if run.has_best:
         publish(folder, checkpoint_dir, run.best, data.entropy_bits_per_char)
@@ -136,8 +182,25 @@ def train(
         write_result(folder, {"outcome": "finished", "step": trainer.step, "best": run.best})
         return 0
     print(f"interrupted at step {trainer.step} of {trainer.max_steps}; the state is saved")
-    print(f"go on   python 09_capstone/train.py --resume --out-dir {shown(folder)}")
+    W = workers.world_size
+    program = "python" if W == 1 else f"torchrun --nproc-per-node {W}"
+    print(f"go on   {program} 09_capstone/train.py --resume --out-dir {shown(folder)}")
     return 130
+
+
+def make_trainer(
+    config: TrainConfig,
+    data: TrainingData,
+    engine: Engine,
+    model: TinyTransformerLM,
+    workers: Workers,
+    callbacks: Sequence[Callback] = (),
+) -> Trainer:
+    """The training loop of a worker."""
+    if config.compile:
+        model.compile()
+    device, dtype = engine.device, engine.dtype
+    return Trainer(model, data.train, data.val, config, device, dtype, callbacks, workers)
 
 
 def go_on(trainer: Trainer, state: TrainingState) -> None:
@@ -147,6 +210,15 @@ def go_on(trainer: Trainer, state: TrainingState) -> None:
         optimizer.load_state_dict(saved)
     trainer.resume(state.position)
     restore_random_states(state.random)
+
+
+def refuse_other_number(world_size: int, state: TrainingState) -> None:
+    """Raise UsageError unless as many workers go on: others would round and drop out otherwise."""
+    before = state.position.get("workers", 1)
+    if before != world_size:
+        raise UsageError(
+            f"a run goes on with as many workers as it had: {before}, and not {world_size}"
+        )
 
 
 def parse_args() -> argparse.Namespace:
@@ -242,7 +314,7 @@ def describe_data(data: TrainingData) -> None:
 
 
 def describe_run(
-    config: TrainConfig, engine: Engine, model: TinyTransformerLM, folder: Path
+    config: TrainConfig, engine: Engine, model: TinyTransformerLM, folder: Path, workers: Workers
 ) -> None:
     """Say what is about to happen, and where it is written down."""
     shape, n_parameters = config.model, sum(p.numel() for p in model.parameters())
@@ -251,6 +323,9 @@ def describe_run(
         f"context {shape.max_seq_len}: {n_parameters:,} parameters"
     )
     print(f"engine  {engine}")
+    if workers.world_size > 1:
+        rows = config.batch_size // workers.world_size
+        print(f"workers {workers.world_size}, {rows} of the {config.batch_size} rows each")
     print(f"run     {shown(folder)}", flush=True)
 
 
@@ -272,12 +347,16 @@ def publish(folder: Path, checkpoint_dir: Path, val_loss: float, entropy: float 
 def stop_on_signal(trainer: Trainer) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the run after the current step; a second one ends it at once."""
 
+    told = False  # by a signal; `stop` may also have come from another worker
+
     def stop(number: int, frame: FrameType | None) -> None:
-        if trainer.stop:
+        nonlocal told
+        if told:
             raise KeyboardInterrupt
-        trainer.stop = True
-        with suppress(OSError):  # nobody may be listening any more
-            os.write(2, STOPPING)  # print must not interrupt itself, and may be at work
+        told = trainer.stop = True
+        if trainer.workers.world_size == 1:  # torchrun has told it else, and once is enough
+            with suppress(OSError):  # nobody may be listening any more
+                os.write(2, STOPPING)  # print must not interrupt itself, and may be at work
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -294,4 +373,5 @@ def shown(path: Path) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # before the first step: as Ctrl-C
     run_program(main)

@@ -5,6 +5,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from experiment_tracking import (
     RunSummary,
     create_run_dir,
     environment_info,
+    find_run,
     git_state,
     list_runs,
     new_run_id,
@@ -25,8 +30,18 @@ from experiment_tracking import (
     write_environment,
 )
 from logging_utils import MetricsLog
+from run_folder import (
+    LOCK_FILE,
+    RESULT_FILE,
+    RUN_FILE,
+    locked,
+    run_id_of,
+    sign,
+    state_of,
+    write_result,
+)
 from utils.config import TrainConfig, save_config
-from utils.errors import CourseError
+from utils.errors import CourseError, UsageError
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 PROGRAM = Path(experiment_tracking.__file__)
@@ -249,7 +264,6 @@ def test_a_run_is_summed_up_by_its_files(tmp_path):
         RunSummary(done, 20, 20, 1.5),
         RunSummary(fresh, 0, 500, None),
     ]
-    assert [run.finished for run in list_runs(tmp_path)] == [False, True, False]
 
 
 def test_a_loss_of_zero_counts_and_one_that_is_no_number_does_not(tmp_path):
@@ -272,6 +286,22 @@ def test_damaged_and_missing_files_leave_their_part_unknown_and_hide_no_run(tmp_
     ]
 
 
+@pytest.mark.parametrize("step", ["nan", "inf", ""])
+def test_a_row_whose_step_is_no_number_does_not_count(tmp_path, step):
+    folder = make_run(tmp_path, "a", 20, {10: 1.5})
+    with (folder / "metrics.csv").open("a", encoding="utf-8") as file:
+        file.write(f"{step},,0.5,,,\n")
+    assert list_runs(tmp_path) == [RunSummary(folder, 10, 20, 1.5)]
+
+
+@pytest.mark.parametrize("sign", ["config.yaml", "metrics.csv", "run.json"])
+def test_one_file_is_enough_to_be_listed_and_found(tmp_path, sign):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / sign).touch()
+    assert list_runs(tmp_path) == [RunSummary(tmp_path / "a", 0, None, None)]
+    assert find_run(str(tmp_path / "a"), Path("elsewhere")) == tmp_path / "a"
+
+
 def test_what_is_no_run_is_not_listed(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").touch()
@@ -281,14 +311,193 @@ def test_what_is_no_run_is_not_listed(tmp_path):
 
 def test_the_table_fits_eighty_columns_and_says_all():
     runs = [
-        RunSummary(Path(new_run_id("x" * 50, NOON)), 20000, 20000, 1.23456),
-        RunSummary(Path("y" * 200), 0, None, None),
+        RunSummary(Path(new_run_id("x" * 50, NOON)), 20000, 20000, 1.23456, "finished"),
+        RunSummary(Path("y" * 200), 0, None, None, "resumable"),
     ]
     header, first, second = table(runs).split("\n")
     assert header.split() == ["run", "steps", "best", "val", "state"]
-    assert first.split() == [runs[0].path.name, "20000/20000", "1.2346", "done"]
-    assert second.split()[1:] == ["0/?", "-", "not", "done"]
+    assert first.split() == [runs[0].path.name, "20000/20000", "1.2346", "finished"]
+    assert second.split()[1:] == ["0/?", "-", "resumable"]
     assert max(map(len, (header, first, second))) <= 80
+
+
+# --- the state of a run -------------------------------------------------------------------------
+
+HOLD = (
+    "import sys, pathlib, run_folder\n"
+    "with run_folder.locked(pathlib.Path(sys.argv[1])):\n"
+    "    print('locked', flush=True)\n"
+    "    sys.stdin.read()\n"
+)
+
+
+@contextmanager
+def trainer_at_work(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the folder's lock until it is killed."""
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, encoding="utf-8")
+    try:
+        assert process.stdout and process.stdout.readline() == "locked\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_run_is_running_while_a_trainer_lives_and_resumable_once_it_is_killed(tmp_path):
+    folder = make_run(tmp_path, "a", 20, {10: 1.5})
+    sign(folder, "a")
+    with trainer_at_work(folder) as trainer:
+        assert [run.state for run in list_runs(tmp_path)] == ["running"]
+        trainer.kill()
+        trainer.wait()
+        assert [run.state for run in list_runs(tmp_path)] == ["resumable"]
+    write_result(folder, {"outcome": "finished", "step": 20})
+    assert [run.state for run in list_runs(tmp_path)] == ["finished"]
+
+
+@pytest.mark.parametrize(
+    ("signed", "result", "state"),
+    [
+        (b'{"id": "a"}', b'{"outcome": "finished"}', "finished"),
+        (b'{"id": "a"}', b'{"outcome": "interrupted"}', "resumable"),
+        (b'{"id": "a"}', b'{"outcome": "fini', "resumable"),
+        (b'{"id": "a"}', b"[]", "resumable"),
+        (b'{"id": "a"}', b"\xff", "resumable"),
+        (b'{"id": "a"}', None, "resumable"),
+        (b'{"id"', None, "old"),
+        (b"7", None, "old"),
+        (None, None, "old"),
+    ],
+)
+def test_the_state_follows_from_the_files(tmp_path, signed, result, state):
+    for name, content in ((RUN_FILE, signed), (RESULT_FILE, result)):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+    assert state_of(tmp_path) == state
+
+
+def test_a_signed_run_knows_its_id_and_a_folder_that_is_none_says_so(tmp_path):
+    with pytest.raises(CourseError, match=r"holds no run that can be resumed \(no run.json\)"):
+        run_id_of(tmp_path)
+    sign(tmp_path, "20261121-caf\u00e9")
+    assert run_id_of(tmp_path) == "20261121-caf\u00e9"
+
+
+def test_looking_makes_no_lock_and_keeps_none(tmp_path):
+    sign(tmp_path, "a")
+    assert state_of(tmp_path) == "resumable"
+    assert not (tmp_path / LOCK_FILE).exists()
+    with locked(tmp_path):
+        pass
+    assert state_of(tmp_path) == "resumable"
+    with trainer_at_work(tmp_path):  # it could not, if looking had kept the lock
+        pass
+
+
+def test_looking_does_not_take_the_lock_from_a_trainer(tmp_path):
+    sign(tmp_path, "a")
+    with trainer_at_work(tmp_path):
+        assert state_of(tmp_path) == state_of(tmp_path) == "running"
+        with pytest.raises(CourseError, match="is in use: another trainer"), locked(tmp_path):
+            pass
+
+
+def test_a_trainer_that_starts_while_somebody_looks_is_not_refused(tmp_path):
+    looking = threading.Event()
+
+    def look() -> None:
+        with locked(tmp_path):
+            looking.set()
+            time.sleep(0.02)  # a look takes less than that
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    looking.wait()
+    with locked(tmp_path):
+        pass
+    thread.join()
+
+
+def test_a_folder_whose_lock_one_may_not_open_is_listed_all_the_same(tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    folder = make_run(tmp_path, "a", 20, {})
+    sign(folder, "a")
+    (folder / LOCK_FILE).touch()
+    monkeypatch.setattr("run_folder.FileLock", refuse)
+    assert [run.state for run in list_runs(tmp_path)] == ["resumable"]
+
+
+# --- finding a run ------------------------------------------------------------------------------
+
+IDS = ("20261121-101530-laptop-3fa29c81d04e", "20261121-113022-full-77e01b2c9d10", "demo", "demo-2")
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with four runs, and a current folder elsewhere."""
+    for name in IDS:
+        make_run(tmp_path / "runs", name, 20, {})
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (IDS[0], IDS[0]),
+        ("20261121-11", IDS[1]),
+        ("demo", "demo"),  # though demo-2 begins like it
+        ("demo-", "demo-2"),
+        ("../runs/demo-2", "demo-2"),
+        ("../runs/demo-2/", "demo-2"),
+        ("../runs/20261121-10", IDS[0]),
+    ],
+)
+def test_a_run_is_found_by_its_folder_its_id_or_how_that_begins(runs, given, found):
+    assert find_run(given, runs).resolve() == runs / found
+
+
+def test_a_run_here_comes_before_one_of_that_name_elsewhere_and_other_folders_do_not(runs):
+    make_run(Path.cwd(), "demo", 20, {})
+    Path("demo-2").mkdir()
+    assert find_run("demo", runs).resolve() == Path.cwd() / "demo"
+    assert find_run("demo-2", runs) == runs / "demo-2"
+
+
+def test_the_current_folder_may_be_the_run(runs, monkeypatch):
+    monkeypatch.chdir(runs / "demo")
+    assert find_run(".", runs).resolve() == runs / "demo"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("20261121", f"'20261121' begins 2 runs: {IDS[0]}, {IDS[1]}"),
+        ("20261121-101530-labtop-3fa29c81d04e", f"(did you mean '{IDS[0]}'?)"),
+        ("20261121-101530-laptp-3fa29c81d04e", f"(did you mean '{IDS[0]}'?)"),
+        ("20261221-1015", "(did you mean '20261121-1015'?)"),
+        ("Demo", "no run 'Demo' under {runs} (did you mean 'demo'?)"),
+        ("../runs/dmeo", "no run '../runs/dmeo' under ../runs (did you mean 'demo'?)"),
+        ("nothing-like-it", "no run 'nothing-like-it' under {runs}"),
+        ("", "no run '' under {runs}"),
+        (".", "no run '.' under {runs}"),
+        ("../runs", "no run '../runs' under .."),
+    ],
+)
+def test_a_run_that_is_not_there_is_told_with_the_closest_one(runs, given, words):
+    with pytest.raises(UsageError) as raised:
+        find_run(given, runs)
+    said = str(raised.value).replace(str(runs), "{runs}").replace("\\", "/")
+    assert words in said
+    assert "\n" not in said
+
+
+# --- as a program -------------------------------------------------------------------------------
 
 
 def run_program(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -300,10 +509,49 @@ def test_the_program_prints_the_table(tmp_path):
     make_run(tmp_path, "demo", 20, {20: 1.5})
     done = run_program("list", "--root", str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.split("\n")[1].split() == ["demo", "20/20", "1.5000", "done"]
+    assert done.stdout.split("\n")[1].split() == ["demo", "20/20", "1.5000", "old"]
 
 
 def test_a_mistyped_command_is_one_line_and_exit_code_two():
     done = run_program("lst")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "'lst'" in done.stderr
+
+
+def test_the_program_compares(tmp_path):
+    for name, loss in (("demo-a", 1.5), ("demo-b", 1.25)):
+        make_run(tmp_path, name, 20, {20: loss})
+    out = tmp_path / "new" / "picture.svg"
+    done = run_program("compare", "demo-a", "demo-b", "--root", str(tmp_path), "--out", str(out))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "best validation loss  1.5000  1.2500\n" in done.stdout
+    assert done.stdout.endswith(f"picture {out}\n")
+    assert out.read_bytes().startswith(b"<?xml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "the following arguments are required: RUN"),
+        (("demo",), "compare needs two runs or more"),
+        (("demo", "dmeo"), "no run 'dmeo' under {root} (did you mean 'demo'?)"),
+        (("demo", "demo", "--outt", "x.png"), "unknown argument --outt"),
+    ],
+)
+def test_a_comparison_that_cannot_be_is_one_line_and_exit_code_two(tmp_path, arguments, words):
+    make_run(tmp_path, "demo", 20, {20: 1.5})
+    done = run_program("compare", *arguments, "--root", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert words.replace("{root}", str(tmp_path)) in done.stderr
+
+
+def test_a_list_waits_for_neither_torch_nor_matplotlib(tmp_path):
+    make_run(tmp_path, "demo", 20, {20: 1.5})
+    program = (
+        "import sys, experiment_tracking as e\n"
+        f"e.table(e.list_runs({str(tmp_path)!r}))\n"
+        "print(*{'torch', 'matplotlib'} & set(sys.modules))\n"
+    )
+    done = subprocess.check_output([sys.executable, "-c", program], encoding="utf-8")
+    assert done == "\n"
