@@ -871,8 +871,8 @@ def test_pytest_skips_what_is_to_do_and_tells_each_wrong_exercise_once(course):
     assert section(lines, "test_half[2]") == [
         "half(float32 (2,)): the result (size,) first differs at [1]: 0.5, where 2 was",
         "expected (1 of 2 values differ)",
-        "    yours           0      0.5",
-        "    expected        0        2",
+        "    yours       0  0.5",
+        "    expected    0    2",
         "This looks like: the numbers are halved.",
         "(2 of 2 checks fail; this is the first.)",
         "It printed:",
