@@ -145,7 +145,7 @@ def check_notebooks(root: Path, module: str | None) -> list[Result]:
     found = [path for path in kept_files(root) if path.suffix == ".ipynb"]
     notebooks = [path.as_posix() for path in found if module in (None, path.parts[0])]
     # Jupyter's own warnings (old paths, sockets at the end) are no fault of ours.
-    options = ["-p", "nbval.plugin", "--nbval-lax", "-W", "default", *notebooks]
+    options = ["-p", "nbval", "--nbval-lax", "-W", "default", *notebooks]
     code, cases = run_pytest(root, options) if notebooks else (0, [])
     result = summarise("notebooks", cases)
     passed = result.passed and code in (0, 5)
