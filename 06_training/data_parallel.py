@@ -9,19 +9,17 @@ work (Li et al. 2020, "PyTorch Distributed", section 3.2), and every optimizer m
 No weights need to travel: what starts equal and moves equally stays equal.
 
 `torchrun --nproc-per-node 2 PROGRAM` starts two workers and tells each in its environment which one
-it is; without it there is one, and nothing here does anything. Two differ from one by rounding, and
-by dropout: each draws for its own rows, from a generator of its own.
+it is. They differ from one by rounding, and by dropout, which each draws for its own rows.
 
 Dimensions: B rows in a batch, T positions, W workers; a share is (B / W, T).
 """
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +27,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from utils.device import autocast
 from utils.errors import CourseError, UsageError, run_program
 
 TOLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")  # by torchrun
 PATIENCE = timedelta(minutes=10)  # with one that is silent; one that dies is noticed at once
-Value = TypeVar("Value")
 
 
 class LostWorkerError(CourseError):
@@ -46,7 +44,7 @@ def connected() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not re.search("gloo|NCCL|TCPStore", str(error)):
+        if not any(name in str(error) for name in ("gloo", "NCCL", "TCPStore")):
             raise
         reason = str(error).rpartition("] ")[2].partition(". ")[0]
         raise LostWorkerError(f"a worker is gone, crashed or killed ({reason:.90})") from None
@@ -71,7 +69,7 @@ class Workers:
         if batch_size % W:
             raise UsageError(f"batch_size {batch_size} is not divisible by the {W} workers")
         enough = device == torch.device("cuda") and here <= torch.cuda.device_count()
-        if W > 1 and device.type != "cpu" and not enough:
+        if W > 1 and not (enough or device.type == "cpu"):
             raise UsageError(f"there is no {device} for each of {here} workers; try --device cpu")
 
     def shard(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -79,10 +77,17 @@ class Workers:
         x, y = batch
         return x[self.rank :: self.world_size], y[self.rank :: self.world_size]
 
-    def wrap(self, model: nn.Module) -> nn.Module:
+    def wrap(self, model: nn.Module, x: Tensor, dtype: torch.dtype) -> nn.Module:
         """The same model, whose backward pass averages the gradients over the workers."""
-        alone = self.world_size == 1  # and our buffers are constants: no need to send them
-        return model if alone else DistributedDataParallel(model, forward_sync_buffers=False)
+        if self.world_size == 1:
+            return model
+        parallel = DistributedDataParallel(model, forward_sync_buffers=False)  # ours are constants
+        # It sends gradients in the order in which they first came, and the order decides how sums
+        # are rounded. A first pass for nothing: a resumed run must not begin in another order.
+        with autocast(x.device, dtype):
+            parallel(x).sum().backward()
+        model.zero_grad(set_to_none=True)
+        return parallel
 
     def averaging(self, model: nn.Module, now: bool) -> AbstractContextManager[object]:
         """Around a forward and backward pass: average its gradients, or wait for a later one's."""
@@ -98,7 +103,7 @@ class Workers:
         return total.item()
 
     @connected()
-    def from_main(self, value: Value) -> Value:
+    def from_main(self, value: Any) -> Any:
         """The main worker's value, for everyone. It travels as a pickle, between one's own only."""
         box = [value]
         if self.world_size > 1:
@@ -114,7 +119,7 @@ class Workers:
         """Wait until all have come to the end, so that nobody's leaving is taken for a death."""
         if self.world_size > 1:
             with suppress(LostWorkerError), connected():
-                dist.barrier()
+                dist.barrier()  # no tensor, of which gloo lets go later, perhaps after Python
             dist.destroy_process_group()
 
 
@@ -123,8 +128,7 @@ def init_from_environment() -> Workers:
     if any(name not in os.environ for name in TOLD) or os.environ["WORLD_SIZE"] == "1":
         return Workers()
     rank, local_rank, world_size = (int(os.environ[name]) for name in TOLD[:3])
-    n_gpus = torch.cuda.device_count()
-    if n_gpus:
+    if n_gpus := torch.cuda.device_count():
         torch.cuda.set_device(local_rank % n_gpus)  # what "cuda" means here from now on
     dist.init_process_group("cpu:gloo,cuda:nccl" if n_gpus else "gloo", timeout=PATIENCE)
     return Workers(rank, world_size, local_rank)
@@ -134,15 +138,11 @@ def main() -> None:
     """Show that two shares have, on average, the gradient of the batch."""
     torch.manual_seed(0)
     x, y, weights = torch.randn(4, 3), torch.randn(4), torch.zeros(3, requires_grad=True)
-
-    def show(name: str, x: Tensor, y: Tensor) -> None:
-        loss = (x @ weights - y).square().mean()
+    for workers in (Workers(0, world_size=2), Workers(1, world_size=2), Workers()):
+        rows, targets = workers.shard((x, y))
+        loss = (rows @ weights - targets).square().mean()
         (gradient,) = torch.autograd.grad(loss, weights)
-        print(f"{name:9}" + "".join(f"{value:9.4f}" for value in gradient))
-
-    for rank in range(2):
-        show(f"worker {rank}", *Workers(rank, world_size=2).shard((x, y)))
-    show("all rows", x, y)
+        print(f"worker {workers.rank} of {workers.world_size}, {len(rows)} rows: {gradient}")
 
 
 if __name__ == "__main__":

@@ -77,12 +77,13 @@ class Trainer:
         self.workers.check(config.batch_size, self.device)
         self.dtype = dtype
         self.model = model.to(self.device)
-        self.parallel = self.workers.wrap(self.model)  # the same weights
         self.callbacks = callbacks
         self.context = config.model.max_seq_len
         self.loader = DataLoader(
             train_tokens, config.batch_size, self.context, config.seed, self.device
         )
+        example, _ = self.workers.shard(self.loader.batch(0))
+        self.parallel = self.workers.wrap(self.model, example, dtype)  # the same weights
         self.val_tokens = val_tokens
         self.optimizers = build_optimizers(model, config, dtype)
         self.max_steps = config.max_steps

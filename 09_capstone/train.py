@@ -29,7 +29,7 @@ import torch
 
 from callbacks import ProgressBar, RunFolder, naming
 from data_loader import check_tokens
-from data_parallel import LostWorkerError, Workers, init_from_environment
+from data_parallel import LostWorkerError, Workers, connected, init_from_environment
 from experiment_tracking import create_run_dir, new_run_id
 from loss_functions import bits_per_char
 from model.config import PRESETS, preset
@@ -125,9 +125,8 @@ def resume(args: argparse.Namespace, workers: Workers) -> int:
 
 def assist(workers: Workers) -> None:
     """What the workers beside the main one do: the same steps, on other rows, and in silence."""
-    plan: Any = None
     try:
-        config, state, fingerprint = workers.from_main(plan)
+        config, state, fingerprint = workers.from_main(None)
     except LostWorkerError:
         return  # it would not begin, and has said why
     data = load_training_data(config.data)
@@ -188,6 +187,7 @@ def train(
     return 130
 
 
+@connected()
 def make_trainer(
     config: TrainConfig,
     data: TrainingData,
