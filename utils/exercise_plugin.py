@@ -45,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[LESSONS] = {}
     config.stash[LEARNERS] = {}
     config.stash[CLOCKS] = {}
+    # With CI in the environment pytest would print each message again, whole, in its summary.
+    config.option.force_short_summary = True
 
 
 # --- which test belongs to which exercise ---

@@ -864,7 +864,9 @@ def section(lines: list[str], title: str) -> list[str]:
     return below[:end]
 
 
-def test_pytest_skips_what_is_to_do_and_tells_each_wrong_exercise_once(course):
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_pytest_skips_what_is_to_do_and_tells_each_wrong_exercise_once(course, monkeypatch, ci):
+    monkeypatch.setenv("CI", ci)
     code, lines = run_pytest(course, "-k", "not orphan")
     text = "\n".join(lines)
     assert code == 1
