@@ -1,0 +1,417 @@
+"""train.py --resume: the same end in every configuration, and what it refuses.
+
+The program runs inside the test process; kills and real signals are in test_faults.py.
+"""
+
+import itertools
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import callbacks
+import time_budget
+import train
+import training_loop
+from checkpointing import load_checkpoint
+from logging_utils import MetricsLog, read_csv
+from sealed_folder import read_sealed
+from training_loop import Trainer
+from training_state import folders
+from utils.config import TrainConfig, load_config
+from utils.errors import run_program
+
+TEXT = Path(__file__).parents[2] / "data" / "simple_sequences.txt"
+QUICK = (
+    *("--preset", "smoke", "--dtype", "float32", "--data", TEXT, "--max-steps", 8),
+    *("--eval-interval", 4, "--save-interval", 3, "--log-interval", 1, "--sample-interval", 4),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of the program ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learner's own runs are not touched, and no curves are drawn, which would take most time."""
+    monkeypatch.setattr(train, "HERE", tmp_path / "capstone")
+    monkeypatch.setattr("callbacks.plot_training_curves", lambda rows, **_: None)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run train.py with these arguments; with stop_at, press Ctrl-C in the middle of that step."""
+
+    def call(*arguments: object, stop_at: int = 0) -> Outcome:
+        train_step = Trainer.train_step
+
+        def interrupted(self: Trainer) -> tuple[float, float, float]:
+            if self.step + 1 == stop_at:
+                signal.raise_signal(signal.SIGINT)
+            return train_step(self)
+
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
+            patch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+            patch.setattr(Trainer, "train_step", interrupted)
+            run_program(train.main)
+        said = capsys.readouterr()
+        return Outcome(int(left.value.code or 0), said.out, said.err)
+
+    return call
+
+
+def places(root: Path) -> tuple[object, ...]:
+    return ("--out-dir", root / "run", "--checkpoint-dir", root / "checkpoints")
+
+
+def files(root: Path) -> dict[str, bytes]:
+    """Every file but the lock, which every visit opens."""
+    found = (path for path in root.rglob("*") if path.is_file() and path.name != "run.lock")
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in found}
+
+
+def run_id(folder: Path) -> str:
+    return json.loads((folder / "run.json").read_text(encoding="utf-8"))["id"]
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """What must not depend on how often the run was stopped."""
+    state = read_sealed(folders(folder / "states")[-1], run_id(folder))
+    found: dict[str, Any] = {name: data for name, data in state.items() if name != "position.json"}
+    for name in ("best", "last"):
+        checkpoint = load_checkpoint(folder / f"{name}.safetensors")
+        weights = {key: w.numpy().tobytes() for key, w in checkpoint.weights.items()}
+        found[name] = (weights, checkpoint.info)
+    found["metrics"] = [{**row, "seconds": 0} for row in read_csv(folder / "metrics.csv")]
+    found["samples"] = (folder / "samples.txt").read_text(encoding="utf-8")
+    return found
+
+
+# --- the same end -------------------------------------------------------------------------------
+
+CONFIGURATIONS = {
+    "smoke": (),
+    "dropout": ("--dropout", 0.3),
+    "AdamW, cosine, GPT-2's layout": (
+        *("--optimizer", "adamw", "--schedule", "cosine", "--norm", "layernorm", "--bias"),
+        *("--position", "learned", "--activation", "gelu", "--tie-weights", "--no-qk-norm"),
+    ),
+    "accumulation and clipping": ("--accumulation", 3, "--grad-clip", 0.1, "--weight-decay", 0.1),
+    "bfloat16": ("--dtype", "bfloat16", "--dropout", 0.3),
+    "the reference": ("--parts", "reference", "--dropout", 0.3),
+    "another seed, no samples": ("--seed", 7, "--sample-interval", 5),
+}
+
+
+@pytest.mark.parametrize("options", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+def test_stopped_and_resumed_twice_it_comes_to_the_same_end(
+    call: Call, tmp_path: Path, options: tuple[object, ...]
+) -> None:
+    arguments = (*QUICK, *options)
+    assert call(*arguments, *places(tmp_path / "whole")).code == 0
+    assert call(*arguments, *places(tmp_path), stop_at=2).code == 130
+    assert call("--resume", *places(tmp_path), stop_at=5).code == 130
+    done = call("--resume", *places(tmp_path))
+    assert (done.code, done.err) == (0, "")
+    assert "resume  step 5 of 8\n" in done.out
+    assert result(tmp_path / "run") == result(tmp_path / "whole" / "run")
+    log = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    assert log.count("resumed at step 2") == log.count("resumed at step 5") == 1
+    published = (tmp_path / "checkpoints" / "run.safetensors").read_bytes()
+    assert published == (tmp_path / "run" / "best.safetensors").read_bytes()
+
+
+def test_how_often_states_are_saved_changes_nothing(call: Call, tmp_path: Path) -> None:
+    for interval in (1, 100):
+        call(*QUICK, "--save-interval", interval, *places(tmp_path / f"{interval}"))
+    assert result(tmp_path / "1" / "run") == result(tmp_path / "100" / "run")
+
+
+def test_a_state_is_saved_after_all_that_it_counts_on_is_on_the_disk(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows up to its step, and the weights that it calls the best."""
+    events: list[str] = []
+
+    def watch(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def watched(*args: Any, **options: Any) -> Any:
+            events.append(name)
+            return original(*args, **options)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(MetricsLog, "append")
+    watch(MetricsLog, "sync")
+    watch(callbacks, "save_checkpoint")
+    watch(callbacks, "save_state")
+    call(*QUICK, "--save-interval", 4, "--max-steps", 4, "--sample-interval", 0, *places(tmp_path))
+    at_step_4 = ["append", "save_checkpoint", "save_checkpoint", "sync", "save_state"]
+    assert events == [*["append"] * 3, *at_step_4, "save_checkpoint"]  # the last: finish
+
+
+def test_the_flags_of_the_run_may_be_given_again(call: Call, tmp_path: Path) -> None:
+    call(*QUICK, *places(tmp_path), stop_at=5)
+    again = call(*QUICK, "--dtype", "auto", "--device", "auto", "--resume", *places(tmp_path))
+    assert (again.code, again.err) == (0, "")
+
+
+def test_a_run_that_is_over_says_so_and_how(call: Call, tmp_path: Path) -> None:
+    call(*QUICK, *places(tmp_path), stop_at=5)
+    assert not (tmp_path / "run" / "result.json").exists()
+    call("--resume", *places(tmp_path))
+    told = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
+    evaluated = [row["val_loss"] for row in read_csv(tmp_path / "run" / "metrics.csv")]
+    best = min(loss for loss in evaluated if loss is not None)
+    assert told == {"outcome": "finished", "step": 8, "best": best}
+
+
+# --- which run ----------------------------------------------------------------------------------
+
+
+def resumed_folder(done: Outcome) -> str:
+    """The name of the folder that a call says it works in."""
+    return next(line for line in done.out.splitlines() if line.startswith("run ")).split("/")[-1]
+
+
+def test_alone_it_goes_on_with_the_newest_run_that_is_not_finished(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = itertools.count(10)
+    names: list[str] = []
+
+    def at_another_time(name: str) -> str:
+        names.append(f"20261121-{next(hours)}0000-{name}-0123456789ab")
+        return names[-1]
+
+    monkeypatch.setattr("experiment_tracking.new_run_id", at_another_time)
+    monkeypatch.setattr(train, "new_run_id", at_another_time)
+    demo = ("--out-dir", tmp_path / "capstone" / "runs" / "demo")  # its name comes last, always
+    assert call(*QUICK, *demo, stop_at=2).code == 130
+    for stop_at, code in ((2, 130), (5, 130), (0, 0)):
+        assert call(*QUICK, stop_at=stop_at).code == code
+    for expected in (names[2], names[1], "demo"):
+        done = call("--resume")
+        assert (done.code, resumed_folder(done)) == (0, expected)
+    done = call("--resume")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        f"error: no unfinished run under {tmp_path / 'capstone' / 'runs'}; start one without "
+        "--resume\n"
+    )
+
+
+def test_with_no_runs_at_all_there_is_nothing_to_go_on_with(call: Call, tmp_path: Path) -> None:
+    done = call("--resume")
+    assert (done.code, done.out) == (2, "")
+    assert "no unfinished run under" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- refused ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(call: Call, tmp_path: Path) -> Path:
+    """The folder of a run that was stopped at step 5, on a text of its own."""
+    (tmp_path / "poems.txt").write_bytes(TEXT.read_bytes())
+    assert call(*QUICK, "--data", tmp_path / "poems.txt", *places(tmp_path), stop_at=5).code == 130
+    return tmp_path / "run"
+
+
+def refused(call: Call, stopped: Path, *arguments: object) -> Outcome:
+    """A call that must be refused in one line, and leave every file of the run as it was."""
+    before = files(stopped)
+    done = call(*arguments, *places(stopped.parent))
+    assert done.code in (1, 2)
+    assert done.err.startswith("error: ") and done.err.count("\n") == 1
+    assert files(stopped) == before
+    return done
+
+
+CHANGES = {
+    "a number": (("--lr", 0.5), "lr 0.004 -> 0.5"),
+    "the model": (("--d-model", 64), "model.d_model 32 -> 64"),
+    "two": (("--seed", 9, "--no-bias", "--n-layers", 3), "model.n_layers 2 -> 3, seed 0 -> 9"),
+    "the end": (("--max-steps", 100), "max_steps 8 -> 100"),
+    "minutes": (("--max-minutes", 2), "max_minutes None -> 2.0"),
+    "the precision": (("--dtype", "bfloat16"), "dtype float32 -> bfloat16"),
+    "the data": (("--data", "mock"), "-> mock"),
+    "a preset": (("--preset", "nano"), "model.n_layers 2 -> 4"),
+}
+
+
+@pytest.mark.parametrize(("flags", "named"), CHANGES.values(), ids=CHANGES)
+def test_a_changed_configuration_is_refused_and_the_fields_are_named(
+    call: Call, stopped: Path, flags: tuple[object, ...], named: str
+) -> None:
+    done = refused(call, stopped, "--resume", *flags)
+    assert (done.code, done.out) == (2, "")
+    assert "a resumed run keeps its configuration; changed: " in done.err
+    assert named in done.err
+
+
+def test_an_overwrite_is_no_resume(call: Call, stopped: Path) -> None:
+    done = refused(call, stopped, "--resume", "--overwrite")
+    assert (done.code, done.err.count("choose one")) == (2, 1)
+
+
+def test_without_resume_the_folder_is_not_empty(call: Call, stopped: Path) -> None:
+    done = refused(call, stopped, *QUICK)
+    assert done.code == 2
+    assert "is not empty; add --resume to go on with that run, or --overwrite" in done.err
+
+
+@pytest.mark.parametrize("change", ["one letter", "cut", "a new letter"])
+def test_other_data_is_refused(call: Call, stopped: Path, change: str) -> None:
+    text = TEXT.read_text(encoding="utf-8")
+    texts = {
+        "one letter": text[:50] + text[51] + text[51:],
+        "cut": text[:-40],
+        "a new letter": text + "%",
+    }
+    (stopped.parent / "poems.txt").write_text(texts[change], encoding="utf-8", newline="")
+    done = refused(call, stopped, "--resume")
+    assert done.code == 1
+    assert "run learned from other data than poems is now" in done.err
+
+
+def test_a_run_that_is_finished_is_refused(call: Call, stopped: Path) -> None:
+    assert call("--resume", *places(stopped.parent)).code == 0
+    done = refused(call, stopped, "--resume")
+    assert done.code == 2
+    assert "is finished; there is nothing to resume" in done.err
+
+
+@pytest.mark.parametrize("found", ["nothing", "an empty folder", "a file", "a damaged run.json"])
+def test_where_there_is_no_run_there_is_nothing_to_resume(
+    call: Call, tmp_path: Path, found: str
+) -> None:
+    folder = tmp_path / "run"
+    if found == "a file":
+        folder.write_bytes(b"")
+    elif found != "nothing":
+        folder.mkdir()
+    if found == "a damaged run.json":
+        (folder / "run.json").write_bytes(b'{"id"')
+    done = call("--resume", *places(tmp_path))
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"error: {folder} holds no run that can be resumed (no run.json)\n"
+
+
+def test_if_no_state_is_whole_it_does_not_start_over(call: Call, stopped: Path) -> None:
+    for state in folders(stopped / "states"):
+        (state / "random.safetensors").unlink()
+    done = refused(call, stopped, "--resume")
+    assert done.code == 1
+    assert f"no state of {run_id(stopped)} is whole: " in done.err
+    assert done.err.count("random.safetensors is missing") == 2
+
+
+def test_the_states_of_another_run_are_not_taken_for_its_own(call: Call, stopped: Path) -> None:
+    call(*QUICK, *places(stopped.parent / "other"), stop_at=7)
+    shutil.rmtree(stopped / "states")
+    shutil.copytree(stopped.parent / "other" / "run" / "states", stopped / "states")
+    done = refused(call, stopped, "--resume")
+    assert (done.code, done.err.count("is of another run")) == (1, 2)
+
+
+def test_a_run_that_learned_nothing_yet_begins_with_the_data_as_it_is_now(
+    call: Call, stopped: Path
+) -> None:
+    shutil.rmtree(stopped / "states")  # as if it had been killed before its first save
+    text = TEXT.read_text(encoding="utf-8")
+    (stopped.parent / "poems.txt").write_text(f"{text}%", encoding="utf-8", newline="")
+    done = call("--resume", *places(stopped.parent))
+    assert (done.code, done.err) == (0, "")
+    assert "resume  nothing was saved yet: from the beginning" in done.out
+    fresh = stopped.parent / "fresh"
+    call(*QUICK, "--data", stopped.parent / "poems.txt", *places(fresh))
+    assert result(stopped) == result(fresh / "run")
+
+
+# --- minutes ------------------------------------------------------------------------------------
+
+
+def clock(tick: float) -> SimpleNamespace:
+    """A clock on which every look takes so many seconds."""
+    now = itertools.count(0.0, tick)
+    return SimpleNamespace(perf_counter=lambda: next(now))
+
+
+MINUTES = (
+    *(*QUICK, "--max-minutes", 0.5, "--max-steps", 1000, "--n-layers", 1),
+    *("--eval-interval", 50, "--save-interval", 50, "--sample-interval", 1000),
+)
+
+
+@pytest.fixture
+def timed(call: Call, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Run train.py on a machine where a look at the clock takes `tick` seconds."""
+
+    def timed(tick: float, *arguments: object, stop_at: int = 0) -> Outcome:
+        with monkeypatch.context() as patch:
+            for module in (time_budget, training_loop):
+                patch.setattr(module, "time", clock(tick))
+            return call(*arguments, stop_at=stop_at)
+
+    return timed
+
+
+def settled(root: Path) -> int:
+    """The number of steps that minutes have become."""
+    config = load_config(root / "run" / "config.yaml", TrainConfig)
+    assert config.max_minutes is None
+    assert read_csv(root / "run" / "metrics.csv")[-1]["step"] == config.max_steps
+    return config.max_steps
+
+
+def test_the_steps_that_were_settled_before_a_kill_are_kept_on_a_slower_machine(
+    timed: Call, tmp_path: Path
+) -> None:
+    assert timed(0.3, *MINUTES, *places(tmp_path / "whole")).code == 0
+    steps = settled(tmp_path / "whole")
+    assert 40 < steps < 300
+    assert timed(0.3, *MINUTES, *places(tmp_path), stop_at=35).code == 130
+    done = timed(3.0, "--resume", *places(tmp_path))
+    assert f"resume  step 35 of {steps}\n" in done.out
+    assert settled(tmp_path) == steps
+    assert result(tmp_path / "run") == result(tmp_path / "whole" / "run")
+
+
+def test_killed_before_they_are_settled_by_the_machine_that_goes_on(
+    timed: Call, tmp_path: Path
+) -> None:
+    for tick in (0.3, 0.6):
+        timed(tick, *MINUTES, *places(tmp_path / f"{tick}"))
+    assert timed(0.3, *MINUTES, *places(tmp_path), stop_at=5).code == 130
+    done = timed(0.6, "--resume", *places(tmp_path))
+    assert "resume  step 5 of 1000\n" in done.out
+    slow, fast = settled(tmp_path / "0.6"), settled(tmp_path / "0.3")
+    assert slow <= settled(tmp_path) <= slow + 10 < fast  # five steps were taken on the faster one
