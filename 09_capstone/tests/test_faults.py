@@ -1,0 +1,287 @@
+"""Trainings that are killed, interrupted, damaged and resumed, in processes of their own.
+
+The faults, and the run in peace that every result is compared with, are those of
+tools/crash_test.py. Each training takes a process that dies for good: nothing here is pretended,
+but for the clock and for a disk that is full from a certain size on.
+"""
+
+import importlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkpointing import load_checkpoint
+from sealed_folder import read_sealed
+from tools.crash_test import (
+    DAMAGES,
+    FAULTS,
+    FILES,
+    SAVE_INTERVAL,
+    SIGNALS,
+    BrokenPromiseError,
+    Lab,
+    Run,
+    act_at,
+    can_be_tried,
+    lose_numbers,
+    send,
+)
+from training_state import folders
+from utils.failpoint import EXIT_CODE
+
+NOT_HERE = "Windows has neither SIGTERM nor a limit on the size of files"
+posix = pytest.mark.skipif(sys.platform == "win32", reason=NOT_HERE)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A place for broken runs; making it trains once in peace."""
+    return Lab(tmp_path_factory.mktemp("lab"), kills=10)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def steps(run: Run) -> list[int]:
+    """The steps of the states that are there."""
+    return [int(path.name.split("-")[0]) for path in folders(run.states)]
+
+
+# --- every fault of the table -------------------------------------------------------------------
+
+LOST = {  # at most so many steps; all else loses at most those since the last save
+    "Ctrl-C or SIGTERM": 0,
+    "newest state damaged": 2 * SAVE_INTERVAL,
+    "every state damaged": None,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_run_comes_to_the_same_end_after(fault: str, lab: Lab) -> None:
+    if not can_be_tried(fault):
+        pytest.skip(NOT_HERE)
+    row, allowed = FAULTS[fault](lab), LOST.get(fault, SAVE_INTERVAL)
+    assert row.tried > 0
+    assert len(row.happened) <= 26  # so wide is its column
+    assert row.lost is None if allowed is None else (row.lost or 0) <= allowed
+
+
+def test_the_boundaries_are_those_of_every_file_that_a_run_saves(lab: Lab) -> None:
+    of_a_file = ("half written", "before fsync", "after fsync")
+    sealed = (*FILES, "manifest.json")
+    whole = ("best.safetensors", "last.safetensors", "samples.txt", "config.yaml", "result.json")
+    growing = ("metrics.csv", "metrics.jsonl", "log.txt")
+    expected = {
+        *(f"{name}: {place}" for name in (*sealed, *whole) for place in of_a_file),
+        *(f"{name}: renamed" for name in whole),
+        *(f"{name}: line written" for name in growing),
+        *(f"sealed: {place}" for place in ("folder made", "before rename", "renamed")),
+        *("sealed: named for good", "state: old one renamed", "state: pruned"),
+    }
+    assert expected <= set(lab.boundaries)
+
+
+# --- killed -------------------------------------------------------------------------------------
+
+
+def test_what_a_killed_run_has_half_written_is_removed(lab: Lab) -> None:
+    run = lab.run()
+    run.go(failpoint="best.safetensors: half written", code=EXIT_CODE)
+    run.go(failpoint="optimizer.safetensors: half written@3", code=EXIT_CODE)
+    assert list(run.states.glob(".*.tmp"))
+    run.go(failpoint="last.safetensors: half written", code=EXIT_CODE)
+    assert list(run.folder.glob(".*.tmp"))
+    lab.finish(run, 3, "")
+    assert list(run.folder.rglob(".*")) == []
+
+
+def test_a_line_that_was_torn_is_written_again(lab: Lab) -> None:
+    run = lab.run()
+    for at in ("metrics.jsonl: line written@2", "metrics.jsonl: line written@6"):
+        run.go(failpoint=at, code=EXIT_CODE)  # before the first state, and after it
+        for name, n_bytes in (("metrics.csv", 3), ("metrics.jsonl", 30), ("log.txt", 5)):
+            path = run.folder / name
+            os.truncate(path, max(0, path.stat().st_size - n_bytes))
+    lab.finish(run, 2, "")
+
+
+def test_killed_after_an_evaluation_that_was_due_its_row_is_there_once(lab: Lab) -> None:
+    run = lab.run()
+    run.go(partial(act_at, "evaluation", 2, partial(send, SIGNALS[0])), code=130)
+    assert (steps(run)[-1], run.rows[-1]["step"]) == (16, 15)
+    run.go(failpoint="model.safetensors: half written", code=EXIT_CODE)
+    assert run.rows[-1]["step"] == 16
+    lab.finish(run, 2, "")
+
+
+# --- interrupted --------------------------------------------------------------------------------
+
+
+def send_twice(number: int) -> None:
+    send(number)
+    send(number)
+
+
+@posix
+def test_a_second_signal_leaves_at_once_and_loses_only_what_was_not_saved(lab: Lab) -> None:
+    run = lab.run()
+    saved = {"step": [], "evaluation": [4], "save": [4], "sampling": [44, 48]}
+    for (place, states), number in zip(saved.items(), 2 * SIGNALS, strict=True):
+        said = run.go(partial(act_at, place, 1, partial(send_twice, number)), code=130)
+        assert said.endswith("\ninterrupted\n") and "Traceback" not in said
+        assert "the state is saved" not in said
+        assert steps(run) == states
+        assert not list(run.states.glob(".*"))
+    lab.finish(run, len(saved), "")
+
+
+@posix
+def test_interrupted_in_the_last_step_it_is_not_finished_and_loses_nothing(lab: Lab) -> None:
+    run = lab.run()
+    evaluations = sum(row["val_loss"] is not None for row in lab.whole["metrics.csv"])
+    for place, count in (("evaluation", evaluations), ("sampling", 1)):
+        said = run.go(partial(act_at, place, count, partial(send, SIGNALS[1])), code=130)
+        assert "interrupted at step 96 of 96; the state is saved" in said
+        assert steps(run)[-1] == 96
+        assert not run.finished
+    lab.finish(run, 2, "", allowed=0)
+
+
+@posix
+def test_interrupted_before_the_first_step_there_is_nothing_to_save(lab: Lab) -> None:
+    run = lab.run()
+    for number in SIGNALS:
+        said = run.go(partial(act_at, "start-up", 1, partial(send, number)), code=130)
+        assert said == "interrupted\n"
+        assert not run.folder.exists()
+
+
+# --- damaged ------------------------------------------------------------------------------------
+
+
+def test_a_state_that_was_passed_over_is_replaced_and_two_good_ones_are_kept(lab: Lab) -> None:
+    run = lab.run()
+    run.go(failpoint="sealed: renamed@4", code=EXIT_CODE)  # killed before it pruned: three states
+    assert steps(run) == [8, 12, 16]
+    for state in folders(run.states)[1:]:
+        DAMAGES["truncated"](state / "optimizer.safetensors")
+    said = run.go(failpoint="state: pruned", code=EXIT_CODE)
+    assert said.count("; an older state is used\n") == 2
+    assert "resume  step 8 of 96\n" in said
+    assert steps(run) == [8, 12]
+    assert [sorted(read_sealed(state, run.id)) for state in folders(run.states)] == [
+        sorted(FILES)
+    ] * 2
+    lab.finish(run, 1, "", allowed=8)
+
+
+# --- not a number, and full ---------------------------------------------------------------------
+
+
+def test_nan_leaves_states_and_weights_as_they_were(lab: Lab) -> None:
+    run = lab.run()
+    run.go(failpoint="state: pruned@2", code=EXIT_CODE)
+    before = files(run.folder)
+    said = run.go(partial(lose_numbers, "gradient", 11), code=1)
+    assert said.count("error: ") == 1 and "Traceback" not in said
+    after = files(run.folder)
+    kept = [name for name in before if name.startswith("states/") or name.endswith(".safetensors")]
+    assert len(kept) == 12  # two states of five files, the best weights and the last
+    assert all(after[name] == before[name] for name in kept)
+    assert "step 10 of 96: step 11: the gradient norm is nan" in after["log.txt"].decode()
+    weights = load_checkpoint(run.folder / "last.safetensors").weights
+    assert all(weight.isfinite().all() for weight in weights.values())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a megabyte, where one may mount such a thing."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(tmp_path)]
+    try:
+        mounted = subprocess.run(command, capture_output=True).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("needs the right to mount a small disk (root on Linux)")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def fill(disk: str) -> None:
+    """Use every byte that is left."""
+    with (Path(disk) / "filler").open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(512)):
+                pass
+        except OSError:
+            return
+
+
+@posix
+def test_a_disk_that_is_really_full_keeps_its_states_and_the_run_goes_on_when_there_is_room(
+    lab: Lab, small_disk: Path
+) -> None:
+    run = lab.run()
+    run.folder, run.states = small_disk / "run", small_disk / "run" / "states"
+    said = run.go(partial(act_at, "step", 10, partial(fill, str(small_disk))), code=1)
+    assert f"error: No space left on device: {run.folder}" in said and "Traceback" not in said
+    assert steps(run) == [4, 8]
+    assert [len(read_sealed(state, run.id)) for state in folders(run.states)] == [4, 4]
+    said = run.go(code=1)  # nobody has made room yet
+    assert "error: No space left on device" in said and "Traceback" not in said
+    (small_disk / "filler").unlink()
+    lab.finish(run, 1, "")
+
+
+# --- the controls: without a guard, somebody notices --------------------------------------------
+
+
+def without(module: str, name: str) -> None:
+    """Take one guard away."""
+    *path, name = name.split(".")
+    owner: Any = importlib.import_module(module)
+    for part in path:
+        owner = getattr(owner, part)
+    setattr(owner, name, lambda *_, **__: None)
+
+
+@pytest.mark.parametrize(
+    ("guard", "differ"),
+    [
+        (("training_state", "restore_random_states"), "model.safetensors, optimizer.safetensors"),
+        (("optimizers", "Muon.load_state_dict"), "model.safetensors, optimizer.safetensors"),
+        (("logging_utils", "MetricsLog.truncate_after"), "metrics.csv, metrics.jsonl"),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else "",
+)
+def test_without_a_guard_a_killed_run_comes_to_another_end(
+    lab: Lab, guard: tuple[str, str], differ: str
+) -> None:
+    run = lab.run()
+    run.go(failpoint="manifest.json: half written@3", code=EXIT_CODE)
+    run.go(partial(without, *guard))
+    with pytest.raises(BrokenPromiseError, match=f"another result: .*{differ}"):
+        lab.finish(run, 1, "")
+
+
+def test_without_the_lock_a_second_trainer_is_not_refused(lab: Lab) -> None:
+    run, unlocked = lab.run(), partial(without, "filelock", "BaseFileLock.acquire")
+    first = run.start(unlocked, partial(act_at, "step", 3, partial(time.sleep, 600)))
+    try:
+        while len(run.rows) < 2:
+            assert first.is_alive(), run.said
+            time.sleep(0.02)
+        run.go(unlocked)
+        assert first.is_alive()
+    finally:
+        first.kill()
+        first.join()
