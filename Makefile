@@ -32,7 +32,7 @@ demo: install ## train a small model in minutes and let it talk
 	@$(PY) tools/demo.py
 
 test: install ## all tests (of the exercises: the solutions)
-	@$(PY) -m pytest -q --solutions
+	@$(PY) -m pytest -q --solutions -n auto --maxprocesses 4 --dist loadfile
 
 test-module: install ## the tests of one lesson, on what you wrote (MODULE=01_attention)
 	@$(PY) tools/module_tests.py "$(MODULE)"

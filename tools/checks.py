@@ -68,6 +68,7 @@ ANATOMY = (  # patterns; a complete lesson has a file for each
     "**/*.ipynb",
 )
 STDERR = 2  # pytest's report is progress: standard output is for the table
+PARALLEL = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")  # a file is one process's
 COLOUR = re.compile(r"#x1B\[[\d;]*m")  # how pytest's report writes a colour
 CELL = re.compile(r"^Cell \d+: (Cell .+)$", re.MULTILINE)  # how nbval says what became of it
 NOT_RUN = re.compile(r"^\s*```(?:py|python|python3)\b.*\bnotest\b", re.MULTILINE)
@@ -130,7 +131,8 @@ def check_environment(root: Path, module: str | None) -> list[Result]:
 def check_tests(root: Path, module: str | None) -> list[Result]:
     """Do the tests pass? One run of pytest, so that each test runs once; one result a folder."""
     folders = [module] if module else [*TESTED_FOLDERS, *lesson_folders(root)]
-    code, cases = run_pytest(root, ["-p", "utils.exercise_plugin", "--solutions", *folders])
+    options = ["-p", "utils.exercise_plugin", "--solutions", *([] if module else PARALLEL)]
+    code, cases = run_pytest(root, [*options, *folders])
     results = [
         summarise(f"tests {folder}", [case for case in cases if case.folder == folder])
         for folder in folders

@@ -11,6 +11,7 @@ this plugin; torch is imported only when a test asks for `ex`.
 import importlib.util
 from collections import defaultdict
 from collections.abc import Generator, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -210,7 +211,7 @@ def pytest_runtest_makereport(
     case = item.stash.get(CASE, None)
     if case is not None and report.when == "call":
         case.printed = report.capstdout[:PRINTED]
-        vars(report)["case"] = case
+        vars(report)["case"] = asdict(case)  # plain, for it may come from another process
     return report
 
 
@@ -220,13 +221,18 @@ def pytest_terminal_summary(terminalreporter: Any) -> Generator[None, None, None
     failed = terminalreporter.stats.get("failed", [])
     groups: dict[str, list[Any]] = defaultdict(list)
     for report in failed:
-        case = getattr(report, "case", None)
+        case = case_of(report)
         groups[f"{case.exercise} {case.wrong_answer}" if case else report.nodeid].append(report)
     for reports in groups.values():
-        cases = [report.case for report in reports if hasattr(report, "case")]
+        cases = [case for report in reports if (case := case_of(report))]
         if cases:
             reports[0].longrepr = failure_text(cases)
             reports[0].sections = []  # what was printed is in the text, as far as anyone reads it
     if failed:
         terminalreporter.stats["failed"] = [reports[0] for reports in groups.values()]
     return (yield)
+
+
+def case_of(report: Any) -> Case | None:
+    """The case that a report is of; None where no exercise is judged."""
+    return Case(**report.case) if hasattr(report, "case") else None
