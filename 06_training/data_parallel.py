@@ -44,7 +44,8 @@ def connected() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not any(name in str(error) for name in ("gloo", "NCCL", "TCPStore")):
+        named = any(name in str(error) for name in ("gloo", "NCCL", "TCPStore"))
+        if not (named or isinstance(error, dist.DistError)):
             raise
         reason = str(error).rpartition("] ")[2].partition(". ")[0]
         raise LostWorkerError(f"a worker is gone, crashed or killed ({reason:.90})") from None
@@ -123,8 +124,12 @@ class Workers:
             dist.destroy_process_group()
 
 
+@connected()
 def init_from_environment() -> Workers:
-    """Join the workers that torchrun has started; without it, or with one, work alone."""
+    """Join the workers that torchrun has started; without it, or with one, work alone.
+
+    Raises LostWorkerError if one of them does not come.
+    """
     if any(name not in os.environ for name in TOLD) or os.environ["WORLD_SIZE"] == "1":
         return Workers()
     rank, local_rank, world_size = (int(os.environ[name]) for name in TOLD[:3])

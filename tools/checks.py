@@ -68,7 +68,8 @@ ANATOMY = (  # patterns; a complete lesson has a file for each
     "**/*.ipynb",
 )
 STDERR = 2  # pytest's report is progress: standard output is for the table
-PARALLEL = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")  # a file is one process's
+# A file is one process's: its tests may share what is costly to make.
+PARALLEL = ("-p", "xdist", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 COLOUR = re.compile(r"#x1B\[[\d;]*m")  # how pytest's report writes a colour
 CELL = re.compile(r"^Cell \d+: (Cell .+)$", re.MULTILINE)  # how nbval says what became of it
 NOT_RUN = re.compile(r"^\s*```(?:py|python|python3)\b.*\bnotest\b", re.MULTILINE)
