@@ -3,14 +3,17 @@
     pip install tensorboard
     tensorboard --logdir 09_capstone/runs
 
-TensorBoard is an extra. Where it is not installed, `TensorBoardLog` says so in one line and takes
-every number without writing it, so whoever calls it need not ask. Its files never shrink: a run
-that is resumed tells it from which step on the points of before no longer count.
+TensorBoard is an extra. Where it is not installed, `TensorBoardLog` takes every number and writes
+none, so whoever calls it need not ask. Its files never shrink: a run that is resumed tells it from
+which step on the points of before no longer count.
 
-Its files bear the name of this computer (events.out.tfevents.TIME.NAME...): rename what you share.
+PyTorch's SummaryWriter writes from a thread of its own. Here a row is on the disk when `append`
+returns, and a full disk is an OSError like any other.
 """
 
+import importlib
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,15 +22,17 @@ from typing import Any, Protocol
 from utils.errors import run_program
 
 FOLDER = "tensorboard"  # inside the run's own
-INSTALL = "pip install tensorboard"
+MODULES = (  # of the package: they are loaded only when a run begins
+    "tensorboard.compat.proto.event_pb2",
+    "tensorboard.compat.proto.summary_pb2",
+    "tensorboard.summary.writer.record_writer",
+)
 
 
 class ScalarWriter(Protocol):
-    """What is needed of torch.utils.tensorboard.SummaryWriter."""
+    """Takes the points of curves."""
 
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
-
-    def flush(self) -> None: ...
+    def add(self, step: int, values: Mapping[str, float]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -35,14 +40,41 @@ class ScalarWriter(Protocol):
 class NoWriter:
     """Stands in where TensorBoard is not installed: takes everything and does nothing."""
 
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        pass
-
-    def flush(self) -> None:
+    def add(self, step: int, values: Mapping[str, float]) -> None:
         pass
 
     def close(self) -> None:
         pass
+
+
+class EventFile:
+    """A file of TensorBoard's: a record for its version, one for the start, one for each row.
+
+    TensorBoard hides what older files of the folder hold from `purge_step` on.
+    """
+
+    def __init__(self, folder: Path, purge_step: int) -> None:
+        event_pb2, summary_pb2, record_writer = map(importlib.import_module, MODULES)
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / f"events.out.tfevents.{time.time_ns()}").open("wb")
+        self._records = record_writer.RecordWriter(self._file)
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write(file_version="brain.Event:2")
+        self._write(step=purge_step, session_log=start)
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Write one point of each curve at this step."""
+        points = [self._summary.Value(tag=name, simple_value=v) for name, v in values.items()]
+        self._write(step=step, summary=self._summary(value=points))
+
+    def _write(self, **fields: Any) -> None:
+        self._records.write(self._event(wall_time=time.time(), **fields).SerializeToString())
+        self._file.flush()  # a killed run has lost nothing, and a browser sees it at once
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 class TensorBoardLog(AbstractContextManager):
@@ -57,11 +89,8 @@ class TensorBoardLog(AbstractContextManager):
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write the numbers of one row at its "step"; None is passed over."""
-        step = int(row["step"])
-        for name, value in row.items():
-            if name != "step" and value is not None:
-                self._writer.add_scalar(name, float(value), step)
-        self._writer.flush()  # a killed run has lost nothing, and a browser sees it at once
+        values = {name: float(v) for name, v in row.items() if name != "step" and v is not None}
+        self._writer.add(int(row["step"]), values)
 
     def close(self) -> None:
         """Close the file."""
@@ -72,16 +101,16 @@ class TensorBoardLog(AbstractContextManager):
 
 
 def open_writer(folder: Path, purge_step: int) -> ScalarWriter:
-    """TensorBoard's writer, or NoWriter and a line that says why."""
+    """A file for TensorBoard, or NoWriter where it is not installed; a line if it is broken."""
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        return EventFile(folder, purge_step)
     except ImportError:
-        print(f"TensorBoard gets no curves: it is not installed ({INSTALL})")
         return NoWriter()
+    except OSError:
+        raise  # of our own folder
     except Exception as error:  # an extra that is broken is no reason not to train
         print(f"TensorBoard gets no curves: {' '.join(repr(error).split())}")
         return NoWriter()
-    return SummaryWriter(str(folder), purge_step=purge_step)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from experiment_tracking import write_environment
 from generator import TextGenerator
 from logging_utils import MetricsLog, TextLog, read_csv
 from loss_functions import bits_per_char
+from tensorboard_log import TensorBoardLog
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from training_data import TrainingData
@@ -91,19 +92,21 @@ class RunFolder(Callback):
         if state is None:
             save_config(config, path / "config.yaml")
             write_environment(path, config.device)
-            self.metrics.truncate_after(0)
-            keep_samples_until(self.samples, 0)
         else:
             self._go_on(state)
+        # Rows and samples beyond the state will be written again. The row of a step is written
+        # after its evaluation, which may still be due.
+        step = state.step if state else 0
+        kept = step - state.position["evaluation_due"] if state else 0
+        self.metrics.truncate_after(kept)
+        self.curves = TensorBoardLog(path, resumed_at=kept)
+        keep_samples_until(self.samples, step)
 
     def _go_on(self, state: TrainingState) -> None:
-        """Stand where the state was saved; later rows and samples will be written again."""
+        """Stand where the state was saved."""
         run = state.position["run"]
         self.best, self.evaluated_at = run["best"] or math.inf, run["evaluated_at"]
         self.val_loss = math.nan if run["val_loss"] is None else run["val_loss"]
-        # The row of a step is written after its evaluation, which may still be due.
-        self.metrics.truncate_after(state.step - state.position["evaluation_due"])
-        keep_samples_until(self.samples, state.step)
         self.log.write(f"resumed at step {state.step}")
 
     @property
@@ -183,6 +186,7 @@ class RunFolder(Callback):
     def close(self) -> None:
         """Close the files that grow."""
         self.metrics.close()
+        self.curves.close()
         self.log.close()
 
     def _draw(self) -> None:
@@ -204,6 +208,7 @@ class RunFolder(Callback):
             "seconds": round(report.seconds, 3),
         }
         self.metrics.append(row)
+        self.curves.append(row)
         if report.val_loss is not None:
             bits = bits_per_char(report.val_loss)
             self.log.write(

@@ -299,7 +299,8 @@ def clear(folder: Path) -> None:
     """Remove what an earlier run has left in a folder, and nothing else."""
     for name in WRITTEN:
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "states", ignore_errors=True)
+    for name in ("states", "tensorboard"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def describe_data(data: TrainingData) -> None:

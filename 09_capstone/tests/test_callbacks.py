@@ -18,6 +18,7 @@ from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from training_data import TrainingData
 from training_loop import StepReport, Trainer
+from training_state import TrainingState
 from utils.config import ModelConfig, SampleConfig, TrainConfig, load_config
 
 TOKENIZER = CharTokenizer.train("abcd ")
@@ -101,6 +102,39 @@ def test_rows_are_written_where_due_where_evaluated_and_at_the_end(
         **{"step": 14, "train_loss": 2.5, "val_loss": 2.25},
         **{"learning_rate": 0.5 * CONFIG.lr, "grad_norm": 1.25, "seconds": 7.0},
     }
+
+
+@pytest.mark.parametrize(("evaluation_due", "kept"), [(False, 10), (True, 9)])
+def test_tensorboard_gets_the_rows_of_the_metrics_from_where_the_run_goes_on(
+    tmp_path: Path,
+    model: TinyTransformerLM,
+    trainer: Trainer,
+    monkeypatch: pytest.MonkeyPatch,
+    evaluation_due: bool,
+    kept: int,
+) -> None:
+    told: list[object] = []
+
+    class Curves:
+        def __init__(self, path: Path, resumed_at: int) -> None:
+            told.append((path, resumed_at))
+
+        def append(self, row: dict[str, float]) -> None:
+            told.append(row["step"])
+
+        def close(self) -> None:
+            told.append("closed")
+
+    monkeypatch.setattr("callbacks.TensorBoardLog", Curves)
+    saved = {"best": None, "val_loss": None, "evaluated_at": 0}
+    position = {"step": 10, "evaluation_due": evaluation_due, "run": saved}
+    state = TrainingState({}, [], {}, position)
+    run = RunFolder(tmp_path, CONFIG, DATA, model, state=state)
+    for step in range(11, 21):
+        run.on_step(trainer, report(step))
+    run.close()
+    assert told == [(tmp_path, kept), 15, 20, "closed"]
+    assert [row["step"] for row in read_csv(tmp_path / "metrics.csv")] == [15, 20]
 
 
 def test_a_run_that_is_stopped_writes_no_row_that_a_whole_run_would_not(
