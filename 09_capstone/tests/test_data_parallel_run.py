@@ -1,0 +1,420 @@
+"""Two workers train one model, in processes of their own that talk over gloo.
+
+torchrun starts them where it matters who started them. Elsewhere they are told by hand what it
+would tell them: these processes come with PyTorch loaded. One run is killed, interrupted and
+resumed in both ways, and must come to the same end as a run in peace.
+"""
+
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkpointing import load_checkpoint
+from data_parallel import Workers
+from tools.crash_test import OPTIONS, SAVE_INTERVAL, TRAIN, Plant, Run, act_at, send, train_in_child
+from train import refuse_other_number
+from training_state import TrainingState, last_good_state
+from utils.errors import UsageError
+
+SIGINT, SIGKILL, SIGTERM = 2, 9, 15  # Windows does not know all of these names
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither of these signals")
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+PATIENCE = 90  # seconds for one start; a worker that waits for a lost one would take ten minutes
+MAX_STEPS = 48
+QUICK = [*OPTIONS.split(), "--max-steps", f"{MAX_STEPS}"]
+EXACT = [*QUICK, "--dropout", "0", "--accumulation", "2", "--max-steps", "32"]
+STEPS = list(range(1, MAX_STEPS + 1))
+
+PLANTED = """
+import os, runpy, signal, sys, time
+from functools import partial
+import callbacks
+from tools.crash_test import TRAIN, act_at, send
+
+callbacks.plot_training_curves = lambda rows, **_: None  # it would take longer than the rest
+
+def tell_torchrun(number):
+    heard, handler = [], signal.getsignal(number)
+    signal.signal(number, lambda *given: heard.append(handler(*given)))
+    os.kill(os.getppid(), number)
+    while not heard:  # until torchrun has told us
+        time.sleep(0.01)
+
+rank, step, action, number = sys.argv[1:5]
+sys.argv[:5] = [str(TRAIN)]
+if os.environ["RANK"] == rank:
+    act_at("step", int(step), partial({"die": send, "tell": tell_torchrun}[action], int(number)))
+runpy.run_path(str(TRAIN), run_name="__main__")
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a worker ended, or torchrun, and what it has said."""
+
+    code: int | None
+    said: str
+
+
+class Team(Run):
+    """A run that several workers share."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, tick=lambda: None)
+
+    def arguments(self, options: Sequence[str]) -> list[str]:
+        """What train.py is called with: the options at first, and later to go on."""
+        begun = (self.folder / "run.json").exists()
+        if begun:
+            self.look()
+        places = ["--out-dir", str(self.folder), "--checkpoint-dir", str(self.root / "best")]
+        return [*(["--resume"] if begun else options), *places]
+
+    def torchrun(self, *planted: object, options: Sequence[str] = QUICK) -> Ended:
+        """Start two workers as a person does; `planted` is what PLANTED is called with."""
+        script = self.root / "planted.py"
+        script.write_text(PLANTED, encoding="utf-8")
+        program = [str(script), *map(str, planted)] if planted else [str(TRAIN)]
+        command = [*TORCHRUN, *program, *self.arguments(options)]
+        pipe, both = subprocess.PIPE, subprocess.STDOUT
+        with subprocess.Popen(command, stdout=pipe, stderr=both, encoding="utf-8") as process:
+            try:
+                said, _ = process.communicate(timeout=PATIENCE)
+            finally:
+                process.terminate()  # if it is still there, and with it its workers
+        return Ended(process.returncode, said)
+
+    def by_hand(
+        self,
+        plants: Mapping[int, Plant] | None = None,
+        options: Sequence[str] = QUICK,
+        world_size: int = 2,
+    ) -> list[Ended]:
+        """Start workers that do to themselves what is planted; returned in the order of ranks."""
+        context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+        context.set_forkserver_preload(["train", "torch._dynamo", "matplotlib.pyplot"])
+        arguments, port = self.arguments(options), free_port()
+        said = [self.root / f"said {rank}.txt" for rank in range(world_size)]
+        children = []
+        for rank, path in enumerate(said):
+            to_do: list[Plant] = [partial(tell, rank, world_size, port)]
+            if plants and rank in plants:
+                to_do.append(plants[rank])
+            given = (arguments, path, "", to_do)
+            children.append(context.Process(target=train_in_child, args=given, daemon=True))
+            children[-1].start()
+        for child in children:
+            child.join(PATIENCE)
+            child.kill()  # if it is still there
+        return [
+            Ended(child.exitcode, path.read_text(encoding="utf-8"))
+            for child, path in zip(children, said, strict=True)
+        ]
+
+    @property
+    def saved(self) -> int:
+        """The step of the newest state, in which nothing is damaged."""
+        state, faults = last_good_state(self.states, self.id)
+        assert state is not None
+        assert faults == []
+        return state.step
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return listener.getsockname()[1]
+
+
+def tell(rank: int, world_size: int, port: int) -> None:
+    """Tell a worker, this process, what torchrun would."""
+    who = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size}
+    where = {"LOCAL_WORLD_SIZE": world_size, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in (who | where).items()})
+
+
+def lines(said: str, start: str) -> list[str]:
+    return [line for line in said.splitlines() if line.startswith(start)]
+
+
+# --- the same losses ----------------------------------------------------------------------------
+
+
+def largest_difference(run: Team, other: Team) -> float:
+    """Between two metrics.csv, in any row and column but the clock's."""
+    differences = []
+    for row, its in zip(run.rows, other.rows, strict=True):
+        assert [v is None for v in row.values()] == [v is None for v in its.values()]
+        differences += [
+            abs(value - (its[name] or 0.0))
+            for name, value in row.items()
+            if value is not None and name != "seconds"
+        ]
+    return max(differences)
+
+
+def weights_differ(run: Team, other: Team) -> float:
+    """The largest difference between two numbers of the last weights."""
+    one, its = (load_checkpoint(each.folder / "last.safetensors").weights for each in (run, other))
+    return max((one[name] - its[name]).abs().max().item() for name in one)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Team:
+    """A run of one process, without dropout, each step from two batches."""
+    run = Team(tmp_path_factory.mktemp("alone") / "0")
+    (ended,) = run.by_hand(options=EXACT, world_size=1)
+    assert ended.code == 0, ended.said
+    assert "workers" not in ended.said
+    return run
+
+
+def test_two_workers_have_the_losses_and_weights_of_one_process(
+    alone: Team, tmp_path: Path
+) -> None:
+    both = Team(tmp_path / "both")
+    main, other = both.by_hand(options=EXACT)
+    assert (main.code, other.code) == (0, 0), main.said
+    assert "workers 2, 2 of the 4 rows each\n" in main.said
+    assert [row["step"] for row in both.rows] == list(range(1, 33))
+    assert largest_difference(both, alone) < 1e-5
+    assert weights_differ(both, alone) < 1e-5
+
+
+def take_the_rows_of_the_main_one() -> None:
+    shard = Workers.shard
+    Workers.shard = lambda self, batch: shard(Workers(0, self.world_size), batch)
+
+
+def never_average() -> None:
+    def averaging(self: Workers, model: Any, now: bool) -> AbstractContextManager[object]:
+        return model.no_sync()
+
+    Workers.averaging = averaging
+
+
+@pytest.mark.parametrize("mistake", [take_the_rows_of_the_main_one, never_average])
+def test_workers_that_share_wrongly_have_other_losses(
+    alone: Team, tmp_path: Path, mistake: Plant
+) -> None:
+    wrong = Team(tmp_path / "wrong")
+    main, other = wrong.by_hand({0: mistake, 1: mistake}, options=EXACT)
+    assert (main.code, other.code) == (0, 0), main.said
+    assert largest_difference(wrong, alone) > 1e-3
+    assert weights_differ(wrong, alone) > 1e-3
+
+
+# --- one of them writes -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def peace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Team, list[Ended]]:
+    """A run of two workers with dropout, which nobody disturbs."""
+    run = Team(tmp_path_factory.mktemp("peace") / "0")
+    ended = run.by_hand()
+    assert [each.code for each in ended] == [0, 0], ended
+    return run, ended
+
+
+def test_only_the_main_worker_speaks_and_says_each_thing_once(
+    peace: tuple[Team, list[Ended]],
+) -> None:
+    main, other = peace[1]
+    assert other.said == ""
+    said = [line.split()[1] for line in lines(main.said, "step ")]
+    assert said == [str(step) for step in STEPS if step % 8 == 0]
+    for start in ("data ", "model ", "engine ", "workers ", "run ", "best ", "speak "):
+        assert len(lines(main.said, start)) == 1, start
+
+
+def test_only_one_folder_is_written_and_every_row_in_it_once(
+    peace: tuple[Team, list[Ended]],
+) -> None:
+    run, _ = peace
+    assert {path.name for path in run.root.iterdir() if path.is_dir()} == {"run", "best"}
+    assert [path.name for path in (run.root / "best").iterdir()] == ["run.safetensors"]
+    assert [row["step"] for row in run.rows] == STEPS
+    text = (run.folder / "metrics.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line)["step"] for line in text.splitlines()] == STEPS
+    log = (run.folder / "log.txt").read_text(encoding="utf-8")
+    assert re.findall(r"  step (\d+): train", log) == [str(s) for s in STEPS if s % 8 == 0]
+    assert len(log.splitlines()) == MAX_STEPS // 8 + 1  # and how it came to its end
+    assert (run.folder / "samples.txt").read_text(encoding="utf-8").count("--- step") == 1
+    assert len(list(run.states.iterdir())) == 2
+
+
+# --- what cannot be -----------------------------------------------------------------------------
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    run = Team(tmp_path / "5")
+    main, other = run.by_hand(options=[*QUICK, "--batch-size", "5"])
+    assert main == Ended(2, "error: batch_size 5 is not divisible by the 2 workers\n")
+    assert other == Ended(0, "")  # torchrun ends as soon as one has failed
+    assert [path for path in run.root.iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize(("before", "position"), [(3, {"workers": 3}), (1, {})])
+def test_another_number_of_workers_is_refused_with_both(
+    before: int, position: dict[str, int]
+) -> None:
+    state = TrainingState({}, [], {}, {"step": 4, **position})
+    message = f"as many workers as it had: {before}, and not 2$"
+    with pytest.raises(UsageError, match=message):
+        refuse_other_number(2, state)
+    refuse_other_number(before, state)
+
+
+# --- killed, interrupted, resumed ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Disturbed:
+    """A run to which all of this has happened, one after the other."""
+
+    run: Team
+    early: Team  # a copy of it after the first death
+    other_killed: Ended
+    main_killed: list[Ended]
+    told_to_stop: Ended
+    one_interrupted: list[Ended]
+    refused: Ended
+    end: Ended
+    saved: list[int]  # the step of the newest state after each of them
+
+
+@pytest.fixture(scope="module")
+def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
+    """States are saved at 4, 8, 12 and so on; steps and saves are counted from each start."""
+    root, saved = tmp_path_factory.mktemp("disturbed"), []
+    run, early = Team(root / "0"), Team(root / "1")
+    other_killed = run.torchrun(1, 10, "die", SIGKILL)
+    saved.append(run.saved)
+    shutil.copytree(run.root, early.root, dirs_exist_ok=True)
+    in_second_save = partial(act_at, "save", 3, partial(send, SIGKILL))  # two folders a save
+    main_killed = run.by_hand({0: in_second_save})
+    saved.append(run.saved)
+    told_to_stop = run.torchrun(0, 3, "tell", SIGTERM)
+    saved.append(run.saved)
+    in_third_step = partial(act_at, "step", 3, partial(send, SIGINT))
+    one_interrupted = run.by_hand({1: in_third_step})
+    saved.append(run.saved)
+    (refused,) = run.by_hand(world_size=1)
+    saved.append(run.saved)
+    end = run.torchrun()
+    return Disturbed(
+        *(run, early, other_killed, main_killed, told_to_stop, one_interrupted, refused, end),
+        saved,
+    )
+
+
+@posix
+def test_a_worker_that_is_killed_ends_the_run_with_one_line_of_ours(disturbed: Disturbed) -> None:
+    ended = disturbed.other_killed
+    assert ended.code not in (0, None)
+    (line,) = lines(ended.said, "error: ")
+    assert line.startswith("error: a worker is gone, crashed or killed (")
+    assert line.endswith("; --resume goes on from the last saved state")
+    assert_no_traceback_of_ours(ended.said)
+    assert disturbed.saved[0] == 8
+
+
+@posix
+def test_when_the_main_worker_is_killed_another_one_says_so(disturbed: Disturbed) -> None:
+    main, other = disturbed.main_killed
+    assert (main.code, other.code) == (-SIGKILL, 1)
+    assert "error: " not in main.said
+    assert other.said.count("\n") == 1
+    assert other.said.startswith("error: a worker is gone, crashed or killed (")
+    assert disturbed.saved[1] == 12  # the state of 16 was not yet whole
+
+
+@posix
+def test_told_to_stop_torchrun_lets_the_workers_save_first(disturbed: Disturbed) -> None:
+    ended, step = disturbed.told_to_stop, disturbed.saved[2]
+    assert ended.code not in (0, None)
+    assert step == disturbed.saved[1] + 3
+    said = f"interrupted at step {step} of {MAX_STEPS}; the state is saved"
+    assert lines(ended.said, "interrupted") == [said]
+    (advice,) = lines(ended.said, "go on ")
+    assert "  torchrun --nproc-per-node 2 09_capstone/train.py --resume --out-dir " in advice
+    assert lines(ended.said, "error: ") == lines(ended.said, "stopping") == []
+    assert_no_traceback_of_ours(ended.said)
+
+
+@posix
+def test_if_one_worker_is_interrupted_all_stop_after_the_same_step(disturbed: Disturbed) -> None:
+    main, other = disturbed.one_interrupted
+    before, step = disturbed.saved[2:4]
+    assert step == before + 3
+    assert (main.code, other) == (130, Ended(0, ""))
+    assert f"\ninterrupted at step {step} of {MAX_STEPS}; the state is saved\n" in main.said
+
+
+@posix
+def test_one_worker_cannot_go_on_where_two_have_been(disturbed: Disturbed) -> None:
+    assert disturbed.refused.code == 2
+    message = "error: a run goes on with as many workers as it had: 2, and not 1"
+    assert disturbed.refused.said.splitlines()[-1] == message
+    assert disturbed.saved[4] == disturbed.saved[3]
+
+
+@posix
+def test_after_all_of_that_the_run_comes_to_the_end_of_one_in_peace(
+    disturbed: Disturbed, peace: tuple[Team, list[Ended]]
+) -> None:
+    assert disturbed.end.code == 0
+    assert "Traceback" not in disturbed.end.said
+    expected, found = peace[0].result(), disturbed.run.result()
+    assert found.keys() == expected.keys()
+    assert [name for name in found if found[name] != expected[name]] == []
+    assert disturbed.run.lost <= SAVE_INTERVAL
+    assert list(disturbed.run.folder.rglob(".*")) == []  # nothing that was half written
+
+
+@posix
+def test_under_torchrun_too_each_line_is_said_once(disturbed: Disturbed) -> None:
+    said = [int(line.split()[1]) for line in lines(disturbed.end.said, "step ")]
+    assert said == [step for step in STEPS if step % 8 == 0 and step > disturbed.saved[4]]
+    for start in ("data ", "resume ", "model ", "engine ", "workers ", "run ", "best ", "speak "):
+        assert len(lines(disturbed.end.said, start)) == 1, start
+
+
+def keep_dropout_as_it_comes() -> None:
+    Workers.seed_dropout = lambda self, seed, step: None
+
+
+@posix
+def test_without_a_seed_for_each_steps_dropout_it_comes_to_another_end(
+    disturbed: Disturbed, peace: tuple[Team, list[Ended]]
+) -> None:
+    run, mistake = disturbed.early, keep_dropout_as_it_comes
+    main, other = run.by_hand({0: mistake, 1: mistake})
+    assert (main.code, other.code) == (0, 0), main.said
+    expected, found = peace[0].result(), run.result()
+    differ = [name for name in found if found[name] != expected[name]]
+    assert {"model.safetensors", "optimizer.safetensors", "metrics.csv"} <= set(differ)
+
+
+def assert_no_traceback_of_ours(said: str) -> None:
+    """torchrun ends with a traceback of its own, whatever has happened."""
+    tracebacks = said.split("Traceback (most recent call last)")[1:]
+    assert len(tracebacks) <= 1
+    assert not any('train.py", line' in each for each in tracebacks), said

@@ -1,0 +1,68 @@
+"""How fast models speak: with the cache of keys and values, without, sixteen at once, and the peer.
+
+The weights are random: what is said differs, what it costs does not. One token of prompt and the
+new tokens fill the context, and all of it is float32, as in sample.py.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+
+from generator import choose_with, generate_tokens
+from model.config import MODERN
+from parts import Parts
+from tiny_transformer_lm import TinyTransformerLM
+from tools.benchmark_peer import INSTALL, build_peer, is_installed, peer_generate
+from tools.benchmark_report import OURS, PEER, SPEED, Row, Section, ratio
+from tools.benchmark_turns import Run, Settings, progress, speed_of, take_turns
+from utils.config import ModelConfig, SampleConfig
+
+LARGE = ModelConfig(max_seq_len=256, d_model=384, n_layers=6, n_heads=6, **MODERN)
+SHAPES = {"4x128": replace(LARGE, d_model=128, n_layers=4, n_heads=4), "6x384": LARGE}
+PROMPT = [0]
+CACHED, UNCACHED = f"{OURS}, one text", f"{OURS}, one text, no cache"
+SIXTEEN, PEER_CACHED = f"{OURS}, 16 texts at once", f"{PEER}, one text"
+
+
+def generation(settings: Settings) -> Iterator[Section]:
+    """Tokens per second of new text."""
+    for name, config in SHAPES.items():
+        config = settings.fit(config)
+        n_tokens = 15 if settings.quick else config.max_seq_len - len(PROMPT)
+        with progress(1, f"getting ready, {name}"):
+            runs = generation_runs(config, n_tokens)
+        values = take_turns(runs, settings.rounds, f"generation, {name}")
+        yield Section(f"generation {name}, {n_tokens} new tokens", SPEED, generation_rows(values))
+
+
+def generation_runs(config: ModelConfig, n_tokens: int) -> dict[str, Run]:
+    """What takes turns."""
+    model = TinyTransformerLM(config, Parts.fused()).eval()
+    works: dict[str, tuple[Callable[[int], object], int]] = {
+        CACHED: (partial(speak, model, 1, True), 1),
+        UNCACHED: (partial(speak, model, 1, False), 1),
+        SIXTEEN: (partial(speak, model, 16, True), 16),
+    }
+    if is_installed():
+        works[PEER_CACHED] = (partial(peer_generate, build_peer(config), PROMPT), 1)
+    runs: dict[str, Run] = {}
+    for label, (work, n_texts) in works.items():
+        work(min(8, n_tokens))  # warms up and does not count
+        runs[label] = speed_of(partial(work, n_tokens), n_texts * n_tokens)
+    return runs
+
+
+def speak(model: TinyTransformerLM, n_texts: int, use_cache: bool, n_tokens: int) -> None:
+    """Draw n_tokens for each of n_texts."""
+    prompts, choose = [PROMPT] * n_texts, choose_with(SampleConfig())
+    for _ in generate_tokens(model, model.config, prompts, n_tokens, choose, use_cache):
+        pass
+
+
+def generation_rows(values: Mapping[str, tuple[float, ...]]) -> tuple[Row, ...]:
+    """Speeds, and the ratios of ours to ours without the cache and to the peer."""
+    rows = [Row(label, found) for label, found in values.items()]
+    rows.append(ratio("ratio: ours with the cache / without", values[CACHED], values[UNCACHED]))
+    if PEER_CACHED not in values:
+        return (*rows, Row(PEER, note=INSTALL))
+    return (*rows, ratio(f"ratio: ours / {PEER}", values[CACHED], values[PEER_CACHED]))

@@ -1,0 +1,142 @@
+"""tools/benchmark.py: which sections it measures, what it prints and writes, what it refuses."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tools import benchmark
+from tools.benchmark_report import SPEED, Row, Section
+from tools.benchmark_turns import Settings
+from utils.errors import run_program
+
+Call = Callable[..., tuple[int, str, str]]
+NAMES = ("training", "losses", "generation", "startup", "memory")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Settings]]:
+    """Sections that measure nothing; each that is asked is written down with its settings."""
+    seen: list[tuple[str, Settings]] = []
+
+    def section(name: str) -> Callable[[Settings], Iterator[Section]]:
+        def measured(settings: Settings) -> Iterator[Section]:
+            seen.append((name, settings))
+            yield Section(f"the {name}", SPEED, (Row("ours, one", (1.0, 2.0, 4.0)),))
+
+        return measured
+
+    monkeypatch.setattr(benchmark, "SECTIONS", {name: section(name) for name in NAMES})
+    return seen
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Call:
+    """Run the program on a small text; exit code, output and errors."""
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sat on the mat\n" * 40, encoding="utf-8")
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["benchmark.py", "--data", str(text), *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            run_program(benchmark.main)
+        said = capsys.readouterr()
+        return int(left.value.code or 0), said.out, said.err
+
+    return call
+
+
+def names(asked: list[tuple[str, Settings]]) -> list[str]:
+    return [name for name, _ in asked]
+
+
+def test_all_sections_but_the_long_one_are_measured_in_order(call: Call, asked: list) -> None:
+    code, out, err = call()
+    assert (code, err) == (0, "")
+    assert names(asked) == ["training", "generation", "startup", "memory"]
+    places = [out.index(f"the {name}\n") for name in names(asked)]
+    assert places == sorted(places)
+
+
+def test_training_to_given_losses_is_done_when_seeds_are_named(call: Call, asked: list) -> None:
+    assert call("--train-seeds", 3)[0] == 0
+    assert names(asked) == list(NAMES)
+    assert asked[0][1].seeds == 3
+
+
+def test_only_the_named_sections_are_measured(call: Call, asked: list) -> None:
+    assert call("--only", "memory", "training")[0] == 0
+    assert names(asked) == ["training", "memory"]
+
+
+@pytest.mark.parametrize(
+    ("words", "rounds"), [((), 5), (("--quick",), 2), (("--quick", "--rounds", "7"), 7)]
+)
+def test_rounds_are_five_or_two_or_as_told(
+    call: Call, asked: list, words: tuple[str, ...], rounds: int
+) -> None:
+    _, out, _ = call(*words)
+    settings = asked[0][1]
+    assert (settings.rounds, settings.quick) == (rounds, "--quick" in words)
+    assert ("not to be quoted" in " ".join(out.split())) == settings.quick
+
+
+def test_the_table_names_machine_versions_and_data_in_80_columns(call: Call, asked: list) -> None:
+    _, out, _ = call("--quick")
+    for word in ("torch 2.", "Python 3.", "cores", "threads", "commit", "UTC", "text.txt"):
+        assert word in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "ours, one" in out
+    assert "(1-4)" in out
+
+
+def test_without_out_nothing_is_written(call: Call, asked: list, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    call()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_out_writes_results_table_and_picture(call: Call, asked: list, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "results"
+    code, out, _ = call("--out", folder)
+    assert code == 0
+    found = sorted(path.name for path in folder.iterdir())
+    assert found == ["picture.png", "results.json", "table.md"]
+    assert all(f"wrote {folder / name}" in out for name in found)
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    titles = [section["title"] for section in results["sections"]]
+    assert titles == [f"the {name}" for name in names(asked)]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", "trainin"], "did you mean 'training'?"),
+        (["--rounds", "0"], "--rounds 0 is out of range: it must be at least 1"),
+        (["--rounds", "many"], "'many'"),
+        (["--train-seeds", "-1"], "--train-seeds -1 is out of range"),
+        (["--only", "losses"], "--only losses needs --train-seeds"),
+        (["--only", "memory", "--train-seeds", "2"], "which --only leaves out"),
+        (["--quik"], "did you mean '--quick'?"),
+        (["--out", __file__], "is a file, not a folder"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    call: Call, asked: list, words: list[str], said: str
+) -> None:
+    code, out, err = call(*words)
+    assert (code, out, asked) == (2, "", [])
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert said in err
+
+
+def test_data_that_is_not_there_is_refused_in_one_line(call: Call, asked: list) -> None:
+    code, _, err = call("--data", "no_such_text.txt")
+    assert code != 0
+    assert err.count("\n") == 1
+    assert "no_such_text.txt" in err

@@ -1,0 +1,324 @@
+"""What the benchmark's sections measure, on tiny shapes and with a clock that is told the time."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from compute_peak import training_flops_per_token
+from model.config import MODERN, MODERN_TRAINING
+from model.tiny_transformer import choose_engine
+from tokenizer import CharTokenizer
+from tools import benchmark_generation, benchmark_training, benchmark_turns
+from tools.benchmark_generation import generation
+from tools.benchmark_peer import INSTALL, classic, is_installed
+from tools.benchmark_report import Section, table
+from tools.benchmark_training import Watch, level_rows, losses, training
+from tools.benchmark_turns import Settings, progress, repeated, seconds_of, speed_of, take_turns
+from training_data import TrainingData
+from utils.config import ModelConfig, TrainConfig
+
+needs_peer = pytest.mark.skipif(
+    not is_installed(), reason="needs transformers (pip install -e .[interop])"
+)
+MODEL = ModelConfig(max_seq_len=8, d_model=16, n_layers=1, n_heads=2, **MODERN)
+TRAIN = TrainConfig(MODEL, batch_size=2, max_steps=6, dtype="float32", **MODERN_TRAINING)
+PEAK = 4e9  # FLOP/s of the machine that these tests run on
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Three rounds on eleven letters."""
+    tokenizer = CharTokenizer.train("abcdefghijk")
+    tokens = np.tile(np.arange(11, dtype=np.uint8), 20)
+    return Settings(TrainingData("letters", "eleven letters", tokenizer, tokens, tokens), rounds=3)
+
+
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """How long the next pieces of work take, from the first; then a second each."""
+    durations: list[float] = []
+    now, started = 100.0, False
+
+    def clock() -> float:
+        nonlocal now, started
+        if started:
+            now += durations.pop(0) if durations else 1.0
+        started = not started
+        return now
+
+    monkeypatch.setattr(benchmark_turns, "clock", clock)
+    yield durations
+
+
+@pytest.fixture
+def shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One tiny shape for training, of two steps a round, and one for generation; a known peak."""
+    monkeypatch.setattr(benchmark_training, "SHAPES", {"tiny": (TRAIN, 2)})
+    monkeypatch.setattr(benchmark_generation, "SHAPES", {"tiny": MODEL})
+    monkeypatch.setattr(benchmark_training, "matmul_peak", lambda *args, **kwargs: PEAK)
+
+
+def labels(section: Section) -> list[str]:
+    return [row.label for row in section.rows]
+
+
+def values(section: Section) -> dict[str, tuple[float, ...]]:
+    return {row.label: row.values for row in section.rows}
+
+
+# --- turns ---
+
+
+def test_all_take_turns_and_keep_their_values_apart() -> None:
+    order: list[str] = []
+
+    def run(name: str, value: float) -> Any:
+        return lambda: order.append(name) or value + len(order)
+
+    found = take_turns({"A": run("A", 0.0), "B": run("B", 10.0)}, 3, "letters")
+    assert order == ["A", "B", "A", "B", "A", "B"]
+    assert found == {"A": (1.0, 3.0, 5.0), "B": (12.0, 14.0, 16.0)}
+
+
+def test_speed_is_the_amount_over_the_time_that_the_work_took(seconds: list[float]) -> None:
+    done: list[int] = []
+    seconds += [4.0, 2.0]
+    run = speed_of(repeated(lambda: done.append(1), 3), amount=12)
+    assert done == []  # nothing runs before it is measured
+    assert [run(), run(), run()] == [3.0, 6.0, 12.0]
+    assert len(done) == 9
+    assert seconds_of(lambda: None) == 1.0
+
+
+# --- training ---
+
+
+@needs_peer
+def test_in_float32_ours_meets_the_peer_in_two_ways(
+    settings: Settings, shape: None, seconds: list[float]
+) -> None:
+    (section,) = training(settings)
+    assert section.title == "training tiny, 2 x 8 tokens a step"
+    assert labels(section) == [
+        "ours, float32",
+        "transformers, float32",
+        "ours with AdamW, float32",
+        "ratio: ours / transformers, float32",
+        "ratio: ours with AdamW / transformers, float32",
+        "peak of matrix products, float32, GFLOP/s",
+    ]
+
+
+@needs_peer
+def test_in_bfloat16_both_sides_run_in_both_precisions_within_80_columns(
+    settings: Settings, shape: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = TrainConfig(MODEL, batch_size=2, dtype="bfloat16", **MODERN_TRAINING)
+    monkeypatch.setattr(benchmark_training, "SHAPES", {"tiny": (half, 1)})
+    (section,) = training(settings)
+    assert labels(section) == [
+        "ours, bfloat16",
+        "transformers, float32",
+        "ours with AdamW, float32",
+        "ours, float32",
+        "transformers, bfloat16",
+        "ratio: ours bfloat16 / transformers float32",
+        "ratio: ours / transformers, bfloat16",
+        "ratio: ours with AdamW / transformers, float32",
+        "ratio: ours / transformers, float32",
+        "peak of matrix products, bfloat16, GFLOP/s",
+        "peak of matrix products, float32, GFLOP/s",
+    ]
+    assert max(map(len, table(section).splitlines())) == 80
+
+
+@needs_peer
+def test_a_ratio_of_training_speeds_is_made_in_each_round(
+    settings: Settings, shape: None, seconds: list[float]
+) -> None:
+    seconds += [1.0, 2.0, 4.0, 8.0, 8.0, 4.0, 2.0, 5.0, 1.0]  # ours, theirs, ours with AdamW, ...
+    (section,) = training(settings)
+    found = values(section)
+    tokens = 2 * 2 * 8  # steps x rows x positions
+    assert found["ours, float32"] == (tokens / 1, tokens / 8, tokens / 2)
+    assert found["transformers, float32"] == (tokens / 2, tokens / 8, tokens / 5)
+    assert found["ratio: ours / transformers, float32"] == (2.0, 1.0, 2.5)
+    assert found["ratio: ours with AdamW / transformers, float32"] == (0.5, 2.0, 5.0)
+
+
+@needs_peer
+def test_shares_of_the_peak_count_what_each_side_computes(
+    settings: Settings, shape: None, seconds: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gated = replace(TRAIN, model=replace(MODEL, activation="swiglu"))  # three matrices, not two
+    monkeypatch.setattr(benchmark_training, "SHAPES", {"tiny": (gated, 2)})
+    (section,) = training(settings)
+    model = settings.fit(gated.model)
+    flops = {"ours": training_flops_per_token(model)}
+    flops["transformers"] = training_flops_per_token(classic(model))
+    assert flops["ours"] > flops["transformers"]
+    for row in section.rows[:3]:
+        expected = 32 * flops[row.label.split(",")[0].split()[0]] / PEAK  # 32 tokens a second
+        assert row.of_peak == pytest.approx((expected,) * 3)
+    assert section.rows[-1].values == (4.0, 4.0, 4.0)
+
+
+def test_without_transformers_its_row_says_how_to_get_it(
+    settings: Settings, shape: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark_training, "is_installed", lambda: False)
+    monkeypatch.setattr(benchmark_generation, "is_installed", lambda: False)
+    for section in (*training(settings), *generation(settings)):
+        (row,) = (row for row in section.rows if row.label == "transformers")
+        assert (row.values, row.note) == ((), INSTALL)
+        assert not any(" / transformers" in label for label in labels(section))
+        assert (
+            "\n  transformers: not measured: pip install -e .[interop]\n" in table(section) + "\n"
+        )
+
+
+def test_quick_takes_small_steps_and_short_texts(
+    settings: Settings, shape: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = TrainConfig(MODEL, batch_size=32, dtype="float32", **MODERN_TRAINING)
+    monkeypatch.setattr(benchmark_training, "SHAPES", {"tiny": (large, 20)})
+    longer = ModelConfig(max_seq_len=64, d_model=16, n_layers=1, n_heads=2, **MODERN)
+    monkeypatch.setattr(benchmark_generation, "SHAPES", {"tiny": longer})
+    quick = Settings(settings.data, rounds=1, quick=True)
+    (trained,), (spoken,) = training(quick), generation(quick)
+    assert trained.title == "training tiny, 4 x 8 tokens a step"
+    assert spoken.title == "generation tiny, 15 new tokens"
+
+
+def test_ours_with_adamw_differs_from_ours_in_the_optimizer_alone(
+    settings: Settings, shape: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[TrainConfig] = []
+
+    class Recorder(benchmark_training.Trainer):
+        def __init__(self, model: Any, train: Any, val: Any, config: TrainConfig, *rest: Any):
+            seen.append(config)
+            super().__init__(model, train, val, config, *rest)
+
+    monkeypatch.setattr(benchmark_training, "Trainer", Recorder)
+    list(training(settings))
+    ours, plain = seen
+    assert (ours.optimizer, plain.optimizer) == ("muon", "adamw")
+    changed = {name for name in vars(ours) if getattr(ours, name) != getattr(plain, name)}
+    assert changed == {"optimizer"}
+
+
+# --- time to given losses ---
+
+
+def watched(*losses: tuple[float, float]) -> Watch:
+    with progress(1, "nothing") as bar:
+        watch = Watch(bar)
+    watch.losses = list(losses)
+    return watch
+
+
+def test_a_level_is_reached_when_the_loss_is_first_at_or_below_it() -> None:
+    watch = watched((1.0, 2.0), (2.0, 1.70), (3.0, 1.8), (4.0, 1.65))
+    assert watch.seconds_to(1.92) == 2.0
+    assert watch.seconds_to(1.70) == 2.0
+    assert watch.seconds_to(1.69) == 4.0
+    assert watch.seconds_to(1.60) is None
+
+
+def test_a_level_that_some_seeds_miss_says_so() -> None:
+    rows = level_rows([watched((1.0, 1.9), (5.0, 1.65)), watched((2.0, 1.9), (7.0, 1.75))])
+    found = {row.label: (row.values, row.note) for row in rows}
+    assert found == {
+        "to a validation loss of 1.92": ((1.0, 2.0), ""),
+        "to a validation loss of 1.70": ((5.0,), "1 of 2 seeds"),
+        "to a validation loss of 1.60": ((), "0 of 2 seeds"),
+        "to the last step": ((5.0, 7.0), ""),
+    }
+    shown = table(Section("times", "seconds", rows)).splitlines()
+    assert max(map(len, shown)) == 80
+    assert "  to a validation loss of 1.60: 0 of 2 seeds" in shown
+
+
+def test_losses_train_each_seed_and_one_run_that_is_given_minutes(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[TrainConfig] = []
+
+    class Recorder(benchmark_training.Trainer):
+        def __init__(self, model: Any, train: Any, val: Any, config: TrainConfig, *rest: Any):
+            seen.append(config)
+            super().__init__(model, train, val, config, *rest)
+
+    monkeypatch.setattr(benchmark_training, "Trainer", Recorder)
+    monkeypatch.setattr(benchmark_training, "preset", lambda name: TRAIN)
+    two = Settings(settings.data, seeds=2)
+    time, loss = losses(two)
+    assert [(config.seed, config.max_minutes) for config in seen] == [
+        (0, None),
+        (1, None),
+        (0, 0.25),
+    ]
+    assert [config.eval_interval for config in seen] == [125, 125, TRAIN.eval_interval]
+    assert len(values(time)["to the last step"]) == 2
+    assert "after 6 steps" in labels(loss)
+    assert all(len(line) <= 80 for section in (time, loss) for line in table(section).splitlines())
+
+
+def test_the_losses_are_those_of_the_trainer_itself(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark_training, "preset", lambda name: TRAIN)
+    _, loss = losses(Settings(settings.data, seeds=1))
+    config = TrainConfig(settings.fit(MODEL), batch_size=2, max_steps=6, **MODERN_TRAINING)
+    engine = choose_engine(TrainConfig(config.model, dtype="float32", device="cpu"))
+    model = benchmark_training.build_model(config.model, engine, 0)
+    trainer = benchmark_training.Trainer(
+        model, settings.data.train, settings.data.val, config, torch.device("cpu")
+    )
+    assert values(loss)["after 6 steps"] == (trainer.fit(),)
+
+
+# --- generation ---
+
+
+@needs_peer
+def test_generation_measures_four_ways_and_two_ratios(
+    settings: Settings, shape: None, seconds: list[float]
+) -> None:
+    seconds += [1.0, 4.0, 2.0, 3.0]  # of the first round
+    (section,) = generation(settings)
+    n_tokens = 7  # with one token of prompt, the context of 8
+    assert section.title == "generation tiny, 7 new tokens"
+    first = {label: found[0] for label, found in values(section).items()}
+    assert first == {
+        "ours, one text": n_tokens / 1,
+        "ours, one text, no cache": n_tokens / 4,
+        "ours, 16 texts at once": 16 * n_tokens / 2,
+        "transformers, one text": n_tokens / 3,
+        "ratio: ours with the cache / without": 4.0,
+        "ratio: ours / transformers": 3.0,
+    }
+    assert all(len(line) <= 80 for line in table(section).splitlines())
+
+
+def test_each_way_of_speaking_does_what_its_label_says(
+    settings: Settings, shape: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int, bool]] = []
+    generate = benchmark_generation.generate_tokens
+
+    def recording(model: Any, config: Any, prompts: Any, n: int, choose: Any, cached: bool) -> Any:
+        seen.append((len(prompts), n, cached))
+        assert not model.training
+        return generate(model, config, prompts, n, choose, cached)
+
+    monkeypatch.setattr(benchmark_generation, "generate_tokens", recording)
+    monkeypatch.setattr(benchmark_generation, "is_installed", lambda: False)
+    list(generation(Settings(settings.data, rounds=2)))
+    one_round = [(1, 7, True), (1, 7, False), (16, 7, True)]
+    assert seen == 3 * one_round  # the first warms up
