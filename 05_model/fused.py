@@ -1,4 +1,4 @@
-"""The same pieces from PyTorch's fused kernels: same numbers, fewer trips through memory.
+"""The same pieces for speed, from PyTorch's fused kernels: same numbers, fewer trips to memory.
 
 Each class inherits its constructor, and so its parameters, from the lesson's; `forward` differs.
 """
@@ -11,8 +11,12 @@ from torch import Tensor
 
 import feedforward
 import layer_norm
+import multi_head
+import own_backward
 import token_embeddings
-from attention import check_mask
+from attention import AttentionFunction, check_mask, scaled_dot_product_attention
+
+BLOCK = 128  # queries; smaller blocks save more scores and pay for it with smaller products
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, None]:
@@ -31,21 +35,66 @@ def matmul_attention(
 ) -> tuple[Tensor, None]:
     """Two matrix products and PyTorch's softmax, which reads a row once.
 
-    In bfloat16 on a CPU this can be several times faster than the fused kernel.
+    In bfloat16 on a CPU this can be several times faster than the fused kernel. Long texts are
+    taken in blocks of queries, each with the keys that the mask lets any of them see: under a
+    causal mask, half of the scores of a very long text are never computed.
     A row that may attend to nothing gives nan here, and zeros elsewhere; the model has none, for
     every token sees itself.
     """
-    scores = q @ k.transpose(-2, -1) * (1.0 / math.sqrt(q.size(-1)))  # (B, n_heads, T_q, T_k)
+    T_q, T_k = q.size(-2), k.size(-2)
     if mask is not None:
-        check_mask(mask, scores.shape)
-        scores = scores + _additive(mask, scores.dtype)
-    return torch.softmax(scores, dim=-1, dtype=scores.dtype) @ v, None
+        check_mask(mask, torch.Size((*q.shape[:-1], T_k)))
+    if mask is None or mask.shape != (T_q, T_k) or mask.dtype != torch.bool or T_q <= BLOCK:
+        return _attend(q, k, v, mask), None
+    blocks = []
+    for start in range(0, T_q, BLOCK):
+        rows = slice(start, start + BLOCK)
+        seen = last_seen(mask[rows])
+        queries, keys, values = q[..., rows, :], k[..., :seen, :], v[..., :seen, :]
+        blocks.append(_attend(queries, keys, values, mask[rows, :seen]))
+    return torch.cat(blocks, dim=-2), None
+
+
+def last_seen(mask: Tensor) -> int:
+    """How many of the first keys hold all that any query of a boolean (T_q, T_k) mask may see."""
+    return int(mask.any(0).nonzero().max()) + 1 if mask.any() else mask.size(1)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    scores = (q * (1.0 / math.sqrt(q.size(-1)))) @ k.transpose(-2, -1)  # (B, n_heads, T_q, T_k)
+    if mask is not None:
+        scores += _additive(mask, scores.dtype)
+    return torch.softmax(scores, dim=-1, dtype=scores.dtype) @ v
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     if mask.dtype != torch.bool:
         return mask.to(dtype)
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -math.inf)
+
+
+def normalize_and_rotate(x: Tensor, cos: Tensor, sin: Tensor, eps: float = 1e-5) -> Tensor:
+    """rms_normalize and apply_rotary at once: x (B, n_heads, T, d_head), the same shape back."""
+    return own_backward.NormalizeAndRotate.apply(x, cos, sin, eps)  # pyright: ignore[reportReturnType]
+
+
+class MultiHeadAttention(multi_head.MultiHeadAttention):
+    """One product for queries, keys and values together: x is read once."""
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        attend: AttentionFunction = scaled_dot_product_attention,
+    ) -> Tensor:
+        """x (B, T, d_model), mask broadcast to (B, n_heads, T, T_k); returns (B, T, d_model)."""
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        weight = torch.cat([projection.weight for projection in projections])
+        biases = [projection.bias for projection in projections if projection.bias is not None]
+        together = F.linear(x, weight, torch.cat(biases) if biases else None)
+        q, k, v = (self.split_heads(part, self.n_heads) for part in together.chunk(3, dim=-1))
+        output, _ = attend(q, k, v, mask)
+        return self.out_proj(self.merge_heads(output))  # (B, T, d_model)
 
 
 class LayerNorm(layer_norm.LayerNorm):
@@ -57,21 +106,23 @@ class LayerNorm(layer_norm.LayerNorm):
 
 
 class RMSNorm(layer_norm.RMSNorm):
-    """F.rms_norm."""
+    """With a backward pass of its own; under autocast it writes what the next product reads."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_model) -> (..., d_model)."""
-        return F.rms_norm(x, (self.d_model,), self.weight, self.eps)
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        return own_backward.RMSNorm.apply(x, self.weight, self.eps, dtype)  # pyright: ignore[reportReturnType]
 
 
 class FeedForward(feedforward.FeedForward):
-    """F.gelu, and no shape check."""
+    """F.gelu or ReLU squared with a backward pass of its own, and no shape check."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_model) -> (..., d_model)."""
         hidden = self.up_proj(x)
         is_gelu = self.activation is feedforward.gelu
-        hidden = F.gelu(hidden) if is_gelu else self.activation(hidden)
+        hidden = F.gelu(hidden) if is_gelu else own_backward.ReLUSquared.apply(hidden)
         return self.down_proj(hidden)
 
 

@@ -42,6 +42,8 @@ class Parts:
     learned_positions: Callable[[int, int], nn.Module] = LearnedPositions
     sinusoidal_positions: Callable[[int, int], nn.Module] = SinusoidalPositions
     apply_rotary: Callable[[Tensor, Tensor, Tensor], Tensor] = apply_rotary
+    # Where the model normalises queries and keys before it turns them: both at once, if not None.
+    normalize_and_rotate: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     alibi_bias: Callable[[Tensor, Tensor, Tensor], Tensor] = alibi_bias
 
     @classmethod
@@ -54,11 +56,13 @@ class Parts:
         """PyTorch's fused kernels; `attention` may be fused.sdpa or fused.matmul_attention."""
         return cls(
             attention=attention,
+            multi_head=fused.MultiHeadAttention,
             layer_norm=fused.LayerNorm,
             rms_norm=fused.RMSNorm,
             feed_forward=fused.FeedForward,
             swiglu=fused.SwiGLU,
             token_embedding=fused.TokenEmbedding,
+            normalize_and_rotate=fused.normalize_and_rotate,
         )
 
     # --- building with the parts ---

@@ -129,15 +129,20 @@ class TinyTransformerLM(nn.Module):
         def attend(
             q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
         ) -> tuple[Tensor, Tensor | None]:
-            if self.config.qk_norm:
-                q, k = rms_normalize(q), rms_normalize(k)
-            if rotation is not None:
-                q, k = self.parts.apply_rotary(q, *rotation), self.parts.apply_rotary(k, *rotation)
+            q, k = self._place(q, rotation), self._place(k, rotation)
             if cache is not None:
                 k, v = cache.write(layer, k, v)
             return self.parts.attention(q, repeat_kv(k, n_repeats), repeat_kv(v, n_repeats), mask)
 
         return attend
+
+    def _place(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Queries or keys (B, n_heads, T, d_head), normalised and turned, as configured."""
+        if self.config.qk_norm and rotation is not None and self.parts.normalize_and_rotate:
+            return self.parts.normalize_and_rotate(x, *rotation)
+        if self.config.qk_norm:
+            x = rms_normalize(x)
+        return x if rotation is None else self.parts.apply_rotary(x, *rotation)
 
 
 SILENT = ("out_proj.weight", "down_proj.weight", "unembedding.weight", "bias")
