@@ -89,8 +89,8 @@ class MultiHeadAttention(multi_head.MultiHeadAttention):
     ) -> Tensor:
         """x (B, T, d_model), mask broadcast to (B, n_heads, T, T_k); returns (B, T, d_model)."""
         projections = (self.q_proj, self.k_proj, self.v_proj)
-        weight = torch.cat([projection.weight for projection in projections])
-        biases = [projection.bias for projection in projections if projection.bias is not None]
+        weight = torch.cat(tuple(each.weight for each in projections))
+        biases = tuple(each.bias for each in projections if each.bias is not None)
         together = F.linear(x, weight, torch.cat(biases) if biases else None)
         q, k, v = (self.split_heads(part, self.n_heads) for part in together.chunk(3, dim=-1))
         output, _ = attend(q, k, v, mask)

@@ -34,9 +34,11 @@ class RMSNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor, Tensor, None, None]:
         x, weight, scale = ctx.saved_tensors
-        gradient, normal = gradient.to(scale.dtype), x * scale
+        gradient, normal = grad_outputs[0].to(scale.dtype), x * scale
         of_weight = (gradient * normal).flatten(0, -2).sum(0)
         of_x = through_norm_(gradient * weight, normal, scale)
         return of_x.to(x.dtype), of_weight, None, None
@@ -57,9 +59,11 @@ class NormalizeAndRotate(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor, None, None, None]:
         x, scale, cos, sin = ctx.saved_tensors
-        turned_back = apply_rotary(gradient.to(scale.dtype), cos, -sin)
+        turned_back = apply_rotary(grad_outputs[0].to(scale.dtype), cos, -sin)
         of_x = through_norm_(turned_back, x.to(scale.dtype) * scale, scale)
         return of_x.to(x.dtype), None, None, None
 
@@ -75,9 +79,11 @@ class ReLUSquared(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *grad_outputs: Tensor
+    ) -> Tensor:
         (positive,) = ctx.saved_tensors
-        return (gradient * positive).mul_(2)
+        return (grad_outputs[0] * positive).mul_(2)
 
 
 def inverse_rms(x: Tensor, eps: float) -> Tensor:

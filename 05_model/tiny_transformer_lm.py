@@ -75,7 +75,7 @@ class TinyTransformerLM(nn.Module):
         positions = fresh if cache is None else cache.positions(T)
         mask = self._mask(positions, cache)
         rotation = self._rotation(positions)
-        x = self._embed(tokens, positions)  # (B, T, d_model)
+        x = self.embed(tokens, positions)  # (B, T, d_model)
         for layer, block in enumerate(self.blocks):
             x = block(x, mask, self._attend(layer, rotation, cache))
         if cache is not None:
@@ -89,8 +89,8 @@ class TinyTransformerLM(nn.Module):
             return self.token_embedding.weight  # pyright: ignore[reportReturnType]
         return self.unembedding.weight
 
-    def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Tokens and, if they are added, positions: (B, T, d_model)."""
+    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Tokens (...) and, if they are added, positions (...): (..., d_model)."""
         x = self.token_embedding(tokens)
         if self.config.position == "sinusoidal":
             # The factor of Vaswani et al. 2017, section 3.4: beside waves of size 1, the small

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from decoder import decoder_for
 from greedy import greedy
 from stop_text import StopText
 from temperature import apply_temperature, sample
@@ -62,6 +63,7 @@ class NextToken:
     """What a model says comes next, for several texts at once, each growing by a token a call.
 
     With a cache only the new tokens are computed; without, the whole window is, every time.
+    Where `Decoder` knows the model, it computes them.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class NextToken:
         self.model, self.config, self.texts = model, config, texts
         self.device, self.dtype = weight.device, weight.dtype
         self.cache = self._new_cache(len(texts)) if use_cache else None
+        self.decoder = decoder_for(model, self.cache) if self.cache else None
         self.starts = [-1] * len(texts)  # of the windows in the cache; -1 is none yet
 
     def logits(self) -> Tensor:
@@ -81,14 +84,16 @@ class NextToken:
         moved = [row for row, start in enumerate(starts) if start != self.starts[row]]
         self.starts = starts
         if len(moved) == len(self.texts):
-            self.cache = self._new_cache(len(moved))
+            self.cache.truncate([0] * len(moved))
             return self._whole_windows(moved, self.cache)
         if moved:  # bring these rows to where the others are: all but the newest token
             fresh = self._new_cache(len(moved))
             self._whole_windows(moved, fresh, leave_out=1)
             self.cache.replace_rows(moved, fresh)
-        newest = torch.tensor([text[-1:] for text in self.texts], device=self.device)
-        return self.model(newest, self.cache)[:, -1]
+        newest = torch.tensor([text[-1] for text in self.texts], device=self.device)
+        if self.decoder is not None and self.cache.is_even:
+            return self.decoder.logits(newest)
+        return self.model(newest[:, None], self.cache)[:, -1]
 
     def _whole_windows(
         self, rows: Sequence[int], cache: KVCache | None, leave_out: int = 0

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 import feedforward
 import fused
 import layer_norm
+import multi_head
 import token_embeddings
 from attention import causal_mask, padding_mask, scaled_dot_product_attention
+from fused import BLOCK
 from utils.shape_checker import ShapeError
 
 B, H, T_q, T_k, d_k, d_v = 3, 2, 5, 7, 4, 6
@@ -54,6 +56,50 @@ def test_layers_are_those_of_the_lessons(piece, dtype, within):
     ours = results(fast(x), [x, *fast.parameters()], weight)
     theirs = results(plain(x), [x, *plain.parameters()], weight)
     torch.testing.assert_close(ours, theirs, rtol=within, atol=within)
+
+
+@pytest.mark.parametrize(("dtype", "within"), CLOSENESS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_queries_keys_and_values_from_one_product_are_those_of_three(bias, dtype, within):
+    fast, plain = (each.MultiHeadAttention(8, 2, bias) for each in (fused, multi_head))
+    randomized_twins(fast, plain, dtype)
+    x = torch.randn(3, 5, 8, dtype=dtype, requires_grad=True)
+    weight = torch.randn_like(x)
+    ours, theirs = (
+        results(layer(x, causal_mask(5)), [x, *layer.parameters()], weight)
+        for layer in (fast, plain)
+    )
+    torch.testing.assert_close(ours, theirs, rtol=within, atol=within)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 40])
+@pytest.mark.parametrize("T", [BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK - 5])
+def test_long_texts_in_blocks_are_the_attention_of_lesson_1(T, shift):
+    """With a shift, queries stand so far behind the keys, as they do after a cache."""
+    q, k, v = (torch.randn(2, 1, n, 8, dtype=torch.float64) for n in (T, T + shift, T + shift))
+    inputs = [each.requires_grad_() for each in (q, k, v)]
+    mask, weight = causal_mask(T + shift)[shift:], torch.randn_like(q)
+    ours = results(fused.matmul_attention(q, k, v, mask)[0], inputs, weight)
+    theirs = results(scaled_dot_product_attention(q, k, v, mask)[0], inputs, weight)
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_a_block_is_given_all_keys_that_any_of_its_queries_sees():
+    T = 2 * BLOCK
+    mask = causal_mask(T)
+    assert [fused.last_seen(mask[:BLOCK]), fused.last_seen(mask[BLOCK:])] == [BLOCK, T]
+    mask = mask.clone()
+    mask[3, BLOCK + 7] = True
+    assert fused.last_seen(mask[:BLOCK]) == BLOCK + 8
+    assert fused.last_seen(torch.zeros(4, T, dtype=torch.bool)) == T  # nan for all, as in one piece
+
+
+def test_under_autocast_the_norm_writes_what_the_next_product_reads():
+    norm, x = fused.RMSNorm(8), torch.randn(3, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert norm(x).dtype == torch.bfloat16
+    assert norm(x).dtype == torch.float32
+    assert norm.double()(x.double()).dtype == torch.float64
 
 
 def test_embeddings_are_those_of_the_lessons():
