@@ -10,8 +10,8 @@ import numpy as np
 
 from data_loader import load_tokens
 from tokenizer import CharTokenizer
-from utils.corpus import at_home, load_corpus, split_text
-from utils.errors import CourseError
+from utils.corpus import LARGE, at_home, load_corpus, split_text
+from utils.errors import CourseError, UsageError
 
 SEEN = 1_000_000  # tokens of either end that the fingerprint reads
 
@@ -43,6 +43,9 @@ def load_training_data(source: str) -> TrainingData:
     folder = at_home(source)
     if (folder / "tokenizer.json").is_file():
         return _load_prepared(folder)
+    if folder.is_file() and folder.stat().st_size > LARGE:
+        program = "python 09_capstone/data/prepare_data.py"
+        raise UsageError(f"{folder} is large: {program} --data {folder} first, then train on that")
     corpus = load_corpus(source)
     tokenizer = CharTokenizer.train(corpus.text)
     train, val = split_text(corpus.text)

@@ -15,6 +15,7 @@ line what was found and why; nothing here prints but the program:
 """
 
 import argparse
+import codecs
 import hashlib
 import http.client
 import os
@@ -22,8 +23,11 @@ import queue
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tqdm import tqdm
 
 from utils.errors import CourseError, UsageError, did_you_mean, run_program
 from utils.files import atomic_write_bytes
@@ -35,6 +39,7 @@ SIZE = 1_115_394  # bytes
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 MIRROR_VARIABLE = "TINY_TRANSFORMER_DATA"
 OFFLINE_VARIABLE = "TINY_TRANSFORMER_OFFLINE"
+LARGE = 100_000_000  # bytes; a larger file is read in pieces, never as a whole
 PATIENCE = 4.0  # seconds without a sign of life before the network counts as dead
 LONGEST_DOWNLOAD = 60.0  # seconds
 
@@ -82,10 +87,44 @@ def split_text(text: str, val_fraction: float = 0.1) -> tuple[str, str]:
     """
     if not 0 < val_fraction < 1:
         raise UsageError(f"val_fraction is {val_fraction}; it must lie between 0 and 1")
-    n_train = int((1 - val_fraction) * len(text))
-    if not 0 < n_train < len(text):
-        raise CourseError(f"a text of {len(text)} characters is too short to split; give a longer")
+    n_train = train_length(len(text), val_fraction=val_fraction)
     return text[:n_train], text[n_train:]
+
+
+def train_length(length: int, largest_val: int | None = None, val_fraction: float = 0.1) -> int:
+    """How many of the first characters train; the rest validate, at most `largest_val` of them.
+
+    Raises CourseError if a part would be empty.
+    """
+    n_train = int((1 - val_fraction) * length)
+    if not 0 < n_train < length:
+        raise CourseError(f"a text of {length} characters is too short to split; give a longer")
+    return n_train if largest_val is None else max(n_train, length - largest_val)
+
+
+def read_pieces(path: Path, size: int = 2**20) -> Iterator[str]:
+    """The text of a UTF-8 file, `size` bytes at a time: put together, what load_corpus reads.
+
+    Raises CourseError if the file cannot be read or is not UTF-8. A long reading shows a bar.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    bar = tqdm(total=path.stat().st_size, unit="B", unit_scale=True, delay=2, disable=None)
+    waiting = ""  # a "\r" at the end of a piece: it may be half of a line's end
+    try:
+        with path.open("rb") as file, bar:
+            while True:
+                data = file.read(size)
+                text = waiting + decoder.decode(data, final=not data)
+                waiting = "\r" if data and text.endswith("\r") else ""
+                yield text.removesuffix(waiting).replace("\r\n", "\n")
+                bar.update(len(data))
+                if not data:
+                    return
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{error.object[error.start]:02x}"
+        raise CourseError(f"{path} is not UTF-8 text ({byte}); save it as UTF-8") from error
+    except OSError as error:
+        raise CourseError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def find_shakespeare() -> Path | None:

@@ -4,14 +4,15 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tokenizer import CharTokenizer
-from utils.corpus import Corpus
 from utils.errors import CourseError
 
 PROGRAM = Path(__file__).parents[1] / "data" / "prepare_data.py"
@@ -33,8 +34,17 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
 
 
+def source(program: ModuleType, name: str, text: str = TEXT, bits: float | None = None) -> Any:
+    """A text that comes in pieces of seven characters."""
+
+    def pieces() -> Iterator[str]:
+        return (text[start : start + 7] for start in range(0, len(text), 7))
+
+    return program.Source(name, "a test", pieces, bits)
+
+
 def test_the_arrays_decode_to_the_text(program, tmp_path):
-    program.prepare(Corpus("mine", TEXT, "a test"), tmp_path / "out")
+    program.prepare(source(program, "mine"), tmp_path / "out")
     train, val = (np.load(tmp_path / "out" / f"{part}.npy") for part in ("train", "val"))
     assert train.ndim == val.ndim == 1
     assert train.dtype == val.dtype == np.uint16
@@ -45,7 +55,7 @@ def test_the_arrays_decode_to_the_text(program, tmp_path):
 
 
 def test_the_arrays_can_be_mapped_into_memory(program, tmp_path):
-    program.prepare(Corpus("mine", TEXT, "a test"), tmp_path)
+    program.prepare(source(program, "mine"), tmp_path)
     mapped = np.load(tmp_path / "train.npy", mmap_mode="r")
     assert isinstance(mapped, np.memmap)
     del mapped  # Windows keeps the file until then
@@ -70,20 +80,20 @@ def test_the_program_says_what_it_wrote(tmp_path):
 
 
 def test_the_entropy_is_kept_where_it_is_known(program, tmp_path):
-    meta = program.prepare(Corpus("mock", TEXT, "a test", None, 0.75), tmp_path)
+    meta = program.prepare(source(program, "mock", bits=0.75), tmp_path)
     assert meta == json.loads((tmp_path / "meta.json").read_text(encoding="utf-8"))
     assert "0.7500 bits per character" in program.summary(meta, tmp_path)
 
 
 def test_an_interrupted_run_does_not_pass_for_a_finished_one(program, tmp_path, monkeypatch):
-    program.prepare(Corpus("old", TEXT, "a test"), tmp_path)
+    program.prepare(source(program, "old"), tmp_path)
 
     def full_disk(path: Path, content: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(program, "_write_json", full_disk)
     with pytest.raises(CourseError, match=r"cannot write .*: No space left on device"):
-        program.prepare(Corpus("new", TEXT[::-1], "a test"), tmp_path)
+        program.prepare(source(program, "new", TEXT[::-1]), tmp_path)
     assert not (tmp_path / "meta.json").exists()
 
 
@@ -97,5 +107,56 @@ def test_a_mistake_is_told_in_one_line(tmp_path):
 
 def test_a_text_too_short_to_split_is_refused_before_anything_is_written(program, tmp_path):
     with pytest.raises(CourseError, match="too short"):
-        program.prepare(Corpus("tiny", "a", "a test"), tmp_path / "out")
+        program.prepare(source(program, "tiny", "a"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_large_file_is_read_in_pieces_and_gives_the_same_ids(program, tmp_path, monkeypatch):
+    (tmp_path / "hamlet.txt").write_bytes(TEXT.replace("\n", "\r\n").encode())
+    small = program.find_source(str(tmp_path / "hamlet.txt"))
+    monkeypatch.setattr(program, "LARGE", 100)
+    monkeypatch.setattr(program, "LARGEST_VAL", 50)
+    large = program.find_source(str(tmp_path / "hamlet.txt"))
+    metas = [program.prepare(each, tmp_path / f"{i}") for i, each in enumerate((small, large))]
+    assert (metas[0]["name"], metas[0]["origin"]) == (metas[1]["name"], metas[1]["origin"])
+    ids = [
+        np.concatenate([np.load(tmp_path / f"{i}" / f"{part}.npy") for part in ("train", "val")])
+        for i in range(2)
+    ]
+    assert (ids[0] == ids[1]).all()
+    assert [meta["val_tokens"] for meta in metas] == [86, 50]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, which tells a process's memory")
+def test_a_large_file_is_never_in_memory_as_a_whole(tmp_path):
+    """Its ids are 40 MB and its characters 20; what Python and NumPy need does not count."""
+    script = f"""
+import importlib.util, sys, threading
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("prepare_data", {str(PROGRAM)!r})
+program = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(program)
+
+def used():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) // 1024
+
+program.LARGE = 1_000_000
+source = program.find_source("big.txt")
+pieces, most = source.pieces, used()
+before = most
+
+def watched():
+    global most
+    for piece in pieces():
+        most = max(most, used())
+        yield piece
+
+from dataclasses import replace
+program.prepare(replace(source, pieces=watched), Path("out"))
+print(most - before)
+"""
+    (tmp_path / "big.txt").write_text(TEXT * 23_000, encoding="utf-8")
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 30  # MB

@@ -10,7 +10,7 @@ import pytest
 
 import training_data
 from training_data import load_training_data
-from utils.corpus import Corpus, load_corpus
+from utils.corpus import Corpus
 from utils.errors import CourseError, UsageError
 
 PREPARE = Path(__file__).parents[1] / "data" / "prepare_data.py"
@@ -32,7 +32,7 @@ def prepared(poem: Path) -> Path:
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
     folder = poem.parent / "prepared"
-    program.prepare(load_corpus(str(poem)), folder)
+    program.prepare(program.find_source(str(poem)), folder)
     return folder
 
 
@@ -112,3 +112,11 @@ def test_a_folder_that_nobody_prepared_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "meta.json").write_text(json.dumps({"name": "half"}), encoding="utf-8")
     with pytest.raises(UsageError, match="is a folder"):
         load_training_data(str(tmp_path))
+
+
+def test_a_text_that_may_not_fit_into_memory_must_be_prepared(
+    poem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_data, "LARGE", 100)
+    with pytest.raises(UsageError, match=r"poem\.txt is large: .*prepare_data\.py --data .* first"):
+        load_training_data(str(poem))

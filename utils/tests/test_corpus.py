@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 from utils import corpus, mock_corpus
-from utils.corpus import download_shakespeare, load_corpus, split_text
+from utils.corpus import (
+    download_shakespeare,
+    load_corpus,
+    read_pieces,
+    split_text,
+    train_length,
+)
 from utils.errors import CourseError, UsageError
 
 RIGHT = b"First Citizen:\nBefore we proceed, a small file.\n"
@@ -290,3 +296,27 @@ def test_the_simple_sequences_are_as_the_readme_says():
         while "()" in line or "[]" in line:
             line = line.replace("()", "").replace("[]", "")
         assert line == ""
+
+
+# --- a text that is read in pieces ---
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_pieces_put_together_are_the_text(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "odd.txt"
+    path.write_bytes("\ufeffÄpfel\r\nund\r Birnen\r\r\n€ \U0001f600\r".encode())
+    assert "".join(read_pieces(path, size)) == load_corpus(str(path)).text
+
+
+@pytest.mark.parametrize("data", [b"abc\xff", b"caf\xc3"], ids=["no byte of UTF-8", "cut in two"])
+def test_pieces_that_are_not_utf_8_are_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "latin.txt"
+    path.write_bytes(data)
+    with pytest.raises(CourseError, match=r"is not UTF-8 text \(byte 0x(ff|c3)\)"):
+        list(read_pieces(path, 2))
+
+
+def test_a_large_text_is_validated_by_its_last_million() -> None:
+    assert train_length(1000) == 900
+    assert train_length(1000, largest_val=50) == 950
+    assert train_length(1000, largest_val=500) == 900
