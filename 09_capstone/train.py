@@ -54,6 +54,7 @@ from utils.config import TrainConfig, load_config, save_config
 from utils.device import pick_device
 from utils.errors import CourseError, UsageError, run_program
 from utils.files import atomic_write_bytes
+from utils.memory import keep_freed_memory
 
 HERE = Path(__file__).resolve().parent
 WRITTEN = (  # by a run; --overwrite removes these and nothing else
@@ -67,6 +68,7 @@ STOPPING = b"\nstopping after this step; once more (Ctrl-C) leaves at once\n"
 
 def main() -> int:
     """Train once; returns the exit code. Under torchrun, the main worker's is the run's."""
+    keep_freed_memory()
     workers, code = init_from_environment(), 0
     if not workers.is_main:
         assist(workers)

@@ -1,0 +1,50 @@
+"""memory.py: pages that were freed are not asked for again."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import resource, sys
+import numpy as np
+from utils.memory import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+
+def step():
+    pieces = [np.ones(2**20) for _ in range(8)]  # 8 MB each, all freed at the end
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+for _ in range(3):
+    step()
+before = faults()
+for _ in range(5):
+    step()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc, the C library of Linux")
+def test_a_step_that_frees_all_it_took_faults_for_no_page_twice():
+    counts = [
+        int(
+            subprocess.run(
+                [sys.executable, "-c", SCRIPT, how], capture_output=True, check=True
+            ).stdout
+        )
+        for how in ("keep", "give back")
+    ]
+    assert counts[0] < 100 < counts[1]
+
+
+def test_elsewhere_it_does_nothing(monkeypatch):
+    from utils import memory
+
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: 1 / 0)
+    assert memory.keep_freed_memory() is False
