@@ -110,6 +110,8 @@ class RMSNorm(layer_norm.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_model) -> (..., d_model)."""
+        if not torch.is_grad_enabled():
+            return F.rms_norm(x, (self.d_model,), self.weight, self.eps)
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
         return own_backward.RMSNorm.apply(x, self.weight, self.eps, dtype)  # pyright: ignore[reportReturnType]

@@ -12,6 +12,7 @@ Dimensions: B rows, one token each; t tokens are in the cache.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fused import MultiHeadAttention
+from feedforward import gelu
+from fused import FeedForward, LayerNorm, MultiHeadAttention, RMSNorm
 from positional_embeddings import rotary_angles
 from tiny_transformer_lm import TinyTransformerLM
 from transformer_block import TransformerBlock
@@ -37,7 +39,8 @@ def decoder_for(model: nn.Module, cache: KVCache) -> "Decoder | None":
     for block in model.blocks:
         if not isinstance(block, TransformerBlock) or block.placement != "pre":
             return None
-        if type(block.attention) is not MultiHeadAttention or type(block) is not TransformerBlock:
+        pieces = (type(block), type(block.attention), type(block.feed_forward))
+        if pieces != (TransformerBlock, MultiHeadAttention, FeedForward):
             return None
     return Decoder(model, cache)
 
@@ -49,6 +52,8 @@ class Decoder:
         self.model, self.config, self.cache = model, model.config, cache
         blocks = [cast(TransformerBlock, block) for block in model.blocks]
         self.layers = [Layer.of(block, cache, i) for i, block in enumerate(blocks)]
+        self.normalize = norm_of(model.final_norm)
+        self.output_weight = model.output_weight.t().contiguous()
         self.keys_turn = self.queries_turn = None
         if self.config.position == "rope":
             turns = rotations(self.config).to(cache.keys)  # (max_seq_len, d_head, d_head)
@@ -59,41 +64,45 @@ class Decoder:
         """tokens (B,), the newest of each row -> logits (B, vocab_size); the cache grows by it."""
         x = self.model.embed(tokens, self.cache.positions(1)[0])  # (B, d_model)
         for layer in self.layers:
-            x = x + F.linear(self._attention(layer, x), layer.out_weight, layer.out_bias)
-            x = x + layer.feed_forward(layer.feed_forward_norm(x))
+            x = layer.add_out(x, self._attention(layer, x))
+            x = layer.add_down(x, layer.think(x))
         self.cache.advance(1)
-        return F.linear(self.model.final_norm(x), self.model.output_weight)
+        return torch.mm(self.normalize(x), self.output_weight)
 
     def _attention(self, layer: "Layer", x: Tensor) -> Tensor:
         """What the heads tell one another: x (B, d_model) -> (B, d_model), before out_proj."""
-        d_head, t = self.config.d_head, self.cache.lengths[0]
-        together = F.linear(layer.attention_norm(x), layer.weight, layer.bias)  # (B, 3 * d_model)
-        q, k, v = (part.reshape(-1, d_head) for part in together.chunk(3, dim=1))
+        d_model, d_head, t = self.config.d_model, self.config.d_head, self.cache.lengths[0]
+        together = layer.project(layer.attention_norm(x))  # (B, 3 * d_model)
+        asked = together.narrow(1, 0, 2 * d_model).reshape(-1, d_head)  # queries and keys
         if self.config.qk_norm:
-            q, k = F.rms_norm(q, (d_head,), eps=QK_EPS), F.rms_norm(k, (d_head,), eps=QK_EPS)
+            asked = rms_normalized(asked, QK_EPS)
+        q, k = asked.view(-1, 2, self.config.n_heads, d_head).unbind(1)
+        q, k = q.reshape(-1, d_head), k.reshape(-1, d_head)  # (B * n_heads, d_head)
         if self.queries_turn is None or self.keys_turn is None:
             q = q / math.sqrt(d_head)
             layer.keys_at[t].copy_(k)
         else:
             q = torch.mm(q, self.queries_turn[t])
             torch.mm(k, self.keys_turn[t], out=layer.keys_at[t])
-        layer.values_at[t].copy_(v)
+        layer.values_at[t].copy_(together.narrow(1, 2 * d_model, d_model).reshape(-1, d_head))
         scores = torch.bmm(q[:, None], layer.keys.narrow(2, 0, t + 1))  # (B * n_heads, 1, t + 1)
         values = layer.values.narrow(1, 0, t + 1)
         return torch.bmm(torch.softmax(scores, dim=-1), values).view_as(x)
 
 
+Function = Callable[[Tensor], Tensor]
+Addition = Callable[[Tensor, Tensor], Tensor]
+
+
 @dataclass(frozen=True)
 class Layer:
-    """The weights of one layer and its part of the cache, cut out once."""
+    """The functions of one layer and its part of the cache, cut out once."""
 
-    attention_norm: nn.Module
-    weight: Tensor  # (3 * d_model, d_model): queries, keys and values
-    bias: Tensor | None
-    out_weight: Tensor
-    out_bias: Tensor | None
-    feed_forward_norm: nn.Module
-    feed_forward: nn.Module
+    attention_norm: Function
+    project: Function  # (B, d_model) -> (B, 3 * d_model): queries, keys and values
+    add_out: Addition  # x and what the heads say -> x
+    think: Function  # (B, d_model) -> (B, d_ff): normalised, widened, bent
+    add_down: Addition
     keys: Tensor  # (B * n_heads, d_head, max_seq_len)
     values: Tensor  # (B * n_heads, max_seq_len, d_head)
     keys_at: tuple[Tensor, ...]  # a view for each position, (B * n_heads, d_head)
@@ -102,23 +111,65 @@ class Layer:
     @classmethod
     def of(cls, block: TransformerBlock, cache: KVCache, number: int) -> "Layer":
         """Cut a block and its part of the cache."""
-        attention = cast(MultiHeadAttention, block.attention)
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        biases = tuple(each.bias for each in projections if each.bias is not None)
+        heads, wide = (
+            cast(MultiHeadAttention, block.attention),
+            cast(FeedForward, block.feed_forward),
+        )
         keys, values = (each[number].flatten(0, 1) for each in (cache.keys, cache.values))
+        normalize, widen = norm_of(block.feed_forward_norm), linear_of(wide.up_proj)
+        bend = bend_gelu if wide.activation is gelu else bend_relu_squared
         return cls(
-            block.attention_norm,
-            torch.cat(tuple(each.weight for each in projections)),
-            torch.cat(biases) if biases else None,
-            attention.out_proj.weight,
-            attention.out_proj.bias,
-            block.feed_forward_norm,
-            block.feed_forward,
+            norm_of(block.attention_norm),
+            linear_of(heads.q_proj, heads.k_proj, heads.v_proj),
+            addition_of(heads.out_proj),
+            lambda x: bend(widen(normalize(x))),
+            addition_of(wide.down_proj),
             keys.mT,
             values,
             keys.unbind(1),
             values.unbind(1),
         )
+
+
+def linear_of(*layers: nn.Linear) -> Function:
+    """The layers side by side, as one product: (B, d) -> (B, all their outputs)."""
+    weight = torch.cat(tuple(layer.weight for layer in layers)).t().contiguous()
+    biases = tuple(layer.bias for layer in layers if layer.bias is not None)
+    if not biases:
+        return lambda x: torch.mm(x, weight)
+    bias = torch.cat(biases)
+    return lambda x: torch.addmm(bias, x, weight)
+
+
+def addition_of(layer: nn.Linear) -> Addition:
+    """What the layer makes of y, added to x."""
+    linear = linear_of(layer)
+    return lambda x, y: linear(y).add_(x)
+
+
+def norm_of(norm: nn.Module) -> Function:
+    """The same norm, without a module around it."""
+    if isinstance(norm, RMSNorm):
+        weight, eps = norm.weight, norm.eps
+        return lambda x: rms_normalized(x, eps).mul_(weight)
+    norm = cast(LayerNorm, norm)
+    return lambda x: torch.layer_norm(x, (norm.d_model,), norm.weight, norm.bias, norm.eps)
+
+
+def rms_normalized(x: Tensor, eps: float) -> Tensor:
+    """Divide each row of x (rows, d) by its root mean square."""
+    size = (x * x).mean(-1, keepdim=True).add_(eps)
+    return x * size.rsqrt_()
+
+
+def bend_relu_squared(x: Tensor) -> Tensor:
+    """ReLU squared, in place."""
+    return x.relu_().square_()
+
+
+def bend_gelu(x: Tensor) -> Tensor:
+    """GELU."""
+    return F.gelu(x)
 
 
 def rotations(config: ModelConfig) -> Tensor:

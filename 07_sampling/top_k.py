@@ -23,7 +23,9 @@ def top_k_filter(logits: Tensor, k: int | None) -> Tensor:
     Exactly k stay: of equal logits the lowest ids go first. k = None, or k >= V, keeps all.
     Raises UsageError for k < 1.
     """
-    if k is not None and k < 1:
+    if k is None:
+        return logits
+    if k < 1:
         raise UsageError(f"top-k {k} would keep no token; give 1 or more, or none to keep all")
     # torch.topk is faster, but does not say which of equal values it returns.
     order = logits.argsort(dim=-1, descending=True, stable=True)  # ids, best first

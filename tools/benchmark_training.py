@@ -37,6 +37,7 @@ LARGE = ModelConfig(max_seq_len=256, d_model=384, n_layers=6, n_heads=6, **MODER
 SHAPES = {  # name: configuration, steps a round
     "laptop": (preset("laptop"), 20),
     "6x384": (TrainConfig(LARGE, batch_size=16, **MODERN_TRAINING), 1),
+    "6x384 in GPT-2's layout": (TrainConfig(classic(LARGE), batch_size=16, grad_clip=0.0), 1),
 }
 LEVELS = (1.92, 1.70, 1.60)  # the validation losses that a run is timed to
 MINUTES = 0.25  # of the run that is given so long
@@ -83,7 +84,8 @@ def competitors(config: TrainConfig, settings: Settings, engine: Engine) -> list
     sides = [ours(f"{OURS}, {engine.dtype_name}", config, settings, engine)]
     if is_installed():
         sides.append(peers(f"{PEER}, float32", config, settings, exact))
-    sides.append(ours(f"{OURS} with AdamW, float32", plain, settings, exact))
+    if plain != config:
+        sides.append(ours(f"{OURS} with AdamW, float32", plain, settings, exact))
     if engine.dtype == torch.bfloat16:
         sides.append(ours(f"{OURS}, float32", config, settings, exact))
         if is_installed():

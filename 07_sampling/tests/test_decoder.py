@@ -28,7 +28,7 @@ KNOWN: dict[str, dict[str, Any]] = {
     "rope without qk-norm": {**MODERN, "qk_norm": False},
     "qk-norm without rope": {**MODERN, "position": "learned"},
     "sinusoidal": {"position": "sinusoidal"},
-    "swiglu": {**MODERN, "activation": "swiglu"},
+    "relu2 with biases": {**MODERN, "bias": True, "norm": "layernorm"},
     "one head": {**MODERN, "n_heads": 1},
 }
 
@@ -65,6 +65,7 @@ def test_logits_and_cache_are_those_of_the_forward_pass(changes: dict[str, Any],
 UNKNOWN: dict[str, tuple[dict[str, Any], Parts]] = {
     "alibi": ({"position": "alibi"}, Parts.fused()),
     "post-norm": ({"norm_placement": "post"}, Parts.fused()),
+    "swiglu": ({"activation": "swiglu"}, Parts.fused()),
     "grouped queries": ({"n_kv_heads": 1}, Parts.fused()),
     "the code of the lessons": ({}, Parts.reference()),
 }
@@ -81,7 +82,7 @@ def test_parts_of_your_own_are_never_passed_over() -> None:
     class Mine(torch.nn.Module):
         pass
 
-    for part in ("multi_head", "block"):
+    for part in ("multi_head", "block", "feed_forward"):
         own = type("Own", (getattr(Parts.fused(), part),), {})
         model = model_of({}, replace(Parts.fused(), **{part: own}))
         assert decoder_for(model, KVCache(model.config, 1)) is None
