@@ -30,7 +30,10 @@ class Timed(Protocol):
 
 
 class TimeBudget:
-    """How many steps fit into `max_minutes`; None: as many as the configuration says."""
+    """How many steps fit into `max_minutes`, be they more or fewer than the configuration says.
+
+    None: as many as it says.
+    """
 
     def __init__(self, max_minutes: float | None) -> None:
         self.max_minutes = max_minutes
@@ -62,7 +65,7 @@ class TimeBudget:
         step = (trainer.seconds - self._timed_from) / (trainer.step - TIMED_STEPS.start)
         step += evaluation / trainer.config.eval_interval
         left = self.max_minutes * 60 - (now - self._started) - evaluation
-        return min(trainer.max_steps, trainer.step + max(1, int(left / step)))
+        return trainer.step + max(1, int(left / step))
 
     def position(self) -> dict[str, Any]:
         """What a resumed run must know, ready for JSON."""

@@ -53,16 +53,20 @@ class Decoder:
         blocks = [cast(TransformerBlock, block) for block in model.blocks]
         self.layers = [Layer.of(block, cache, i) for i, block in enumerate(blocks)]
         self.normalize = norm_of(model.final_norm)
+        self.positions = torch.arange(cache.max_seq_len, device=cache.keys.device).split(1)
         self.output_weight = model.output_weight.t().contiguous()
+        d_head = self.config.d_head
+        self.qk_normalize = rms_norm_of(d_head, QK_EPS)
+        self.scale = math.sqrt(d_head) if self.config.qk_norm else 1.0
         self.keys_turn = self.queries_turn = None
         if self.config.position == "rope":
-            turns = rotations(self.config).to(cache.keys)  # (max_seq_len, d_head, d_head)
-            self.keys_turn = turns.unbind()
-            self.queries_turn = (turns / math.sqrt(self.config.d_head)).unbind()
+            turns = rotations(self.config).to(cache.keys) * self.scale
+            self.keys_turn = turns.unbind()  # a matrix (d_head, d_head) for each position
+            self.queries_turn = (turns / math.sqrt(d_head)).unbind()
 
     def logits(self, tokens: Tensor) -> Tensor:
         """tokens (B,), the newest of each row -> logits (B, vocab_size); the cache grows by it."""
-        x = self.model.embed(tokens, self.cache.positions(1)[0])  # (B, d_model)
+        x = self.model.embed(tokens, self.positions[self.cache.lengths[0]])  # (B, d_model)
         for layer in self.layers:
             x = layer.add_out(x, self._attention(layer, x))
             x = layer.add_down(x, layer.think(x))
@@ -75,12 +79,12 @@ class Decoder:
         together = layer.project(layer.attention_norm(x))  # (B, 3 * d_model)
         asked = together.narrow(1, 0, 2 * d_model).reshape(-1, d_head)  # queries and keys
         if self.config.qk_norm:
-            asked = rms_normalized(asked, QK_EPS)
+            asked = self.qk_normalize(asked)
         q, k = asked.view(-1, 2, self.config.n_heads, d_head).unbind(1)
         q, k = q.reshape(-1, d_head), k.reshape(-1, d_head)  # (B * n_heads, d_head)
         if self.queries_turn is None or self.keys_turn is None:
-            q = q / math.sqrt(d_head)
-            layer.keys_at[t].copy_(k)
+            q = q * (self.scale / math.sqrt(d_head))
+            layer.keys_at[t].copy_(k * self.scale)
         else:
             q = torch.mm(q, self.queries_turn[t])
             torch.mm(k, self.keys_turn[t], out=layer.keys_at[t])
@@ -117,7 +121,7 @@ class Layer:
         )
         keys, values = (each[number].flatten(0, 1) for each in (cache.keys, cache.values))
         normalize, widen = norm_of(block.feed_forward_norm), linear_of(wide.up_proj)
-        bend = bend_gelu if wide.activation is gelu else bend_relu_squared
+        bend = F.gelu if wide.activation is gelu else lambda x: x.relu_().square_()
         return cls(
             norm_of(block.attention_norm),
             linear_of(heads.q_proj, heads.k_proj, heads.v_proj),
@@ -150,26 +154,20 @@ def addition_of(layer: nn.Linear) -> Addition:
 def norm_of(norm: nn.Module) -> Function:
     """The same norm, without a module around it."""
     if isinstance(norm, RMSNorm):
-        weight, eps = norm.weight, norm.eps
-        return lambda x: rms_normalized(x, eps).mul_(weight)
+        normalize = rms_norm_of(norm.d_model, norm.eps)
+        weight = norm.weight * math.sqrt(norm.d_model)
+        return lambda x: normalize(x).mul_(weight)
     norm = cast(LayerNorm, norm)
     return lambda x: torch.layer_norm(x, (norm.d_model,), norm.weight, norm.bias, norm.eps)
 
 
-def rms_normalized(x: Tensor, eps: float) -> Tensor:
-    """Divide each row of x (rows, d) by its root mean square."""
-    size = (x * x).mean(-1, keepdim=True).add_(eps)
-    return x * size.rsqrt_()
+def rms_norm_of(width: int, eps: float) -> Function:
+    """Divides rows of so many features by sqrt(sum(x^2) + width * eps), which is hypot(|x|, ...).
 
-
-def bend_relu_squared(x: Tensor) -> Tensor:
-    """ReLU squared, in place."""
-    return x.relu_().square_()
-
-
-def bend_gelu(x: Tensor) -> Tensor:
-    """GELU."""
-    return F.gelu(x)
+    That is their root mean square but for the factor sqrt(width), which can be put elsewhere.
+    """
+    shortest = torch.tensor(math.sqrt(width * eps))  # a number for all devices
+    return lambda x: x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(shortest)
 
 
 def rotations(config: ModelConfig) -> Tensor:

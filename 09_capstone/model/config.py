@@ -56,10 +56,11 @@ PRESETS = {
         lr=3e-4,
     ),
     "full": TrainConfig(
-        ModelConfig(max_seq_len=256, d_model=256, n_layers=6, n_heads=8, dropout=0.1, **MODERN),
-        batch_size=16,
-        max_steps=3000,
-        **MODERN_TRAINING,
+        ModelConfig(max_seq_len=256, d_model=256, n_layers=4, n_heads=4, dropout=0.2, **MODERN),
+        batch_size=8,
+        max_steps=1650,
+        warmup_steps=50,
+        **{**MODERN_TRAINING, "weight_decay": 0.01},  # it sees the text more than three times
     ),
     "baby_gpt": TrainConfig(
         ModelConfig(max_seq_len=256, d_model=384, n_layers=6, n_heads=6, bias=False, dropout=0.2),
