@@ -111,6 +111,14 @@ def train_in_child(arguments: list[str], said: Path, failpoint: str, plants: lis
     runpy.run_path(str(TRAIN), run_name="__main__")
 
 
+def quick_context() -> Any:
+    """What makes processes. On Linux a server has loaded torch already, and forks: that saves most
+    of the time of a start."""
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    context.set_forkserver_preload(["train", "torch._dynamo", "matplotlib.pyplot"])
+    return context
+
+
 class Run:
     """One run, in a folder of its own: started, killed and resumed as often as one likes."""
 
@@ -127,11 +135,8 @@ class Run:
         options += ["--out-dir", str(self.folder), "--checkpoint-dir", str(self.root / "best")]
         if begun:
             self.look()
-        # The server has loaded torch already, and forks: that saves most of the time of a start.
-        context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-        context.set_forkserver_preload(["train", "torch._dynamo", "matplotlib.pyplot"])
         arguments = (options, self.root / "said.txt", failpoint, plants)
-        child = context.Process(target=train_in_child, args=arguments, daemon=True)
+        child = quick_context().Process(target=train_in_child, args=arguments, daemon=True)
         child.start()
         self.tick()
         return child

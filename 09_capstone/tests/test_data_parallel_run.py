@@ -6,7 +6,6 @@ resumed in both ways, and must come to the same end as a run in peace.
 """
 
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -24,7 +23,17 @@ import pytest
 
 from checkpointing import load_checkpoint
 from data_parallel import Workers
-from tools.crash_test import OPTIONS, SAVE_INTERVAL, TRAIN, Plant, Run, act_at, send, train_in_child
+from tools.crash_test import (
+    OPTIONS,
+    SAVE_INTERVAL,
+    TRAIN,
+    Plant,
+    Run,
+    act_at,
+    quick_context,
+    send,
+    train_in_child,
+)
 from train import refuse_other_number
 from training_state import TrainingState, last_good_state
 from utils.errors import UsageError
@@ -105,8 +114,7 @@ class Team(Run):
         world_size: int = 2,
     ) -> list[Ended]:
         """Start workers that do to themselves what is planted; returned in the order of ranks."""
-        context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-        context.set_forkserver_preload(["train", "torch._dynamo", "matplotlib.pyplot"])
+        context = quick_context()
         arguments, port = self.arguments(options), free_port()
         said = [self.root / f"said {rank}.txt" for rank in range(world_size)]
         children = []
