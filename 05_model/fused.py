@@ -1,9 +1,11 @@
-"""The same pieces for speed, from PyTorch's fused kernels: same numbers, fewer trips to memory.
+"""The same pieces for speed: PyTorch's fused kernels, and functions that go to memory less often.
 
 Each class inherits its constructor, and so its parameters, from the lesson's; `forward` differs.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,10 @@ import own_backward
 import token_embeddings
 from attention import AttentionFunction, check_mask, scaled_dot_product_attention
 
+FAST: dict[Any, Callable[..., Any]] = {
+    feedforward.gelu: F.gelu,
+    feedforward.relu_squared: own_backward.ReLUSquared.apply,
+}
 BLOCK = 128  # queries; smaller blocks save more scores and pay for it with smaller products
 
 
@@ -35,16 +41,17 @@ def matmul_attention(
 ) -> tuple[Tensor, None]:
     """Two matrix products and PyTorch's softmax, which reads a row once.
 
-    In bfloat16 on a CPU this can be several times faster than the fused kernel. Long texts are
-    taken in blocks of queries, each with the keys that the mask lets any of them see: under a
-    causal mask, half of the scores of a very long text are never computed.
+    In bfloat16 on a CPU this can be several times faster than the fused kernel. Where all rows and
+    heads share one boolean mask (T_q, T_k), as in training, long texts are taken in blocks of
+    queries, each with the keys that the mask lets any of them see: under a causal mask, half of the
+    scores of a very long text are never computed.
     A row that may attend to nothing gives nan here, and zeros elsewhere; the model has none, for
     every token sees itself.
     """
     T_q, T_k = q.size(-2), k.size(-2)
     if mask is not None:
         check_mask(mask, torch.Size((*q.shape[:-1], T_k)))
-    if mask is None or mask.shape != (T_q, T_k) or mask.dtype != torch.bool or T_q <= BLOCK:
+    if mask is None or not _shared(mask, T_q, T_k):
         return _attend(q, k, v, mask), None
     blocks = []
     for start in range(0, T_q, BLOCK):
@@ -53,6 +60,12 @@ def matmul_attention(
         queries, keys, values = q[..., rows, :], k[..., :seen, :], v[..., :seen, :]
         blocks.append(_attend(queries, keys, values, mask[rows, :seen]))
     return torch.cat(blocks, dim=-2), None
+
+
+def _shared(mask: Tensor, T_q: int, T_k: int) -> bool:
+    """Whether blocks of queries pay, and asking the mask how far they see costs no waiting."""
+    plain = mask.dtype == torch.bool and mask.shape == (T_q, T_k) and mask.device.type == "cpu"
+    return plain and T_q > BLOCK and not torch.compiler.is_compiling()
 
 
 def last_seen(mask: Tensor) -> int:
@@ -106,7 +119,7 @@ class LayerNorm(layer_norm.LayerNorm):
 
 
 class RMSNorm(layer_norm.RMSNorm):
-    """With a backward pass of its own; under autocast it writes what the next product reads."""
+    """With a backward pass of its own; in training it writes what the next product reads."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_model) -> (..., d_model)."""
@@ -122,10 +135,8 @@ class FeedForward(feedforward.FeedForward):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_model) -> (..., d_model)."""
-        hidden = self.up_proj(x)
-        is_gelu = self.activation is feedforward.gelu
-        hidden = F.gelu(hidden) if is_gelu else own_backward.ReLUSquared.apply(hidden)
-        return self.down_proj(hidden)
+        activation = FAST.get(self.activation, self.activation)
+        return self.down_proj(activation(self.up_proj(x)))
 
 
 class SwiGLU(feedforward.SwiGLU):

@@ -39,7 +39,7 @@ class RMSNorm(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, None, None]:
         x, weight, scale = ctx.saved_tensors
         gradient, normal = grad_outputs[0].to(scale.dtype), x * scale
-        of_weight = (gradient * normal).flatten(0, -2).sum(0)
+        of_weight = (gradient * normal).reshape(-1, x.size(-1)).sum(0)
         of_x = through_norm_(gradient * weight, normal, scale)
         return of_x.to(x.dtype), of_weight, None, None
 

@@ -1,7 +1,7 @@
 """Parts: the interchangeable pieces of the model, so that one checkpoint runs on many engines.
 
     Parts.reference()    the code of the lessons
-    Parts.fused()        the same numbers from PyTorch's fused kernels, for speed
+    Parts.fused()        the same numbers for speed, mostly from PyTorch's fused kernels
 
 Every engine builds modules with the same parameter names and shapes: what one saved, all load.
 """
@@ -43,6 +43,7 @@ class Parts:
     sinusoidal_positions: Callable[[int, int], nn.Module] = SinusoidalPositions
     apply_rotary: Callable[[Tensor, Tensor, Tensor], Tensor] = apply_rotary
     # Where the model normalises queries and keys before it turns them: both at once, if not None.
+    # Then apply_rotary is not called, so whoever puts in another one sets this to None.
     normalize_and_rotate: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     alibi_bias: Callable[[Tensor, Tensor, Tensor], Tensor] = alibi_bias
 

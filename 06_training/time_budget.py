@@ -53,8 +53,10 @@ class TimeBudget:
         """
         if trainer.step == TIMED_STEPS.start:
             self._timed_from = trainer.seconds
-        if self.max_minutes is None or self.settled or trainer.step < TIMED_STEPS.stop:
+        if self.max_minutes is None or self.settled:
             return trainer.max_steps
+        if trainer.step < TIMED_STEPS.stop:
+            return max(trainer.max_steps, TIMED_STEPS.stop)
         before = time.perf_counter()
         trainer.evaluate()
         now = time.perf_counter()

@@ -2,12 +2,13 @@
 
 A forward pass over one token does little arithmetic, so most of its time goes into getting from one
 operation to the next: modules, closures, checks, and slices made anew. `Decoder` computes the same
-logits as `model(tokens, cache)` with some fifteen operations a layer, on views of the cache that
-are cut once. Turning queries and keys by their angle is a product with one small matrix:
+logits as `model(tokens, cache)` with some twenty operations a layer, on views of the cache that are
+cut once. Turning queries and keys by their angle is a product with one small matrix:
 
     turned = x R_t          R_t (d_head, d_head) holds the cosines and sines of position t
 
 It knows the layouts of the presets (`decoder_for`); every other model speaks through its forward.
+Matrices are copied, so weights that change later are not seen, and memory holds them twice.
 Dimensions: B rows, one token each; t tokens are in the cache.
 """
 
@@ -21,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from feedforward import gelu
-from fused import FeedForward, LayerNorm, MultiHeadAttention, RMSNorm
+from fused import FeedForward, LayerNorm, MultiHeadAttention, RMSNorm, matmul_attention, sdpa
+from parts import Parts
 from positional_embeddings import rotary_angles
 from tiny_transformer_lm import TinyTransformerLM
 from transformer_block import TransformerBlock
@@ -34,20 +36,23 @@ QK_EPS = 1e-5  # of rms_normalize
 
 def decoder_for(model: nn.Module, cache: KVCache) -> "Decoder | None":
     """A decoder if it knows the model: of fused parts only, so that yours are never passed over."""
-    if not isinstance(model, TinyTransformerLM) or model.config.position == "alibi":
+    if type(model) is not TinyTransformerLM or model.training:
         return None
-    for block in model.blocks:
-        if not isinstance(block, TransformerBlock) or block.placement != "pre":
-            return None
-        pieces = (type(block), type(block.attention), type(block.feed_forward))
-        if pieces != (TransformerBlock, MultiHeadAttention, FeedForward):
-            return None
-    return Decoder(model, cache)
+    config, engines = model.config, [Parts.fused(kernel) for kernel in (sdpa, matmul_attention)]
+    known = (
+        model.parts in engines
+        and config.norm_placement == "pre"
+        and config.kv_heads == config.n_heads
+        and config.activation in ("gelu", "relu2")
+        and config.position != "alibi"
+    )
+    return Decoder(model, cache) if known else None
 
 
 class Decoder:
     """The next step of a model, for all rows of a cache, as long as these are equally long."""
 
+    @torch.no_grad()
     def __init__(self, model: TinyTransformerLM, cache: KVCache) -> None:
         self.model, self.config, self.cache = model, model.config, cache
         blocks = [cast(TransformerBlock, block) for block in model.blocks]
@@ -60,12 +65,15 @@ class Decoder:
         self.scale = math.sqrt(d_head) if self.config.qk_norm else 1.0
         self.keys_turn = self.queries_turn = None
         if self.config.position == "rope":
-            turns = rotations(self.config).to(cache.keys) * self.scale
-            self.keys_turn = turns.unbind()  # a matrix (d_head, d_head) for each position
-            self.queries_turn = (turns / math.sqrt(d_head)).unbind()
+            turns = rotations(self.config) * self.scale
+            self.keys_turn = turns.to(cache.keys).unbind()  # a matrix for each position
+            self.queries_turn = (turns / math.sqrt(d_head)).to(cache.keys).unbind()
 
+    @torch.no_grad()
     def logits(self, tokens: Tensor) -> Tensor:
         """tokens (B,), the newest of each row -> logits (B, vocab_size); the cache grows by it."""
+        if self.cache.lengths[0] == self.cache.max_seq_len:
+            self.cache.positions(1)  # which says that it is full
         x = self.model.embed(tokens, self.positions[self.cache.lengths[0]])  # (B, d_model)
         for layer in self.layers:
             x = layer.add_out(x, self._attention(layer, x))
@@ -147,7 +155,9 @@ def linear_of(*layers: nn.Linear) -> Function:
 
 def addition_of(layer: nn.Linear) -> Addition:
     """What the layer makes of y, added to x."""
-    linear = linear_of(layer)
+    weight, linear = layer.weight.t().contiguous(), linear_of(layer)
+    if layer.bias is None:
+        return lambda x, y: torch.addmm(x, y, weight)
     return lambda x, y: linear(y).add_(x)
 
 
@@ -166,7 +176,7 @@ def rms_norm_of(width: int, eps: float) -> Function:
 
     That is their root mean square but for the factor sqrt(width), which can be put elsewhere.
     """
-    shortest = torch.tensor(math.sqrt(width * eps))  # a number for all devices
+    shortest = torch.tensor(math.sqrt(width * eps), dtype=torch.float64)  # for any device and type
     return lambda x: x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(shortest)
 
 
@@ -180,8 +190,6 @@ def rotations(config: ModelConfig) -> Tensor:
 
 def main() -> None:
     """Show that both ways give the same logits."""
-    from parts import Parts
-
     config = ModelConfig(vocab_size=10, d_model=32, n_layers=2, position="rope", qk_norm=True)
     model = TinyTransformerLM(config, Parts.fused(), seed=1).eval()
     with torch.inference_mode():

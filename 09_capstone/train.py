@@ -68,7 +68,6 @@ STOPPING = b"\nstopping after this step; once more (Ctrl-C) leaves at once\n"
 
 def main() -> int:
     """Train once; returns the exit code. Under torchrun, the main worker's is the run's."""
-    keep_freed_memory()
     workers, code = init_from_environment(), 0
     if not workers.is_main:
         assist(workers)
@@ -311,7 +310,7 @@ def describe_data(data: TrainingData) -> None:
     print(textwrap.fill(data.origin, 80, initial_indent="data    ", **HANGING))
     print(
         f"        {n_chars:,} characters, {data.tokenizer.vocab_size} different; "
-        "the last tenth validates",
+        f"the last {len(data.val):,} validate",
         flush=True,
     )
 
@@ -376,5 +375,6 @@ def shown(path: Path) -> str:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # before the first step: as Ctrl-C
     run_program(main)

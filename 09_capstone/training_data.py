@@ -13,7 +13,7 @@ from tokenizer import CharTokenizer
 from utils.corpus import LARGE, at_home, load_corpus, split_text
 from utils.errors import CourseError, UsageError
 
-SEEN = 1_000_000  # tokens of either end that the fingerprint reads
+SEEN = 1_000_000  # tokens of either end that are read when a run begins
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,12 @@ def _load_prepared(folder: Path) -> TrainingData:
         raise CourseError(f"{folder} is not a whole prepared folder: {error}") from None
     train, val = load_tokens(folder / "train.npy"), load_tokens(folder / "val.npy")
     for part, tokens in (("train", train), ("val", val)):
-        if tokens.max(initial=0) >= tokenizer.vocab_size:
+        if len(tokens) != meta.get(f"{part}_tokens"):
+            raise CourseError(f"{folder}/{part}.npy is not of this set; prepare the data again")
+        largest = max(ends.max(initial=0) for ends in (tokens[:SEEN], tokens[-SEEN:]))
+        if largest >= tokenizer.vocab_size:
             raise CourseError(
-                f"{folder}/{part}.npy holds the id {tokens.max()}, but tokenizer.json "
+                f"{folder}/{part}.npy holds the id {largest}, but tokenizer.json "
                 f"only 0 to {tokenizer.vocab_size - 1}; prepare the data again"
             )
     return TrainingData(name, f"prepared in {folder}", tokenizer, train, val, entropy)

@@ -122,9 +122,9 @@ def quick_context() -> Any:
 class Run:
     """One run, in a folder of its own: started, killed and resumed as often as one likes."""
 
-    def __init__(self, root: Path, tick: Plant) -> None:
+    def __init__(self, root: Path, tick: Plant, planted: tuple[Plant, ...] = ()) -> None:
         root.mkdir()
-        self.root, self.tick = root, tick
+        self.root, self.tick, self.planted = root, tick, planted
         self.folder, self.states = root / "run", root / "run" / "states"
         self.resumes = self.fallbacks = self.lost = 0
 
@@ -135,7 +135,7 @@ class Run:
         options += ["--out-dir", str(self.folder), "--checkpoint-dir", str(self.root / "best")]
         if begun:
             self.look()
-        arguments = (options, self.root / "said.txt", failpoint, plants)
+        arguments = (options, self.root / "said.txt", failpoint, [*self.planted, *plants])
         child = quick_context().Process(target=train_in_child, args=arguments, daemon=True)
         child.start()
         self.tick()
@@ -201,6 +201,7 @@ class Lab:
 
     def __init__(self, root: Path, kills: int = 10, tick: Plant = lambda: None) -> None:
         self.root, self.kills, self.tick, self.count = root, kills, tick, itertools.count()
+        self.planted: tuple[Plant, ...] = ()  # what every process of a run does to itself
         run = self.run()
         run.go(partial(record_failpoints, root / "passed.txt"))
         self.whole = run.result()
@@ -212,7 +213,7 @@ class Lab:
 
     def run(self) -> Run:
         """A run in a new folder."""
-        return Run(self.root / str(next(self.count)), self.tick)
+        return Run(self.root / str(next(self.count)), self.tick, self.planted)
 
     def finish(self, run: Run, tried: int, what: str, allowed: int = SAVE_INTERVAL) -> "Row":
         """Let a run go on to its end in peace, and compare; `allowed` is how many steps it lost."""

@@ -39,6 +39,7 @@ SIZE = 1_115_394  # bytes
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 MIRROR_VARIABLE = "TINY_TRANSFORMER_DATA"
 OFFLINE_VARIABLE = "TINY_TRANSFORMER_OFFLINE"
+NAMES = ("shakespeare", "mock")  # of corpora; whatever else is asked for is a file
 LARGE = 100_000_000  # bytes; a larger file is read in pieces, never as a whole
 PATIENCE = 4.0  # seconds without a sign of life before the network counts as dead
 LONGEST_DOWNLOAD = 60.0  # seconds
@@ -97,9 +98,11 @@ def train_length(length: int, largest_val: int | None = None, val_fraction: floa
     Raises CourseError if a part would be empty.
     """
     n_train = int((1 - val_fraction) * length)
+    if largest_val is not None:
+        n_train = max(n_train, length - largest_val)
     if not 0 < n_train < length:
         raise CourseError(f"a text of {length} characters is too short to split; give a longer")
-    return n_train if largest_val is None else max(n_train, length - largest_val)
+    return n_train
 
 
 def read_pieces(path: Path, size: int = 2**20) -> Iterator[str]:
@@ -108,9 +111,10 @@ def read_pieces(path: Path, size: int = 2**20) -> Iterator[str]:
     Raises CourseError if the file cannot be read or is not UTF-8. A long reading shows a bar.
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    bar = tqdm(total=path.stat().st_size, unit="B", unit_scale=True, delay=2, disable=None)
     waiting = ""  # a "\r" at the end of a piece: it may be half of a line's end
     try:
+        size_of_file = path.stat().st_size
+        bar = tqdm(total=size_of_file, unit="B", unit_scale=True, delay=2, disable=None, ncols=79)
         with path.open("rb") as file, bar:
             while True:
                 data = file.read(size)

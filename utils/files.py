@@ -1,8 +1,9 @@
 r"""Two ways to write a file that no crash can spoil.
 
-Whole (`atomic_write_bytes`, `atomic_write_text`): a reader finds the old file or the new one, never
-half of one. The bytes go to a temporary sibling, are forced to the disk, and the sibling then takes
-the name in one step. At worst a sibling ending in `.tmp` stays behind, which nobody reads.
+Whole (`atomic_write_bytes`, `atomic_write_text`, `atomic_writer`): a reader finds the old file or
+the new one, never half of one. The bytes go to a temporary sibling, are forced to the disk, and the
+sibling then takes the name in one step. At worst a sibling ending in `.tmp` stays behind, which
+nobody reads.
 
 Growing (`LineFile`): a line is written whole, with its "\n" last, by a single unbuffered write. A
 program killed at any instant can tear only the last line, and a torn line is known by its missing
@@ -14,8 +15,9 @@ import errno
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from utils.errors import CourseError
 from utils.failpoint import failpoint
@@ -44,6 +46,26 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
 def atomic_write_text(path: Path | str, text: str) -> None:
     r"""Make `path` hold exactly `text` as UTF-8; "\n" stays "\n" on every system."""
     atomic_write_bytes(path, text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write piece by piece, which becomes `path` when the block ends without an error.
+
+    For what is too large to be held in memory; on any failure the old file stays as it was.
+    """
+    sibling = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    try:
+        with sibling.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        _take_the_name(sibling, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            sibling.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def write_through(path: Path, data: bytes, name: str) -> None:

@@ -75,7 +75,7 @@ def test_queries_keys_and_values_from_one_product_are_those_of_three(bias, dtype
 @pytest.mark.parametrize("shift", [0, 1, 40])
 @pytest.mark.parametrize("T", [BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK - 5])
 def test_long_texts_in_blocks_are_the_attention_of_lesson_1(T, shift):
-    """With a shift, queries stand so far behind the keys, as they do after a cache."""
+    """With a shift, the first query sees so many keys before its own."""
     q, k, v = (torch.randn(2, 1, n, 8, dtype=torch.float64) for n in (T, T + shift, T + shift))
     inputs = [each.requires_grad_() for each in (q, k, v)]
     mask, weight = causal_mask(T + shift)[shift:], torch.randn_like(q)

@@ -75,6 +75,13 @@ def test_heads_may_be_views_of_one_product():
     torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-8)
 
 
+def test_one_token_by_itself_has_no_other_axes():
+    x, weight = torch.randn(D, requires_grad=True), torch.randn(D, requires_grad=True)
+    pair = RMSNorm.apply(x, weight, EPS, x.dtype), rms_normalize(x) * weight
+    gradients = [torch.autograd.grad(y.square().sum(), (x, weight)) for y in pair]
+    torch.testing.assert_close(*gradients)
+
+
 def test_a_token_of_zeros_is_divided_by_the_root_of_epsilon():
     x = torch.zeros(1, 4, requires_grad=True)
     assert inverse_rms(x.detach(), 0.25).item() == 2.0

@@ -1,6 +1,6 @@
 """decoder.py: the logits of the model's own forward, and the same cache behind them."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -43,23 +43,29 @@ def model_of(changes: dict[str, Any], parts: Parts | None = None) -> TinyTransfo
     return model.eval()
 
 
+CLOSENESS = [(torch.float64, 1e-6), (torch.float32, 1e-4), (torch.bfloat16, 0.2)]
+
+
+@pytest.mark.parametrize(("dtype", "within"), CLOSENESS)
 @pytest.mark.parametrize("B", [1, 3])
 @pytest.mark.parametrize("changes", KNOWN.values(), ids=KNOWN)
 @torch.inference_mode()
-def test_logits_and_cache_are_those_of_the_forward_pass(changes: dict[str, Any], B: int) -> None:
-    model = model_of(changes).double()
+def test_logits_and_cache_are_those_of_the_forward_pass(
+    changes: dict[str, Any], B: int, dtype: torch.dtype, within: float
+) -> None:
+    model = model_of(changes).to(dtype)
     prompt, tokens = torch.randint(V, (B, 4)), torch.randint(V, (B, T - 4))
-    caches = [KVCache(model.config, B, torch.float64) for _ in range(2)]
+    caches = [KVCache(model.config, B, dtype) for _ in range(2)]
     decoder = decoder_for(model, caches[0])
     assert decoder is not None
     for cache in caches:
         model(prompt, cache)
     for newest in tokens.unbind(1):
         expected = model(newest[:, None], caches[1])[:, -1]
-        torch.testing.assert_close(decoder.logits(newest), expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(decoder.logits(newest), expected, rtol=within, atol=within)
     assert caches[0].lengths == caches[1].lengths == [T] * B
-    torch.testing.assert_close(caches[0].keys, caches[1].keys, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(caches[0].values, caches[1].values, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(caches[0].keys, caches[1].keys, rtol=within, atol=within)
+    torch.testing.assert_close(caches[0].values, caches[1].values, rtol=within, atol=within)
 
 
 UNKNOWN: dict[str, tuple[dict[str, Any], Parts]] = {
@@ -78,15 +84,35 @@ def test_other_models_speak_through_their_forward(changes: dict[str, Any], parts
     assert NextToken(model, model.config, [[1]]).decoder is None
 
 
-def test_parts_of_your_own_are_never_passed_over() -> None:
-    class Mine(torch.nn.Module):
+@pytest.mark.parametrize("part", [field.name for field in fields(Parts)])
+def test_parts_of_your_own_are_never_passed_over(part: str) -> None:
+    given = getattr(Parts.fused(), part)
+
+    def own(*arguments: Any) -> Any:
+        return given(*arguments)
+
+    model = model_of(MODERN, replace(Parts.fused(), **{part: own}))
+    assert decoder_for(model, KVCache(model.config, 1)) is None
+
+
+def test_models_of_your_own_and_models_in_training_speak_through_their_forward() -> None:
+    class Mine(TinyTransformerLM):
         pass
 
-    for part in ("multi_head", "block", "feed_forward"):
-        own = type("Own", (getattr(Parts.fused(), part),), {})
-        model = model_of({}, replace(Parts.fused(), **{part: own}))
-        assert decoder_for(model, KVCache(model.config, 1)) is None
-    assert decoder_for(Mine(), KVCache(SMALL, 1)) is None
+    assert decoder_for(Mine(SMALL, Parts.fused()).eval(), KVCache(SMALL, 1)) is None
+    assert decoder_for(TinyTransformerLM(SMALL, Parts.fused()).train(), KVCache(SMALL, 1)) is None
+    assert decoder_for(torch.nn.Linear(1, 1), KVCache(SMALL, 1)) is None
+
+
+def test_a_full_cache_is_refused_as_by_the_forward_pass() -> None:
+    model = model_of(MODERN)
+    cache = KVCache(model.config, 1)
+    decoder = decoder_for(model, cache)
+    assert decoder is not None
+    for _ in range(T):
+        decoder.logits(torch.tensor([1]))  # with gradients on, which it has no use for
+    with pytest.raises(ValueError, match="the cache holds 12 positions, of which 12 are taken"):
+        decoder.logits(torch.tensor([1]))
 
 
 def test_turning_is_a_product_with_one_matrix() -> None:

@@ -9,29 +9,29 @@ vocabulary and once for its ids. Of such a text a million characters validate, n
 The folder it writes can be given to train.py as --data, which maps the arrays into memory and
 reads only the pieces that a batch needs:
 
-    train.npy, val.npy    (n,) unsigned integers: the ids of the first nine tenths, and of the rest
+    train.npy, val.npy    (n,) unsigned integers: the ids of what trains, and of the end, which
+                          validates
     tokenizer.json        the vocabulary
     meta.json             name, origin, characters, entropy; written last: without it, not finished
 """
 
-import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO
 
-from numpy.lib.format import open_memmap
+import numpy as np
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from tokenizer import CharTokenizer
 from utils.command_line import OneLineParser
-from utils.corpus import LARGE, at_home, load_corpus, read_pieces, train_length
-from utils.errors import CourseError, run_program
-from utils.files import TEMPORARY_SUFFIX, atomic_write_text
+from utils.corpus import LARGE, NAMES, at_home, load_corpus, read_pieces, train_length
+from utils.errors import CourseError, UsageError, run_program
+from utils.files import atomic_write_text, atomic_writer
 
 HERE = Path(__file__).resolve().parent
-
-
 LARGEST_VAL = 1_000_000  # characters that validate a large text: an evaluation reads all of them
 
 
@@ -49,7 +49,7 @@ class Source:
 def find_source(data: str) -> Source:
     """The corpus of that name, or a file; a large one is read only as it is needed."""
     path = at_home(data)
-    if path.is_file() and path.stat().st_size > LARGE:
+    if data not in NAMES and path.is_file() and path.stat().st_size > LARGE:
         pieces = partial(read_pieces, path)
         return Source(path.stem, f"your file: {path}", pieces, largest_val=LARGEST_VAL)
     corpus = load_corpus(data)
@@ -60,7 +60,8 @@ def find_source(data: str) -> Source:
 def prepare(source: Source, out_dir: Path) -> dict[str, object]:
     """Write the four files into `out_dir`, each whole or not at all; return what meta.json holds.
 
-    Raises CourseError if the text is too short to split or the folder cannot be written.
+    Raises CourseError if the text is too short to split, or changes while it is read, or the folder
+    cannot be written.
     """
     characters: set[str] = set()
     length = 0
@@ -80,9 +81,13 @@ def prepare(source: Source, out_dir: Path) -> dict[str, object]:
     }
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        # Old and new files must not pass for one set.
-        (out_dir / "meta.json").unlink(missing_ok=True)
-        _write_arrays(out_dir, source, tokenizer, {"train": n_train, "val": length - n_train})
+        with (
+            atomic_writer(out_dir / "train.npy") as train,
+            atomic_writer(out_dir / "val.npy") as val,
+        ):
+            write_ids(source, tokenizer, {train: n_train, val: length - n_train})
+            # Old and new files must not pass for one set: from here on the old one is gone.
+            (out_dir / "meta.json").unlink(missing_ok=True)
         _write_json(out_dir / "tokenizer.json", tokenizer.to_dict())
         _write_json(out_dir / "meta.json", meta)
     except OSError as error:
@@ -90,28 +95,38 @@ def prepare(source: Source, out_dir: Path) -> dict[str, object]:
     return meta
 
 
-def _write_arrays(
-    folder: Path, source: Source, tokenizer: CharTokenizer, lengths: dict[str, int]
-) -> None:
-    """Encode the text into files that are mapped into memory, one part after the other."""
+def write_ids(source: Source, tokenizer: CharTokenizer, lengths: dict[IO[bytes], int]) -> None:
+    """Encode the text into .npy files, so many ids into each, one file after the other."""
     dtype = tokenizer.encode_array("").dtype
-    paths = {part: folder / f".{part}.npy{TEMPORARY_SUFFIX}" for part in lengths}
-    arrays = [
-        open_memmap(paths[part], mode="w+", dtype=dtype, shape=(lengths[part],)) for part in paths
-    ]
-    ends = list(itertools.accumulate(lengths.values()))
-    done = 0
+    for file, length in lengths.items():
+        header = {"descr": dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
+        write_array_header_1_0(file, header)
+    left = list(lengths.items())
     for piece in source.pieces():
-        ids = tokenizer.encode_array(piece)
-        for array, end in zip(arrays, ends, strict=True):
-            start = done - (end - len(array))  # where the next id belongs in this array
-            taken = ids[: max(0, end - done)]
-            array[start : start + len(taken)] = taken
-            ids, done = ids[len(taken) :], done + len(taken)
-    while arrays:
-        arrays.pop().flush()  # and let go: Windows does not rename a file that is mapped
-    for part, path in paths.items():
-        path.replace(folder / f"{part}.npy")
+        ids = encode(tokenizer, piece, source)
+        while len(ids) and left:
+            file, room = left.pop(0)
+            file.write(ids[:room].tobytes())
+            if room > len(ids):
+                left.insert(0, (file, room - len(ids)))
+            ids = ids[room:]
+        if len(ids):
+            raise changed(source)
+    if left:
+        raise changed(source)
+
+
+def encode(tokenizer: CharTokenizer, piece: str, source: Source) -> np.ndarray:
+    """The ids of a piece, whose characters have all been seen in the first reading."""
+    try:
+        return tokenizer.encode_array(piece)
+    except UsageError:
+        raise changed(source) from None
+
+
+def changed(source: Source) -> CourseError:
+    """The text is not what it was when it was read before."""
+    return CourseError(f"{source.origin} changed while it was read; prepare it again")
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from checkpointing import load_checkpoint
-from sealed_folder import read_sealed
+from sealed_folder import DamagedError, read_sealed
 from tools.crash_test import (
     DAMAGES,
     FAULTS,
@@ -252,6 +252,47 @@ def without(module: str, name: str) -> None:
     for part in path:
         owner = getattr(owner, part)
     setattr(owner, name, lambda *_, **__: None)
+
+
+def trust_files() -> None:
+    """Read what there is, and do not ask whether it is what was written."""
+    vars(importlib.import_module("sealed_folder"))["verified"] = lambda path, digest: (
+        path.read_bytes()
+    )
+
+
+def start_over() -> None:
+    """Where no state is whole, begin again and say nothing."""
+    module: Any = importlib.import_module("resuming")
+    find = module.last_good_state
+
+    def forgiving(*given: Any) -> Any:
+        try:
+            return find(*given)
+        except DamagedError:
+            return None, []
+
+    module.last_good_state = forgiving
+
+
+UNGUARDED = {
+    "Ctrl-C or SIGTERM": partial(without, "signal", "signal"),
+    "newest state damaged": trust_files,
+    "every state damaged": start_over,
+    "not a number": partial(without, "training_loop", "Trainer._check_finite"),
+}
+
+
+@pytest.mark.parametrize("fault", UNGUARDED)
+def test_without_its_guard_a_fault_breaks_the_promise(lab: Lab, fault: str) -> None:
+    if not can_be_tried(fault):
+        pytest.skip(NOT_HERE)
+    lab.planted = (UNGUARDED[fault],)
+    try:
+        with pytest.raises(BrokenPromiseError):
+            FAULTS[fault](lab)
+    finally:
+        lab.planted = ()
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,32 @@ def test_a_text_too_short_to_split_is_refused_before_anything_is_written(program
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("second", ["shorter", "longer", "other letters"])
+def test_a_text_that_changes_between_its_two_readings_is_noticed(program, tmp_path, second):
+    program.prepare(source(program, "old"), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    texts = iter([TEXT, {"shorter": TEXT[:-1], "longer": TEXT + "a"}.get(second, TEXT.upper())])
+    changing = program.Source("new", "a text", lambda: iter([next(texts)]))
+    with pytest.raises(CourseError, match="a text changed while it was read; prepare it again"):
+        program.prepare(changing, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_disk_that_is_full_leaves_the_old_set_whole_and_nothing_half_written(
+    program, tmp_path, monkeypatch
+):
+    program.prepare(source(program, "old"), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(program, "write_array_header_1_0", full_disk)
+    with pytest.raises(CourseError, match=r"cannot write .*: No space left on device"):
+        program.prepare(source(program, "new", TEXT[::-1]), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_a_large_file_is_read_in_pieces_and_gives_the_same_ids(program, tmp_path, monkeypatch):
     (tmp_path / "hamlet.txt").write_bytes(TEXT.replace("\n", "\r\n").encode())
     small = program.find_source(str(tmp_path / "hamlet.txt"))

@@ -96,7 +96,8 @@ def replace_tokens(tokens: np.ndarray) -> Damage:
         (rewrite("tokenizer.json", '{"kind": "bpe"}'), "unknown tokenizer kind 'bpe'"),
         (rewrite("val.npy", "not an array"), "is not a whole .npy file"),
         (replace_tokens(np.zeros((3, 4), np.uint16)), "one row of unsigned integers"),
-        (replace_tokens(np.full(99, 999, np.uint16)), "holds the id 999, but tokenizer.json"),
+        (replace_tokens(np.full(86, 999, np.uint16)), "holds the id 999, but tokenizer.json"),
+        (replace_tokens(np.zeros(85, np.uint16)), "val.npy is not of this set; prepare the data"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

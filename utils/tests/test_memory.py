@@ -15,7 +15,7 @@ if sys.argv[1] == "keep":
     assert keep_freed_memory()
 
 def step():
-    pieces = [np.ones(2**20) for _ in range(8)]  # 8 MB each, all freed at the end
+    pieces = [np.ones(2**17) for _ in range(64)]  # 1 MB each, all freed at the end
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -39,7 +39,7 @@ def test_a_step_that_frees_all_it_took_faults_for_no_page_twice():
         )
         for how in ("keep", "give back")
     ]
-    assert counts[0] < 100 < counts[1]
+    assert counts[1] > 100 + 10 * counts[0]
 
 
 def test_elsewhere_it_does_nothing(monkeypatch):
