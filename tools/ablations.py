@@ -45,8 +45,8 @@ STEPS = (
     ("{activation}", ("activation", "d_ff")),
     ("qk-norm", ("qk_norm",)),
     ("untied", ("tie_weights",)),
-    ("{optimizer}", ("optimizer", "lr", "beta1", "beta2", "weight_decay", "grad_clip")),
-    ("{schedule}", ("schedule", "min_lr_ratio")),
+    ("{optimizer}", ("optimizer", "lr", "beta1", "beta2", "momentum", "weight_decay", "grad_clip")),
+    ("{schedule}", ("schedule", "decay_fraction", "min_lr_ratio")),
 )
 # AdamW's own learning rate in runs as short as these: the best of 1e-3, 2e-3 and 4e-3 for `laptop`
 # without Muon, at 600 steps. The third table tries its neighbours.

@@ -25,8 +25,10 @@ MODERN_TRAINING = {
     "optimizer": "muon",
     "lr": 4e-3,
     "muon_lr": 0.02,
+    "momentum": 0.9,
     "weight_decay": 0.0,
     "schedule": "wsd",
+    "decay_fraction": 0.8,
     "min_lr_ratio": 0.0,
     "grad_clip": 0.0,
 }
@@ -44,7 +46,7 @@ PRESETS = {
     "laptop": TrainConfig(
         ModelConfig(max_seq_len=64, d_model=128, n_layers=4, n_heads=4, **MODERN),
         batch_size=12,
-        max_steps=2500,
+        max_steps=1750,
         warmup_steps=50,
         eval_interval=250,
         **MODERN_TRAINING,
@@ -56,9 +58,9 @@ PRESETS = {
         lr=3e-4,
     ),
     "full": TrainConfig(
-        ModelConfig(max_seq_len=256, d_model=256, n_layers=4, n_heads=4, dropout=0.2, **MODERN),
+        ModelConfig(max_seq_len=256, d_model=256, n_layers=4, n_heads=4, dropout=0.1, **MODERN),
         batch_size=8,
-        max_steps=1650,
+        max_steps=1500,
         warmup_steps=50,
         **{**MODERN_TRAINING, "weight_decay": 0.01},  # it sees the text more than three times
     ),
