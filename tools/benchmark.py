@@ -32,6 +32,7 @@ from tools.benchmark_turns import Settings
 from training_data import load_training_data
 from utils.command_line import OneLineParser
 from utils.errors import UsageError, pick, run_program
+from utils.memory import keep_freed_memory
 
 SECTIONS: dict[str, Callable[[Settings], Iterator[Section]]] = {
     "training": training,
@@ -110,4 +111,5 @@ def chosen(args: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as train.py does; both sides gain
     run_program(main)

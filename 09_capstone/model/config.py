@@ -58,9 +58,9 @@ PRESETS = {
         lr=3e-4,
     ),
     "full": TrainConfig(
-        ModelConfig(max_seq_len=256, d_model=256, n_layers=4, n_heads=4, dropout=0.1, **MODERN),
+        ModelConfig(max_seq_len=256, d_model=256, n_layers=4, n_heads=4, **MODERN),
         batch_size=8,
-        max_steps=1500,
+        max_steps=1700,
         warmup_steps=50,
         **{**MODERN_TRAINING, "weight_decay": 0.01},  # it sees the text more than three times
     ),
