@@ -13,7 +13,6 @@ Dimensions: B rows, one token each; t tokens are in the cache.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -22,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from feedforward import gelu
-from fused import FeedForward, LayerNorm, MultiHeadAttention, RMSNorm, matmul_attention, sdpa
+from fused import FeedForward, MultiHeadAttention, matmul_attention, sdpa
+from lean_layers import Addition, Function, addition_of, linear_of, norm_of, rms_norm_of
 from parts import Parts
 from positional_embeddings import rotary_angles
 from tiny_transformer_lm import TinyTransformerLM
@@ -102,10 +102,6 @@ class Decoder:
         return torch.bmm(torch.softmax(scores, dim=-1), values).view_as(x)
 
 
-Function = Callable[[Tensor], Tensor]
-Addition = Callable[[Tensor, Tensor], Tensor]
-
-
 @dataclass(frozen=True)
 class Layer:
     """The functions of one layer and its part of the cache, cut out once."""
@@ -141,43 +137,6 @@ class Layer:
             keys.unbind(1),
             values.unbind(1),
         )
-
-
-def linear_of(*layers: nn.Linear) -> Function:
-    """The layers side by side, as one product: (B, d) -> (B, all their outputs)."""
-    weight = torch.cat(tuple(layer.weight for layer in layers)).t().contiguous()
-    biases = tuple(layer.bias for layer in layers if layer.bias is not None)
-    if not biases:
-        return lambda x: torch.mm(x, weight)
-    bias = torch.cat(biases)
-    return lambda x: torch.addmm(bias, x, weight)
-
-
-def addition_of(layer: nn.Linear) -> Addition:
-    """What the layer makes of y, added to x."""
-    weight, linear = layer.weight.t().contiguous(), linear_of(layer)
-    if layer.bias is None:
-        return lambda x, y: torch.addmm(x, y, weight)
-    return lambda x, y: linear(y).add_(x)
-
-
-def norm_of(norm: nn.Module) -> Function:
-    """The same norm, without a module around it."""
-    if isinstance(norm, RMSNorm):
-        normalize = rms_norm_of(norm.d_model, norm.eps)
-        weight = norm.weight * math.sqrt(norm.d_model)
-        return lambda x: normalize(x).mul_(weight)
-    norm = cast(LayerNorm, norm)
-    return lambda x: torch.layer_norm(x, (norm.d_model,), norm.weight, norm.bias, norm.eps)
-
-
-def rms_norm_of(width: int, eps: float) -> Function:
-    """Divides rows of so many features by sqrt(sum(x^2) + width * eps), which is hypot(|x|, ...).
-
-    That is their root mean square but for the factor sqrt(width), which can be put elsewhere.
-    """
-    shortest = torch.tensor(math.sqrt(width * eps), dtype=torch.float64)  # for any device and type
-    return lambda x: x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(shortest)
 
 
 def rotations(config: ModelConfig) -> Tensor:

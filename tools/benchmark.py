@@ -56,7 +56,7 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)  # now, not when the work is done
     data = load_training_data(args.data)
     settings = Settings(data, args.data, args.rounds, args.quick, args.train_seeds)
-    machine = describe_machine(data.origin)
+    machine = describe_machine(data.origin.partition(":")[0])  # where it lies is nobody's business
     for line in description(machine):
         print(textwrap.fill(line, COLUMNS, subsequent_indent="  "))
     sections = []

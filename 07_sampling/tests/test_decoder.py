@@ -10,6 +10,7 @@ from torch import Tensor
 from decoder import Decoder, decoder_for, rotations
 from fused import matmul_attention
 from generator import NextToken, choose_with, generate_tokens
+from lean_layers import linear_of
 from parts import Parts
 from positional_embeddings import apply_rotary, rotary_angles
 from tiny_transformer_lm import TinyTransformerLM
@@ -66,6 +67,18 @@ def test_logits_and_cache_are_those_of_the_forward_pass(
     assert caches[0].lengths == caches[1].lengths == [T] * B
     torch.testing.assert_close(caches[0].keys, caches[1].keys, rtol=within, atol=within)
     torch.testing.assert_close(caches[0].values, caches[1].values, rtol=within, atol=within)
+
+
+@pytest.mark.parametrize("B", [1, 3])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_large_matrices_are_cut_for_the_threads(
+    B: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lean_layers.LARGE", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    layer, x = torch.nn.Linear(5, 8).double(), torch.randn(B, 5, dtype=torch.float64)
+    torch.testing.assert_close(linear_of(layer)(x), layer(x))
+    torch.testing.assert_close(linear_of(layer, layer)(x), torch.cat((layer(x), layer(x)), 1))
 
 
 UNKNOWN: dict[str, tuple[dict[str, Any], Parts]] = {

@@ -184,5 +184,5 @@ print(most - before)
 """
     (tmp_path / "big.txt").write_text(TEXT * 23_000, encoding="utf-8")
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
     assert int(done.stdout) < 30  # MB
