@@ -275,7 +275,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_written(
     run = Team(tmp_path / "5")
     main, other = run.by_hand(options=[*QUICK, "--batch-size", "5"])
     assert main == Ended(2, "error: batch_size 5 is not divisible by the 2 workers\n")
-    assert other == Ended(0, "")  # torchrun ends as soon as one has failed
+    assert other.code in (0, 1)  # as far as it came; torchrun ends it when one has failed
     assert [path for path in run.root.iterdir() if path.is_dir()] == []
 
 

@@ -29,7 +29,6 @@ from checkpointing import load_checkpoint
 from logging_utils import read_csv, read_jsonl
 from training_loop import Trainer
 from utils.config import TrainConfig, load_config
-from utils.corpus import load_corpus
 from utils.errors import run_program
 
 CAPSTONE = Path(__file__).parents[1]
@@ -286,7 +285,7 @@ def test_a_prepared_folder_trains_the_same_as_its_text(
     assert spec and spec.loader
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
-    program.prepare(load_corpus(str(TEXT)), tmp_path / "prepared")
+    program.prepare(program.find_source(str(TEXT)), tmp_path / "prepared")
     call(*SHORT, "--data", tmp_path / "prepared", *places(tmp_path))
     assert losses(tmp_path / "run") == losses(finished)
     best = "best.safetensors"

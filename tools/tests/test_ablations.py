@@ -28,7 +28,7 @@ HELD = {
     *("max_seq_len", "d_model", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "dropout"),
     *("batch_size", "accumulation", "max_steps", "max_minutes", "warmup_steps"),
     *("eval_interval", "save_interval", "sample_interval", "log_interval"),
-    *("muon_lr", "momentum", "decay_fraction"),
+    "muon_lr",
 }
 Run = Callable[..., tuple[int, str, str]]
 
