@@ -1,5 +1,6 @@
 """tensorboard_log.py: the rows of metrics.csv as scalars, with the package and without it."""
 
+import importlib
 import importlib.util
 import sys
 import time
@@ -153,8 +154,7 @@ def test_an_installation_that_is_broken_is_one_line_with_its_reason(tmp_path, mo
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="needs tensorboard")
 def test_tensorboard_itself_reads_the_curves_of_a_resumed_run(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
+    reader: Any = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
     logs = []
     for resumed_at, last, factor in ((0, 40, 1.0), (20, 50, 2.0)):
         logs.append(log := TensorBoardLog(tmp_path, resumed_at))
@@ -162,7 +162,7 @@ def test_tensorboard_itself_reads_the_curves_of_a_resumed_run(tmp_path):
             if row["step"] > resumed_at:
                 log.append({"step": row["step"], "train_loss": factor * row["step"]})
         time.sleep(0.01)  # the second file must not have the time of the first
-    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    found = reader.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     points = [(event.step, event.value) for event in found.Scalars("train_loss")]
     for log in logs:  # they were not closed when they were read: a killed run loses no row
         log.close()
