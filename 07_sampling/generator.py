@@ -62,8 +62,7 @@ def choose_with(config: SampleConfig) -> Choose:
 class NextToken:
     """What a model says comes next, for several texts at once, each growing by a token a call.
 
-    With a cache only the new tokens are computed; without, the whole window is, every time.
-    Where `Decoder` knows the model, it computes them.
+    With a cache only new tokens are computed, by a `Decoder` if it can; without, the whole window.
     """
 
     def __init__(
