@@ -15,6 +15,7 @@ Dimensions: B rows in a batch, T positions, W workers; a share is (B / W, T).
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -116,12 +117,19 @@ class Workers:
         if self.world_size > 1:
             torch.manual_seed(np.random.PCG64([seed, step, self.rank]).random_raw())
 
-    def leave(self) -> None:
-        """Wait until all have come to the end, so that nobody's leaving is taken for a death."""
+    def leave(self, code: int) -> int:
+        """Wait until all have come to the end, so that nobody's leaving is taken for a death.
+
+        Returns the exit code, alone. One worker of several ends its process with it, at once: a
+        thread of gloo may still hold a tensor when Python takes itself apart, and that aborts.
+        """
         if self.world_size > 1:
             with suppress(LostWorkerError), connected():
-                dist.barrier()  # no tensor, of which gloo lets go later, perhaps after Python
+                dist.barrier()
             dist.destroy_process_group()
+            sys.stdout.flush()
+            os._exit(code)
+        return code
 
 
 @connected()

@@ -78,8 +78,7 @@ def main() -> int:
         except LostWorkerError as error:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of torchrun, before we could say why
             raise CourseError(f"{error}; --resume goes on from the last saved state") from None
-    workers.leave()
-    return code
+    return workers.leave(code)
 
 
 def begin(args: argparse.Namespace, workers: Workers) -> int:

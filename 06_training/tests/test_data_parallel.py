@@ -3,7 +3,10 @@
 All of it in one process. Two real workers train in 09_capstone/tests/test_data_parallel_run.py.
 """
 
+import io
 import math
+import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -143,7 +146,7 @@ def test_alone_a_worker_keeps_its_model_its_rows_and_its_numbers() -> None:
     with alone.averaging(model, now=False):
         model(torch.ones(2)).sum().backward()
     assert model.weight.grad is not None
-    alone.leave()
+    assert alone.leave(3) == 3
 
 
 def test_alone_a_worker_draws_nothing_for_its_dropout() -> None:
@@ -199,15 +202,24 @@ def test_sums_and_values_come_back_from_a_group(group: Workers) -> None:
     assert group.from_main({"step": 3}) == {"step": 3}
 
 
-def test_leaving_ends_the_group_even_if_the_others_are_gone(
+def test_leaving_ends_the_group_and_the_process_at_once_even_if_the_others_are_gone(
     monkeypatch: pytest.MonkeyPatch, group: Workers
 ) -> None:
+    """Python must not take itself apart while a thread of gloo holds one of its tensors."""
+
     def lost() -> None:
         raise RuntimeError(LOST)
 
+    def end(code: int) -> None:
+        ended.append((code, dist.is_initialized(), kept.getvalue()))
+
+    ended, kept = [], io.BytesIO()
     monkeypatch.setattr(dist, "barrier", lost)
-    group.leave()
-    assert not dist.is_initialized()
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(kept, newline="\n"))
+    print("the last word")
+    group.leave(7)
+    assert ended == [(7, False, b"the last word\n")]
 
 
 # --- joining ------------------------------------------------------------------------------------
