@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from feedforward import gelu
 from fused import FeedForward, MultiHeadAttention, matmul_attention, sdpa
-from lean_layers import Addition, Function, addition_of, linear_of, norm_of, rms_norm_of
+from lean_layers import Addition, Function, addition_of, linear_of, product_of, rms_norm_of
 from parts import Parts
 from positional_embeddings import rotary_angles
 from tiny_transformer_lm import TinyTransformerLM
@@ -57,11 +57,10 @@ class Decoder:
         self.model, self.config, self.cache = model, model.config, cache
         blocks = [cast(TransformerBlock, block) for block in model.blocks]
         self.layers = [Layer.of(block, cache, i) for i, block in enumerate(blocks)]
-        self.normalize = norm_of(model.final_norm)
         self.positions = torch.arange(cache.max_seq_len, device=cache.keys.device).split(1)
-        self.output_weight = model.output_weight.t().contiguous()
+        self.speak = product_of(model.output_weight, model.final_norm)
         d_head = self.config.d_head
-        self.qk_normalize = rms_norm_of(d_head, QK_EPS)
+        self.qk_normalize = rms_norm_of(d_head, QK_EPS, cache.keys)
         self.scale = math.sqrt(d_head) if self.config.qk_norm else 1.0
         self.keys_turn = self.queries_turn = None
         if self.config.position == "rope":
@@ -79,13 +78,13 @@ class Decoder:
             x = layer.add_out(x, self._attention(layer, x))
             x = layer.add_down(x, layer.think(x))
         self.cache.advance(1)
-        return torch.mm(self.normalize(x), self.output_weight)
+        return self.speak(x)
 
     def _attention(self, layer: "Layer", x: Tensor) -> Tensor:
         """What the heads tell one another: x (B, d_model) -> (B, d_model), before out_proj."""
         d_model, d_head, t = self.config.d_model, self.config.d_head, self.cache.lengths[0]
-        together = layer.project(layer.attention_norm(x))  # (B, 3 * d_model)
-        asked = together.narrow(1, 0, 2 * d_model).reshape(-1, d_head)  # queries and keys
+        asked, values = layer.project(x).split((2 * d_model, d_model), 1)
+        asked = asked.reshape(-1, d_head)  # queries and keys
         if self.config.qk_norm:
             asked = self.qk_normalize(asked)
         q, k = asked.view(-1, 2, self.config.n_heads, d_head).unbind(1)
@@ -96,7 +95,7 @@ class Decoder:
         else:
             q = torch.mm(q, self.queries_turn[t])
             torch.mm(k, self.keys_turn[t], out=layer.keys_at[t])
-        layer.values_at[t].copy_(together.narrow(1, 2 * d_model, d_model).reshape(-1, d_head))
+        layer.values_at[t].copy_(values.reshape(-1, d_head))
         scores = torch.bmm(q[:, None], layer.keys.narrow(2, 0, t + 1))  # (B * n_heads, 1, t + 1)
         values = layer.values.narrow(1, 0, t + 1)
         return torch.bmm(torch.softmax(scores, dim=-1), values).view_as(x)
@@ -106,8 +105,7 @@ class Decoder:
 class Layer:
     """The functions of one layer and its part of the cache, cut out once."""
 
-    attention_norm: Function
-    project: Function  # (B, d_model) -> (B, 3 * d_model): queries, keys and values
+    project: Function  # (B, d_model) -> (B, 3 * d_model): queries, keys and values, normalised
     add_out: Addition  # x and what the heads say -> x
     think: Function  # (B, d_model) -> (B, d_ff): normalised, widened, bent
     add_down: Addition
@@ -124,13 +122,12 @@ class Layer:
             cast(FeedForward, block.feed_forward),
         )
         keys, values = (each[number].flatten(0, 1) for each in (cache.keys, cache.values))
-        normalize, widen = norm_of(block.feed_forward_norm), linear_of(wide.up_proj)
+        widen = linear_of(wide.up_proj, norm=block.feed_forward_norm)
         bend = F.gelu if wide.activation is gelu else lambda x: x.relu_().square_()
         return cls(
-            norm_of(block.attention_norm),
-            linear_of(heads.q_proj, heads.k_proj, heads.v_proj),
+            linear_of(heads.q_proj, heads.k_proj, heads.v_proj, norm=block.attention_norm),
             addition_of(heads.out_proj),
-            lambda x: bend(widen(normalize(x))),
+            lambda x: bend(widen(x)),
             addition_of(wide.down_proj),
             keys.mT,
             values,

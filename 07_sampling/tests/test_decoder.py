@@ -70,15 +70,21 @@ def test_logits_and_cache_are_those_of_the_forward_pass(
 
 
 @pytest.mark.parametrize("B", [1, 3])
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_large_matrices_are_cut_for_the_threads(
-    B: int, threads: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("engines", [["none"], torch.backends.quantized.supported_engines])
+def test_large_float32_matrices_are_rounded_to_float16_where_that_can_be_read(
+    B: int, engines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lean_layers.LARGE", 0)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    layer, x = torch.nn.Linear(5, 8).double(), torch.randn(B, 5, dtype=torch.float64)
-    torch.testing.assert_close(linear_of(layer)(x), layer(x))
-    torch.testing.assert_close(linear_of(layer, layer)(x), torch.cat((layer(x), layer(x)), 1))
+    monkeypatch.setattr(type(torch.backends.quantized), "supported_engines", engines)
+    layer, x = torch.nn.Linear(50, 30), torch.randn(B, 50)
+    weight, bias = layer.weight.detach(), layer.bias.detach()
+    read = weight.half().float() if "fbgemm" in engines else weight
+    expected = torch.addmm(bias, x, read.t())
+    torch.testing.assert_close(linear_of(layer)(x), expected, rtol=1e-6, atol=1e-6)
+    exact = (x.double() @ weight.double().t() + bias).float()
+    torch.testing.assert_close(linear_of(layer)(x), exact, rtol=2**-10, atol=2**-10)
+    small = linear_of(layer.double())(x.double())
+    torch.testing.assert_close(small.float(), exact, rtol=1e-6, atol=1e-6)
 
 
 UNKNOWN: dict[str, tuple[dict[str, Any], Parts]] = {
