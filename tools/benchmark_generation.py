@@ -14,7 +14,14 @@ from parts import Parts
 from tiny_transformer_lm import TinyTransformerLM
 from tools.benchmark_peer import INSTALL, build_peer, is_installed, peer_generate
 from tools.benchmark_report import OURS, PEER, SPEED, Row, Section, ratio
-from tools.benchmark_turns import Run, Settings, progress, speed_of, take_turns
+from tools.benchmark_turns import (
+    Run,
+    Settings,
+    in_own_process,
+    progress,
+    speed_of,
+    take_turns,
+)
 from utils.config import ModelConfig, SampleConfig
 
 LARGE = ModelConfig(max_seq_len=256, d_model=384, n_layers=6, n_heads=6, **MODERN)
@@ -43,13 +50,21 @@ def generation_runs(config: ModelConfig, n_tokens: int) -> dict[str, Run]:
         UNCACHED: (partial(speak, model, 1, False), 1),
         SIXTEEN: (partial(speak, model, 16, True), 16),
     }
+    runs = {name: run_of(work, n_texts, n_tokens) for name, (work, n_texts) in works.items()}
     if is_installed():
-        works[PEER_CACHED] = (partial(peer_generate, build_peer(config), PROMPT), 1)
-    runs: dict[str, Run] = {}
-    for label, (work, n_texts) in works.items():
-        work(min(8, n_tokens))  # warms up and does not count
-        runs[label] = speed_of(partial(work, n_tokens), n_texts * n_tokens)
+        runs[PEER_CACHED] = in_own_process(peers_run, config, n_tokens)
     return runs
+
+
+def peers_run(config: ModelConfig, n_tokens: int) -> Run:
+    """Called in the peer's process."""
+    return run_of(partial(peer_generate, build_peer(config), PROMPT), 1, n_tokens)
+
+
+def run_of(work: Callable[[int], object], n_texts: int, n_tokens: int) -> Run:
+    """Measures new tokens per second, after a few that do not count."""
+    work(min(8, n_tokens))
+    return speed_of(partial(work, n_tokens), n_texts * n_tokens)
 
 
 def speak(model: TinyTransformerLM, n_texts: int, use_cache: bool, n_tokens: int) -> None:
@@ -63,6 +78,7 @@ def generation_rows(values: Mapping[str, tuple[float, ...]]) -> tuple[Row, ...]:
     """Speeds, and the ratios of ours to ours without the cache and to the peer."""
     rows = [Row(label, found) for label, found in values.items()]
     rows.append(ratio("ratio: ours with the cache / without", values[CACHED], values[UNCACHED]))
+    rows.append(ratio("ratio: ours, 16 texts / one", values[SIXTEEN], values[CACHED]))
     if PEER_CACHED not in values:
         return (*rows, Row(PEER, note=INSTALL))
     return (*rows, ratio(f"ratio: ours / {PEER}", values[CACHED], values[PEER_CACHED]))

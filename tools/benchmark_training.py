@@ -8,10 +8,11 @@ of the machine's peak (model FLOP utilisation, Chowdhery et al. 2022, section 4.
 of the same precision, measured in the same round.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -23,6 +24,7 @@ from tools.benchmark_report import OURS, PEER, SPEED, Row, Section, ratio
 from tools.benchmark_turns import (
     Run,
     Settings,
+    in_own_process,
     progress,
     repeated,
     seconds_of,
@@ -50,7 +52,7 @@ class Competitor:
     label: str
     dtype: str
     flops: float  # per token
-    train_step: Callable[[], object]
+    run: Run  # measures tokens per second; warmed up
 
 
 def training(settings: Settings) -> Iterator[Section]:
@@ -60,52 +62,64 @@ def training(settings: Settings) -> Iterator[Section]:
         if settings.quick:  # four texts are enough to see that it works
             config, n_steps = replace(config, batch_size=min(4, config.batch_size)), 1
         with progress(1, f"getting ready, {name}"):
-            sides = competitors(config, settings, choose_engine(config))
-        tokens = n_steps * config.batch_size * config.model.max_seq_len
+            sides = competitors(config, settings, choose_engine(config), n_steps)
         seconds = 0.1 if settings.quick else 1.0
         runs: dict[str, Run] = {
             peak(side.dtype): partial(peak_rate, side.dtype, seconds) for side in sides
         }
-        with progress(len(sides), f"warming up, {name}") as bar:
-            for side in sides:
-                steps = repeated(side.train_step, n_steps)
-                steps()  # these do not count
-                bar.update()
-                runs[side.label] = speed_of(steps, tokens)
+        runs |= {side.label: side.run for side in sides}
         values = take_turns(runs, settings.rounds, f"training, {name}")
         title = f"training {name}, {config.batch_size} x {config.model.max_seq_len} tokens a step"
         yield Section(title, SPEED, training_rows(sides, values))
 
 
-def competitors(config: TrainConfig, settings: Settings, engine: Engine) -> list[Competitor]:
+def competitors(
+    config: TrainConfig, settings: Settings, engine: Engine, n_steps: int
+) -> list[Competitor]:
     """Who takes turns: ours as train.py runs it, the peer, and each in the other's precision."""
     exact = choose_engine(replace(config, dtype="float32"))
     plain = replace(config, optimizer="adamw")  # which is the peer's
-    sides = [ours(f"{OURS}, {engine.dtype_name}", config, settings, engine)]
+    sides = [ours(f"{OURS}, {engine.dtype_name}", config, settings, engine, n_steps)]
     if is_installed():
-        sides.append(peers(f"{PEER}, float32", config, settings, exact))
+        sides.append(peers(f"{PEER}, float32", config, settings, exact, n_steps))
     if plain != config:
-        sides.append(ours(f"{OURS} with AdamW, float32", plain, settings, exact))
+        sides.append(ours(f"{OURS} with AdamW, float32", plain, settings, exact, n_steps))
     if engine.dtype == torch.bfloat16:
-        sides.append(ours(f"{OURS}, float32", config, settings, exact))
+        sides.append(ours(f"{OURS}, float32", config, settings, exact, n_steps))
         if is_installed():
-            sides.append(peers(f"{PEER}, bfloat16", config, settings, engine))
+            sides.append(peers(f"{PEER}, bfloat16", config, settings, engine, n_steps))
     return sides
 
 
-def ours(label: str, config: TrainConfig, settings: Settings, engine: Engine) -> Competitor:
+def ours(
+    label: str, config: TrainConfig, settings: Settings, engine: Engine, n_steps: int
+) -> Competitor:
     """Our Trainer."""
     model, data = build_model(config.model, engine, config.seed), settings.data
     trainer = Trainer(model, data.train, data.val, config, CPU, engine.dtype)
     flops = training_flops_per_token(config.model)
-    return Competitor(label, engine.dtype_name, flops, trainer.train_step)
+    return Competitor(label, engine.dtype_name, flops, run_of(trainer, config, n_steps))
 
 
-def peers(label: str, config: TrainConfig, settings: Settings, engine: Engine) -> Competitor:
-    """The peer, in the engine's precision; the parts are its own."""
-    trainer = PeerTrainer(config, settings.data.train, engine.dtype)
+def peers(
+    label: str, config: TrainConfig, settings: Settings, engine: Engine, n_steps: int
+) -> Competitor:
+    """The peer, in the engine's precision; the parts are its own, and so is the process."""
     flops = training_flops_per_token(classic(config.model))
-    return Competitor(label, engine.dtype_name, flops, trainer.train_step)
+    run = in_own_process(peers_run, config, settings.data.train, engine.dtype, n_steps)
+    return Competitor(label, engine.dtype_name, flops, run)
+
+
+def peers_run(config: TrainConfig, tokens: np.ndarray, dtype: torch.dtype, n_steps: int) -> Run:
+    """Called in the peer's process."""
+    return run_of(PeerTrainer(config, tokens, dtype), config, n_steps)
+
+
+def run_of(trainer: Trainer | PeerTrainer, config: TrainConfig, n_steps: int) -> Run:
+    """Measures the tokens per second of n_steps; the first steps are made now and do not count."""
+    steps = repeated(trainer.train_step, n_steps)
+    steps()
+    return speed_of(steps, n_steps * config.batch_size * config.model.max_seq_len)
 
 
 def peak(dtype: str) -> str:

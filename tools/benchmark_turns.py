@@ -4,14 +4,20 @@
 
 A machine that slows down for a while then slows all of them, and the ratio of two values of one
 round hardly moves. What is done for the first time (memory asked for, kernels chosen) is done
-before the first round and does not count.
+before the first round and does not count. What could be helped or hindered by the settings of the
+process that it runs in, gets one of its own.
 """
 
+import multiprocessing
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from training_data import TrainingData
@@ -45,6 +51,36 @@ def take_turns(runs: Mapping[str, Run], rounds: int, what: str) -> dict[str, tup
                 values[name].append(run())
                 bar.update()
     return {name: tuple(found) for name, found in values.items()}
+
+
+def in_own_process(make: Callable[..., Run], *given: Any) -> Run:
+    """Measures what make(*given) measures, in a new process that was told nothing else.
+
+    It is ready when this returns, waits between the rounds, and ends with the last mention of it.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    arguments = (there, torch.get_num_threads(), make, given)
+    context.Process(target=_measure_on_request, args=arguments, daemon=True).start()
+    there.close()  # it has its own: if it dies, we are told
+    here.recv()
+
+    def run() -> float:
+        here.send("now")
+        return here.recv()
+
+    return run
+
+
+def _measure_on_request(
+    there: Connection, threads: int, make: Callable[..., Run], given: tuple[Any, ...]
+) -> None:
+    torch.set_num_threads(threads)
+    run = make(*given)
+    there.send("ready")
+    with suppress(EOFError):  # nobody asks any more
+        while there.recv():
+            there.send(run())
 
 
 def progress(total: int, what: str) -> tqdm:

@@ -1,5 +1,7 @@
 """What the benchmark's sections measure, on tiny shapes and with a clock that is told the time."""
 
+import multiprocessing
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,7 +19,16 @@ from tools.benchmark_generation import generation
 from tools.benchmark_peer import INSTALL, classic, is_installed
 from tools.benchmark_report import Section, table
 from tools.benchmark_training import Watch, level_rows, losses, training
-from tools.benchmark_turns import Settings, progress, repeated, seconds_of, speed_of, take_turns
+from tools.benchmark_turns import (
+    Run,
+    Settings,
+    in_own_process,
+    progress,
+    repeated,
+    seconds_of,
+    speed_of,
+    take_turns,
+)
 from training_data import TrainingData
 from utils.config import ModelConfig, TrainConfig
 
@@ -60,6 +71,8 @@ def shape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark_training, "SHAPES", {"tiny": (TRAIN, 2)})
     monkeypatch.setattr(benchmark_generation, "SHAPES", {"tiny": MODEL})
     monkeypatch.setattr(benchmark_training, "matmul_peak", lambda *args, **kwargs: PEAK)
+    for section in (benchmark_training, benchmark_generation):  # where the clock can be told
+        monkeypatch.setattr(section, "in_own_process", lambda make, *given: make(*given))
 
 
 def labels(section: Section) -> list[str]:
@@ -92,6 +105,30 @@ def test_speed_is_the_amount_over_the_time_that_the_work_took(seconds: list[floa
     assert [run(), run(), run()] == [3.0, 6.0, 12.0]
     assert len(done) == 9
     assert seconds_of(lambda: None) == 1.0
+
+
+def threads_and_process() -> Run:
+    """Made in the other process."""
+    answers = iter([float(torch.get_num_threads()), float(os.getpid())])
+    return lambda: next(answers)
+
+
+def test_a_process_of_its_own_has_as_many_threads_and_ends_when_nobody_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    run = in_own_process(threads_and_process)
+    (child,) = multiprocessing.active_children()
+    assert [run(), run()] == [3.0, child.pid]
+    del run
+    child.join(20)
+    assert child.exitcode == 0
+
+
+def test_what_goes_wrong_in_the_other_process_ends_the_wait() -> None:
+    run = in_own_process(speed_of, "nothing that can be called", 1.0)
+    with pytest.raises(EOFError):
+        run()
 
 
 # --- training ---
@@ -301,6 +338,7 @@ def test_generation_measures_four_ways_and_two_ratios(
         "ours, 16 texts at once": 16 * n_tokens / 2,
         "transformers, one text": n_tokens / 3,
         "ratio: ours with the cache / without": 4.0,
+        "ratio: ours, 16 texts / one": 8.0,
         "ratio: ours / transformers": 3.0,
     }
     assert all(len(line) <= 80 for line in table(section).splitlines())
