@@ -38,7 +38,10 @@ class RMSNorm(torch.autograd.Function):
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor, Tensor, None, None]:
         x, weight, scale = ctx.saved_tensors
-        gradient, normal = grad_outputs[0].to(scale.dtype), x * scale
+        gradient = grad_outputs[0].to(scale.dtype)
+        if x.device.type == "cpu" and x.dtype == weight.dtype == scale.dtype:
+            return *through_layer_norm(gradient, x, weight, scale), None, None
+        normal = x * scale
         of_weight = (gradient * normal).reshape(-1, x.size(-1)).sum(0)
         of_x = through_norm_(gradient * weight, normal, scale)
         return of_x.to(x.dtype), of_weight, None, None
@@ -55,7 +58,7 @@ class NormalizeAndRotate(torch.autograd.Function):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         scale = inverse_rms(wide, eps)
         ctx.save_for_backward(x, scale, cos, sin)
-        return apply_rotary(wide * scale, cos, sin).to(x.dtype)
+        return turned(wide, cos, sin).mul_(scale).to(x.dtype)
 
     @staticmethod
     @once_differentiable
@@ -63,7 +66,7 @@ class NormalizeAndRotate(torch.autograd.Function):
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor, None, None, None]:
         x, scale, cos, sin = ctx.saved_tensors
-        turned_back = apply_rotary(grad_outputs[0].to(scale.dtype), cos, -sin)
+        turned_back = turned(grad_outputs[0].to(scale.dtype), cos, -sin)
         of_x = through_norm_(turned_back, x.to(scale.dtype) * scale, scale)
         return of_x.to(x.dtype), None, None, None
 
@@ -91,6 +94,31 @@ def inverse_rms(x: Tensor, eps: float) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=dtype)
     return length.square_().div_(x.size(-1)).add_(eps).rsqrt_()
+
+
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`apply_rotary`, written into the result without pieces on the way; autograd sees nothing."""
+    first, second = x.chunk(2, dim=-1)
+    result = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    one, two = result.chunk(2, dim=-1)
+    torch.mul(first, cos, out=one).addcmul_(second, sin, value=-1)
+    torch.mul(second, cos, out=two).addcmul_(first, sin)
+    return result
+
+
+def through_layer_norm(
+    gradient: Tensor, x: Tensor, weight: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """RMSNorm's gradients of x and weight, from the one pass that LayerNorm has on a processor.
+
+    Told that the mean is zero, it has one term too many, for the mean's own share: put it back.
+    """
+    no_mean, shape = torch.zeros_like(scale), [x.size(-1)]
+    of_x, of_weight, _ = torch.ops.aten.native_layer_norm_backward(
+        gradient, x, shape, no_mean, scale, weight, None, [True, True, False]
+    )
+    too_much = (gradient @ weight).unsqueeze(-1).mul_(scale / x.size(-1))
+    return of_x.add_(too_much), of_weight
 
 
 def through_norm_(gradient: Tensor, normal: Tensor, scale: Tensor) -> Tensor:
