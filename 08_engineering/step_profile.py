@@ -29,7 +29,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import fused
 from compute_peak import forward_flops, matmul_peak, memory_bandwidth, product_weights
 from decoder import Decoder
 from generator import Choose, choose_with, generate_tokens
@@ -152,7 +151,7 @@ def settle(config: TrainConfig, device: torch.device, tokens: np.ndarray) -> str
         return config.dtype.replace("auto", "float32")
 
     def trial(dtype: str) -> Callable[[], None]:
-        parts = parts_for(config, device, dtype)
+        parts = Parts.fused_for(device, DTYPES[dtype])
         trainer = Trainer(
             TinyTransformerLM(config.model, parts), tokens, tokens, config, device, DTYPES[dtype]
         )
@@ -163,14 +162,6 @@ def settle(config: TrainConfig, device: torch.device, tokens: np.ndarray) -> str
         return step
 
     return fastest({dtype: trial(dtype) for dtype in DTYPES}, device)
-
-
-def parts_for(config: TrainConfig, device: torch.device, dtype: str) -> Parts:
-    """The parts that train.py takes too: in bfloat16 a CPU has no good fused attention."""
-    if config.parts == "reference":
-        return Parts.reference()
-    plain = device.type == "cpu" and dtype == "bfloat16"
-    return Parts.fused(fused.matmul_attention if plain else fused.sdpa)
 
 
 def main() -> None:
@@ -189,7 +180,8 @@ def main() -> None:
     tokens = np.random.default_rng(0).integers(config.model.vocab_size, size=n_tokens)
     tokens = tokens.astype(np.uint32)
     dtype = settle(config, device, tokens)
-    parts = parts_for(config, device, dtype)
+    fused = config.parts == "fused"
+    parts = Parts.fused_for(device, DTYPES[dtype]) if fused else Parts.reference()
     print(f"{describe_device(device)}, torch {torch.__version__}")
     profiles = {
         "training step": profile_training(config, device, DTYPES[dtype], parts, tokens),

@@ -171,6 +171,21 @@ def test_fused_parts_are_the_fused_ones(kernel):
         assert getattr(parts, name).__module__ == "fused"
 
 
+@pytest.mark.parametrize(
+    ("device", "dtype", "kernel"),
+    [
+        ("cpu", torch.float32, fused.sdpa),
+        ("cpu", torch.bfloat16, fused.matmul_attention),
+        ("cuda", torch.bfloat16, fused.sdpa),
+        ("mps", torch.float32, fused.sdpa),
+    ],
+)
+def test_only_in_bfloat16_on_a_cpu_two_plain_products_are_the_faster_attention(
+    device, dtype, kernel
+):
+    assert Parts.fused_for(torch.device(device), dtype) == Parts.fused(kernel)
+
+
 class Counted:
     """A function that counts its calls, so that a test sees whether a model uses it."""
 

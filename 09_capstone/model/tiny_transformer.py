@@ -17,10 +17,6 @@ from utils.config import ModelConfig, TrainConfig
 from utils.device import autocast, describe_device, fastest, pick_device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-# On a CPU the precision decides the attention kernel too, so that a run's dtype says all there is
-# to say about its engine: sdpa is the faster one in float32, two plain products are in bfloat16.
-CPU_KERNELS = {"float32": "sdpa", "bfloat16": "matmul"}
-KERNELS = {"sdpa": fused.sdpa, "matmul": fused.matmul_attention}
 PROBED_TOKENS = 4096  # a step of this size tells which engine is faster; more tells no more
 
 
@@ -66,8 +62,9 @@ def _dtypes(asked: str, device: torch.device) -> list[str]:
 
 
 def _fused_engine(dtype: str, device: torch.device) -> Engine:
-    kernel = CPU_KERNELS[dtype] if device.type == "cpu" else "sdpa"
-    return Engine(Parts.fused(KERNELS[kernel]), device, DTYPES[dtype], f"fused {kernel}, {dtype}")
+    parts = Parts.fused_for(device, DTYPES[dtype])  # so a run's dtype says all of its engine
+    kernel = "sdpa" if parts.attention is fused.sdpa else "matmul"
+    return Engine(parts, device, DTYPES[dtype], f"fused {kernel}, {dtype}")
 
 
 def _probe(engine: Engine, config: TrainConfig) -> Callable[[], None]:
