@@ -30,10 +30,7 @@ class Timed(Protocol):
 
 
 class TimeBudget:
-    """How many steps fit into `max_minutes`, be they more or fewer than the configuration says.
-
-    None: as many as it says.
-    """
+    """How many of the configuration's steps fit into `max_minutes`; None: all of them."""
 
     def __init__(self, max_minutes: float | None) -> None:
         self.max_minutes = max_minutes
@@ -49,14 +46,12 @@ class TimeBudget:
         """The number of steps that the run shall have; it changes once, after the timed steps.
 
         An evaluation is timed as well, for they come out of the same minutes; samples and saves
-        are not reckoned. The first steps are taken in any case.
+        are not reckoned.
         """
         if trainer.step == TIMED_STEPS.start:
             self._timed_from = trainer.seconds
-        if self.max_minutes is None or self.settled:
+        if self.max_minutes is None or self.settled or trainer.step < TIMED_STEPS.stop:
             return trainer.max_steps
-        if trainer.step < TIMED_STEPS.stop:
-            return max(trainer.max_steps, TIMED_STEPS.stop)
         before = time.perf_counter()
         trainer.evaluate()
         now = time.perf_counter()
@@ -67,7 +62,7 @@ class TimeBudget:
         step = (trainer.seconds - self._timed_from) / (trainer.step - TIMED_STEPS.start)
         step += evaluation / trainer.config.eval_interval
         left = self.max_minutes * 60 - (now - self._started) - evaluation
-        return trainer.step + max(1, int(left / step))
+        return min(trainer.max_steps, trainer.step + max(1, int(left / step)))
 
     def position(self) -> dict[str, Any]:
         """What a resumed run must know, ready for JSON."""

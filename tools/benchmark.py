@@ -111,5 +111,5 @@ def chosen(args: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()  # as train.py does; both sides gain
+    keep_freed_memory()  # as train.py does; the process of the peer is left as it is
     run_program(main)

@@ -100,7 +100,7 @@ class TrainConfig:
     batch_size: int = option(12, "sequences a micro-batch")
     accumulation: int = option(1, "micro-batches whose gradients are averaged into one step")
     max_steps: int = option(2000, "optimizer steps")
-    max_minutes: float | None = option(None, "about so long: decides max_steps, once timed")
+    max_minutes: float | None = option(None, "fewer steps, where max_steps would take longer")
     optimizer: str = option("adamw", "muon: Muon for matrices, AdamW else", ("adamw", "muon"))
     lr: float = option(1e-3, "peak learning rate of AdamW")
     muon_lr: float = option(0.02, "peak learning rate of Muon")
