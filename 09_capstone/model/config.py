@@ -58,7 +58,7 @@ PRESETS = {
         lr=3e-4,
     ),
     "full": TrainConfig(
-        ModelConfig(max_seq_len=512, d_model=256, n_layers=4, n_heads=4, dropout=0.15, **MODERN),
+        ModelConfig(max_seq_len=512, d_model=256, n_layers=4, n_heads=4, dropout=0.1, **MODERN),
         batch_size=6,
         max_steps=2400,
         warmup_steps=50,
