@@ -59,10 +59,10 @@ PRESETS = {
     ),
     "full": TrainConfig(
         ModelConfig(max_seq_len=512, d_model=256, n_layers=4, n_heads=4, dropout=0.1, **MODERN),
-        batch_size=6,
-        max_steps=2400,
+        batch_size=4,
+        max_steps=3000,
         warmup_steps=50,
-        **{**MODERN_TRAINING, "weight_decay": 0.01},  # it sees the text more than seven times
+        **{**MODERN_TRAINING, "weight_decay": 0.01},  # it sees the text six times
     ),
     "baby_gpt": TrainConfig(
         ModelConfig(max_seq_len=256, d_model=384, n_layers=6, n_heads=6, bias=False, dropout=0.2),
