@@ -45,8 +45,8 @@ PRESETS = {
     ),
     "laptop": TrainConfig(
         ModelConfig(max_seq_len=64, d_model=128, n_layers=4, n_heads=4, **MODERN),
-        batch_size=16,
-        max_steps=1300,
+        batch_size=12,
+        max_steps=1600,
         warmup_steps=50,
         eval_interval=250,
         **MODERN_TRAINING,
