@@ -11,7 +11,7 @@ matrix as a map, leaves it to AdamW.
 import torch
 from torch import nn
 
-from optimizers import POLAR_EXPRESS, AdamW, Muon
+from optimizers import AdamW, Muon
 from utils.config import TrainConfig
 from utils.errors import run_program
 
@@ -34,7 +34,6 @@ def build_optimizers(
                 lr=config.muon_lr,
                 momentum=config.momentum,
                 weight_decay=decay,
-                polynomials=POLAR_EXPRESS,
                 dtype=dtype,
             )
         )
