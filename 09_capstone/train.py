@@ -2,7 +2,7 @@
 
     python 09_capstone/train.py                                   # laptop preset, Tiny Shakespeare
     python 09_capstone/train.py --preset smoke                    # seconds, to see that it works
-    python 09_capstone/train.py --preset full --max-minutes 30    # the best within half an hour
+    python 09_capstone/train.py --preset full --max-minutes 5     # larger, and five minutes at most
     python 09_capstone/train.py --data my_poems.txt --d-model 64  # your text, your sizes
     python 09_capstone/train.py --config 09_capstone/runs/RUN/config.yaml   # that run again
     python 09_capstone/train.py --resume                          # go on, whatever stopped it
