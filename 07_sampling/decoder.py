@@ -8,7 +8,8 @@ cut once. Turning queries and keys by their angle is a product with one small ma
     turned = x R_t          R_t (d_head, d_head) holds the cosines and sines of position t
 
 It knows the layouts of the presets (`decoder_for`); every other model speaks through its forward.
-Matrices are copied, so weights that change later are not seen, and memory holds them twice.
+Matrices are copied, so weights that change later are not seen, and memory holds them twice; large
+ones are rounded to float16 on the way (`lean_layers.product_with`), and logits with them.
 Dimensions: B rows, one token each; t tokens are in the cache.
 """
 
