@@ -4,12 +4,16 @@ A schedule must know how many steps there will be: its learning rate falls towar
 a run that may take ten minutes is timed for its first steps, and from then on it is a run of so and
 so many steps, which a resumed run or another machine repeats exactly.
 
-    steps = steps so far + seconds left / (seconds of a step + its share of an evaluation)
+    evaluation = validation tokens / tokens a step / 3
+    steps = steps so far + (seconds left / seconds of a step - evaluation)
+                           / (1 + evaluation / steps between two of them)
+
+Evaluations come out of the same minutes, and are reckoned in steps: a step goes through the model
+forwards, and backwards for twice as long; an evaluation only forwards.
 """
 
-import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any, Protocol
 
 from utils.errors import run_program
@@ -23,10 +27,13 @@ class Timed(Protocol):
     step: int
     max_steps: int
     seconds: float
-    stop: bool
     config: Any
 
-    def evaluate(self) -> float: ...
+    @property
+    def tokens_per_step(self) -> int: ...
+
+    @property
+    def val_tokens(self) -> Sized: ...
 
 
 class TimeBudget:
@@ -45,24 +52,18 @@ class TimeBudget:
     def steps(self, trainer: Timed) -> int:
         """The number of steps that the run shall have; it changes once, after the timed steps.
 
-        An evaluation is timed as well, for they come out of the same minutes; samples and saves
-        are not reckoned.
+        One evaluation is kept for the end; samples and saves are not reckoned.
         """
         if trainer.step == TIMED_STEPS.start:
             self._timed_from = trainer.seconds
         if self.max_minutes is None or self.settled or trainer.step < TIMED_STEPS.stop:
             return trainer.max_steps
-        before = time.perf_counter()
-        trainer.evaluate()
-        now = time.perf_counter()
-        if trainer.stop:  # the evaluation was cut short: the resumed run settles it
-            return trainer.max_steps
         self.settled = True
-        evaluation = now - before
         step = (trainer.seconds - self._timed_from) / (trainer.step - TIMED_STEPS.start)
-        step += evaluation / trainer.config.eval_interval
-        left = self.max_minutes * 60 - (now - self._started) - evaluation
-        return min(trainer.max_steps, trainer.step + max(1, int(left / step)))
+        evaluation = len(trainer.val_tokens) / trainer.tokens_per_step / 3
+        left = self.max_minutes * 60 - (time.perf_counter() - self._started)
+        fit = (left / step - evaluation) / (1 + evaluation / trainer.config.eval_interval)
+        return min(trainer.max_steps, trainer.step + max(1, int(fit)))
 
     def position(self) -> dict[str, Any]:
         """What a resumed run must know, ready for JSON."""
@@ -79,12 +80,9 @@ def main() -> None:
     """Fit a run into a tenth of a minute, with steps that take a hundredth of a second."""
 
     class Sleeper:
-        step, max_steps, seconds, stop = 0, 10_000, 0.0, False
+        step, max_steps, seconds = 0, 10_000, 0.0
+        tokens_per_step, val_tokens = 1024, range(30_000)  # an evaluation takes ten steps' time
         config = type("Config", (), {"eval_interval": 100})
-
-        def evaluate(self) -> float:
-            time.sleep(0.1)
-            return math.nan
 
     trainer, budget = Sleeper(), TimeBudget(max_minutes=0.1)
     budget.start()
