@@ -3,6 +3,7 @@
     python tools/benchmark.py                          # some minutes; --quick takes about one
     python tools/benchmark.py --only generation startup
     python tools/benchmark.py --train-seeds 3          # the time to given losses too: long
+    python tools/benchmark.py --only losses --train-seeds 3 --preset full
     python tools/benchmark.py --out FOLDER             # results.json, table.md, picture.png too
 
 The peer is GPT-2 as the library transformers writes it; tools/benchmark_peer.py says how it is set
@@ -17,6 +18,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from model.config import preset
 from tools.benchmark_generation import generation
 from tools.benchmark_processes import memory, startup
 from tools.benchmark_report import (
@@ -55,7 +57,7 @@ def main() -> None:
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)  # now, not when the work is done
     data = load_training_data(args.data)
-    settings = Settings(data, args.data, args.rounds, args.quick, args.train_seeds)
+    settings = Settings(data, args.data, args.rounds, args.quick, args.train_seeds, args.preset)
     machine = describe_machine(data.origin.partition(":")[0])  # where it lies is nobody's business
     for line in description(machine):
         print(textwrap.fill(line, COLUMNS, subsequent_indent="  "))
@@ -78,8 +80,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="values behind a median (5)")
     parser.add_argument("--quick", action="store_true", help="see that it works; do not quote it")
     parser.add_argument(
-        "--train-seeds", type=int, default=0, metavar="N", help="train the laptop preset N times"
+        "--train-seeds", type=int, default=0, metavar="N", help="train a preset N times"
     )
+    parser.add_argument("--preset", default="laptop", metavar="NAME", help="which (laptop)")
     parser.add_argument("--data", default="shakespeare", metavar="TEXT", help="as train.py's")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the results there as well")
     args = parser.parse_args()
@@ -100,6 +103,9 @@ def refuse_nonsense(args: argparse.Namespace) -> None:
         raise UsageError("--only losses needs --train-seeds N, how often to train")
     if args.only and "losses" not in args.only and args.train_seeds:
         raise UsageError("--train-seeds is for the section losses, which --only leaves out")
+    preset(args.preset)  # which knows the names
+    if args.preset != "laptop" and not args.train_seeds:
+        raise UsageError(f"--preset {args.preset} needs --train-seeds N, how often to train it")
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise UsageError(f"--out {args.out} is a file, not a folder")
 

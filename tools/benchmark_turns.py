@@ -35,7 +35,8 @@ class Settings:
     source: str = "shakespeare"  # where that came from, as --data says it
     rounds: int = 5
     quick: bool = False
-    seeds: int = 0
+    seeds: int = 0  # how often to train
+    preset: str = "laptop"  # what to train
 
     def fit(self, config: ModelConfig) -> ModelConfig:
         """The configuration with the vocabulary of the data."""

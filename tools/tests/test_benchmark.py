@@ -63,9 +63,9 @@ def test_all_sections_but_the_long_one_are_measured_in_order(call: Call, asked: 
 
 
 def test_training_to_given_losses_is_done_when_seeds_are_named(call: Call, asked: list) -> None:
-    assert call("--train-seeds", 3)[0] == 0
+    assert call("--train-seeds", 3, "--preset", "full")[0] == 0
     assert names(asked) == list(NAMES)
-    assert asked[0][1].seeds == 3
+    assert (asked[0][1].seeds, asked[0][1].preset) == (3, "full")
 
 
 def test_only_the_named_sections_are_measured(call: Call, asked: list) -> None:
@@ -121,6 +121,8 @@ def test_out_writes_results_table_and_picture(call: Call, asked: list, tmp_path:
         (["--train-seeds", "-1"], "--train-seeds -1 is out of range"),
         (["--only", "losses"], "--only losses needs --train-seeds"),
         (["--only", "memory", "--train-seeds", "2"], "which --only leaves out"),
+        (["--train-seeds", "2", "--preset", "ful"], "did you mean 'full'?"),
+        (["--preset", "full"], "--preset full needs --train-seeds N"),
         (["--quik"], "did you mean '--quick'?"),
         (["--out", __file__], "is a file, not a folder"),
     ],

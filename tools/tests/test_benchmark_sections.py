@@ -274,6 +274,7 @@ def test_a_level_that_some_seeds_miss_says_so() -> None:
         "to a validation loss of 1.92": ((1.0, 2.0), ""),
         "to a validation loss of 1.70": ((5.0,), "1 of 2 seeds"),
         "to a validation loss of 1.60": ((), "0 of 2 seeds"),
+        "to a validation loss of 1.50": ((), "0 of 2 seeds"),
         "to the last step": ((5.0, 7.0), ""),
     }
     shown = table(Section("times", "seconds", rows)).splitlines()
@@ -281,7 +282,7 @@ def test_a_level_that_some_seeds_miss_says_so() -> None:
     assert "  to a validation loss of 1.60: 0 of 2 seeds" in shown
 
 
-def test_losses_train_each_seed_and_one_run_that_is_given_minutes(
+def test_losses_train_each_seed_to_its_end_and_for_given_minutes(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[TrainConfig] = []
@@ -292,16 +293,19 @@ def test_losses_train_each_seed_and_one_run_that_is_given_minutes(
             super().__init__(model, train, val, config, *rest)
 
     monkeypatch.setattr(benchmark_training, "Trainer", Recorder)
-    monkeypatch.setattr(benchmark_training, "preset", lambda name: TRAIN)
-    two = Settings(settings.data, seeds=2)
+    monkeypatch.setattr(benchmark_training, "preset", {"tiny": TRAIN}.__getitem__)
+    two = Settings(settings.data, seeds=2, preset="tiny")
     time, loss = losses(two)
     assert [(config.seed, config.max_minutes) for config in seen] == [
         (0, None),
         (1, None),
         (0, 0.25),
+        (1, 0.25),
     ]
-    assert [config.eval_interval for config in seen] == [125, 125, TRAIN.eval_interval]
+    assert [config.eval_interval for config in seen] == [125] * 2 + [TRAIN.eval_interval] * 2
+    assert "tiny preset" in time.title
     assert len(values(time)["to the last step"]) == 2
+    assert [len(found) for found in values(loss).values()] == [2, 2]
     assert "after 6 steps" in labels(loss)
     assert all(len(line) <= 80 for section in (time, loss) for line in table(section).splitlines())
 
