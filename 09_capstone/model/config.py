@@ -45,8 +45,8 @@ PRESETS = {
     ),
     "laptop": TrainConfig(
         ModelConfig(max_seq_len=64, d_model=128, n_layers=4, n_heads=4, **MODERN),
-        batch_size=12,
-        max_steps=1750,
+        batch_size=16,
+        max_steps=1400,
         warmup_steps=50,
         eval_interval=250,
         **MODERN_TRAINING,
@@ -58,11 +58,11 @@ PRESETS = {
         lr=3e-4,
     ),
     "full": TrainConfig(
-        ModelConfig(max_seq_len=256, d_model=256, n_layers=4, n_heads=4, dropout=0.1, **MODERN),
-        batch_size=8,
-        max_steps=1500,
+        ModelConfig(max_seq_len=512, d_model=256, n_layers=4, n_heads=4, dropout=0.05, **MODERN),
+        batch_size=4,
+        max_steps=1400,
         warmup_steps=50,
-        **{**MODERN_TRAINING, "weight_decay": 0.01},  # it sees the text more than three times
+        **{**MODERN_TRAINING, "weight_decay": 0.01},  # it sees the text almost three times
     ),
     "baby_gpt": TrainConfig(
         ModelConfig(max_seq_len=256, d_model=384, n_layers=6, n_heads=6, bias=False, dropout=0.2),
