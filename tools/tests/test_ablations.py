@@ -16,6 +16,7 @@ from model.config import PRESETS, preset
 from model.tiny_transformer import build_model, choose_engine
 from tokenizer import CharTokenizer
 from tools import ablations
+from tools.ablations_page import differences, render
 from training_data import TrainingData
 from training_loop import Trainer
 from utils.config import TrainConfig, to_dict
@@ -108,7 +109,7 @@ def test_each_step_of_the_ladder_changes_exactly_the_fields_it_names() -> None:
     rows, groups = ablations.ladder(), [set(names) for _, names in ablations.STEPS]
     for before, after in itertools.pairwise(rows):
         fields = changed(before.config, after.config)
-        said = ablations.differences(ablations.flat(before.config), ablations.flat(after.config))
+        said = differences(ablations.flat(before.config), ablations.flat(after.config))
         assert {words.split()[0] for words in said} == fields != set()
         assert after.compared == before.name
         assert sum(fields <= group for group in groups) == 1
@@ -181,7 +182,7 @@ def test_a_call_trains_its_rows_and_writes_results_and_page(
     record = json.loads((out / "ablations.json").read_text(encoding="utf-8"))
     assert len(record["runs"]) == 4
     page = (out / "ablations.md").read_text(encoding="utf-8")
-    assert page == ablations.render(record)
+    assert page == render(record)
     assert len(table_row(page, "classic")) == len(table_row(page, "+ wsd = laptop")) == 8
     assert "without rope" not in page
     n_variants = len(record["variants"])
@@ -321,7 +322,7 @@ def table_row(page: str, label: str, nth: int = 0) -> list[str]:
 
 
 def test_a_row_shows_mean_spread_difference_and_speed() -> None:
-    page = ablations.render(made_up({"classic": [2.0, 2.3, 2.6], "with-rope": [1.0, 1.5, 1.7]}))
+    page = render(made_up({"classic": [2.0, 2.3, 2.6], "with-rope": [1.0, 1.5, 1.7]}))
     _, _, loss, spread, difference, ms, speed, seeds = table_row(page, "+ rope")
     assert float(loss) == pytest.approx(4.2 / 3, abs=5e-5)
     assert spread == "1.0000 to 1.7000"
@@ -333,30 +334,30 @@ def test_a_row_shows_mean_spread_difference_and_speed() -> None:
 
 def test_a_row_without_something_is_compared_with_laptop() -> None:
     losses = {"laptop": [1.0], "without-rope": [1.25], "with-muon": [9.0]}
-    assert table_row(ablations.render(made_up(losses)), "without rope")[4] == "+0.2500"
+    assert table_row(render(made_up(losses)), "without rope")[4] == "+0.2500"
 
 
 @pytest.mark.parametrize(
     ("mine", "marked"), [([1.5, 1.9], False), ([1.5, 2.0], True), ([2.05, 2.1], True)]
 )
 def test_a_difference_within_the_spread_is_marked(mine: list[float], marked: bool) -> None:
-    page = ablations.render(made_up({"classic": [2.0, 2.2], "with-rope": mine}))
+    page = render(made_up({"classic": [2.0, 2.2], "with-rope": mine}))
     assert table_row(page, "+ rope")[4].endswith("~") == marked
 
 
 def test_the_ladder_is_summed_up_only_when_both_ends_are_known() -> None:
-    whole = ablations.render(made_up({"classic": [2.0], "laptop": [1.5]}))
+    whole = render(made_up({"classic": [2.0], "laptop": [1.5]}))
     assert "2.0000 to 1.5000, which is -0.5000" in whole
-    assert "From the first row" not in ablations.render(made_up({"laptop": [1.5]}))
+    assert "From the first row" not in render(made_up({"laptop": [1.5]}))
 
 
 def test_a_row_whose_neighbour_is_not_trained_has_no_difference() -> None:
-    page = ablations.render(made_up({"with-relu2": [2.0]}))
+    page = render(made_up({"with-relu2": [2.0]}))
     assert table_row(page, "+ relu2")[4] == ""
 
 
 def test_the_page_names_the_machine_the_commit_and_the_text() -> None:
-    page = ablations.render(made_up({"laptop": [1.5]}))
+    page = render(made_up({"laptop": [1.5]}))
     assert "a CPU, 2 cores" in page and "0123456789ab" in page and "The text:** tiny" in page
 
 
@@ -365,7 +366,7 @@ def test_the_page_is_made_from_the_file_alone(
 ) -> None:
     record = made_up({"classic": [2.0, 2.1], "laptop": [1.5, 1.6]})
     ablations.write_record(tmp_path / "ablations.json", record)
-    page = ablations.render(record)
+    page = render(record)
 
     def asked(*_: object) -> None:
         pytest.fail("a page is rendered without presets and without training")
@@ -395,9 +396,9 @@ def test_the_page_of_the_course_is_what_its_results_say(tmp_path: Path) -> None:
     if not results.exists():
         results, page = tmp_path / "ablations.json", tmp_path / "ablations.md"
         ablations.write_record(results, made_up({"classic": [2.0], "laptop": [1.5]}))
-        page.write_text(ablations.render(ablations.read_record(results)), encoding="utf-8")
+        page.write_text(render(ablations.read_record(results)), encoding="utf-8")
     record = ablations.read_record(results)
-    assert page.read_text(encoding="utf-8") == ablations.render(record)
+    assert page.read_text(encoding="utf-8") == render(record)
     losses = [run["val_loss"] for run in record["runs"] if run["stopped"] is None]
     assert losses and all(math.isfinite(loss) for loss in losses)
 
