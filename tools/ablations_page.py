@@ -34,6 +34,25 @@ SECTIONS = {
     ),
 }
 
+# What a change promised before it was measured, by the name of its step.
+EXPECTED = {
+    "rope": "less loss: a distance looks the same everywhere in the text, where learned positions "
+    "must find it again for each pair of them (Su et al. 2021). More time: queries and keys are "
+    "turned in every layer.",
+    "rmsnorm": "the same loss in less time: no mean to subtract, and no biases to add (Zhang and "
+    "Sennrich 2019).",
+    "relu2": "less loss (So et al. 2021, found by a search over programs), in less time than GELU, "
+    "which needs a tanh or an erf.",
+    "qk-norm": "scores that cannot grow with the weights, so that high learning rates stay safe "
+    "(Henry et al. 2020; Dehghani et al. 2023). More time: two norms more in a layer.",
+    "untied": "less loss: reading a character and predicting it need not share a vector. With so "
+    "few characters it costs next to nothing.",
+    "muon": "much less loss after as many steps (Jordan et al. 2024). More time: every matrix goes "
+    "through fifteen products at each step.",
+    "wsd": "the same loss or less (Hu et al. 2024): the rate stays high, and most of the gain "
+    "comes while it falls. No time.",
+}
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -109,7 +128,7 @@ def config_of(record: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def render(record: Mapping[str, Any]) -> str:
     """The page, from the file alone."""
-    parts = [opening(record), held_fixed(record), MEASURED]
+    parts = [opening(record), held_fixed(record), MEASURED, promised(record)]
     for table, (title, text) in SECTIONS.items():
         if rows := table_rows(record, table):
             parts += [f"## {title}", paragraph(text), markdown_table(rows)]
@@ -187,6 +206,13 @@ MEASURED = "## What was measured\n\n" + "\n".join(
         "so read the two columns together.",
     )
 )
+
+
+def promised(record: Mapping[str, Any]) -> str:
+    """What was expected of each step, before the tables say what it gave."""
+    steps = [row["label"].removeprefix("+ ").split(" =")[0] for row in record["tables"]["ladder"]]
+    points = [f"**{name}:** {EXPECTED[name]}" for name in steps if name in EXPECTED]
+    return "\n".join(["## What each change should give\n", *(paragraph(p, "  ") for p in points)])
 
 
 def whole_way(record: Mapping[str, Any]) -> str:

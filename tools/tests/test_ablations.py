@@ -16,7 +16,7 @@ from model.config import PRESETS, preset
 from model.tiny_transformer import build_model, choose_engine
 from tokenizer import CharTokenizer
 from tools import ablations
-from tools.ablations_page import differences, render
+from tools.ablations_page import EXPECTED, differences, render
 from training_data import TrainingData
 from training_loop import Trainer
 from utils.config import TrainConfig, to_dict
@@ -168,6 +168,11 @@ def test_names_and_steps_follow_the_preset(monkeypatch: pytest.MonkeyPatch) -> N
     assert ablations.ladder()[-1].config == other
 
 
+def test_every_step_has_said_beforehand_what_it_should_give() -> None:
+    labels = [label for label, _, _ in ablations.steps()]
+    assert labels == list(EXPECTED)
+
+
 # --- training -----------------------------------------------------------------------------------
 
 
@@ -185,6 +190,8 @@ def test_a_call_trains_its_rows_and_writes_results_and_page(
     assert page == render(record)
     assert len(table_row(page, "classic")) == len(table_row(page, "+ wsd = laptop")) == 8
     assert "without rope" not in page
+    promises = page.partition("## What each change should give")[2].partition("##")[0]
+    assert [each.split(":**")[0] for each in promises.split("\n- **")[1:]] == list(EXPECTED)
     n_variants = len(record["variants"])
     assert f"{n_variants - 2} of {n_variants} variants are not trained yet" in page
 
