@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from model.config import preset
+from tools.benchmark_changes import changes
 from tools.benchmark_generation import generation
 from tools.benchmark_processes import memory, startup
 from tools.benchmark_report import (
@@ -40,6 +41,7 @@ SECTIONS: dict[str, Callable[[Settings], Iterator[Section]]] = {
     "training": training,
     "losses": losses,
     "generation": generation,
+    "changes": changes,
     "startup": startup,
     "memory": memory,
 }

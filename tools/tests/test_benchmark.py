@@ -13,7 +13,7 @@ from tools.benchmark_turns import Settings
 from utils.errors import run_program
 
 Call = Callable[..., tuple[int, str, str]]
-NAMES = ("training", "losses", "generation", "startup", "memory")
+NAMES = ("training", "losses", "generation", "changes", "startup", "memory")
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def names(asked: list[tuple[str, Settings]]) -> list[str]:
 def test_all_sections_but_the_long_one_are_measured_in_order(call: Call, asked: list) -> None:
     code, out, err = call()
     assert (code, err) == (0, "")
-    assert names(asked) == ["training", "generation", "startup", "memory"]
+    assert names(asked) == ["training", "generation", "changes", "startup", "memory"]
     places = [out.index(f"the {name}\n") for name in names(asked)]
     assert places == sorted(places)
 

@@ -11,10 +11,18 @@ import pytest
 import torch
 
 from compute_peak import training_flops_per_token
+from decoder import Decoder
 from model.config import MODERN, MODERN_TRAINING
 from model.tiny_transformer import choose_engine
+from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
-from tools import benchmark_generation, benchmark_training, benchmark_turns
+from tools import (
+    benchmark_changes,
+    benchmark_generation,
+    benchmark_training,
+    benchmark_turns,
+)
+from tools.benchmark_changes import changes, generation_runs
 from tools.benchmark_generation import generation
 from tools.benchmark_peer import INSTALL, classic, is_installed
 from tools.benchmark_report import Section, table
@@ -71,7 +79,10 @@ def shape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark_training, "SHAPES", {"tiny": (TRAIN, 2)})
     monkeypatch.setattr(benchmark_generation, "SHAPES", {"tiny": MODEL})
     monkeypatch.setattr(benchmark_training, "matmul_peak", lambda *args, **kwargs: PEAK)
-    for section in (benchmark_training, benchmark_generation):  # where the clock can be told
+    monkeypatch.setattr(benchmark_changes, "TRAINED", {"tiny": (TRAIN, 2)})
+    monkeypatch.setattr(benchmark_changes, "SPEAKING", {"tiny": MODEL})
+    for section in (benchmark_training, benchmark_generation, benchmark_changes):
+        # where the clock can be told
         monkeypatch.setattr(section, "in_own_process", lambda make, *given: make(*given))
 
 
@@ -364,3 +375,68 @@ def test_each_way_of_speaking_does_what_its_label_says(
     list(generation(Settings(settings.data, rounds=2)))
     one_round = [(1, 7, True), (1, 7, False), (16, 7, True)]
     assert seen == 3 * one_round  # the first warms up
+
+
+# --- one change at a time ---
+
+
+def test_each_change_is_measured_against_the_row_above_and_all_against_the_first(
+    settings: Settings, shape: None, seconds: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr(benchmark_changes, "keep_freed_memory", lambda: kept.append(True))
+    trained, spoken = changes(settings)
+    assert kept == [True]  # the last row of training alone
+    assert labels(trained) == [
+        "the code of the lessons, float32",
+        "+ fused parts",
+        "+ freed memory is kept",
+        "ratio: fused parts / before",
+        "ratio: freed memory is kept / before",
+        "ratio: all of them together",
+    ]
+    assert labels(spoken)[:4] == [
+        "the code of the lessons, no cache",
+        "+ fused parts",
+        "+ a cache of keys and values",
+        "+ the decoder",
+    ]
+    assert all(len(line) <= 80 for part in (trained, spoken) for line in table(part).splitlines())
+
+
+def test_the_ratios_of_changes_are_made_round_by_round() -> None:
+    found = benchmark_changes.rows({"old": (1.0, 2.0), "+ one": (2.0, 2.0), "+ two": (6.0, 4.0)})
+    assert {row.label: row.values for row in found[3:]} == {
+        "ratio: one / before": (2.0, 1.0),
+        "ratio: two / before": (3.0, 2.0),
+        "ratio: all of them together": (6.0, 2.0),
+    }
+
+
+def test_bfloat16_is_a_change_where_it_is_used(
+    settings: Settings, shape: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = replace(TRAIN, dtype="bfloat16")
+    monkeypatch.setattr(benchmark_changes, "TRAINED", {"tiny": (half, 1)})
+    assert "+ bfloat16" in labels(next(changes(settings)))
+
+
+def test_speaking_by_the_forward_pass_does_without_the_decoder(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    for kind, name in ((Decoder, "logits"), (TinyTransformerLM, "forward")):
+        real = getattr(kind, name)
+
+        def noted(*given: Any, real: Any = real, kind: type = kind) -> Any:
+            asked.append(kind.__name__)
+            return real(*given)
+
+        monkeypatch.setattr(kind, name, noted)
+    runs = generation_runs(settings.fit(MODEL), 5)
+    asked.clear()
+    runs["+ a cache of keys and values"]()
+    assert asked == ["TinyTransformerLM"] * 5
+    asked.clear()
+    runs["+ the decoder"]()
+    assert asked == ["TinyTransformerLM"] + ["Decoder"] * 4

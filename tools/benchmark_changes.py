@@ -1,0 +1,106 @@
+"""What each change for speed gives: from the code of the lessons to what the capstone runs.
+
+Each row has all that the rows above it have, and one thing more, and computes the same function.
+What a change should give can be told from the profile (08_engineering): fused parts
+and kept memory save trips through memory, bfloat16 the part of a step that is matrix products, the
+cache all positions but the newest, and the decoder the way from one small operation to the next.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+
+from generator import NextToken, choose_with
+from model.tiny_transformer import build_model, choose_engine
+from parts import Parts
+from tiny_transformer_lm import TinyTransformerLM
+from tools.benchmark_generation import PROMPT, run_of, speak
+from tools.benchmark_generation import SHAPES as SPEAKING
+from tools.benchmark_report import SPEED, Row, Section, ratio
+from tools.benchmark_training import CPU
+from tools.benchmark_training import SHAPES as TRAINED
+from tools.benchmark_training import run_of as steps_of
+from tools.benchmark_turns import Run, Settings, in_own_process, progress, take_turns
+from training_loop import Trainer
+from utils.config import ModelConfig, SampleConfig, TrainConfig
+from utils.memory import keep_freed_memory
+
+LESSONS = "the code of the lessons"
+
+
+def changes(settings: Settings) -> Iterator[Section]:
+    """Tokens per second as one change follows another, in training and in speaking."""
+    name, (config, n_steps) = next(iter(TRAINED.items()))
+    config = replace(config, model=settings.fit(config.model), device="cpu")
+    with progress(1, f"getting ready, {name}"):
+        runs = training_runs(config, settings, 1 if settings.quick else n_steps)
+    batch = f"{config.batch_size} x {config.model.max_seq_len} tokens a step"
+    values = take_turns(runs, settings.rounds, f"changes, {name}")
+    yield Section(f"one change at a time, training {name}, {batch}", SPEED, rows(values))
+    name, model = next(iter(SPEAKING.items()))
+    n_tokens = 15 if settings.quick else model.max_seq_len - len(PROMPT)
+    with progress(1, f"getting ready, {name}"):
+        runs = generation_runs(settings.fit(model), n_tokens)
+    values = take_turns(runs, settings.rounds, f"changes, {name}")
+    yield Section(f"one change at a time, generation {name}", SPEED, rows(values))
+
+
+def training_runs(config: TrainConfig, settings: Settings, n_steps: int) -> dict[str, Run]:
+    """Each in a process of its own, since memory is kept by a process or it is not."""
+    lessons = replace(config, parts="reference", dtype="float32")
+    fused = replace(config, parts="fused", dtype="float32")
+    best = replace(config, dtype=choose_engine(config).dtype_name)
+    ladder = {f"{LESSONS}, float32": (lessons, False), "+ fused parts": (fused, False)}
+    ladder |= {f"+ {best.dtype}": (best, False)} if best.dtype != fused.dtype else {}
+    ladder |= {"+ freed memory is kept": (best, True)}
+    tokens = settings.data.train
+    return {
+        label: in_own_process(training_run, each, tokens, keep, n_steps)
+        for label, (each, keep) in ladder.items()
+    }
+
+
+def training_run(config: TrainConfig, tokens: np.ndarray, keep: bool, n_steps: int) -> Run:
+    """Called in a process of its own."""
+    if keep:
+        keep_freed_memory()
+    engine = choose_engine(config)
+    model = build_model(config.model, engine, config.seed)
+    return steps_of(Trainer(model, tokens, tokens, config, CPU, engine.dtype), config, n_steps)
+
+
+def generation_runs(config: ModelConfig, n_tokens: int) -> dict[str, Run]:
+    """All float32, as in sample.py."""
+    lessons, fused = (
+        TinyTransformerLM(config, parts).eval() for parts in (Parts.reference(), Parts.fused())
+    )
+    ladder: dict[str, Callable[[int], object]] = {
+        f"{LESSONS}, no cache": partial(speak, lessons, 1, False),
+        "+ fused parts": partial(speak, fused, 1, False),
+        "+ a cache of keys and values": partial(speak_by_forward, fused),
+        "+ the decoder": partial(speak, fused, 1, True),
+    }
+    return {label: run_of(work, 1, n_tokens) for label, work in ladder.items()}
+
+
+def speak_by_forward(model: TinyTransformerLM, n_tokens: int) -> None:
+    """Draw n_tokens through the model's own forward pass, with its cache."""
+    text, choose = list(PROMPT), choose_with(SampleConfig())
+    next_token = NextToken(model, model.config, [text])
+    next_token.decoder = None
+    for _ in range(n_tokens):
+        text += choose(next_token.logits()).tolist()
+
+
+def rows(values: Mapping[str, tuple[float, ...]]) -> tuple[Row, ...]:
+    """The speeds, and each one's ratio to the one above it and to the first."""
+    labels = list(values)
+    ratios = [
+        ratio(f"ratio: {label[2:]} / before", values[label], values[before])
+        for before, label in pairwise(labels)
+    ]
+    together = ratio("ratio: all of them together", values[labels[-1]], values[labels[0]])
+    return (*(Row(label, found) for label, found in values.items()), *ratios, together)
