@@ -12,6 +12,7 @@ from functools import partial
 from itertools import pairwise
 
 import numpy as np
+import torch
 
 from generator import NextToken, choose_with
 from model.tiny_transformer import build_model, choose_engine
@@ -86,6 +87,7 @@ def generation_runs(config: ModelConfig, n_tokens: int) -> dict[str, Run]:
     return {label: run_of(work, 1, n_tokens) for label, work in ladder.items()}
 
 
+@torch.inference_mode()
 def speak_by_forward(model: TinyTransformerLM, n_tokens: int) -> None:
     """Draw n_tokens through the model's own forward pass, with its cache."""
     text, choose = list(PROMPT), choose_with(SampleConfig())

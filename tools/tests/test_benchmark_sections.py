@@ -430,6 +430,7 @@ def test_speaking_by_the_forward_pass_does_without_the_decoder(
 
         def noted(*given: Any, real: Any = real, kind: type = kind) -> Any:
             asked.append(kind.__name__)
+            assert torch.is_inference_mode_enabled()  # a graph of all the steps would cost more
             return real(*given)
 
         monkeypatch.setattr(kind, name, noted)
