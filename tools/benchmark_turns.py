@@ -25,6 +25,7 @@ from utils.config import ModelConfig
 
 Run = Callable[[], float]  # measures once
 clock = time.perf_counter
+REST = 0.5  # seconds before each turn: idle threads spin for a while, those of the side before too
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def take_turns(runs: Mapping[str, Run], rounds: int, what: str) -> dict[str, tup
     with progress(rounds * len(runs), what) as bar:
         for _ in range(rounds):
             for name, run in runs.items():
+                time.sleep(REST)
                 values[name].append(run())
                 bar.update()
     return {name: tuple(found) for name, found in values.items()}

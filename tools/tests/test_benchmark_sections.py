@@ -48,6 +48,11 @@ TRAIN = TrainConfig(MODEL, batch_size=2, max_steps=6, dtype="float32", **MODERN_
 PEAK = 4e9  # FLOP/s of the machine that these tests run on
 
 
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark_turns, "REST", 0.0)
+
+
 @pytest.fixture
 def settings() -> Settings:
     """Three rounds on eleven letters."""
