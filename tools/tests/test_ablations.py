@@ -168,7 +168,7 @@ def test_names_and_steps_follow_the_preset(monkeypatch: pytest.MonkeyPatch) -> N
     assert ablations.ladder()[-1].config == other
 
 
-def test_every_step_has_said_beforehand_what_it_should_give() -> None:
+def test_of_every_step_it_is_said_what_it_should_give() -> None:
     labels = [label for label, _, _ in ablations.steps()]
     assert labels == list(EXPECTED)
 
