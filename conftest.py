@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["utils.exercise_plugin"]  # the fixture `ex`, --solutions
+pytest_plugins = ["utils.grader.pytest_plugin"]  # the fixture `ex`, --solutions
 
 MARKERS = {
     "gpu": "needs a GPU that PyTorch can use (CUDA or MPS)",

@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import custom_autograd
 import feedforward
 import layer_norm
 import multi_head
-import own_backward
 import token_embeddings
 from attention import AttentionFunction, check_mask, scaled_dot_product_attention
 
 FAST: dict[Any, Callable[..., Any]] = {
     feedforward.gelu: F.gelu,
-    feedforward.relu_squared: own_backward.ReLUSquared.apply,
+    feedforward.relu_squared: custom_autograd.ReLUSquared.apply,
 }
 BLOCK = 128  # queries; smaller blocks save more scores and pay for it with smaller products
 
@@ -88,7 +88,7 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 def normalize_and_rotate(x: Tensor, cos: Tensor, sin: Tensor, eps: float = 1e-5) -> Tensor:
     """rms_normalize and apply_rotary at once: x (B, n_heads, T, d_head), the same shape back."""
-    return own_backward.NormalizeAndRotate.apply(x, cos, sin, eps)  # pyright: ignore[reportReturnType]
+    return custom_autograd.NormalizeAndRotate.apply(x, cos, sin, eps)  # pyright: ignore[reportReturnType]
 
 
 class MultiHeadAttention(multi_head.MultiHeadAttention):
@@ -127,7 +127,7 @@ class RMSNorm(layer_norm.RMSNorm):
             return F.rms_norm(x, (self.d_model,), self.weight, self.eps)
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        return own_backward.RMSNorm.apply(x, self.weight, self.eps, dtype)  # pyright: ignore[reportReturnType]
+        return custom_autograd.RMSNorm.apply(x, self.weight, self.eps, dtype)  # pyright: ignore[reportReturnType]
 
 
 class FeedForward(feedforward.FeedForward):

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from decoder import decoder_for
 from greedy import greedy
 from stop_text import StopText
 from temperature import apply_temperature, sample
@@ -28,6 +27,8 @@ from utils.errors import run_program
 from utils.kv_cache import KVCache
 
 Choose = Callable[[Tensor], Tensor]  # logits (B, V) -> ids (B,)
+DecodeStep = Callable[[Tensor], Tensor]  # the newest token of each row (B,) -> logits (B, V)
+MakeDecodeStep = Callable[[nn.Module, KVCache], DecodeStep]
 
 
 def window_start(length: int, context: int) -> int:
@@ -59,25 +60,36 @@ def choose_with(config: SampleConfig) -> Choose:
     return choose
 
 
-class NextToken:
-    """What a model says comes next, for several texts at once, each growing by a token a call.
+def forward_step(model: nn.Module, cache: KVCache) -> DecodeStep:
+    """One decode step is one forward pass over one token per row; the cache grows by it."""
+    return lambda newest: model(newest[:, None], cache)[:, -1]
 
-    With a cache only new tokens are computed, by a `Decoder` if it can; without, the whole window.
+
+class NextToken:
+    """The logits of the next token, for a batch of texts that each grow by one token per call.
+
+    With a cache only new tokens are computed, by a decode step; without, the whole window is. A
+    faster step than the model's own forward pass can be handed in (08_engineering/fast_decoder.py).
     """
 
     def __init__(
-        self, model: nn.Module, config: ModelConfig, texts: list[list[int]], use_cache: bool = True
+        self,
+        model: nn.Module,
+        config: ModelConfig,
+        texts: list[list[int]],
+        use_cache: bool = True,
+        make_decode_step: MakeDecodeStep = forward_step,
     ) -> None:
         weight = next(model.parameters())
         self.model, self.config, self.texts = model, config, texts
         self.device, self.dtype = weight.device, weight.dtype
         self.cache = self._new_cache(len(texts)) if use_cache else None
-        self.decoder = decoder_for(model, self.cache) if self.cache else None
+        self.decode_step = make_decode_step(model, self.cache) if self.cache else None
         self.starts = [-1] * len(texts)  # of the windows in the cache; -1 is none yet
 
     def logits(self) -> Tensor:
         """Logits (B, V) of the token after each text."""
-        if self.cache is None:
+        if self.cache is None or self.decode_step is None:
             return self._whole_windows(range(len(self.texts)), None)
         starts = [window_start(len(text), self.config.max_seq_len) for text in self.texts]
         moved = [row for row, start in enumerate(starts) if start != self.starts[row]]
@@ -90,9 +102,7 @@ class NextToken:
             self._whole_windows(moved, fresh, leave_out=1)
             self.cache.replace_rows(moved, fresh)
         newest = torch.tensor([text[-1] for text in self.texts], device=self.device)
-        if self.decoder is not None and self.cache.is_even:
-            return self.decoder.logits(newest)
-        return self.model(newest[:, None], self.cache)[:, -1]
+        return self.decode_step(newest)
 
     def _whole_windows(
         self, rows: Sequence[int], cache: KVCache | None, leave_out: int = 0
@@ -123,6 +133,7 @@ def generate_tokens(
     max_tokens: int,
     choose: Choose,
     use_cache: bool = True,
+    make_decode_step: MakeDecodeStep = forward_step,
 ) -> Iterator[list[int]]:
     """Continue each prompt, together; yield one new token for each of them, max_tokens times.
 
@@ -131,7 +142,7 @@ def generate_tokens(
     texts = [list(prompt) for prompt in prompts]
     if not all(texts):
         raise ValueError("every prompt needs at least one token to continue")
-    next_token = NextToken(model, config, texts, use_cache)
+    next_token = NextToken(model, config, texts, use_cache, make_decode_step)
     for _ in range(max_tokens if texts else 0):
         tokens = choose(next_token.logits()).tolist()
         for text, token in zip(texts, tokens, strict=True):
@@ -142,10 +153,17 @@ def generate_tokens(
 class TextGenerator:
     """A model and its tokenizer, ready to continue text."""
 
-    def __init__(self, model: nn.Module, config: ModelConfig, tokenizer: CharTokenizer) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: ModelConfig,
+        tokenizer: CharTokenizer,
+        make_decode_step: MakeDecodeStep = forward_step,
+    ) -> None:
         self.model = model.eval()
         self.config = config
         self.tokenizer = tokenizer
+        self.make_decode_step = make_decode_step
 
     @property
     def opening(self) -> str:
@@ -172,8 +190,15 @@ class TextGenerator:
         """
         tokens = [self.tokenizer.encode(prompt or self.opening) for prompt in prompts]
         stops = [StopText(sampling.stop) for _ in prompts]
-        choose = choose_with(sampling)
-        for step in generate_tokens(self.model, self.config, tokens, sampling.max_tokens, choose):
+        steps = generate_tokens(
+            self.model,
+            self.config,
+            tokens,
+            sampling.max_tokens,
+            choose_with(sampling),
+            make_decode_step=self.make_decode_step,
+        )
+        for step in steps:
             texts = [self.tokenizer.decode([token]) for token in step]
             yield tuple(stop.show(text) for stop, text in zip(stops, texts, strict=True))
             if all(stop.ended for stop in stops):

@@ -27,11 +27,11 @@ if __name__ == "__main__":  # before PyTorch is there: its profiler would print 
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compute_peak import forward_flops, matmul_peak, memory_bandwidth, product_weights
-from decoder import Decoder
-from generator import Choose, choose_with, generate_tokens
+from fast_decoder import fast_decode_step
+from generator import Choose, DecodeStep, MakeDecodeStep, choose_with, generate_tokens
 from parts import Parts
 from profile_report import SUFFIXES, Profile, draw, rows_of, table
 from step_timing import Steps, Stopwatch, by_kind, by_stage
@@ -41,6 +41,7 @@ from utils.command_line import OneLineParser, add_config_flags, config_from_args
 from utils.config import ModelConfig, SampleConfig, TrainConfig, load_config
 from utils.device import describe_device, fastest, pick_device
 from utils.errors import pick, run_program
+from utils.kv_cache import KVCache
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TRAINING_STAGES = ("batch", "forward", "loss", "backward", "clipping, checks", "optimizer")
@@ -106,25 +107,19 @@ def profile_generation(config: ModelConfig, device: torch.device, parts: Parts) 
         watch.ends("choosing")
         return ids
 
-    handles = [
-        model.register_forward_pre_hook(partial(watch.ends, "the rest")),
-        model.register_forward_hook(partial(watch.ends, "model")),
-    ]
-    plain = Decoder.logits  # which speaks for the models that it knows
+    def watched_decode_step(model: nn.Module, cache: KVCache) -> DecodeStep:
+        step = fast_decode_step(model, cache)
 
-    def logits(self: Decoder, tokens: Tensor) -> Tensor:
-        watch.ends("the rest")
-        found = plain(self, tokens)
-        watch.ends("model")
-        return found
+        def watched(newest: Tensor) -> Tensor:
+            watch.ends("the rest")
+            logits = step(newest)
+            watch.ends("model")
+            return logits
 
-    Decoder.logits = logits
-    try:
-        seconds = by_stage(token_steps(model, config, watched_choose), watch, TOKEN_STAGES)
-    finally:
-        Decoder.logits = plain
-        for handle in handles:
-            handle.remove()
+        return watched
+
+    steps = token_steps(model, config, watched_choose, watched_decode_step)
+    seconds = by_stage(steps, watch, TOKEN_STAGES)
     return Profile(
         f"a generated token: {config.n_layers} layers x {config.d_model}, float32",
         rows_of(seconds, {"model": forward_flops(config, 1, max(1, config.max_seq_len // 2))}),
@@ -135,12 +130,20 @@ def profile_generation(config: ModelConfig, device: torch.device, parts: Parts) 
     )
 
 
-def token_steps(model: TinyTransformerLM, config: ModelConfig, choose: Choose) -> Steps:
+def token_steps(
+    model: TinyTransformerLM,
+    config: ModelConfig,
+    choose: Choose,
+    make_decode_step: MakeDecodeStep = fast_decode_step,
+) -> Steps:
     """Draw tokens from a quarter to three quarters of the context, then anew; prompts are free."""
     quarter = max(1, config.max_seq_len // 4)
     n_tokens = 2 * quarter
     while True:
-        tokens = generate_tokens(model, config, [[0] * quarter], n_tokens + 1, choose)
+        prompt = [[0] * quarter]
+        tokens = generate_tokens(
+            model, config, prompt, n_tokens + 1, choose, make_decode_step=make_decode_step
+        )
         next(tokens)  # reads the prompt
         yield from repeat(partial(next, tokens), n_tokens)
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from checkpointing import save_checkpoint
 from experiment_tracking import write_environment
+from fast_decoder import fast_decode_step
 from generator import TextGenerator
 from logging_utils import MetricsLog, TextLog, read_csv
 from loss_functions import bits_per_char
@@ -269,7 +270,8 @@ def sample_text(
     """One sample, from the model as it is now; cut short when the trainer is told to stop."""
     was_training = model.training
     pieces = []
-    for piece in TextGenerator(model, model.config, tokenizer).stream(sampling):
+    generator = TextGenerator(model, model.config, tokenizer, fast_decode_step)
+    for piece in generator.stream(sampling):
         pieces.append(piece)
         if trainer.stop:
             break

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from checkpointing import load_checkpoint
+from fast_decoder import fast_decode_step
 from generator import TextGenerator
 from parts import Parts
 from prompt_loop import next_seed, prompt_loop
@@ -40,7 +41,9 @@ def main() -> None:
     device = pick_device(sampling.device)
     checkpoint = load_checkpoint(args.checkpoint or newest_checkpoint(args.checkpoint_dir))
     model = checkpoint.build_model(Parts.fused()).to(device)
-    generator = TextGenerator(model, checkpoint.model_config, checkpoint.tokenizer)
+    generator = TextGenerator(
+        model, checkpoint.model_config, checkpoint.tokenizer, fast_decode_step
+    )
     if args.interactive:
         prompt_loop(generator, sampling)
     elif args.compare:

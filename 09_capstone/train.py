@@ -30,10 +30,10 @@ import torch
 from callbacks import ProgressBar, RunFolder, naming
 from data_loader import check_tokens
 from data_parallel import LostWorkerError, Workers, connected, init_from_environment
+from engine import Engine, build_model, choose_engine
 from experiment_tracking import create_run_dir, new_run_id
 from loss_functions import bits_per_char
 from model.config import PRESETS, preset
-from model.tiny_transformer import Engine, build_model, choose_engine
 from resuming import (
     RESULT_FILE,
     RUN_FILE,

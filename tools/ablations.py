@@ -25,9 +25,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from engine import Engine, build_model, choose_engine
 from experiment_tracking import environment_info
 from model.config import preset
-from model.tiny_transformer import Engine, build_model, choose_engine
 from tools.ablations_page import SECTIONS, differences, render, runs_of
 from training_data import TrainingData, load_training_data
 from training_loop import Callback, StepReport, Trainer

@@ -6,8 +6,8 @@
     python tools/benchmark.py --only losses --train-seeds 3 --preset full
     python tools/benchmark.py --out FOLDER             # results.json, table.md, picture.png too
 
-The peer is GPT-2 as the library transformers writes it; tools/benchmark_peer.py says how it is set
-up. Both sides have the same sizes, vocabulary, batches and threads, and take turns. Ours is the
+The peer is GPT-2 as the library transformers writes it; tools/benchmarks/baseline.py says how it is
+set up. Both sides have the same sizes, vocabulary, batches and threads, and take turns. Ours is the
 capstone's: its newer layout, Muon, and the precision that is faster here. Beside it stand ours with
 the peer's optimizer, and both in either precision where bfloat16 is fast. All of it runs on the
 CPU; close other busy programs first.
@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from model.config import preset
-from tools.benchmark_changes import changes
-from tools.benchmark_generation import generation
-from tools.benchmark_processes import memory, startup
-from tools.benchmark_report import (
+from tools.benchmarks.changes import changes
+from tools.benchmarks.generation import generation
+from tools.benchmarks.interleave import Settings
+from tools.benchmarks.processes import memory, startup
+from tools.benchmarks.report import (
     COLUMNS,
     Section,
     describe_machine,
@@ -30,8 +31,7 @@ from tools.benchmark_report import (
     table,
     write_report,
 )
-from tools.benchmark_training import losses, training
-from tools.benchmark_turns import Settings
+from tools.benchmarks.training import losses, training
 from training_data import load_training_data
 from utils.command_line import OneLineParser
 from utils.errors import UsageError, pick, run_program

@@ -38,9 +38,9 @@ import torch
 from tqdm import tqdm
 
 from checkpointing import load_checkpoint
+from engine import build_model, choose_engine
 from logging_utils import read_csv, read_jsonl
 from model.config import preset
-from model.tiny_transformer import build_model, choose_engine
 from sealed_folder import MANIFEST, DamagedError, read_sealed, write_sealed
 from training_loop import Trainer
 from training_state import TrainingState, folders, last_good_state, random_states, save_state

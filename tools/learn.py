@@ -17,7 +17,7 @@ from pathlib import Path
 
 from utils.command_line import OneLineParser
 from utils.errors import UsageError, pick, run_program
-from utils.exercise_check import (
+from utils.grader.check import (
     check,
     judged,
     line_of_exercise,
@@ -26,8 +26,8 @@ from utils.exercise_check import (
     place,
     print_verdicts,
 )
-from utils.exercise_list import ROOT, Exercise, Lesson, find_exercise, how_to, lessons
-from utils.exercise_report import (
+from utils.grader.exercises import ROOT, Exercise, Lesson, find_exercise, how_to, lessons
+from utils.grader.report import (
     SOLVED,
     WIDTH,
     WRONG,
@@ -38,8 +38,8 @@ from utils.exercise_report import (
     fold,
     message_lines,
 )
-from utils.judge import Child, read_state, write_state
-from utils.stubs import put_back
+from utils.grader.runner import Child, read_state, write_state
+from utils.grader.stubs import put_back
 
 POLL = 0.2  # seconds between looks at the file
 SHOWN = 3  # wrong exercises named in one line of the status

@@ -12,10 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.house import TESTED_FOLDERS, lesson_folders
+from tools.checks.layout import TESTED_FOLDERS, lesson_folders
 from utils.errors import UsageError, pick, run_program
-from utils.exercise_check import check
-from utils.exercise_list import lessons
+from utils.grader.check import check
+from utils.grader.exercises import lessons
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_TESTS = 5  # the exit code of pytest that found nothing to run

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tools.house import kept_files
+from tools.checks.layout import kept_files
 from utils.command_line import OneLineParser
 from utils.errors import CourseError, pick, run_program
-from utils.exercise_list import Lesson, lessons
+from utils.grader.exercises import Lesson, lessons
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 60.0  # a mutant that runs longer counts as noticed

@@ -17,17 +17,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from tools.checks import (
-    Result,
-    check_environment,
-    check_notebooks,
-    check_structure,
-    check_tests,
-    check_text_blocks,
-)
-from tools.exercise_checks import check_exercises
-from tools.house import TESTED_FOLDERS, lesson_folders
-from tools.links import check_links
+from tools.checks.exercises import check_exercises
+from tools.checks.layout import TESTED_FOLDERS, check_structure, lesson_folders
+from tools.checks.links import check_links
+from tools.checks.result import Result
+from tools.checks.suites import check_environment, check_tests
+from tools.checks.text import check_notebooks, check_text_blocks
 from utils.command_line import OneLineParser
 from utils.errors import pick, run_program
 

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from utils.exercise_check import check_file
+from utils.grader.check import check_file
 
 
 def softmax(x: Tensor, dim: int = -1) -> Tensor:

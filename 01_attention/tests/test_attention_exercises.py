@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from utils.feedback import expect, expect_equal, expect_same_gradients
+from utils.grader.feedback import expect, expect_equal, expect_same_gradients
 
 B, H, T, T_q, T_k, d_model, d_k, d_v = 3, 2, 6, 5, 7, 8, 4, 6
 

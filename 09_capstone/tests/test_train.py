@@ -250,11 +250,11 @@ def test_the_runs_own_configuration_gives_the_same_run_again(
 def test_a_measured_precision_is_written_down_so_that_the_run_can_be_repeated(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fastest: str
 ) -> None:
-    monkeypatch.setattr("model.tiny_transformer.fastest", lambda probes, device: fastest)
+    monkeypatch.setattr("engine.fastest", lambda probes, device: fastest)
     call(*QUICK, "--dtype", "auto", "--data", TEXT, *places(tmp_path))
     config = tmp_path / "run" / "config.yaml"
     assert load_config(config, TrainConfig).dtype == fastest
-    monkeypatch.setattr("model.tiny_transformer.fastest", lambda probes, device: "neither")
+    monkeypatch.setattr("engine.fastest", lambda probes, device: "neither")
     call("--config", config, *places(tmp_path / "again"))
     assert losses(tmp_path / "again" / "run") == losses(tmp_path / "run")
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from engine import build_model, choose_engine
 from model.config import PRESETS, preset
-from model.tiny_transformer import build_model, choose_engine
 from tokenizer import CharTokenizer
 from tools import ablations
 from tools.ablations_page import EXPECTED, differences, render

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tools import benchmark
-from tools.benchmark_report import SPEED, Row, Section
-from tools.benchmark_turns import Settings
+from tools.benchmarks.interleave import Settings
+from tools.benchmarks.report import SPEED, Row, Section
 from utils.errors import run_program
 
 Call = Callable[..., tuple[int, str, str]]

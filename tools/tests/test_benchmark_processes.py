@@ -11,9 +11,9 @@ import train
 from checkpointing import load_checkpoint
 from model.config import preset
 from tokenizer import CharTokenizer
-from tools import benchmark_processes
-from tools.benchmark_processes import first_character, memory, peak_memory, startup
-from tools.benchmark_turns import Settings
+from tools.benchmarks import processes
+from tools.benchmarks.interleave import Settings
+from tools.benchmarks.processes import first_character, memory, peak_memory, startup
 from training_data import TrainingData
 from utils.errors import CourseError
 
@@ -85,7 +85,7 @@ def test_sample_py_speaks_from_a_checkpoint_of_the_laptop_preset(
             return real(command) and 2.0
         return 1.0
 
-    monkeypatch.setattr(benchmark_processes, "first_character", checked)
+    monkeypatch.setattr(processes, "first_character", checked)
     (section,) = startup(Settings(settings.data, rounds=1))
     assert shapes == [settings.fit(preset("laptop").model)]
     assert [(row.label, row.values) for row in section.rows] == [
@@ -97,7 +97,7 @@ def test_sample_py_speaks_from_a_checkpoint_of_the_laptop_preset(
 def test_start_up_is_timed_three_times_at_most(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmark_processes, "first_character", lambda command: 1.0)
+    monkeypatch.setattr(processes, "first_character", lambda command: 1.0)
     (section,) = startup(Settings(settings.data, rounds=9))
     assert [len(row.values) for row in section.rows] == [3, 3]
 
@@ -108,9 +108,7 @@ def test_memory_is_that_of_train_py_with_flags_it_knows(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, quick: bool, n_steps: int
 ) -> None:
     commands: list[list[str]] = []
-    monkeypatch.setattr(
-        benchmark_processes, "peak_memory", lambda command: commands.append(command) or 5.0
-    )
+    monkeypatch.setattr(processes, "peak_memory", lambda command: commands.append(command) or 5.0)
     (section,) = memory(Settings(settings.data, "a.txt", quick=quick))
     monkeypatch.setattr(sys, "argv", commands[0][1:])
     args = train.parse_args()
@@ -118,7 +116,7 @@ def test_memory_is_that_of_train_py_with_flags_it_knows(
     assert (args.preset, args.data, int(args.max_steps)) == ("laptop", "a.txt", n_steps)
     assert args.out_dir.parent == args.checkpoint_dir
     assert not args.checkpoint_dir.exists()  # what the run wrote is gone
-    assert commands[1] == benchmark_processes.IMPORT_TORCH
+    assert commands[1] == processes.IMPORT_TORCH
     assert [row.values for row in section.rows] == [(5.0,), (5.0,)]
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from tools import benchmark_report
-from tools.benchmark_report import (
+from tools.benchmarks import report
+from tools.benchmarks.report import (
     SPEED,
     Row,
     Section,
@@ -139,5 +139,5 @@ def test_the_picture_shows_medians_as_bars_and_the_spread_as_whiskers() -> None:
 
 
 def test_a_package_that_is_not_there_has_no_version() -> None:
-    assert benchmark_report.installed("torch") is not None
-    assert benchmark_report.installed("no-such-package-here") is None
+    assert report.installed("torch") is not None
+    assert report.installed("no-such-package-here") is None

@@ -10,24 +10,20 @@ import numpy as np
 import pytest
 import torch
 
+import tools.benchmarks.changes as changes_section
+import tools.benchmarks.generation as generation_section
+import tools.benchmarks.interleave as interleave
+import tools.benchmarks.training as training_section
 from compute_peak import training_flops_per_token
-from decoder import Decoder
+from engine import choose_engine
+from fast_decoder import FastDecoder
 from model.config import MODERN, MODERN_TRAINING
-from model.tiny_transformer import choose_engine
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
-from tools import (
-    benchmark_changes,
-    benchmark_generation,
-    benchmark_training,
-    benchmark_turns,
-)
-from tools.benchmark_changes import changes, generation_runs
-from tools.benchmark_generation import generation
-from tools.benchmark_peer import INSTALL, classic, is_installed
-from tools.benchmark_report import Section, table
-from tools.benchmark_training import Watch, level_rows, losses, training
-from tools.benchmark_turns import (
+from tools.benchmarks.baseline import INSTALL, classic, is_installed
+from tools.benchmarks.changes import changes, generation_runs
+from tools.benchmarks.generation import generation
+from tools.benchmarks.interleave import (
     Run,
     Settings,
     in_own_process,
@@ -37,6 +33,8 @@ from tools.benchmark_turns import (
     speed_of,
     take_turns,
 )
+from tools.benchmarks.report import Section, table
+from tools.benchmarks.training import Watch, level_rows, losses, training
 from training_data import TrainingData
 from utils.config import ModelConfig, TrainConfig
 
@@ -50,7 +48,7 @@ PEAK = 4e9  # FLOP/s of the machine that these tests run on
 
 @pytest.fixture(autouse=True)
 def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark_turns, "REST", 0.0)
+    monkeypatch.setattr(interleave, "REST", 0.0)
 
 
 @pytest.fixture
@@ -74,19 +72,19 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
         started = not started
         return now
 
-    monkeypatch.setattr(benchmark_turns, "clock", clock)
+    monkeypatch.setattr(interleave, "clock", clock)
     yield durations
 
 
 @pytest.fixture
 def shape(monkeypatch: pytest.MonkeyPatch) -> None:
     """One tiny shape for training, of two steps a round, and one for generation; a known peak."""
-    monkeypatch.setattr(benchmark_training, "SHAPES", {"tiny": (TRAIN, 2)})
-    monkeypatch.setattr(benchmark_generation, "SHAPES", {"tiny": MODEL})
-    monkeypatch.setattr(benchmark_training, "matmul_peak", lambda *args, **kwargs: PEAK)
-    monkeypatch.setattr(benchmark_changes, "TRAINED", {"tiny": (TRAIN, 2)})
-    monkeypatch.setattr(benchmark_changes, "SPEAKING", {"tiny": MODEL})
-    for section in (benchmark_training, benchmark_generation, benchmark_changes):
+    monkeypatch.setattr(training_section, "SHAPES", {"tiny": (TRAIN, 2)})
+    monkeypatch.setattr(generation_section, "SHAPES", {"tiny": MODEL})
+    monkeypatch.setattr(training_section, "matmul_peak", lambda *args, **kwargs: PEAK)
+    monkeypatch.setattr(changes_section, "TRAINING_SHAPES", {"tiny": (TRAIN, 2)})
+    monkeypatch.setattr(changes_section, "GENERATION_SHAPES", {"tiny": MODEL})
+    for section in (training_section, generation_section, changes_section):
         # where the clock can be told
         monkeypatch.setattr(section, "in_own_process", lambda make, *given: make(*given))
 
@@ -171,7 +169,7 @@ def test_in_bfloat16_both_sides_run_in_both_precisions_within_80_columns(
     settings: Settings, shape: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     half = TrainConfig(MODEL, batch_size=2, dtype="bfloat16", **MODERN_TRAINING)
-    monkeypatch.setattr(benchmark_training, "SHAPES", {"tiny": (half, 1)})
+    monkeypatch.setattr(training_section, "SHAPES", {"tiny": (half, 1)})
     (section,) = training(settings)
     assert labels(section) == [
         "ours, bfloat16",
@@ -208,7 +206,7 @@ def test_shares_of_the_peak_count_what_each_side_computes(
     settings: Settings, shape: None, seconds: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gated = replace(TRAIN, model=replace(MODEL, activation="swiglu"))  # three matrices, not two
-    monkeypatch.setattr(benchmark_training, "SHAPES", {"tiny": (gated, 2)})
+    monkeypatch.setattr(training_section, "SHAPES", {"tiny": (gated, 2)})
     (section,) = training(settings)
     model = settings.fit(gated.model)
     flops = {"ours": training_flops_per_token(model)}
@@ -223,8 +221,8 @@ def test_shares_of_the_peak_count_what_each_side_computes(
 def test_without_transformers_its_row_says_how_to_get_it(
     settings: Settings, shape: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmark_training, "is_installed", lambda: False)
-    monkeypatch.setattr(benchmark_generation, "is_installed", lambda: False)
+    monkeypatch.setattr(training_section, "is_installed", lambda: False)
+    monkeypatch.setattr(generation_section, "is_installed", lambda: False)
     for section in (*training(settings), *generation(settings)):
         (row,) = (row for row in section.rows if row.label == "transformers")
         assert (row.values, row.note) == ((), INSTALL)
@@ -238,9 +236,9 @@ def test_quick_takes_small_steps_and_short_texts(
     settings: Settings, shape: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = TrainConfig(MODEL, batch_size=32, dtype="float32", **MODERN_TRAINING)
-    monkeypatch.setattr(benchmark_training, "SHAPES", {"tiny": (large, 20)})
+    monkeypatch.setattr(training_section, "SHAPES", {"tiny": (large, 20)})
     longer = ModelConfig(max_seq_len=64, d_model=16, n_layers=1, n_heads=2, **MODERN)
-    monkeypatch.setattr(benchmark_generation, "SHAPES", {"tiny": longer})
+    monkeypatch.setattr(generation_section, "SHAPES", {"tiny": longer})
     quick = Settings(settings.data, rounds=1, quick=True)
     (trained,), (spoken,) = training(quick), generation(quick)
     assert trained.title == "training tiny, 4 x 8 tokens a step"
@@ -252,12 +250,12 @@ def test_ours_with_adamw_differs_from_ours_in_the_optimizer_alone(
 ) -> None:
     seen: list[TrainConfig] = []
 
-    class Recorder(benchmark_training.Trainer):
+    class Recorder(training_section.Trainer):
         def __init__(self, model: Any, train: Any, val: Any, config: TrainConfig, *rest: Any):
             seen.append(config)
             super().__init__(model, train, val, config, *rest)
 
-    monkeypatch.setattr(benchmark_training, "Trainer", Recorder)
+    monkeypatch.setattr(training_section, "Trainer", Recorder)
     list(training(settings))
     ours, plain = seen
     assert (ours.optimizer, plain.optimizer) == ("muon", "adamw")
@@ -303,13 +301,13 @@ def test_losses_train_each_seed_to_its_end_and_for_given_minutes(
 ) -> None:
     seen: list[TrainConfig] = []
 
-    class Recorder(benchmark_training.Trainer):
+    class Recorder(training_section.Trainer):
         def __init__(self, model: Any, train: Any, val: Any, config: TrainConfig, *rest: Any):
             seen.append(config)
             super().__init__(model, train, val, config, *rest)
 
-    monkeypatch.setattr(benchmark_training, "Trainer", Recorder)
-    monkeypatch.setattr(benchmark_training, "preset", {"tiny": TRAIN}.__getitem__)
+    monkeypatch.setattr(training_section, "Trainer", Recorder)
+    monkeypatch.setattr(training_section, "preset", {"tiny": TRAIN}.__getitem__)
     two = Settings(settings.data, seeds=2, preset="tiny")
     time, loss = losses(two)
     assert [(config.seed, config.max_minutes) for config in seen] == [
@@ -329,12 +327,12 @@ def test_losses_train_each_seed_to_its_end_and_for_given_minutes(
 def test_the_losses_are_those_of_the_trainer_itself(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmark_training, "preset", lambda name: TRAIN)
+    monkeypatch.setattr(training_section, "preset", lambda name: TRAIN)
     _, loss = losses(Settings(settings.data, seeds=1))
     config = TrainConfig(settings.fit(MODEL), batch_size=2, max_steps=6, **MODERN_TRAINING)
     engine = choose_engine(TrainConfig(config.model, dtype="float32", device="cpu"))
-    model = benchmark_training.build_model(config.model, engine, 0)
-    trainer = benchmark_training.Trainer(
+    model = training_section.build_model(config.model, engine, 0)
+    trainer = training_section.Trainer(
         model, settings.data.train, settings.data.val, config, torch.device("cpu")
     )
     assert values(loss)["after 6 steps"] == (trainer.fit(),)
@@ -368,15 +366,17 @@ def test_each_way_of_speaking_does_what_its_label_says(
     settings: Settings, shape: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int, bool]] = []
-    generate = benchmark_generation.generate_tokens
+    generate = generation_section.generate_tokens
 
-    def recording(model: Any, config: Any, prompts: Any, n: int, choose: Any, cached: bool) -> Any:
+    def recording(
+        model: Any, config: Any, prompts: Any, n: int, choose: Any, cached: bool, make: Any
+    ) -> Any:
         seen.append((len(prompts), n, cached))
         assert not model.training
-        return generate(model, config, prompts, n, choose, cached)
+        return generate(model, config, prompts, n, choose, cached, make)
 
-    monkeypatch.setattr(benchmark_generation, "generate_tokens", recording)
-    monkeypatch.setattr(benchmark_generation, "is_installed", lambda: False)
+    monkeypatch.setattr(generation_section, "generate_tokens", recording)
+    monkeypatch.setattr(generation_section, "is_installed", lambda: False)
     list(generation(Settings(settings.data, rounds=2)))
     one_round = [(1, 7, True), (1, 7, False), (16, 7, True)]
     assert seen == 3 * one_round  # the first warms up
@@ -389,7 +389,7 @@ def test_each_change_is_measured_against_the_row_above_and_all_against_the_first
     settings: Settings, shape: None, seconds: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[bool] = []
-    monkeypatch.setattr(benchmark_changes, "keep_freed_memory", lambda: kept.append(True))
+    monkeypatch.setattr(changes_section, "keep_freed_memory", lambda: kept.append(True))
     trained, spoken = changes(settings)
     assert kept == [True]  # the last row of training alone
     assert labels(trained) == [
@@ -404,13 +404,13 @@ def test_each_change_is_measured_against_the_row_above_and_all_against_the_first
         "the code of the lessons, no cache",
         "+ fused parts",
         "+ a cache of keys and values",
-        "+ the decoder",
+        "+ the fast decode step",
     ]
     assert all(len(line) <= 80 for part in (trained, spoken) for line in table(part).splitlines())
 
 
 def test_the_ratios_of_changes_are_made_round_by_round() -> None:
-    found = benchmark_changes.rows({"old": (1.0, 2.0), "+ one": (2.0, 2.0), "+ two": (6.0, 4.0)})
+    found = changes_section.rows({"old": (1.0, 2.0), "+ one": (2.0, 2.0), "+ two": (6.0, 4.0)})
     assert {row.label: row.values for row in found[3:]} == {
         "ratio: one / before": (2.0, 1.0),
         "ratio: two / before": (3.0, 2.0),
@@ -422,7 +422,7 @@ def test_bfloat16_is_a_change_where_it_is_used(
     settings: Settings, shape: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     half = replace(TRAIN, dtype="bfloat16")
-    monkeypatch.setattr(benchmark_changes, "TRAINED", {"tiny": (half, 1)})
+    monkeypatch.setattr(changes_section, "TRAINING_SHAPES", {"tiny": (half, 1)})
     assert "+ bfloat16" in labels(next(changes(settings)))
 
 
@@ -430,7 +430,7 @@ def test_speaking_by_the_forward_pass_does_without_the_decoder(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    for kind, name in ((Decoder, "logits"), (TinyTransformerLM, "forward")):
+    for kind, name in ((FastDecoder, "__call__"), (TinyTransformerLM, "forward")):
         real = getattr(kind, name)
 
         def noted(*given: Any, real: Any = real, kind: type = kind) -> Any:
@@ -444,5 +444,5 @@ def test_speaking_by_the_forward_pass_does_without_the_decoder(
     runs["+ a cache of keys and values"]()
     assert asked == ["TinyTransformerLM"] * 5
     asked.clear()
-    runs["+ the decoder"]()
-    assert asked == ["TinyTransformerLM"] + ["Decoder"] * 4
+    runs["+ the fast decode step"]()
+    assert asked == ["TinyTransformerLM"] + ["FastDecoder"] * 4

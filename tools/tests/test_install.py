@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tools import install
-from tools.code_rules import imported_modules
+from tools.checks.code_rules import imported_modules
 
 TOOLS = Path(install.__file__).parent
 FAKE_PIP = """

@@ -20,12 +20,12 @@ from pathlib import Path
 import pytest
 
 from tools import learn
-from utils import exercise_check
 from utils.errors import run_program
-from utils.exercise_list import Exercise, Lesson, how_to, lessons
-from utils.exercise_report import SOLVED, TO_DO, WRONG, Verdict
 from utils.files import atomic_write_text
-from utils.judge import state_file
+from utils.grader import check as grader_check
+from utils.grader.exercises import Exercise, Lesson, how_to, lessons
+from utils.grader.report import SOLVED, TO_DO, WRONG, Verdict
+from utils.grader.runner import state_file
 
 LESSONS = {
     "01_first": ["double", "square", "increase", "negate", "halve", "sign", "cube"],
@@ -51,7 +51,7 @@ BEGUN = {  # one solved, five wrong in five ways, one to do; nothing of the seco
     "sign": "return [x]",
 }
 TESTS = """
-from utils.feedback import expect_equal
+from utils.grader.feedback import expect_equal
 
 NUMBERS = [4.0, 9.0]
 """
@@ -77,7 +77,7 @@ ENTRY = """
   hints: [the nudge for {name}, more about {name}, nearly all of {name}]
   judge: [test_{name}]
 """
-IMPORTS = "from utils.exercise_check import check_file\n"
+IMPORTS = "from utils.grader.check import check_file\n"
 END = '\n\nif __name__ == "__main__":\n    check_file(__file__)\n'
 
 Run = Callable[..., tuple[int, str, str]]
@@ -111,7 +111,10 @@ def write(root: Path, lesson: str, bodies: dict[str, str]) -> None:
 
 def build(root: Path) -> Path:
     """The course on disk, as far as a learner has come."""
-    files = {"conftest.py": 'pytest_plugins = ["utils.exercise_plugin"]\n', "requirements.txt": ""}
+    files = {
+        "conftest.py": 'pytest_plugins = ["utils.grader.pytest_plugin"]\n',
+        "requirements.txt": "",
+    }
     for lesson in LESSONS:
         short = lesson[3:]
         files |= {
@@ -138,7 +141,7 @@ def judged_course(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The course, and what the engine says of it."""
     root = build(tmp_path_factory.mktemp("course"))
     for lesson in lessons(root):
-        exercise_check.judged(lesson)
+        grader_check.judged(lesson)
     return root
 
 
@@ -173,7 +176,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
             }
 
         monkeypatch.setattr(learn, "judged", stand_in)
-        monkeypatch.setattr(exercise_check, "judged", stand_in)
+        monkeypatch.setattr(grader_check, "judged", stand_in)
 
     return pretend
 

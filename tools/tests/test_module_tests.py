@@ -10,14 +10,14 @@ import pytest
 
 from tools import module_tests
 from utils.errors import run_program
-from utils.exercise_list import how_to
+from utils.grader.exercises import how_to
 
 NAMES = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
 LESSON = "01_first"
 FUNCTION = 'def {name}() -> int:\n    """Exercise 1.{at}: {name}."""\n    {body}\n'
 TEST = """
 def test_{name}(ex):
-    from utils.feedback import expect_equal  # here: collecting the tests then needs no torch
+    from utils.grader.feedback import expect_equal  # here: collecting the tests then needs no torch
     expect_equal(ex.{name}(), {at}, what="{name}")
 """
 ENTRY = """
@@ -68,7 +68,7 @@ def course(tmp_path: Path) -> Path:
     return write(
         tmp_path,
         {
-            "conftest.py": 'pytest_plugins = ["utils.exercise_plugin"]\n',
+            "conftest.py": 'pytest_plugins = ["utils.grader.pytest_plugin"]\n',
             "requirements.txt": "",
             f"{LESSON}/exercises/exercises.py": exercises(3, 1),
             f"{LESSON}/exercises/solutions.py": exercises(8, 0),

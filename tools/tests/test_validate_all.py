@@ -1,13 +1,16 @@
 """tools/validate_all.py: each check on a small made-up repository, good and broken."""
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
 
-from tools import checks, validate_all
-from tools.checks import Case, Result
+from tools import validate_all
+from tools.checks import layout, suites, text
+from tools.checks.result import Result
+from tools.checks.suites import Case
 from utils.errors import UsageError
 
 GOOD = {
@@ -22,43 +25,43 @@ GOOD = {
 
 def build(root: Path, changes: dict[str, str]) -> Path:
     """A repository of the files of GOOD, with changes."""
-    for name, text in {**GOOD, **changes}.items():
+    for name, content in {**GOOD, **changes}.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(content, encoding="utf-8")
     return root
 
 
 def test_the_structure_names_each_missing_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "REQUIRED", ("01_one/README.md", "01_one/first.py", "LICENSE"))
-    [found] = checks.check_structure(build(tmp_path, {}), None)
+    monkeypatch.setattr(layout, "REQUIRED", ("01_one/README.md", "01_one/first.py", "LICENSE"))
+    [found] = layout.check_structure(build(tmp_path, {}), None)
     assert (found.passed, found.detail) == (False, "1 of 3 files")
     assert found.problems == ("missing: 01_one/first.py", "missing: LICENSE")
-    [inside] = checks.check_structure(tmp_path, "01_one")
+    [inside] = layout.check_structure(tmp_path, "01_one")
     assert inside.problems == ("missing: 01_one/first.py",)
 
 
 def test_a_ready_lesson_is_held_to_the_whole_anatomy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "REQUIRED", ())
+    monkeypatch.setattr(layout, "REQUIRED", ())
     anatomy = [
         *("theory.md", "first.py", "notebook.ipynb", "tests/test_first_exercises.py"),
         *("exercises/exercises.py", "exercises/solutions.py", "exercises/exercises.yaml"),
         "tests/first_misconceptions.py",
     ]
     build(tmp_path, {f"01_one/{name}": "" for name in anatomy})
-    assert checks.check_structure(tmp_path, None, ["01_one"])[0].passed
+    assert layout.check_structure(tmp_path, None, ["01_one"])[0].passed
     for name in anatomy:
         (tmp_path / "01_one" / name).unlink()
-        assert not checks.check_structure(tmp_path, None, ["01_one"])[0].passed, name
+        assert not layout.check_structure(tmp_path, None, ["01_one"])[0].passed, name
         (tmp_path / "01_one" / name).touch()
 
 
 def test_the_environment_is_judged_by_its_own_program(tmp_path: Path) -> None:
-    [found] = checks.check_environment(build(tmp_path, {}), None)
+    [found] = suites.check_environment(build(tmp_path, {}), None)
     assert (found.passed, found.detail) == (True, "2 OK, 0 failed")
 
 
@@ -71,7 +74,7 @@ def test_the_environment_is_judged_by_its_own_program(tmp_path: Path) -> None:
 )
 def test_a_failed_environment_says_what_failed(program: str, problem: str, tmp_path: Path) -> None:
     root = build(tmp_path, {"setup/verify_environment.py": program})
-    [found] = checks.check_environment(root, None)
+    [found] = suites.check_environment(root, None)
     assert (found.passed, found.problems) == (False, (problem,))
 
 
@@ -99,7 +102,7 @@ def test_b():
 
 @pytest.mark.usefixtures("bare_pytest")
 def test_tests_are_run_once_and_counted_by_folder(tmp_path: Path) -> None:
-    results = checks.check_tests(build(tmp_path, {"utils/tests/test_u.py": RUNS_ONCE}), None)
+    results = suites.check_tests(build(tmp_path, {"utils/tests/test_u.py": RUNS_ONCE}), None)
     found = {result.check: result.detail for result in results}
     assert found["tests 01_one"] == "2 passed"
     assert found["tests utils"] == "1 passed"
@@ -111,7 +114,7 @@ def test_tests_are_run_once_and_counted_by_folder(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("bare_pytest")
 def test_a_failing_a_skipped_and_an_unloadable_test_are_told_apart(tmp_path: Path) -> None:
     broken = {"01_one/tests/test_z.py": "import nowhere_at_all", "01_one/tests/test_m.py": MIXED}
-    [found] = checks.check_tests(build(tmp_path, broken), "01_one")
+    [found] = suites.check_tests(build(tmp_path, broken), "01_one")
     assert (found.passed, found.detail) == (False, "2 passed, 2 failed, 1 skipped")
     assert "01_one.tests.test_m: test_a: assert 1 == 2" in found.problems
     assert any("test_z" in problem for problem in found.problems)
@@ -120,7 +123,7 @@ def test_a_failing_a_skipped_and_an_unloadable_test_are_told_apart(tmp_path: Pat
 @pytest.mark.usefixtures("bare_pytest")
 def test_a_crash_of_pytest_itself_is_a_failure(tmp_path: Path) -> None:
     crash = "import os\n\ndef test_a():\n    os._exit(3)\n"
-    results = checks.check_tests(build(tmp_path, {"01_one/tests/test_first.py": crash}), "01_one")
+    results = suites.check_tests(build(tmp_path, {"01_one/tests/test_first.py": crash}), "01_one")
     assert results[-1].detail == "pytest ended with exit code 3"
     assert not results[-1].passed
 
@@ -134,9 +137,9 @@ def test_code_in_the_text_is_run_and_what_is_not_is_counted(
         asked.extend(arguments)
         return 1, [Case("", "a", "passed", "", 0.25), Case("", "b", "failure", "NameError", 0.5)]
 
-    monkeypatch.setattr(checks, "run_pytest", stand_in)
-    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: "it is installed")
-    [found] = checks.check_text_blocks(build(tmp_path, {"01_one/theory.md": ""}), None)
+    monkeypatch.setattr(text, "run_pytest", stand_in)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: "it is installed")
+    [found] = text.check_text_blocks(build(tmp_path, {"01_one/theory.md": ""}), None)
     assert (found.passed, found.seconds) == (False, 0.75)
     assert found.detail == "1 passed, 1 failed, 1 notest"
     assert found.problems == ("b: NameError",)
@@ -146,8 +149,8 @@ def test_code_in_the_text_is_run_and_what_is_not_is_counted(
 def test_without_the_plugin_the_text_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None)
-    [found] = checks.check_text_blocks(tmp_path, None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    [found] = text.check_text_blocks(tmp_path, None)
     assert not found.passed
     assert "python tools/install.py --dev" in found.problems[0]
 
@@ -183,7 +186,7 @@ CELLS = [
 @pytest.mark.usefixtures("bare_pytest")
 def test_notebooks_run_and_marked_cells_print_what_they_printed(tmp_path: Path) -> None:
     root = build(tmp_path, {"01_one/a.ipynb": notebook(*CELLS)})
-    [found] = checks.check_notebooks(root, None)
+    [found] = text.check_notebooks(root, None)
     assert (found.passed, found.detail) == (False, "1 notebooks, cells: 3 passed, 2 failed")
     raised = "Cell execution caused an exception: ZeroDivisionError: division by zero"
     first, second = found.problems
@@ -216,8 +219,8 @@ def test_only_the_notebooks_that_were_asked_for_are_run(
         asked.extend(arguments)
         return code, []
 
-    monkeypatch.setattr(checks, "run_pytest", stand_in)
-    [found] = checks.check_notebooks(
+    monkeypatch.setattr(text, "run_pytest", stand_in)
+    [found] = text.check_notebooks(
         build(tmp_path, {"01_one/a.ipynb": "", "utils/b.ipynb": ""}), module
     )
     assert [name for name in asked if name.endswith(".ipynb")] == names
@@ -296,7 +299,7 @@ def test_the_exercises_are_checked(tmp_path: Path) -> None:
 def test_a_ready_lesson_is_checked_whole_and_others_as_far_as_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "REQUIRED", ("01_one/README.md",))
+    monkeypatch.setattr(layout, "REQUIRED", ("01_one/README.md",))
     monkeypatch.setattr(validate_all, "READY", ())
     [found] = validate_all.CHECKS["structure"](build(tmp_path, {}), None)
     assert found.passed
@@ -306,7 +309,7 @@ def test_a_ready_lesson_is_checked_whole_and_others_as_far_as_they_are(
 
 
 def test_what_is_called_ready_is_a_lesson() -> None:
-    assert set(validate_all.READY) <= set(checks.LESSONS)
+    assert set(validate_all.READY) <= set(layout.LESSONS)
 
 
 def test_the_module_reaches_the_checks(

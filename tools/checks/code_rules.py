@@ -1,0 +1,149 @@
+"""The rules that Python code keeps, read from its syntax trees.
+
+Each rule takes the root of a repository and returns its problems, one line each: "file:line: what".
+"""
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tools.checks.layout import NEVER_IMPORTED, lesson_folders, lesson_modules, python_files
+
+PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve"}
+OPENS_NO_TEXT = {"os", "webbrowser", "tarfile", "zipfile", "gzip", "Image", "wave", "urllib"}
+SUBPROCESS = {"run", "Popen", "check_output", "check_call", "call"}
+
+Finder = Callable[[ast.AST], str | None]
+
+
+def parse(path: Path) -> ast.Module:
+    """The syntax tree of a Python file, read as Python itself reads it: bytes."""
+    return ast.parse(path.read_bytes(), filename=str(path))
+
+
+def imported_modules(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, first part of the name) for each import of the tree, wherever it stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            yield node.lineno, node.module.split(".")[0]
+
+
+def upward_imports(root: Path) -> list[str]:
+    """A lesson imports utils and lessons up to its own number; utils imports no lesson."""
+    owner = {name: lessons[0] for name, lessons in lesson_modules(root).items()}
+    lessons = lesson_folders(root)
+    problems = []
+    for path in python_files(root):
+        here = path.parts[0]
+        if here != "utils" and here not in lessons:
+            continue
+        for line, name in imported_modules(parse(root / path)):
+            there = owner.get(name, "")
+            if there and (here == "utils" or there > here):
+                problems.append(f"{path.as_posix()}:{line}: {here} imports {name} of {there}")
+    return problems
+
+
+def unimportable_imports(root: Path) -> list[str]:
+    """exercises, tests and data are folders of many lessons: loaded by path, never by name."""
+    return [
+        f"{path.as_posix()}:{line}: imports {name} by name"
+        for path in python_files(root)
+        for line, name in imported_modules(parse(root / path))
+        if name in NEVER_IMPORTED
+    ]
+
+
+def path_edits(root: Path) -> list[str]:
+    """Nothing edits sys.path: the editable install makes every module importable."""
+    return search(root, path_edit)
+
+
+def path_edit(node: ast.AST) -> str | None:
+    """Names an edit of sys.path, if the node is one."""
+    if isinstance(node, ast.Call):
+        name = ast.unparse(node.func)
+        edits = ("sys.path.append", "sys.path.insert", "sys.path.extend", "site.addsitedir")
+        return name if name in edits or name.endswith(".syspath_prepend") else None
+    if isinstance(node, ast.ImportFrom):
+        return "from sys import path" if imports(node, "sys", "path") else None
+    targets = getattr(node, "targets", None) or [getattr(node, "target", None)]
+    edited = [ast.unparse(target) for target in targets if isinstance(target, ast.expr)]
+    found = [name for name in edited if name == "sys.path" or name.startswith("sys.path[")]
+    return found[0] if found else None
+
+
+def pickles(root: Path) -> list[str]:
+    """No pickle is read or written: opening a file must never run code that stands in it.
+
+    Tests may: they prove that a pickle is refused.
+    """
+    found = search(root, pickle_use)
+    return [problem for problem in found if "/tests/" not in problem]
+
+
+def pickle_use(node: ast.AST) -> str | None:
+    """Names a use of pickle, torch.load and torch.save included, if the node is one."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        for _, name in imported_modules(node):
+            if name in PICKLES:
+                return f"import {name}"
+        if isinstance(node, ast.ImportFrom):
+            found = [name for name in ("load", "save") if imports(node, "torch", name)]
+            return f"from torch import {found[0]}" if found else None
+    if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.load", "torch.save"):
+        return ast.unparse(node)
+    if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+        allowed = not (isinstance(node.value, ast.Constant) and node.value.value is False)
+        return "allow_pickle" if allowed else None
+    return None
+
+
+def unnamed_encodings(root: Path) -> list[str]:
+    """Text is read and written as UTF-8 by name: the default differs between systems."""
+    return search(root, unnamed_encoding)
+
+
+def unnamed_encoding(node: ast.AST) -> str | None:
+    """Names a call that reads or writes text in the system's encoding, if the node is one."""
+    if not isinstance(node, ast.Call):
+        return None
+    words = {word.arg for word in node.keywords}
+    if words & {"encoding", None}:  # None stands for **options, which may hold it
+        return None
+    whole = ast.unparse(node.func)
+    receiver, _, name = whole.rpartition(".")
+    if name == "open" and receiver.split(".")[0] not in OPENS_NO_TEXT:
+        binary = is_binary(node, position=0 if receiver not in ("", "io") else 1)
+        return None if binary else f"{whole} without encoding"
+    if name in ("read_text", "write_text"):
+        positional = 0 if name == "read_text" else 1
+        return f"{name} without encoding" if len(node.args) <= positional else None
+    if name in SUBPROCESS and receiver in ("", "subprocess"):
+        as_text = words & {"text", "universal_newlines"}
+        return f"{whole} with text, without encoding" if as_text else None
+    return None
+
+
+def is_binary(call: ast.Call, position: int) -> bool:
+    """Does this call of open ask for bytes? A mode that is not written out counts as yes."""
+    named = [word.value for word in call.keywords if word.arg == "mode"]
+    mode = (named or call.args[position : position + 1] or [ast.Constant("r")])[0]
+    return not isinstance(mode, ast.Constant) or "b" in str(mode.value)
+
+
+def imports(node: ast.ImportFrom, module: str, name: str) -> bool:
+    """Is the node `from module import name`?"""
+    return node.module == module and any(alias.name == name for alias in node.names)
+
+
+def search(root: Path, finder: Finder) -> list[str]:
+    """Every node of every Python file for which the finder has a word to say."""
+    return [
+        f"{path.as_posix()}:{getattr(node, 'lineno', '?')}: {found}"
+        for path in python_files(root)
+        for node in ast.walk(parse(root / path))
+        if (found := finder(node))
+    ]

@@ -1,0 +1,114 @@
+"""The test suites and the environment, as `tools/validate_all.py` runs them.
+
+Each check takes the root of the repository and one folder to stay in (None: all of it), and returns
+its results: one, or for the tests one per folder.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.checks.layout import TESTED_FOLDERS, lesson_folders
+from tools.checks.result import Result
+
+STDERR = 2  # pytest's report is progress: standard output is for the table
+# A file is one process's: its tests may share what is costly to make.
+PARALLEL = ("-p", "xdist", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+COLOUR = re.compile(r"#x1B\[[\d;]*m")  # how pytest's report writes a colour
+CELL = re.compile(r"^Cell \d+: (Cell .+)$", re.MULTILINE)  # how nbval says what became of it
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test as pytest reports it; `outcome` is passed, skipped, failure or error."""
+
+    folder: str
+    name: str
+    outcome: str
+    message: str
+    seconds: float
+
+
+def check_environment(root: Path, module: str | None) -> list[Result]:
+    """Is this machine ready, by setup/verify_environment.py? The same for every module."""
+    done = subprocess.run(
+        [sys.executable, "setup/verify_environment.py"],
+        cwd=root,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    lines = done.stdout.splitlines()
+    fine = sum(line.startswith("[OK]") for line in lines)
+    failed = [line for line in lines if line.startswith("[FAIL]")]
+    if done.returncode != 0 and not failed:
+        failed = done.stderr.splitlines()[-1:] or [f"exit code {done.returncode}"]
+    passed = done.returncode == 0
+    return [Result("environment", passed, f"{fine} OK, {len(failed)} failed", tuple(failed))]
+
+
+def check_tests(root: Path, module: str | None) -> list[Result]:
+    """Do the tests pass? One run of pytest, so that each test runs once; one result a folder."""
+    folders = [module] if module else [*TESTED_FOLDERS, *lesson_folders(root)]
+    options = ["-p", "utils.grader.pytest_plugin", "--solutions", *([] if module else PARALLEL)]
+    code, cases = run_pytest(root, [*options, *folders])
+    results = [
+        summarise(f"tests {folder}", [case for case in cases if case.folder == folder])
+        for folder in folders
+    ]
+    if code not in (0, 5) and all(result.passed for result in results):  # 5: there are no tests
+        results.append(Result("tests", False, f"pytest ended with exit code {code}"))
+    return results
+
+
+def run_pytest(root: Path, arguments: list[str]) -> tuple[int, list[Case]]:
+    """Run pytest once; returns its exit code and what it says of each test."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "--no-header", "--continue-on-collection-errors"]
+        command += [f"--junitxml={report}", *arguments]
+        code = subprocess.run(command, cwd=root, stdout=STDERR).returncode
+        return code, read_report(report) if report.exists() else []
+
+
+def read_report(report: Path) -> list[Case]:
+    """The tests in pytest's JUnit report; a file that could not be loaded counts as one."""
+    cases = []
+    for element in ElementTree.parse(report).iter("testcase"):
+        found = [child for child in element if child.tag in ("skipped", "failure", "error")]
+        place = element.get("classname") or element.get("name") or ""
+        cases.append(
+            Case(
+                folder=place.split(".")[0],
+                name=f"{place}: {element.get('name')}",
+                outcome=found[0].tag if found else "passed",
+                message=first_words(found[0]) if found else "",
+                seconds=float(element.get("time") or 0),
+            )
+        )
+    return cases
+
+
+def first_words(found: ElementTree.Element) -> str:
+    """What a failure says in one line; of a notebook's cell, what became of it and the error."""
+    said, text = (COLOUR.sub("", words or "") for words in (found.get("message"), found.text))
+    cell = CELL.search(text)
+    if cell is None:
+        return said.partition("\n")[0]
+    error = text.strip().rpartition("\n")[2] if "exception" in cell[1] else ""
+    return f"{cell[1]}: {error}".removesuffix(": ")
+
+
+def summarise(check: str, cases: list[Case]) -> Result:
+    """One result for many tests: counts, the time they took, and what failed."""
+    failed = [case for case in cases if case.outcome in ("failure", "error")]
+    passed = sum(case.outcome == "passed" for case in cases)
+    skipped = sum(case.outcome == "skipped" for case in cases)
+    counts = [(passed, "passed"), (len(failed), "failed"), (skipped, "skipped")]
+    detail = ", ".join(f"{count} {word}" for count, word in counts if count) or "none"
+    problems = tuple(f"{case.name}: {case.message}" for case in failed)
+    return Result(check, not failed, detail, problems, sum(case.seconds for case in cases))

@@ -1,0 +1,198 @@
+"""What the exercises of a lesson are: exercises/exercises.yaml, read and checked.
+
+    - id: "1.3"
+      title: The causal mask
+      stubs: [causal_mask]
+      minutes: 5
+      difficulty: 1
+      why: Without it, training would be reading the answers off the page.
+      hints: [a nudge, a stronger one, nearly the answer]
+      judge: [test_causal_mask]
+
+`stubs` are the functions or methods to fill in, `judge` the tests in the lesson's
+tests/test_*_exercises.py that decide. `challenge: true` marks what goes beyond the lesson;
+`fewer_misconceptions` says why an exercise has fewer than three known wrong answers.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.errors import CourseError, did_you_mean, pick
+
+ROOT = Path(__file__).resolve().parents[2]
+ID = re.compile(r"\d+\.[1-9]\d*")
+REQUIRED = ("id", "title", "stubs", "minutes", "difficulty", "why", "hints", "judge")
+OPTIONAL = ("challenge", "fewer_misconceptions")
+HINTS = 3
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise. `minutes` is for someone who has read the theory; `difficulty` 1 to 5."""
+
+    id: str
+    title: str
+    stubs: tuple[str, ...]
+    minutes: int
+    difficulty: int
+    why: str
+    hints: tuple[str, ...]
+    judge: tuple[str, ...]
+    challenge: bool = False
+    fewer_misconceptions: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The functions and classes at the top of the file that belong to it."""
+        return tuple(dict.fromkeys(stub.partition(".")[0] for stub in self.stubs))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A lesson's folder and its exercises, in order."""
+
+    folder: Path
+    exercises: tuple[Exercise, ...]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def file(self) -> Path:
+        """What the learner fills in."""
+        return self.folder / "exercises" / "exercises.py"
+
+    @property
+    def solutions(self) -> Path:
+        return self.folder / "exercises" / "solutions.py"
+
+    def exercise(self, exercise_id: str) -> Exercise:
+        return next(exercise for exercise in self.exercises if exercise.id == exercise_id)
+
+    def test_file(self) -> Path:
+        """The tests that judge the exercises. Raises CourseError unless there is just one file."""
+        return only_file(self.folder / "tests", "test_*_exercises.py")
+
+    def misconceptions_file(self) -> Path:
+        """The known wrong answers. Raises CourseError unless there is just one file."""
+        return only_file(self.folder / "tests", "*_misconceptions.py")
+
+
+def only_file(folder: Path, pattern: str) -> Path:
+    """The one file of a folder that fits a pattern. Raises CourseError for none or several."""
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise CourseError(f"{folder.parent.name}/tests must hold one {pattern}, not {len(found)}")
+    return found[0]
+
+
+def lessons(root: Path = ROOT) -> list[Lesson]:
+    """The lessons that have exercises, in order. Raises CourseError for a yaml that is wrong."""
+    files = sorted(root.glob("[0-9][0-9]_*/exercises/exercises.yaml"))
+    return [read_lesson(file.parents[1]) for file in files]
+
+
+def read_lesson(folder: Path) -> Lesson:
+    """One lesson's exercises. Raises CourseError, which names file, exercise and fault."""
+    path = folder / "exercises" / "exercises.yaml"
+    where = f"{folder.name}/exercises/exercises.yaml"
+    try:
+        entries = yaml.load(path.read_bytes(), getattr(yaml, "CBaseLoader", yaml.BaseLoader))
+    except yaml.YAMLError as error:
+        raise CourseError(f"{where}: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise CourseError(f"{where}: {error.strerror}") from None
+    if not isinstance(entries, list) or not entries:
+        raise CourseError(f"{where} must be a list of exercises")
+    exercises = tuple(read_exercise(entry, where) for entry in entries)
+    number = str(int(folder.name[:2]))
+    expected = [f"{number}.{position}" for position in range(1, len(exercises) + 1)]
+    found = [exercise.id for exercise in exercises]
+    if found != expected:
+        raise CourseError(f"{where}: the ids are {found}; they must be {expected}")
+    return Lesson(folder, exercises)
+
+
+def read_exercise(entry: Any, where: str) -> Exercise:
+    """One entry of the list, every value still as text. Raises CourseError."""
+    if not isinstance(entry, dict):
+        raise CourseError(f"{where}: an exercise must be a mapping, not {entry!r}")
+    where = f"{where}: exercise {entry.get('id', '(no id)')}"
+    for key in entry:
+        if key not in REQUIRED + OPTIONAL:
+            hint = did_you_mean(str(key), REQUIRED + OPTIONAL)
+            raise CourseError(f"{where}: unknown key {key!r}{hint}")
+    missing = [key for key in REQUIRED if key not in entry]
+    if missing:
+        raise CourseError(f"{where}: {', '.join(missing)} is missing")
+    if not ID.fullmatch(str(entry["id"])):
+        raise CourseError(f"{where}: an id looks like '1.3'")
+    hints = texts(entry, "hints", where)
+    if len(hints) != HINTS:
+        raise CourseError(f"{where}: it has {len(hints)} hints, and needs {HINTS}")
+    return Exercise(
+        id=entry["id"],
+        title=text(entry, "title", where),
+        stubs=texts(entry, "stubs", where),
+        minutes=whole_number(entry, "minutes", where, 1, 120),
+        difficulty=whole_number(entry, "difficulty", where, 1, 5),
+        why=text(entry, "why", where),
+        hints=hints,
+        judge=texts(entry, "judge", where),
+        challenge=truth(entry.get("challenge", "false"), "challenge", where),
+        fewer_misconceptions=text(entry, "fewer_misconceptions", where)
+        if "fewer_misconceptions" in entry
+        else "",
+    )
+
+
+def text(entry: dict[str, Any], key: str, where: str) -> str:
+    """A value that must be text, folded into one line."""
+    value = entry[key]
+    if not isinstance(value, str) or not value.strip():
+        raise CourseError(f"{where}: {key} must be text, not {value!r}")
+    return " ".join(value.split())
+
+
+def texts(entry: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
+    """A value that must be a list of texts, not empty."""
+    values = entry[key]
+    if not isinstance(values, list) or not values:
+        raise CourseError(f"{where}: {key} must be a list, not {values!r}")
+    return tuple(text({key: value}, key, where) for value in values)
+
+
+def whole_number(entry: dict[str, Any], key: str, where: str, low: int, high: int) -> int:
+    """A value that must be a whole number from low to high."""
+    value = str(entry[key])
+    if not value.isdecimal() or not low <= int(value) <= high:
+        raise CourseError(f"{where}: {key} is {value!r}; {low} to {high} is allowed")
+    return int(value)
+
+
+def truth(value: Any, key: str, where: str) -> bool:
+    """A value that must be true or false."""
+    if value not in ("true", "false"):
+        raise CourseError(f"{where}: {key} is {value!r}; true or false is allowed")
+    return value == "true"
+
+
+def how_to(command: str, exercise_id: str = "") -> str:
+    """What to type for a command of tools/learn.py: "make hint EX=1.3"; Windows has no make."""
+    if os.name == "nt":
+        return f"python tools\\learn.py {command} {exercise_id}".rstrip()
+    return f"make {command} EX={exercise_id}" if exercise_id else f"make {command}"
+
+
+def find_exercise(exercise_id: str, among: list[Lesson]) -> tuple[Lesson, Exercise]:
+    """An exercise by its id. Raises UsageError with a did-you-mean."""
+    known = [exercise.id for lesson in among for exercise in lesson.exercises]
+    pick(exercise_id, known, "exercise")
+    lesson = next(one for one in among if exercise_id in [e.id for e in one.exercises])
+    return lesson, lesson.exercise(exercise_id)

@@ -1,0 +1,613 @@
+"""utils/grader/feedback.py: right answers of any style pass, wrong ones are told usefully."""
+
+import math
+from collections import Counter, namedtuple
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from utils.grader.feedback import (
+    Call,
+    Misconception,
+    Wrong,
+    brief,
+    copied,
+    diagnosis,
+    expect,
+    expect_equal,
+    expect_same_gradients,
+    history,
+    raised_alike,
+)
+
+
+@pytest.fixture(autouse=True)
+def a_new_history() -> Iterator[None]:
+    history.clear()
+    yield
+    history.clear()
+
+
+def called(
+    result: Any, *args: Any, wrong: Sequence[Misconception] = (), name: str = "double"
+) -> Any:
+    """Let the history know that a learner's function gave this result."""
+    history.remember(Call(name, args, {}, torch.get_rng_state(), wrong, result=result))
+    return result
+
+
+def problem(actual: Any, expected: Any, **options: Any) -> Wrong:
+    """What expect_equal says of an answer that must be wrong."""
+    with pytest.raises(Wrong) as error:
+        expect_equal(actual, expected, **options)
+    return error.value
+
+
+# --- answers that are right ---
+
+TABLE = torch.arange(6.0).view(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected"),
+    [
+        (torch.einsum("ij->ij", TABLE) * 1.0000001, TABLE),
+        (torch.tensor([[float(x) for x in row] for row in TABLE]), TABLE),
+        ((TABLE.double() / 3).float() * 3, TABLE),
+        (nn.Parameter(TABLE), TABLE),
+        (TABLE.T.contiguous().T, TABLE),
+        ([TABLE, TABLE], (TABLE, TABLE)),
+        (torch.tensor([1e8 + 8]), torch.tensor([1e8])),
+        (torch.tensor([math.nan, math.inf]), torch.tensor([math.nan, math.inf])),
+        (torch.tensor([0.999], dtype=torch.bfloat16), torch.tensor([1.0], dtype=torch.bfloat16)),
+        (torch.tensor([0.999], dtype=torch.float16), torch.tensor([1.0], dtype=torch.float16)),
+        (torch.empty(0, 3), torch.empty(0, 3)),
+        (torch.tensor(3), 3),
+        (torch.tensor(3.0), 3),
+        (np.float32(0.25), 0.25),
+        (np.int64(3), 3),
+        (np.array(2.5), 2.5),
+        (np.True_, True),
+        (3.0, 3),
+        (0.1 + 0.2, 0.3),
+        (math.inf, math.inf),
+        ([1, 2], [1, 2]),
+        ([np.int64(1), 2.0], [1, 2]),
+        ("abc", "abc"),
+        ({"a": 1}, {"a": 1}),
+    ],
+)
+def test_a_right_answer_passes_whatever_its_style(actual, expected):
+    expect_equal(called(actual), expected)
+
+
+def test_an_answer_that_requires_gradients_is_compared_like_any_other():
+    expect_equal(called(TABLE.clone().requires_grad_() * 1), TABLE)
+
+
+# --- answers that are wrong: kind, shape, dtype, device ---
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected", "said"),
+    [
+        (None, TABLE, "the result is None: is a return missing?"),
+        (None, 3.0, "the result is None: is a return missing?"),
+        (TABLE.numpy(), TABLE, "the result is a NumPy array, where a tensor was asked for"),
+        (TABLE.tolist(), TABLE, "the result is a list, where a tensor was asked for"),
+        (1.0, TABLE, "the result is a float, where a tensor was asked for"),
+        (3, torch.tensor(3), "the result is an int, where a tensor was asked for"),
+        ("3", 3, "the result is a str, where a number was asked for"),
+        (1j, 1.0, "the result is a complex, where a number was asked for"),
+        (torch.ones(1), 1.0, "the result is a tensor, where a number was asked for"),
+        (4, 3, "the result is 4, where 3 was expected"),
+        (3.001, 3, "the result is 3.001, where 3 was expected"),
+        (0.3001, 0.3, "the result is 0.3001, where 0.3 was expected"),
+        (math.nan, 1.0, "the result is nan, where 1.0 was expected"),
+        (1.0, math.inf, "the result is 1.0, where inf was expected"),
+        (np.False_, True, "the result is False, where True was expected"),
+        ("ab", "abc", "the result is 'ab', where 'abc' was expected"),
+        ((1, 2), [1, 2], "the result is (1, 2), where [1, 2] was expected"),
+        (TABLE, "abc", "the result is float32 (2, 3), where 'abc' was expected"),
+        (TABLE, (TABLE, 1), "it returned a tensor, where 2 were asked for: "),
+        ((TABLE,), (TABLE, 1), "it returned 1 values, where 2 were asked for: "),
+        ((TABLE, 2), (TABLE, 1), "the result[1] is 2, where 1 was expected"),
+    ],
+)
+def test_another_kind_of_thing_is_told_by_both_names(actual, expected, said):
+    parts = "the result[0], the result[1]"
+    assert problem(actual, expected).message == said + parts * said.endswith(": ")
+
+
+SHAPES = [
+    ((3, 2), "(3, 2), where (2, 3) was asked for: the same sizes in another order"),
+    ((2, 1, 3), "(2, 1, 3), where (2, 3) was asked for: they differ by axes of size 1"),
+    ((1, 2, 3), "(1, 2, 3), where (2, 3) was asked for: they differ by axes of size 1"),
+    ((2, 4), "(2, 4), where (2, 3) was asked for"),
+    ((6,), "(6,), where (2, 3) was asked for"),
+    ((), "(), where (2, 3) was asked for"),
+]
+
+
+@pytest.mark.parametrize(("shape", "said"), SHAPES)
+def test_another_shape_is_told_with_what_usually_makes_it(shape, said):
+    wrong = problem(torch.zeros(shape), TABLE, what="the scores (T_q, T_k)")
+    assert wrong.message == f"the scores (T_q, T_k) has shape {said}"
+    assert wrong.margin == math.inf
+
+
+@pytest.mark.parametrize(
+    ("actual", "said"),
+    [
+        (TABLE.double(), "dtype torch.float64, where torch.float32 was asked for"),
+        (TABLE.long(), "dtype torch.int64, where torch.float32 was asked for"),
+        (TABLE.to("meta"), "device meta, where cpu was asked for"),
+    ],
+)
+def test_another_dtype_or_device_is_told(actual, said):
+    assert problem(actual, TABLE).message == f"the result has {said}"
+
+
+# --- answers that are wrong: values ---
+
+
+def test_the_first_value_that_differs_is_told_with_the_count_and_both_rows():
+    actual = TABLE.clone()
+    actual[1, 1:] = torch.tensor([40.5, -1.0])
+    wrong = problem(actual, TABLE)
+    assert wrong.message.splitlines() == [
+        "the result first differs at [1, 1]: 40.5, where 4 was expected (2 of 6 values differ)",
+        "    yours        3  40.5    -1",
+        "    expected     3     4     5",
+    ]
+    assert wrong.margin == pytest.approx(36.5 / 5e-5)
+
+
+def test_a_long_row_is_not_printed():
+    assert problem(torch.zeros(2, 40), torch.ones(2, 40)).message == (
+        "the result first differs at [0, 0]: 0, where 1 was expected (80 of 80 values differ)"
+    )
+
+
+def test_booleans_differ_like_numbers():
+    mask = torch.ones(2, 2, dtype=torch.bool)
+    said = problem(mask.tril(), mask).message
+    assert said.startswith("the result first differs at [0, 1]: False, where True was expected")
+
+
+def test_a_single_value_has_no_place():
+    said = problem(torch.tensor(1.0), torch.tensor(2.0)).message
+    assert said == "the result first differs: 1, where 2 was expected"
+
+
+def test_nan_is_told_as_such():
+    actual = TABLE.clone()
+    actual[1, 2] = math.nan
+    wrong = problem(actual, TABLE, what="it")
+    assert wrong.message == "it is nan at [1, 2], where 5 was expected (1 of 6 values differ)"
+    assert wrong.margin == math.inf
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, 0.0])
+def test_where_nan_or_infinity_is_the_truth_nothing_else_will_do(value):
+    for truth in (math.nan, 7.0 if value else math.inf):
+        problem(torch.tensor([value]), torch.tensor([truth]))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float32, 1e-5), (torch.float64, 1e-5), (torch.float16, 1e-2), (torch.bfloat16, 2e-2)],
+)
+def test_the_tolerance_is_that_of_the_dtype_and_grows_with_the_true_value(dtype, tolerance):
+    truth = torch.tensor([3.0], dtype=dtype)
+    expect_equal((truth.double() + 3 * tolerance).to(dtype), truth)
+    problem((truth.double() + 5 * tolerance).to(dtype), truth)
+
+
+def test_for_a_tuple_each_part_has_its_own_name():
+    what = ("the output", "the weights")
+    said = problem((TABLE, TABLE), (TABLE, TABLE + 1), what=what).message
+    assert said.startswith("the weights first differs at [0, 0]")
+    said = problem((TABLE, TABLE, 3), (TABLE, TABLE), what=what).message
+    assert said == "it returned 3 values, where 2 were asked for: the output, the weights"
+    assert problem(None, (TABLE, TABLE), what=what).message.startswith("the output and the weights")
+
+
+def test_a_view_stands_for_both_where_more_than_one_answer_is_right():
+    expect_equal(TABLE, -TABLE, view=torch.abs)
+    said = problem(TABLE, TABLE + 1, view=torch.abs).message
+    assert "first differs at [0, 0]: 0, where 1" in said
+
+
+def test_an_answer_that_the_view_cannot_use_is_wrong():
+    said = problem(TABLE.bool(), TABLE, view=torch.linalg.inv).message
+    assert said.startswith("the result, bool (2, 3), cannot be used: ")
+
+
+def test_what_was_called_comes_first():
+    answer = called(TABLE, TABLE, 3, torch.tensor(0.5), (TABLE, 1), "long" * 20, len)
+    said = problem(answer, TABLE.T).message
+    assert said.startswith(
+        "double(float32 (2, 3), 3, 0.5, (float32 (2, 3), 1), "
+        "'longlonglonglonglonglonglonglonglong..., len): the result has shape"
+    )
+
+
+def test_expect_says_what_it_was_given():
+    expect(True, "nothing")
+    with pytest.raises(Wrong) as error:
+        expect(False, "the mask must not be learned")
+    assert error.value.message == "the mask must not be learned"
+    assert error.value.explained_by is None
+
+
+# --- gradients ---
+
+
+def leaf() -> Tensor:
+    return TABLE.clone().requires_grad_()
+
+
+def test_the_same_gradients_pass_in_another_style():
+    x = leaf()
+    expect_same_gradients(torch.einsum("ij,ij->ij", x, x), x.square(), {"x": x})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda x: x.square().detach(), "the values are right, but no gradient can flow back"),
+        (lambda x: x.detach() * x, "the values are right, but the gradient of x first differs at"),
+        (lambda x: x.detach().square() + 0 * leaf(), "but the gradient of x first differs at"),
+        (lambda x: torch.tensor(x.square().tolist()), "no gradient can flow back through them"),
+        (lambda x: Broken.apply(x), "the backward pass fails: no way back"),
+    ],
+)
+def test_gradients_that_are_cut_off_or_wrong_are_told(wrong, said):
+    x = leaf()
+    with pytest.raises(Wrong) as error:
+        expect_same_gradients(wrong(x), x.square(), {"x": x})
+    assert said in error.value.message
+
+
+class Broken(torch.autograd.Function):
+    """A square whose backward pass raises."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.square()
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise RuntimeError("no way back")
+
+
+def test_an_input_that_the_truth_does_not_use_needs_no_gradient():
+    x, unused = leaf(), leaf()
+    expect_same_gradients(x * 2, x + x, {"x": x, "unused": unused})
+
+
+# --- misconceptions ---
+
+
+def halved(x: Tensor) -> Tensor:
+    """the numbers are halved,
+    and should be doubled"""
+    return x / 2
+
+
+def unchanged(x: Tensor) -> Tensor:
+    """nothing is done"""
+    return x * 1
+
+
+def forgotten(x: Tensor) -> None:
+    """nothing is returned"""
+
+
+def squared(x: Tensor) -> Tensor:
+    """the numbers are squared"""
+    return x * x
+
+
+def failing(x: Tensor) -> Tensor:
+    """this raises"""
+    raise ValueError("no")
+
+
+WRONG = (halved, unchanged, forgotten, squared, failing)
+
+
+def test_a_diagnosis_is_the_docstring_in_one_line_or_else_the_name():
+    assert diagnosis(halved) == "the numbers are halved, and should be doubled"
+    assert diagnosis(lambda x: x) == "<lambda>"
+
+
+def explained(answer: Tensor, x: Tensor, wrong: Sequence[Misconception] = WRONG) -> Any:
+    return problem(called(answer, x, wrong=wrong), 2 * x).explained_by
+
+
+def test_the_misconception_that_gives_the_learners_very_answer_explains_it():
+    assert explained(TABLE * 0.5, TABLE) == {"the numbers are halved, and should be doubled"}
+    assert explained(TABLE + 0, TABLE) == {"nothing is done"}
+
+
+def test_an_answer_unlike_any_is_explained_by_none():
+    assert explained(TABLE - 7, TABLE) == frozenset()
+
+
+def test_two_misconceptions_that_agree_on_these_inputs_both_explain():
+    ones = torch.ones(3)
+    assert explained(ones, ones) == {"nothing is done", "the numbers are squared"}
+
+
+def test_a_missing_return_is_told_by_the_message_alone():
+    wrong = problem(called(None, TABLE, wrong=WRONG), 2 * TABLE)
+    assert wrong.message == "double(float32 (2, 3)): the result is None: is a return missing?"
+    assert wrong.explained_by == frozenset()
+
+
+def test_a_misconception_that_is_right_here_does_not_explain_a_wrong_answer():
+    two = torch.full((3,), 2.0)  # squared is doubled
+    assert explained(two * 3, two, [squared]) == frozenset()
+
+
+def test_a_misconception_that_is_right_within_the_tolerance_does_not_explain_either():
+    def nearly(x: Tensor) -> Tensor:
+        """it is a little off"""
+        return 2 * x + 1.5e-5
+
+    x = torch.tensor([0.5], dtype=torch.float64)  # so the tolerance is 2e-5
+    assert explained(2 * x + 3e-5, x, [nearly]) == frozenset()
+
+
+def test_right_answers_refute_the_misconceptions_that_would_have_failed():
+    two = torch.full((3,), 2.0)
+    expect_equal(called(2 * two, two, wrong=WRONG), 2 * two)
+    assert history.refuted == {diagnosis(each) for each in WRONG} - {"the numbers are squared"}
+
+
+def test_wrong_answers_refute_nothing():
+    explained(TABLE + 0, TABLE)
+    assert history.refuted == set()
+
+
+def test_an_answer_of_unknown_origin_is_compared_and_explained_by_nobody():
+    called(TABLE, TABLE, wrong=WRONG)
+    assert problem(TABLE.clone(), 2 * TABLE).explained_by is None
+    expect_equal(2 * TABLE, 2 * TABLE)
+    assert history.refuted == set()
+
+
+def pair_swapped(x: Tensor) -> tuple[Tensor, Tensor]:
+    """the two are exchanged"""
+    return x + 2, x + 1
+
+
+def second_forgotten(x: Tensor) -> tuple[Tensor, Tensor]:
+    """the second is as the first"""
+    return x + 1, x + 1
+
+
+def only_one(x: Tensor) -> Tensor:
+    """only one is returned"""
+    return x + 1
+
+
+PAIRS = (pair_swapped, second_forgotten, only_one)
+
+
+def test_a_part_of_a_tuple_is_traced_to_its_call_and_its_place():
+    right, swapped = (TABLE + 1, TABLE + 2), (TABLE + 2, TABLE + 1)
+    called(swapped, TABLE, wrong=PAIRS)
+    assert problem(swapped[0], right[0]).explained_by == {"the two are exchanged"}
+    both = {"the two are exchanged", "the second is as the first"}
+    assert problem(swapped[1], right[1]).explained_by == both
+    assert problem(swapped, right).explained_by == {"the two are exchanged"}
+
+
+def test_a_part_that_is_right_refutes_only_those_wrong_in_that_part():
+    answer = (TABLE + 1, TABLE)
+    called(answer, TABLE, wrong=PAIRS)
+    expect_equal(answer[0], TABLE + 1)
+    assert history.refuted == {"the two are exchanged", "only one is returned"}
+
+
+def test_an_answer_is_traced_to_the_last_call_that_gave_it():
+    called(TABLE, TABLE, wrong=[halved], name="first")
+    called(TABLE, TABLE, wrong=[unchanged], name="second")
+    wrong = problem(TABLE, 2 * TABLE)
+    assert wrong.message.startswith("second(")
+    assert wrong.explained_by == {"nothing is done"}
+
+
+def test_the_last_eight_calls_are_remembered():
+    answers = [called(TABLE + number, name=f"call{number}") for number in range(9)]
+    assert problem(answers[1], TABLE).message.startswith("call1(")
+    assert problem(answers[0], TABLE - 1).message.startswith("the result first differs")
+
+
+def test_misconceptions_cannot_spoil_the_inputs_of_each_other():
+    def spoiling(x: Tensor) -> Tensor:
+        """the input is overwritten"""
+        return x.zero_()
+
+    x = TABLE.clone()
+    assert explained(x * 0.5, x, [spoiling, halved]) == {diagnosis(halved)}
+    assert torch.equal(x, TABLE)
+
+
+def test_a_misconception_that_warns_still_explains():
+    def turned(x: Tensor) -> Tensor:
+        """.T turns all the axes around"""
+        return x.T
+
+    x = torch.arange(24.0).view(2, 3, 4)
+    assert explained(x.permute(2, 1, 0), x, [turned]) == {".T turns all the axes around"}
+
+
+# --- misconceptions and chance ---
+
+
+def dropped_and_halved(x: Tensor) -> Tensor:
+    """the numbers are halved after dropout"""
+    return torch.dropout(x, 0.5, True) / 2
+
+
+def test_a_misconception_draws_the_random_numbers_that_the_learner_drew():
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    x = torch.ones(50)
+    answer = torch.dropout(x, 0.5, True) / 2
+    truth = answer * 4
+    call = Call("drop", (x,), {}, state, [dropped_and_halved], result=answer)
+    history.remember(call)
+    torch.rand(3)  # the test goes on drawing, and its stream is left alone
+    before = torch.get_rng_state()
+    assert problem(answer, truth).explained_by == {"the numbers are halved after dropout"}
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_generator_among_the_arguments_begins_where_it_did():
+    def drawn(generator: torch.Generator) -> Tensor:
+        """the numbers are drawn and nothing more"""
+        return torch.rand(5, generator=generator)
+
+    generator = torch.Generator().manual_seed(5)
+    call = Call("draw", copied((generator,)), {}, torch.get_rng_state(), [drawn])
+    call.result = drawn(generator)
+    history.remember(call)
+    assert problem(call.result, call.result + 1).explained_by == {diagnosis(drawn)}
+
+
+class Layer(nn.Module):
+    """A linear layer with dropout; draws random numbers when it is made, like all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.linear(x))
+
+
+class Negative(Layer):
+    """the sign is wrong"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -super().forward(x)
+
+
+class Doubled(Layer):
+    """it is doubled"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class OtherNames(nn.Module):
+    """its parameters have other names"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+
+
+def test_a_wrong_class_gets_the_weights_the_mode_and_the_random_numbers_of_the_learners():
+    wrong_classes = (Negative, Doubled, OtherNames)
+    for mode in (True, False):
+        mine = Negative().train(mode)
+
+        def build(other: type, mine: nn.Module = mine) -> nn.Module:
+            twin = other()
+            twin.load_state_dict(mine.state_dict())
+            return twin.train(mine.training)
+
+        x = torch.ones(40, 3)
+        call = Call("Layer.forward", (x,), {}, torch.get_rng_state(), wrong_classes, build)
+        call.result = mine(x)
+        history.remember(call)
+        wrong = problem(call.result, -call.result)
+        assert wrong.explained_by == {"the sign is wrong"}
+        assert bool((call.result == 0).any()) == mode  # dropout was at work in training alone
+
+
+# --- errors ---
+
+
+def test_an_error_is_explained_by_the_misconceptions_that_raise_the_same():
+    def wrong_axes(x: Tensor) -> Tensor:
+        """the axes do not fit"""
+        return x @ x
+
+    call = Call("double", (TABLE,), {}, torch.get_rng_state(), (*WRONG, wrong_axes))
+    for run, names in ((lambda: TABLE @ TABLE, {"the axes do not fit"}), (lambda: [][1], set())):
+        with pytest.raises(Exception) as error:
+            run()
+        call.error = error.value
+        assert raised_alike(call) == names
+
+
+def test_the_same_words_of_another_kind_of_error_explain_nothing():
+    call = Call("double", (TABLE,), {}, torch.get_rng_state(), [failing])
+    call.error = TypeError("no")
+    assert raised_alike(call) == frozenset()
+    call.error = ValueError("not this one")
+    assert raised_alike(call) == frozenset()
+    call.error = ValueError("no")
+    assert raised_alike(call) == {"this raises"}
+
+
+# --- copies and short names ---
+
+Point = namedtuple("Point", "x y")
+
+
+def test_a_copy_is_the_same_in_memory_of_its_own():
+    values = {"t": TABLE.clone(), "a": np.ones(2), "l": [TABLE.clone()], "c": Counter("aab")}
+    twin = copied((values, Point(TABLE.clone(), 1)))
+    values["t"].zero_()
+    values["a"][:] = 5
+    values["l"][0].zero_()
+    values["l"].append(1)
+    values["c"]["a"] = 9
+    assert torch.equal(twin[0]["t"], TABLE)
+    assert twin[0]["a"].tolist() == [1, 1]
+    assert len(twin[0]["l"]) == 1
+    assert torch.equal(twin[0]["l"][0], TABLE)
+    assert twin[0]["c"] == Counter("aab")
+    assert type(twin[0]["c"]) is Counter
+    assert torch.equal(twin[1].x, TABLE)
+
+
+def test_functions_and_modules_are_not_copied():
+    layer = nn.Linear(2, 2)
+    assert copied([len, layer]) == [len, layer]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (TABLE.long(), "int64 (2, 3)"),
+        (np.ones((2, 3)), "float64 (2, 3)"),
+        (torch.tensor(0.123456789), "0.123457"),
+        ([TABLE, 3], "(float32 (2, 3), 3)"),
+        ([1, 2], "[1, 2]"),
+        (list(range(100)), "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11..."),
+        (None, "None"),
+        (nn.Identity(), "Identity"),
+        (math.sqrt, "sqrt"),
+    ],
+)
+def test_a_value_is_named_in_a_few_characters(value, said):
+    assert brief(value) == said
+
+
+def test_a_call_is_written_as_one_would_write_it():
+    call = Call("f", (TABLE, 2), {"dim": -1, "mask": None}, torch.get_rng_state())
+    assert str(call) == "f(float32 (2, 3), 2, dim=-1, mask=None)"

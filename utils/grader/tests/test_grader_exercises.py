@@ -1,0 +1,301 @@
+"""utils/grader/exercises.py: a wrong list is one line: the file, the exercise, the fault."""
+
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+
+from utils.errors import CourseError, UsageError
+from utils.grader import exercises as exercises_module
+from utils.grader.exercises import (
+    ROOT,
+    Exercise,
+    Lesson,
+    find_exercise,
+    how_to,
+    lessons,
+    only_file,
+    read_lesson,
+)
+
+FIRST = """
+- id: "1.1"
+  title: Twice
+  stubs: [double]
+  minutes: 5
+  difficulty: 1
+  why: Because.
+  hints:
+    - a nudge
+    - >
+      a hint
+      over two lines
+    - nearly the answer
+  judge: [test_double, test_double_again]
+"""
+SECOND = """
+- id: 1.2
+  title: "A layer: yes or no"
+  stubs: [Layer.__init__, Layer.forward, helper]
+  minutes: 120
+  difficulty: 5
+  why: no
+  hints: [a, b, 3]
+  judge: [test_layer]
+  challenge: true
+  fewer_misconceptions: nobody gets it wrong
+"""
+WHERE = "01_first/exercises/exercises.yaml"
+
+
+def write(root: Path, text: str | bytes, name: str = "01_first") -> Path:
+    """A lesson's folder with this list of exercises."""
+    folder = root / name
+    (folder / "exercises").mkdir(parents=True, exist_ok=True)
+    data = text if isinstance(text, bytes) else text.encode()
+    (folder / "exercises" / "exercises.yaml").write_bytes(data)
+    return folder
+
+
+def fault(root: Path, text: str | bytes) -> str:
+    """The one line that this list of exercises is answered with."""
+    with pytest.raises(CourseError) as error:
+        read_lesson(write(root, text))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# --- what is read ---
+
+
+def test_every_value_is_read(tmp_path):
+    lesson = read_lesson(write(tmp_path, FIRST + SECOND))
+    assert lesson.exercises == (
+        Exercise(
+            id="1.1",
+            title="Twice",
+            stubs=("double",),
+            minutes=5,
+            difficulty=1,
+            why="Because.",
+            hints=("a nudge", "a hint over two lines", "nearly the answer"),
+            judge=("test_double", "test_double_again"),
+        ),
+        Exercise(
+            id="1.2",
+            title="A layer: yes or no",
+            stubs=("Layer.__init__", "Layer.forward", "helper"),
+            minutes=120,
+            difficulty=5,
+            why="no",
+            hints=("a", "b", "3"),
+            judge=("test_layer",),
+            challenge=True,
+            fewer_misconceptions="nobody gets it wrong",
+        ),
+    )
+    assert lesson.exercises[1].names == ("Layer", "helper")
+
+
+def test_the_places_of_a_lesson(tmp_path):
+    lesson = read_lesson(write(tmp_path, FIRST))
+    assert lesson.name == "01_first"
+    assert lesson.file == tmp_path / "01_first/exercises/exercises.py"
+    assert lesson.solutions == tmp_path / "01_first/exercises/solutions.py"
+    assert lesson.exercise("1.1").title == "Twice"
+
+
+def test_an_exercise_cannot_be_changed_by_accident(tmp_path):
+    exercise = read_lesson(write(tmp_path, FIRST)).exercises[0]
+    with pytest.raises(FrozenInstanceError):
+        exercise.title = "other"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("quotes", ['"', "'", ""])
+def test_the_tenth_exercise_is_not_the_first(tmp_path, quotes):
+    ten = [FIRST.replace('"1.1"', f"{quotes}1.{number}{quotes}") for number in range(1, 11)]
+    lesson = read_lesson(write(tmp_path, "".join(ten)))
+    assert [exercise.id for exercise in lesson.exercises][-2:] == ["1.9", "1.10"]
+
+
+def test_lesson_ten_counts_its_exercises_by_ten(tmp_path):
+    folder = write(tmp_path, FIRST.replace("1.1", "10.1"), name="10_tenth")
+    assert read_lesson(folder).exercises[0].id == "10.1"
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path):
+    data = b"\xef\xbb\xbf" + FIRST.replace("\n", "\r\n").encode()
+    assert read_lesson(write(tmp_path, data)).exercises[0].hints[1] == "a hint over two lines"
+
+
+def test_the_pure_python_reader_of_yaml_reads_the_same(tmp_path, monkeypatch):
+    fast = read_lesson(write(tmp_path, FIRST + SECOND))
+    monkeypatch.delattr(exercises_module.yaml, "CBaseLoader", raising=False)
+    assert read_lesson(fast.folder) == fast
+
+
+# --- what is refused ---
+
+BAD = [  # what is replaced in the first exercise, by what, and what is said after its name
+    ("title: Twice", "title: [a, b]", "title must be text, not ['a', 'b']"),
+    ("title: Twice", "title:", "title must be text, not ''"),
+    ("title: Twice", "title: '  '", "title must be text, not '  '"),
+    ("why: Because.", "why: {a: b}", "why must be text, not {'a': 'b'}"),
+    ("stubs: [double]", "stubs: double", "stubs must be a list, not 'double'"),
+    ("stubs: [double]", "stubs: []", "stubs must be a list, not []"),
+    ("stubs: [double]", "stubs: [[double]]", "stubs must be text, not ['double']"),
+    ("judge: [test_double, test_double_again]", "judge:", "judge must be a list, not ''"),
+    ("minutes: 5", "minutes: soon", "minutes is 'soon'; 1 to 120 is allowed"),
+    ("minutes: 5", "minutes: 0", "minutes is '0'; 1 to 120 is allowed"),
+    ("minutes: 5", "minutes: 121", "minutes is '121'; 1 to 120 is allowed"),
+    ("minutes: 5", "minutes: -5", "minutes is '-5'; 1 to 120 is allowed"),
+    ("minutes: 5", "minutes: 2.5", "minutes is '2.5'; 1 to 120 is allowed"),
+    ("minutes: 5", "minutes: [5]", """minutes is "['5']"; 1 to 120 is allowed"""),
+    ("difficulty: 1", "difficulty: 9", "difficulty is '9'; 1 to 5 is allowed"),
+    ("difficulty: 1", "difficulty: 0", "difficulty is '0'; 1 to 5 is allowed"),
+    ("difficulty: 1", "difficulty: hard", "difficulty is 'hard'; 1 to 5 is allowed"),
+    ("    - a nudge\n", "", "it has 2 hints, and needs 3"),
+    ("    - a nudge\n", "    - a nudge\n    - one more\n", "it has 4 hints, and needs 3"),
+    ("    - a nudge\n", "    -\n", "hints must be text, not ''"),
+    ("  minutes: 5\n", "", "minutes is missing"),
+    ("  minutes: 5\n  difficulty: 1\n", "", "minutes, difficulty is missing"),
+    ("  minutes: 5", "  minute: 5", "unknown key 'minute' (did you mean 'minutes'?)"),
+    ("  minutes: 5", "  Judge: [a]\n  minutes: 5", "unknown key 'Judge' (did you mean 'judge'?)"),
+    ("  minutes: 5", "  zzz: 1\n  minutes: 5", "unknown key 'zzz'"),
+    ("  minutes: 5", "  challenge: yes\n  minutes: 5", "challenge is 'yes'; true or false"),
+    ("  minutes: 5", "  challenge: []\n  minutes: 5", "challenge is []; true or false"),
+    ("  minutes: 5", "  fewer_misconceptions:\n  minutes: 5", "fewer_misconceptions must be text"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "said"), BAD)
+def test_a_value_that_is_wrong_is_told_with_its_exercise(tmp_path, old, new, said):
+    assert FIRST.count(old) == 1
+    text = FIRST.replace(old, new)
+    told = fault(tmp_path, text)
+    assert told.startswith(f"{WHERE}: exercise 1.1: {said}")
+
+
+@pytest.mark.parametrize("given", ["1", "one", "1.0", "1.01", "1.1.1", "'1. 1'", "", "[1.1]"])
+def test_an_id_that_is_none_is_refused(tmp_path, given):
+    told = fault(tmp_path, FIRST.replace('"1.1"', given))
+    assert told.startswith(f"{WHERE}: exercise ")
+    assert told.endswith(": an id looks like '1.3'")
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["1.2"], ["1.1"]),
+        (["2.1"], ["1.1"]),
+        (["1.1", "1.1"], ["1.1", "1.2"]),
+        (["1.2", "1.1"], ["1.1", "1.2"]),
+        (["1.1", "1.3"], ["1.1", "1.2"]),
+        (["1.1", "1.10"], ["1.1", "1.2"]),
+    ],
+)
+def test_ids_that_do_not_count_up_are_refused(tmp_path, ids, expected):
+    text = "".join(FIRST.replace("1.1", one) for one in ids)
+    assert fault(tmp_path, text) == f"{WHERE}: the ids are {ids}; they must be {expected}"
+
+
+def test_an_exercise_without_an_id_is_told_as_such(tmp_path):
+    told = fault(tmp_path, FIRST.replace('id: "1.1"\n  title', "title"))
+    assert told == f"{WHERE}: exercise (no id): id is missing"
+
+
+@pytest.mark.parametrize("entry", ["- text\n", "- [a, b]\n", "-\n"])
+def test_an_entry_that_is_no_mapping_is_refused(tmp_path, entry):
+    assert fault(tmp_path, FIRST + entry).startswith(f"{WHERE}: an exercise must be a mapping, not")
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "[]", "{}", "text", "id: 1.1", "---"])
+def test_a_file_that_is_no_list_is_refused(tmp_path, text):
+    assert fault(tmp_path, text) == f"{WHERE} must be a list of exercises"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- id: [",
+        "- id: 'open",
+        "\t- id: 1.1",
+        FIRST + "  - loose",
+        "- *unknown",
+        "- ? [a]\n  : b",
+        FIRST.encode() + b"- \xff\xfe\n",
+        b"\x00\x01",
+    ],
+)
+def test_what_is_no_yaml_is_told_with_the_file(tmp_path, text):
+    assert fault(tmp_path, text).startswith(f"{WHERE}: ")
+
+
+def test_a_list_that_is_missing_or_a_folder_is_told(tmp_path):
+    with pytest.raises(CourseError, match=f"^{WHERE}: No such file"):
+        read_lesson(tmp_path / "01_first")
+    (tmp_path / WHERE).mkdir(parents=True)
+    with pytest.raises(CourseError, match=f"^{WHERE}: "):
+        read_lesson(tmp_path / "01_first")
+
+
+# --- the lessons of a course ---
+
+
+def test_the_lessons_come_in_order_and_those_without_exercises_not_at_all(tmp_path, monkeypatch):
+    for number in ("02", "10", "01"):
+        text = FIRST.replace("1.1", f"{int(number)}.1")
+        write(tmp_path, text, name=f"{number}_lesson")
+    (tmp_path / "03_lesson").mkdir()
+    write(tmp_path, "nonsense", name="notes")
+    glob = Path.glob  # which promises no order
+    monkeypatch.setattr(Path, "glob", lambda *what: sorted(glob(*what), reverse=True))
+    found = [lesson.name for lesson in lessons(tmp_path)]
+    assert found == ["01_lesson", "02_lesson", "10_lesson"]
+
+
+def test_the_lists_of_the_course_are_sound():
+    course = lessons(ROOT)
+    assert "01_attention" in [lesson.name for lesson in course]
+    for lesson in course:
+        assert lesson.test_file().is_file()
+        assert lesson.misconceptions_file().is_file()
+
+
+def test_an_exercise_is_found_by_its_id(tmp_path):
+    write(tmp_path, FIRST + SECOND)
+    write(tmp_path, FIRST.replace("1.1", "2.1"), name="02_second")
+    lesson, exercise = find_exercise("2.1", lessons(tmp_path))
+    assert (lesson.name, exercise.id) == ("02_second", "2.1")
+
+
+def test_an_unknown_exercise_is_answered_with_those_there_are(tmp_path):
+    write(tmp_path, FIRST + SECOND)
+    with pytest.raises(UsageError, match=r"unknown exercise '1\.3'.*choose one of: 1\.1, 1\.2"):
+        find_exercise("1.3", lessons(tmp_path))
+
+
+def test_there_must_be_one_file_of_tests_and_one_of_misconceptions(tmp_path):
+    lesson = Lesson(write(tmp_path, FIRST), ())
+    folder = lesson.folder / "tests"
+    with pytest.raises(CourseError, match=r"01_first/tests must hold one test_\*_exercises\.py, n"):
+        lesson.test_file()
+    folder.mkdir()
+    with pytest.raises(CourseError, match=r"one \*_misconceptions\.py, not 0"):
+        lesson.misconceptions_file()
+    for name in ("test_first_exercises.py", "first_misconceptions.py"):
+        (folder / name).touch()
+    assert lesson.test_file() == folder / "test_first_exercises.py"
+    assert lesson.misconceptions_file() == folder / "first_misconceptions.py"
+    (folder / "test_more_exercises.py").touch()
+    with pytest.raises(CourseError, match="not 2"):
+        only_file(folder, "test_*_exercises.py")
+
+
+def test_commands_are_written_as_the_system_knows_them(monkeypatch):
+    monkeypatch.setattr(exercises_module, "os", type("Posix", (), {"name": "posix"}))
+    assert how_to("hint", "1.3") == "make hint EX=1.3"
+    assert how_to("watch") == "make watch"
+    monkeypatch.setattr(exercises_module, "os", type("Windows", (), {"name": "nt"}))
+    assert how_to("hint", "1.3") == "python tools\\learn.py hint 1.3"
+    assert how_to("watch") == "python tools\\learn.py watch"

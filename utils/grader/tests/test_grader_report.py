@@ -1,0 +1,227 @@
+"""utils/grader/report.py: what the tests of an exercise say together, in 80 columns."""
+
+import io
+import sys
+
+import pytest
+
+from utils.grader.exercises import how_to
+from utils.grader.report import (
+    PRINTED_LINES,
+    SOLVED,
+    TO_DO,
+    WIDTH,
+    WRONG,
+    Case,
+    Verdict,
+    bar,
+    colour,
+    counts,
+    failure_text,
+    fold,
+    message_lines,
+    named,
+    verdict,
+)
+
+A, B = "the axes are swapped", "the scale is missing"
+HINT = f"For a hint: {how_to('hint', '1.3')}"
+
+
+def wrong(*names: str, can_tell: bool = True, refuted: tuple[str, ...] = ()) -> Case:
+    """A failed case that these misconceptions explain."""
+    explained = frozenset(names) if can_tell else None
+    return Case("1.3", WRONG, "it differs", explained_by=explained, refuted=frozenset(refuted))
+
+
+def solved(*refuted: str) -> Case:
+    """A case that passed, and in which these misconceptions would not have."""
+    return Case("1.3", SOLVED, refuted=frozenset(refuted))
+
+
+TODO = Case("1.3", TO_DO)
+
+# --- one verdict from many cases ---
+
+
+@pytest.mark.parametrize(
+    ("cases", "outcome"),
+    [
+        ([solved()], SOLVED),
+        ([solved(), solved()], SOLVED),
+        ([wrong()], WRONG),
+        ([solved(), wrong(), solved()], WRONG),
+        ([TODO, wrong()], WRONG),
+        ([TODO], TO_DO),
+        ([solved(), TODO], TO_DO),
+        ([TODO, solved()], TO_DO),
+        ([], TO_DO),
+    ],
+)
+def test_one_wrong_case_makes_it_wrong_and_only_all_right_ones_make_it_solved(cases, outcome):
+    found = verdict("1.3", cases)
+    assert (found.exercise, found.outcome) == ("1.3", outcome)
+    assert found.checks == len(cases)
+
+
+def test_the_first_failed_case_speaks_for_all():
+    cases = [
+        solved(),
+        Case("1.3", WRONG, "first", frozenset({A}), printed="hello"),
+        Case("1.3", WRONG, "second", frozenset({A}), printed="bye"),
+    ]
+    assert verdict("1.3", cases) == Verdict("1.3", WRONG, "first", A, "hello", failed=2, checks=3)
+
+
+def test_what_a_solved_case_refutes_is_not_the_diagnosis():
+    assert verdict("1.3", [wrong(A), solved(B)]).diagnosis == A
+    assert verdict("1.3", [wrong(A), solved(A)]).diagnosis == ""
+
+
+def test_a_verdict_that_is_not_wrong_says_nothing():
+    cases = [Case("1.3", SOLVED, printed="noise", refuted=frozenset({A}))]
+    assert verdict("1.3", cases) == Verdict("1.3", SOLVED, checks=1)
+
+
+def test_a_broken_file_is_remembered():
+    assert verdict("1.3", [Case("1.3", WRONG, "no", broken_file=True)]).broken_file
+
+
+# --- which misconception ---
+
+
+@pytest.mark.parametrize(
+    ("cases", "name"),
+    [
+        ([wrong(A)], A),
+        ([wrong(A), wrong(A)], A),
+        ([wrong(A, B), wrong(A)], A),
+        ([wrong(A), wrong(can_tell=False)], A),
+        ([wrong(A), solved(B)], A),
+        ([wrong(A, B), solved(B)], A),
+        ([wrong(A, B), wrong(A, B, refuted=(B,))], A),
+        ([wrong(A, B)], ""),
+        ([wrong(A), wrong(B)], ""),
+        ([wrong(A), wrong()], ""),
+        ([wrong(A), solved(A)], ""),
+        ([wrong(A, B), solved(A, B)], ""),
+        ([wrong(A, refuted=(A,))], ""),
+        ([wrong(can_tell=False)], ""),
+        ([wrong()], ""),
+        ([solved(A)], ""),
+        ([], ""),
+    ],
+)
+def test_a_misconception_is_named_if_it_alone_explains_every_case(cases, name):
+    assert named(cases) == name
+
+
+# --- words ---
+
+
+def test_what_is_wrong_comes_with_a_diagnosis_a_count_and_the_next_step():
+    found = Verdict("1.3", WRONG, "f(3): the result is 1", A, failed=2, checks=7)
+    assert message_lines(found, indent="  ") == [
+        "  f(3): the result is 1",
+        f"  This looks like: {A}.",
+        "  (2 of 7 checks fail; this is the first.)",
+        f"  {HINT}",
+    ]
+
+
+def test_a_single_failure_is_not_counted():
+    found = Verdict("1.3", WRONG, "no", failed=1, checks=7)
+    assert message_lines(found) == ["no", HINT]
+
+
+def test_a_broken_file_is_told_alone():
+    found = Verdict("1.3", WRONG, "line 3: oh", failed=4, checks=4, broken_file=True)
+    assert message_lines(found) == ["line 3: oh"]
+
+
+def test_what_was_printed_is_shown_up_to_five_lines():
+    for count in (1, PRINTED_LINES, PRINTED_LINES + 1, 1000):
+        lines = [f"line {number}" for number in range(count)]
+        found = Verdict("1.3", WRONG, "no", printed="\n".join(lines))
+        shown = message_lines(found)[1:-1]
+        more = ["  ..."] * (count > PRINTED_LINES)
+        assert shown == ["It printed:", *(f"  {line}" for line in lines[:PRINTED_LINES]), *more]
+
+
+NASTY = "\x1b[2J\x07 bell \r over \x00 \ud800 tab\tend \u202e left"
+
+
+def test_nothing_unprintable_reaches_the_terminal():
+    found = Verdict("1.3", WRONG, f"it says {NASTY}\n    {NASTY}", printed=NASTY)
+    for line in message_lines(found):
+        assert line.isprintable()
+    assert "?[2J? bell " in "\n".join(message_lines(found))
+
+
+def test_no_line_is_wider_than_the_terminal():
+    long = "word " * 40 + "x" * 200
+    found = Verdict("1.3", WRONG, f"{long}\n    {long}", diagnosis=long, printed=long)
+    for indent in ("", "  ", "      "):
+        lines = message_lines(found, indent)
+        assert max(map(len, lines)) == WIDTH
+        assert all(line.startswith(indent) for line in lines)
+
+
+def test_a_message_is_folded_and_what_is_indented_is_cut():
+    message = "a message that goes on " * 5 + "\n    row " + "1 " * 60 + "\nend"
+    lines = fold(message)
+    assert " ".join(lines[:2]) == message.split("\n")[0].strip()
+    assert lines[2] == message.split("\n")[1][:WIDTH]
+    assert lines[3] == "end"
+    assert fold("self-attention " * 9)[0].endswith("self-attention")
+    assert fold("") == []
+
+
+def test_the_message_for_pytest_is_that_of_the_verdict():
+    cases = [wrong(A), solved(), wrong(A)]
+    assert failure_text(cases).splitlines() == message_lines(verdict("1.3", cases))
+
+
+def test_outcomes_are_counted_in_one_order():
+    found = [Verdict("1.1", TO_DO), Verdict("1.2", SOLVED), Verdict("1.3", SOLVED)]
+    assert counts(found) == "solved 2, wrong 0, to do 1"
+    assert counts([]) == "solved 0, wrong 0, to do 0"
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 10, 20, 21, 60, 1000])
+def test_a_bar_is_full_only_when_all_is_done_and_empty_only_when_nothing_is(total):
+    bars = [bar(done, total) for done in range(total + 1)]
+    assert {len(each) for each in bars} == {20}
+    assert [each.count("#") for each in bars] == sorted(each.count("#") for each in bars)
+    assert "#" not in bars[0]
+    assert all("#" in each for each in bars[1:])
+    assert all("-" in each for each in bars[:-1])
+    assert "-" not in bars[-1]
+
+
+def test_a_bar_of_nothing_is_empty():
+    assert bar(0, 0) == "-" * 20
+    assert bar(1, 2, width=4) == "##--"
+
+
+class Terminal(io.StringIO):
+    """Standard output of someone who watches."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_colours_are_for_terminals_that_want_them(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert colour("words", WRONG) == "words"
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert colour("words", WRONG) == "\033[31mwords\033[0m"
+    assert len({colour("words", outcome) for outcome in (SOLVED, WRONG, TO_DO)}) == 3
+    monkeypatch.setenv("TERM", "dumb")
+    assert colour("words", WRONG) == "words"
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert colour("words", WRONG) == "words"
+    monkeypatch.setenv("NO_COLOR", "")  # as if it were not there, says https://no-color.org
+    assert colour("words", WRONG) != "words"

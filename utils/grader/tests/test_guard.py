@@ -1,0 +1,653 @@
+"""utils/grader/guard.py: whatever a learner's function does, it ends, in one message."""
+
+import functools
+import signal
+import textwrap
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from utils.grader import guard, runner
+from utils.grader.exercises import how_to
+from utils.grader.feedback import Misconception, Wrong, expect_equal, history
+from utils.grader.guard import (
+    BrokenFile,
+    Clock,
+    Guarded,
+    Learner,
+    NotStarted,
+    call_within,
+    same_state_afterwards,
+    unchanged,
+)
+from utils.grader.learner_code import LoadError, TimeUp, read_source
+
+HEAD = "import torch, numpy as np; from torch import nn\n"  # the first line
+RESET = how_to("reset", "1.1")
+
+
+@pytest.fixture(autouse=True)
+def a_new_history() -> Iterator[None]:
+    history.clear()
+    yield
+    history.clear()
+
+
+def learner_of(folder: Path, text: str) -> Learner:
+    path = folder / "01_first" / "exercises" / "exercises.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(HEAD + textwrap.dedent(text).lstrip("\n"), encoding="utf-8")
+    return Learner(read_source(path))
+
+
+def exercises(
+    folder: Path,
+    text: str,
+    wrong: Mapping[str, Sequence[Misconception]] | None = None,
+    limit: float = 60.0,
+) -> Guarded:
+    """A learner's file under guard, for the tests of exercise 1.1."""
+    return Guarded(learner_of(folder, text), "1.1", wrong or {}, Clock(limit))
+
+
+def message(ex: Guarded, name: str, *args: Any, **kwargs: Any) -> str:
+    """What is told when this function is called."""
+    with pytest.raises(Wrong) as error:
+        getattr(ex, name)(*args, **kwargs)
+    assert type(error.value) is Wrong
+    return error.value.message
+
+
+# --- the three outcomes ---
+
+STUBS = """
+def double(x):
+    raise NotImplementedError("Exercise 1.1: double")
+
+def treble(x):
+    raise NotImplementedError("Exercise 1.2: treble")
+
+def both(x):
+    return double(x) + treble(x)
+
+def three(x):
+    return treble(x)
+
+def begun(x):
+    y = 2 * x
+    raise NotImplementedError("Exercise 1.1: begun")
+"""
+
+
+def test_the_exercises_own_stub_is_not_started(tmp_path):
+    with pytest.raises(NotStarted, match=r"^1\.1 double$"):
+        exercises(tmp_path, STUBS).double(3)
+
+
+def test_the_stub_of_another_exercise_is_named(tmp_path):
+    said = message(exercises(tmp_path, STUBS), "three", 3)
+    assert said == "it calls treble (1.2), which is still to do"
+
+
+def test_the_exercises_own_stub_is_not_started_however_it_is_reached(tmp_path):
+    with pytest.raises(NotStarted):
+        exercises(tmp_path, STUBS).both(3)
+
+
+def test_a_raise_left_in_what_was_begun_is_wrong(tmp_path):
+    said = message(exercises(tmp_path, STUBS), "begun", 3)
+    assert said == "line 16 still raises NotImplementedError: delete that line"
+
+
+def test_a_function_that_works_returns_what_it_returns(tmp_path):
+    ex = exercises(tmp_path, "def double(x, times=2):\n    return times * x\n")
+    assert ex.double(3) == 6
+    assert ex.double(x=3, times=3) == 9
+    assert history.calls[-1].kwargs == {"x": 3, "times": 3}
+
+
+RAISING = """
+class Odd(BaseException):
+    pass
+
+def error(x): return x @ x
+def leaves(x): raise SystemExit(3)
+def odd(x): raise Odd("here")
+def stops(x): raise GeneratorExit
+def interrupts(x): raise KeyboardInterrupt
+def later(x): raise NotImplementedError("later")
+def in_c(x): return torch.empty(2, device="meta").cpu()
+def in_python(x): return nn.Module()(x)
+def deep(x): return deep(x)
+def asks(x): return input()
+def signature(): return 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("error", "it fails, line 5: RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
+        ("leaves", "it ends the program, line 6: SystemExit: 3"),
+        ("odd", "it fails, line 7: _learner_01_first_exercises.Odd: here"),
+        ("stops", "it fails, line 8: GeneratorExit"),
+        ("interrupts", "it fails, line 9: KeyboardInterrupt"),
+        ("later", "it fails, line 10: NotImplementedError: later"),
+        ("in_c", "it fails, line 11: NotImplementedError: Cannot copy out of meta tensor"),
+        ("in_python", "it fails, line 12: NotImplementedError: Module [Module] is missing"),
+        ("deep", "it fails, line 13: RecursionError: maximum recursion depth exceeded"),
+        ("asks", "it fails, line 14: OSError: "),
+        ("signature", "it fails, TypeError: signature() takes 0 positional arguments but 1"),
+    ],
+)
+def test_whatever_is_raised_is_told_with_the_call_and_the_line(tmp_path, name, said):
+    ex = exercises(tmp_path, RAISING)
+    told = message(ex, name, torch.zeros(2, 3))
+    assert told.startswith(f"{name}(float32 (2, 3)): {said}")
+    assert isinstance(history.calls[-1].error, BaseException)
+
+
+def test_what_a_function_of_the_learners_says_passes_through_another_one(tmp_path):
+    ex = exercises(tmp_path, f"{STUBS}\ndef apply(f, x): return f(x)\n")
+    assert message(ex, "apply", ex.three, 3) == "it calls treble (1.2), which is still to do"
+    with pytest.raises(NotStarted):
+        ex.apply(ex.double, 3)
+
+
+def test_ctrl_c_is_not_the_learners_mistake(tmp_path):
+    text = f"import signal\ndef wait(x): signal.raise_signal({int(signal.SIGINT)})\n"
+    with pytest.raises(KeyboardInterrupt):
+        exercises(tmp_path, text).wait(1)
+
+
+def test_a_misconception_that_raises_the_same_error_explains_it(tmp_path):
+    def axes(x: Tensor) -> Tensor:
+        """the axes do not fit"""
+        return x @ x
+
+    ex = exercises(tmp_path, RAISING, {"error": [axes]})
+    with pytest.raises(Wrong) as error:
+        ex.error(torch.zeros(2, 3))
+    assert error.value.explained_by == {"the axes do not fit"}
+
+
+def test_warnings_inside_stop_nothing_and_change_no_filter(tmp_path):
+    ex = exercises(
+        tmp_path,
+        """
+        import warnings
+
+        def warn(x):
+            warnings.simplefilter("ignore")
+            warnings.warn("old")
+            return x.T.sum()
+        """,
+    )
+    ex.warn(torch.zeros(2, 3, 4))
+    with pytest.raises(UserWarning):
+        warnings.warn("this run turns warnings into errors", stacklevel=1)
+
+
+# --- what the file lacks ---
+
+
+def test_a_function_that_is_gone_is_told_with_the_command_that_brings_it_back(tmp_path):
+    for text in ("", "double = None", "def duoble(x):\n    return 2 * x\n"):
+        with pytest.raises(Wrong) as error:
+            _ = exercises(tmp_path, text).double
+        assert error.value.message == f"the file has no double: {RESET} brings it back"
+
+
+@pytest.mark.parametrize(("text", "kind"), [("3", "an int"), ("torch.ones(2)", "a tensor")])
+def test_something_else_in_place_of_a_function_is_told(tmp_path, text, kind):
+    ex = exercises(tmp_path, f"double = {text}\n")
+    with pytest.raises(Wrong) as error:
+        ex.double(3)
+    assert error.value.message == f"double is {kind}, where a function was asked for"
+
+
+def test_a_file_that_cannot_be_loaded_says_the_same_to_each_exercise(tmp_path):
+    learner = learner_of(tmp_path, "1 / 0\n")
+    for name in ("double", "treble"):
+        with pytest.raises(BrokenFile) as error:
+            getattr(Guarded(learner, "1.1", {}, Clock()), name)(1)
+        assert error.value.message.startswith("exercises.py stops while it loads, line 2: ZeroDiv")
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path):
+    learner = Learner(LoadError("exercises.py is missing"))
+    with pytest.raises(BrokenFile, match=r"^exercises\.py is missing$"):
+        _ = Guarded(learner, "1.1", {}, Clock()).double
+
+
+def test_a_file_that_does_not_finish_loading_is_told_with_the_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(guard, "Clock", functools.partial(Clock, 0.2))
+    learner = learner_of(tmp_path, "x = 1\nwhile True:\n    pass\n")
+    said = "exercises.py does not finish loading: it still ran after 0 seconds at line "
+    assert learner.problem in [f"{said}{line}: does a loop never end?" for line in (3, 4)]
+
+
+# --- inputs that must stay as they are ---
+
+SPOILING = """
+def multiplies(x): x *= 2
+def fills(x): x[0] = 5
+def deeper(x): x[1][0].zero_()
+def appends(x): x.append(1)
+def drops(x): x.pop()
+def sorts(x): x.sort()
+def turns(x): x.t_()
+def replaces(x): x[0] = "gone"
+def adds(x): x["new"] = 1
+def changes(x): x["old"] = 2
+def reshapes(x): x.shape = (3, 2)
+def grows(x): x.add(7)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("multiplies", torch.ones(2, 3)),
+        ("multiplies", np.ones(3)),
+        ("fills", torch.ones(2, 3)),
+        ("fills", np.ones(3)),
+        ("fills", [1, 2, 3]),
+        ("deeper", (1, [torch.ones(2)])),
+        ("appends", [1, 2]),
+        ("drops", [1, 2]),
+        ("sorts", [3, 1, 2]),
+        ("sorts", ["b", "a"]),
+        ("turns", torch.ones(2, 3)),
+        ("turns", torch.ones(2, 3, device="meta")),
+        ("replaces", [torch.ones(2)]),
+        ("replaces", [np.ones(2)]),
+        ("replaces", [[1], [2]]),
+        ("replaces", [{"a": 1}]),
+        ("adds", {"old": 1}),
+        ("changes", {"old": 1}),
+        ("reshapes", np.ones((2, 3))),
+        ("grows", {1, 2}),
+    ],
+)
+def test_a_changed_input_is_wrong(tmp_path, name, value):
+    ex = exercises(tmp_path, SPOILING)
+    told = message(ex, name, value)
+    assert "it changes its input x, which the caller still needs; compute new tensors" in told
+
+
+def test_a_changed_keyword_is_named(tmp_path):
+    ex = exercises(tmp_path, "def f(x, *, mask): mask |= True\n")
+    assert "its input mask," in message(ex, "f", torch.ones(2), mask=torch.zeros(2).bool())
+
+
+def test_every_input_of_a_class_is_watched_as_well(tmp_path):
+    ex = exercises(tmp_path, "class Box:\n    def __init__(self, items): items.clear()\n")
+    assert "its input items," in message(ex, "Box", [1])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.tensor([1.0, float("nan")]),
+        torch.ones(2, device="meta"),
+        nn.Parameter(torch.ones(2)),
+        np.array([1.0, float("nan")]),
+        [1, float("nan"), "a", None, (2, [3])],
+        {"a": [torch.ones(1)], "b": {1, 2}},
+        torch.Generator(),
+        nn.Linear(2, 2),
+        len,
+        iter([1]),
+        torch.float32,
+        slice(1, 2),
+    ],
+)
+def test_an_input_that_is_only_looked_at_is_fine(tmp_path, value):
+    assert exercises(tmp_path, "def look(x): return 1\n").look(value) == 1
+
+
+def test_a_tensor_that_only_loses_its_values_of_nan_is_changed():
+    before = torch.tensor([1.0, float("nan")])
+    assert not unchanged(before, torch.tensor([1.0, 0.0]))
+    assert not unchanged(before, before.double())
+
+
+# --- time ---
+
+
+LOOPS = """
+def endless(x):
+    while True:
+        x = x + 1
+
+def stubborn(x):
+    try:
+        n = 0
+        while True:
+            n += 1
+    except Exception:
+        return 0
+
+def gives_in(x):
+    try:
+        n = 0
+        while True:
+            n += 1
+    except BaseException:
+        return 7
+
+def works(x):
+    return x
+"""
+
+
+@pytest.mark.parametrize("name", ["endless", "stubborn"])
+def test_an_endless_loop_is_ended_and_told_with_its_line(tmp_path, name):
+    ex = exercises(tmp_path, LOOPS, limit=0.2)
+    told = message(ex, name, 1)
+    assert told.startswith(f"{name}(1): it still ran after 0 seconds at line ")
+    assert told.endswith(": does a loop never end?")
+
+
+def test_when_the_time_is_up_the_rest_of_the_exercise_is_not_tried(tmp_path):
+    ex = exercises(tmp_path, LOOPS, limit=0.2)
+    told = message(ex, "endless", 1)
+    assert message(ex, "works", 1) == told.removeprefix("endless(1): ")
+    assert exercises(tmp_path, LOOPS).works(1) == 1
+
+
+def test_a_learner_who_catches_everything_gains_no_time(tmp_path):
+    ex = exercises(tmp_path, LOOPS, limit=0.2)
+    assert ex.gives_in(1) == 7
+    assert message(ex, "works", 1) == "it still ran after 0 seconds: does a loop never end?"
+
+
+def test_the_calls_of_an_exercise_share_one_clock():
+    clock = Clock(limit=60.0)
+    for _ in range(3):
+        clock.run(lambda: time.sleep(0.01))
+    assert 0.03 <= clock.spent < 10
+    with pytest.raises(ZeroDivisionError):
+        clock.run(lambda: 1 / 0)
+    clock.spent = 59.8
+    with pytest.raises(TimeUp):
+        clock.run(lambda: spin(5))
+
+
+def test_a_message_says_how_long_and_where():
+    assert Clock(10.0, where="line 7").message() == (
+        "it still ran after 10 seconds at line 7: does a loop never end?"
+    )
+
+
+def test_python_loops_are_ended_before_the_judge_loses_patience():
+    assert guard.SECONDS < runner.SILENCE < runner.STARTING
+
+
+def test_two_thousand_calls_cost_little_and_leave_no_thread_behind():
+    before, start = threading.active_count(), time.perf_counter()
+    assert [call_within(60.0, lambda: 1) for _ in range(2000)] == [1] * 2000
+    assert time.perf_counter() - start < 10  # about 0.3 s where nothing else runs
+    wait_until(lambda: threading.active_count() <= before)
+
+
+def wait_until(done: Any) -> None:
+    """Wait for something that happens soon, if it does."""
+    end = time.perf_counter() + 5
+    while not done() and time.perf_counter() < end:
+        time.sleep(0.01)
+    assert done()
+
+
+def spin(seconds: float) -> None:
+    """Keep Python busy."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def test_an_exception_of_the_function_passes_and_its_result_too():
+    assert call_within(60.0, lambda: "result") == "result"
+    with pytest.raises(KeyError):
+        call_within(60.0, lambda: {}["missing"])
+
+
+def test_the_inner_limit_strikes_first_and_the_outer_one_still_holds():
+    def outer() -> None:
+        with pytest.raises(TimeUp):
+            call_within(0.1, lambda: spin(5))
+        reached.append("inner")
+        spin(5)
+
+    reached: list[str] = []
+    with pytest.raises(TimeUp):
+        call_within(0.6, outer)
+    assert reached == ["inner"]
+
+
+def test_an_outer_limit_strikes_through_an_inner_one():
+    start = time.perf_counter()
+    with pytest.raises(TimeUp):
+        call_within(0.1, lambda: call_within(60.0, lambda: spin(5)))
+    assert time.perf_counter() - start < 4
+
+
+def test_it_strikes_again_until_the_function_gives_in():
+    def stubborn() -> int:
+        try:
+            spin(20)
+        except TimeUp:
+            spin(20)
+        return 1
+
+    with pytest.raises(TimeUp):
+        call_within(0.05, stubborn)
+
+
+def test_only_the_thread_that_is_watched_is_struck():
+    ends: list[float] = []
+    other = threading.Thread(target=lambda: ends.append(spin(0.5) or 1.0))
+    other.start()
+    with pytest.raises(TimeUp):
+        call_within(0.1, lambda: spin(5))
+    other.join()
+    assert ends == [1.0]
+
+
+def test_nothing_strikes_after_the_function_has_ended():
+    """The hardest case: limits that end at the very moment when the function does."""
+    struck, before = 0, threading.active_count()
+    for round_ in range(2000):
+        try:
+            call_within(0.0003, lambda round_=round_: spin(0.0001 + 0.0004 * (round_ % 7) / 7))
+        except TimeUp:
+            struck += 1
+    spin(1.3)  # a watchdog that was not called off barks once a second
+    assert 0 < struck < 2000
+    wait_until(lambda: threading.active_count() <= before)
+
+
+# --- classes ---
+
+LAYER = """
+class Layer(nn.Module):
+    def __init__(self, width, bias=True):
+        super().__init__()
+        self.linear = nn.Linear(width, width, bias=bias)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x):
+        return -self.dropout(self.linear(x))
+
+class Stub(nn.Module):
+    def __init__(self):
+        super().__init__()
+
+    def forward(self, x):
+        raise NotImplementedError("Exercise 1.1: Stub.forward")
+
+class Late(nn.Module):
+    def __init__(self):
+        raise NotImplementedError("Exercise 1.1: Late.__init__")
+
+class Spoils(nn.Module):
+    def forward(self, x):
+        x += 1
+        while True:
+            pass
+
+class Forgets(nn.Module):
+    def __init__(self):
+        self.linear = nn.Linear(2, 2)
+
+class Plain:
+    def __init__(self, size):
+        self.size = size
+"""
+
+
+class Right(nn.Module):
+    """The truth."""
+
+    def __init__(self, width: int, bias: bool = True) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width, bias=bias)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.linear(x))
+
+
+class Negative(Right):
+    """the sign is wrong"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -super().forward(x)
+
+
+class WithoutBias(Right):
+    """the bias is forgotten"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(x @ self.linear.weight.T)
+
+
+def doubled(x: Tensor) -> Tensor:
+    """this is no class at all"""
+    return 2 * x
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_module_is_compared_with_wrong_ones_of_its_own_weights_mode_and_chance(
+    tmp_path, training
+):
+    wrong = {"Layer": (Negative, WithoutBias, doubled)}
+    layer = exercises(tmp_path, LAYER, wrong).Layer(3, bias=True)
+    truth = Right(3)
+    truth.load_state_dict(layer.state_dict())
+    for module in (layer, truth):
+        module.train(training)
+    x, state = torch.randn(20, 3), torch.get_rng_state()
+    result = layer(x)
+    torch.set_rng_state(state)
+    with pytest.raises(Wrong) as error:
+        expect_equal(result, truth(x))
+    assert error.value.explained_by == {"the sign is wrong"}
+    assert error.value.message.startswith("Layer.forward(float32 (20, 3)): the result first")
+    assert bool((result == 0).any()) == training
+
+
+def test_a_module_under_guard_is_the_learners_own(tmp_path):
+    ex = exercises(tmp_path, LAYER)
+    layer = ex.Layer(width=2)
+    assert isinstance(layer, nn.Module)
+    assert type(layer).__name__ == "Layer"
+    assert set(layer.state_dict()) == {"linear.weight", "linear.bias"}
+    layer(torch.ones(1, 2)).sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
+@pytest.mark.parametrize("name", ["Stub", "Late"])
+def test_a_method_that_is_a_stub_is_not_started(tmp_path, name):
+    ex = exercises(tmp_path, LAYER)
+    with pytest.raises(NotStarted, match=rf"^1\.1 {name}\."):
+        getattr(ex, name)()(torch.ones(2))
+
+
+def test_what_goes_wrong_in_a_class_is_told(tmp_path):
+    ex = exercises(tmp_path, LAYER, limit=0.3)
+    said = message(ex, "Forgets")
+    assert said.startswith("Forgets(): it fails, line 30: AttributeError: cannot assign module")
+    with pytest.raises(Wrong, match=r"^Spoils.forward\(float32 \(2,\)\): it still ran after"):
+        ex.Spoils()(torch.ones(2))
+
+
+def test_the_inputs_of_forward_are_watched(tmp_path):
+    text = "class Adds(nn.Module):\n    def forward(self, x): return x.add_(1)\n"
+    with pytest.raises(Wrong, match="it changes its input x"):
+        exercises(tmp_path, text).Adds()(torch.ones(2))
+
+
+def test_a_plain_class_can_be_made(tmp_path):
+    assert exercises(tmp_path, LAYER).Plain(3).size == 3
+
+
+# --- the state of PyTorch ---
+
+SWITCHES = [
+    "torch.set_default_dtype(torch.float64)",
+    "torch.set_grad_enabled(False)",
+    "torch.set_default_device('meta')",
+    "torch.set_autocast_enabled('cpu', True)",
+    "torch.use_deterministic_algorithms(True)",
+    "torch.manual_seed(7), torch.rand(3)",
+    "np.random.seed(7)",
+    "torch.set_num_threads(3)",
+]
+
+
+def state_of_pytorch() -> list[Any]:
+    return [
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+        torch.empty(0).device.type,
+        torch.is_autocast_enabled("cpu"),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_rng_state().tolist(),
+        str(np.random.get_state()),
+        torch.get_num_threads(),
+    ]
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_whatever_is_switched_is_switched_back(tmp_path, switch):
+    before = state_of_pytorch()
+    ex = exercises(tmp_path, f"def switch(): {switch}\n")
+    with same_state_afterwards():
+        ex.switch()
+        assert state_of_pytorch() != before
+    assert state_of_pytorch() == before
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_what_a_file_switches_while_it_loads_is_switched_back(tmp_path, switch):
+    before = state_of_pytorch()
+    learner_of(tmp_path, f"{switch}\n1 / 0\n")
+    assert state_of_pytorch() == before
+
+
+def test_the_state_is_as_before_even_if_the_test_fails():
+    before = state_of_pytorch()
+    with pytest.raises(Wrong), same_state_afterwards():
+        torch.set_default_dtype(torch.float64)
+        raise Wrong("so")
+    assert state_of_pytorch() == before

@@ -1,0 +1,928 @@
+"""The runner, its worker and the pytest plugin: whatever is in an exercise, it gets its verdict,
+and so do all the others of the file."""
+
+import contextlib
+import copy
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from utils.errors import CourseError
+from utils.grader import runner as engine
+from utils.grader import worker
+from utils.grader.exercises import ROOT, Lesson, how_to, read_lesson
+from utils.grader.report import SOLVED, TO_DO, WRONG, Case, Verdict
+from utils.grader.runner import (
+    Child,
+    content_key,
+    files_behind,
+    judge,
+    kept_verdicts,
+    progress,
+    read_state,
+    state_file,
+    write_state,
+)
+
+# --- a small course ---
+
+HEAD = """import os, sys, threading, time, warnings
+import numpy as np
+import torch
+from torch import Tensor, nn
+"""
+TESTS = '''
+import numpy as np
+import pytest
+import torch
+
+from utils.grader.feedback import expect, expect_equal, expect_same_gradients
+
+
+def state():
+    """What a learner's code may switch, and the next exercise must find as it was."""
+    return [
+        torch.get_default_dtype(), torch.is_grad_enabled(), torch.empty(0).device,
+        torch.get_num_threads(), torch.get_rng_state().tolist(), str(np.random.get_state()),
+    ]
+
+
+AT_FIRST = state()
+
+
+def judge(function):
+    expect(state() == AT_FIRST, "PyTorch is not as it was")
+    x = torch.arange(6.0).view(2, 3).requires_grad_()
+    result = function(x)
+    expect_equal(result, 2 * x, what="the result (2, 3)")
+    expect_same_gradients(result, 2 * x, {"x": x})
+'''
+CONFTEST = 'pytest_plugins = ["utils.grader.pytest_plugin"]\n'
+CONFIG = """
+[tool.pytest.ini_options]
+addopts = "--strict-markers --strict-config -ra"
+filterwarnings = ["error"]
+"""
+RIGHT = "return 2 * x"
+EVENT = '{"event": "end", "code": 0}'  # what the process tells its parent in the end
+STUB = "STUB"  # stands for the body that is handed out
+
+
+def function(number: int, name: str, body: str) -> str:
+    """An exercise, its body indented."""
+    if body == STUB:
+        body = f'raise NotImplementedError("Exercise 1.{number}: {name}")  # TODO'
+    doc = f'"""Exercise 1.{number}: twice x."""'
+    return f"\n\ndef {name}(x):\n    {doc}\n{textwrap.indent(body, '    ')}\n"
+
+
+def build(
+    root: Path,
+    bodies: Mapping[str, str],
+    *,
+    head: str = HEAD,
+    conftest: str = "",
+    judges: Mapping[str, str] | None = None,
+    misconceptions: str = "MISCONCEPTIONS = {}\n",
+) -> Lesson:
+    """A course of one lesson; each exercise asks for twice x, and these are the answers.
+
+    `judges` are the bodies of tests that ask for something else, by the name of the exercise.
+    """
+    items = list(enumerate(bodies.items(), start=1))
+    entries = [
+        {"id": f"1.{number}", "title": name, "stubs": [name], "minutes": 1, "difficulty": 1}
+        | {"why": "so", "hints": ["a", "b", "c"], "judge": [f"test_{name}"]}
+        for number, (name, _) in items
+    ]
+    asked = {name: f"judge(ex.{name})" for name in bodies} | dict(judges or {})
+    tests = [f"\n\ndef test_{name}(ex):\n    {body}\n" for name, body in asked.items()]
+    answers = [function(number, name, body) for number, (name, body) in items]
+    solutions = [function(number, name, RIGHT) for number, (name, _) in items]
+    files = {
+        "conftest.py": CONFTEST + conftest,
+        "pyproject.toml": CONFIG,
+        "requirements.txt": "torch\n",
+        "01_first/exercises/exercises.py": head + "".join(answers),
+        "01_first/exercises/solutions.py": HEAD + "".join(solutions),
+        "01_first/exercises/exercises.yaml": json.dumps(entries),
+        "01_first/tests/test_first_exercises.py": TESTS + "".join(tests),
+        "01_first/tests/first_misconceptions.py": misconceptions,
+    }
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return read_lesson(root / "01_first")
+
+
+def by_name(lesson: Lesson, verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
+    """Verdicts by the name of the exercise's function."""
+    return {one.title: verdicts[one.id] for one in lesson.exercises}
+
+
+# --- what may stand in an exercise: all of these in one file, judged by one process ---
+
+# name: body, outcome, what the message says; LINE is where "# here" stands
+CASES: dict[str, tuple[str, str, str]] = {
+    "solved": (RIGHT, SOLVED, ""),
+    "handed_out": (STUB, TO_DO, ""),
+    "commented": ('# how?\n\nraise NotImplementedError("Exercise 1.3: so far")', TO_DO, ""),
+    "begun": (
+        'y = 2 * x\nraise NotImplementedError("Exercise 1.4: begun")  # here\nreturn y',
+        WRONG,
+        "line LINE still raises NotImplementedError: delete that line",
+    ),
+    "calls_a_stub": ("return handed_out(x)", WRONG, "it calls handed_out (1.2), which is still t"),
+    "torch_in_c": (
+        "return torch.empty(2, device='meta').cpu()  # here",
+        WRONG,
+        "it fails, line LINE: NotImplementedError: Cannot copy out of meta tensor",
+    ),
+    "torch_in_python": (
+        "return nn.Module()(x)  # here",
+        WRONG,
+        "it fails, line LINE: NotImplementedError: Module [Module] is missing",
+    ),
+    "own_words": ("raise NotImplementedError('l')  # here", WRONG, "line LINE: NotImplementedErro"),
+    # answers in another style
+    "einsum": ("return torch.einsum('ij,->ij', x, torch.tensor(2.0))", SOLVED, ""),
+    "loops": ("return torch.stack([torch.stack([v + v for v in row]) for row in x])", SOLVED, ""),
+    "in_float64": ("return (x.double() * 2).float()", SOLVED, ""),
+    # answers of the wrong kind
+    "none": ("x * 2", WRONG, "the result (2, 3) is None: is a return missing?"),
+    "array": ("return x.detach().numpy()", WRONG, "is a NumPy array, where a tensor was asked for"),
+    "a_list": ("return (2 * x).tolist()", WRONG, "is a list, where a tensor was asked for"),
+    "a_float": ("return 2.0", WRONG, "is a float, where a tensor was asked for"),
+    "shape": ("return 2 * x.T", WRONG, "has shape (3, 2), where (2, 3) was asked for"),
+    "dtype": ("return 2 * x.double()", WRONG, "has dtype torch.float64, where torch.float32 was"),
+    "device": ("return (2 * x).to('meta')", WRONG, "has device meta, where cpu was asked for"),
+    "values": ("return 3 * x", WRONG, "first differs at [0, 1]: 3, where 2 was expected (5 of 6"),
+    "nan": ("return 2 * x.masked_fill(x == 5, torch.nan)", WRONG, "is nan at [1, 2], where 10 was"),
+    "detached": ("return 2 * x.detach()", WRONG, "the values are right, but no gradient can flow"),
+    # bad manners
+    "in_place": ("with torch.no_grad(): x *= 2\nreturn x", WRONG, "it changes its input x,"),
+    "raises": ("return x @ x  # here", WRONG, "it fails, line LINE: RuntimeError: mat1 and mat2"),
+    "exits": ("sys.exit('bye')  # here", WRONG, "it ends the program, line LINE: SystemExit: bye"),
+    "interrupts": ("raise KeyboardInterrupt  # here", WRONG, "line LINE: KeyboardInterrupt"),
+    "odd_base": ("raise type('Odd', (BaseException,), {})  # here", WRONG, "fails, line LINE: "),
+    "recursion": ("return recursion(x)  # here", WRONG, "it fails, line LINE: RecursionError: max"),
+    "loop": ("while True: x = x + 1  # here", WRONG, "still ran after 1 seconds at line LINE:"),
+    "asks": ("return float(input()) * x  # here", WRONG, "it fails, line LINE: OSError: "),
+    "deleted": (RIGHT, WRONG, "the file has no deleted: "),
+    "emptied": (RIGHT, WRONG, "the file has no emptied: "),
+    "replaced": (RIGHT, WRONG, "replaced is an int, where a function was asked for"),
+    "signature": (RIGHT, WRONG, "it fails, TypeError: signature() takes 0 positional arguments"),
+    # noise
+    "megabytes": ("print('x' * 5_000_000)\nreturn x", WRONG, "the result (2, 3) first differs"),
+    "unprintable": ("print('\\x1b[2J\\0\\ud800')\nreturn x", WRONG, "the result (2, 3) first dif"),
+    "prints": ("print('hello')\nreturn x", WRONG, "the result (2, 3) first differs"),
+    "past_capture": (f"print({EVENT!r}, file=sys.__stdout__, flush=True)\n{RIGHT}", SOLVED, ""),
+    "past_python": (f"os.write(1, b'noise\\n'), os.write(2, b'noise\\n')\n{RIGHT}", SOLVED, ""),
+    "closes_one": (f"os.close(1)\n{RIGHT}", SOLVED, ""),
+    "no_stdout": (f"sys.stdout = None\n{RIGHT}", SOLVED, ""),
+    "warns": (f"warnings.warn('old')\nx.detach()[None].T\n{RIGHT}", SOLVED, ""),
+    "threads": (f"threading.Thread(target=threading.Event().wait).start()\n{RIGHT}", SOLVED, ""),
+    "bad_thread": (f"threading.Thread(target=int, args='x').start()\n{RIGHT}", SOLVED, ""),
+    "bad_object": (f"o = type('O', (), {{'__del__': 1}})()\no.o = o\n{RIGHT}", SOLVED, ""),
+    "collects": (f"import gc\ngc.collect()\n{RIGHT}", SOLVED, ""),
+    # switches
+    "default_dtype": ("y = 2 * x\ntorch.set_default_dtype(torch.float64)\nreturn y", SOLVED, ""),
+    "no_grad": (
+        f"torch.set_grad_enabled(False)\n{RIGHT}",
+        WRONG,
+        "the values are right, but no gr",
+    ),
+    "meta": (f"torch.set_default_device('meta')\n{RIGHT}", WRONG, "the answer cannot be used: "),
+    "seed": (f"torch.manual_seed(7), torch.rand(3), np.random.seed(7)\n{RIGHT}", SOLVED, ""),
+    "num_threads": (f"torch.set_num_threads(3)\n{RIGHT}", SOLVED, ""),
+    "folder": (f"os.chdir('/')\n{RIGHT}", SOLVED, ""),
+    # misconceptions, and tests that ask for something else
+    "halves": ("return x / 2", WRONG, "first differs at [0, 1]: 0.5, where 2 was expected"),
+    "cuts": ("return 0 * x", WRONG, "first differs at [0, 1]: 0, where 2 was expected"),
+    "misjudged": (RIGHT, WRONG, "this is not how it is done"),
+    "asserted": ("return 3", WRONG, "the answer cannot be used: AssertionError: three is no answ"),
+    "ended": ("return sys.exit", WRONG, "the answer cannot be used: SystemExit: 3"),
+    "a_pair": ("return [x, np.float32(0.25)]", SOLVED, ""),
+    "last": (RIGHT, SOLVED, ""),
+}
+JUDGES = {
+    "misjudged": "pytest.fail('this is not how it is done')",
+    "asserted": "assert ex.asserted(1) != 3, 'three is no answer'",
+    "ended": "ex.ended(1)(3)",
+    "a_pair": "expect_equal(ex.a_pair(3), (3, 0.25), what=('the number', 'its share'))",
+}
+MISCONCEPTIONS = '''
+def halved(x):
+    """the numbers are halved"""
+    return x / 2
+
+
+def zero(x):
+    """all is zero"""
+    return 0 * x
+
+
+def nothing(x):
+    """nothing is left"""
+    return x - x
+
+
+MISCONCEPTIONS = {"halves": (halved, zero), "cuts": (halved, zero, nothing)}
+'''
+AFTERWARDS = """
+
+del deleted
+emptied = None
+replaced = 3
+
+
+def signature():
+    return 1
+"""
+SHORT_CLOCK = """
+import functools
+from utils.grader import guard
+guard.Clock = functools.partial(guard.Clock, 1.0)  # these tests have no 5 s for a loop
+"""
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
+    """A lesson with all of the above."""
+    bodies = {name: body for name, (body, _, _) in CASES.items()}
+    lesson = build(
+        tmp_path_factory.mktemp("zoo"),
+        bodies,
+        conftest=SHORT_CLOCK,
+        judges=JUDGES,
+        misconceptions=MISCONCEPTIONS,
+    )
+    with lesson.file.open("a", encoding="utf-8") as file:
+        file.write(AFTERWARDS)
+    return lesson
+
+
+@pytest.fixture(scope="module")
+def judged_zoo(zoo: Lesson) -> dict[str, Verdict]:
+    """What one process says of all of them."""
+    verdicts, orderly = judge(zoo)
+    assert orderly
+    return by_name(zoo, verdicts)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_exercise_gets_its_verdict_whatever_the_others_do(zoo, judged_zoo, name):
+    _, outcome, said = CASES[name]
+    found = judged_zoo[name]
+    above, _, below = zoo.file.read_text(encoding="utf-8").partition(f"def {name}(")
+    line = (above + below.partition("# here")[0]).count("\n") + 1
+    assert (found.outcome, found.message == "") == (outcome, outcome != WRONG), found.message
+    assert said.replace("LINE", str(line)) in found.message
+    assert (found.checks, found.failed, found.broken_file) == (1, int(outcome == WRONG), False)
+
+
+def test_what_was_called_comes_first_in_the_message(judged_zoo):
+    for name in ("none", "shape", "in_place", "raises", "loop"):
+        assert judged_zoo[name].message.startswith(f"{name}(float32 (2, 3)): ")
+
+
+def test_a_misconception_is_named_if_it_is_the_only_one_of_its_kind(judged_zoo):
+    assert judged_zoo["halves"].diagnosis == "the numbers are halved"
+    assert judged_zoo["cuts"].diagnosis == ""
+
+
+def test_what_was_printed_is_kept_in_part(judged_zoo):
+    assert judged_zoo["prints"].printed == "hello\n"
+    assert 100 < len(judged_zoo["megabytes"].printed) < 10_000
+
+
+# --- what ends the process, or never comes back ---
+
+STUBBORN = """
+while True:
+    try:
+        n = 0
+        while True:
+            n += 1
+    except BaseException:
+        n = 0
+"""
+DEADLY = {  # name: body, what the message says
+    "first": (RIGHT, ""),
+    "leaves": ("os._exit(3)", "it ended Python itself (exit code 3)"),
+    "between": ("return x + 1", "the result (2, 3) first differs"),
+    "crashes": ("import ctypes\nctypes.string_at(0)", "it ended Python itself (exit code "),
+    "closes": ("sys.stdout.close()", "it ended Python itself (exit code "),
+    "sleeps": ("time.sleep(1000)", "nothing came back for 2 seconds: does something never end?"),
+    "waits": ("lock = threading.Lock()\nlock.acquire(), lock.acquire()", "nothing came back for 2"),
+    "stubborn": (STUBBORN, "nothing came back for 2 seconds: does something never end?"),
+    "handed_out": (STUB, ""),
+    "last": (RIGHT, ""),
+}
+
+
+class Relay:
+    """Gives one process after the other, and has the next one start while the last is at work."""
+
+    def __init__(self) -> None:
+        self.children = [Child()]
+
+    def __call__(self) -> Child:
+        self.children.append(Child())
+        return self.children[-2]
+
+    def end(self) -> None:
+        for child in self.children:
+            child.end()
+
+
+def test_what_kills_or_blocks_the_process_is_wrong_and_the_rest_is_judged(tmp_path, monkeypatch):
+    bodies = {name: body for name, (body, _) in DEADLY.items()}
+    lesson = build(tmp_path, bodies, conftest=SHORT_CLOCK)
+    monkeypatch.setattr(engine, "SILENCE", 2.0)
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--nonsense")  # what someone has set for their own tests
+    seen: list[str] = []
+    relay = Relay()
+    with contextlib.ExitStack() as stack:
+        stack.callback(relay.end)
+        verdicts, orderly = judge(lesson, start=relay, watcher=seen.append)
+        leaves_by_itself(relay.children[-1])
+    found = by_name(lesson, verdicts)
+    for name, (_, said) in DEADLY.items():
+        assert said in found[name].message
+        assert (found[name].message == "") == (said == "")
+        assert not found[name].broken_file
+    outcomes = [each.outcome for each in found.values()]
+    assert outcomes == [SOLVED, *[WRONG] * 7, TO_DO, SOLVED]
+    assert not orderly
+    assert seen == [exercise.id for exercise in lesson.exercises]
+    assert len(relay.children) == 1 + 6 + 1  # one for each that was lost, and one too many
+
+
+def leaves_by_itself(child: Child) -> None:
+    """A process that nobody needs any more ends when it is told nothing."""
+    assert child.process.stdin is not None
+    child.process.stdin.close()
+    assert child.next_event(engine.STARTING) == {"event": "ready"}
+    assert child.next_event(engine.STARTING) is None
+    assert child.end(timeout=30) == 0
+
+
+@pytest.mark.parametrize(
+    ("top", "said"),
+    [
+        ("os._exit(3)", "exercises.py does not finish loading: it ended Python itself (exit code"),
+        ("1 +", "exercises.py, line 5: invalid syntax"),
+    ],
+)
+def test_what_goes_wrong_at_the_top_of_the_file_is_told_once_for_all(tmp_path, top, said):
+    lesson = build(tmp_path, {"one": RIGHT, "two": STUB}, head=f"{HEAD}{top}\n")
+    verdicts, _ = judge(lesson)
+    for found in verdicts.values():
+        assert found.message.startswith(said)
+        assert found.outcome == WRONG
+        assert found.broken_file
+
+
+def test_tests_that_cannot_be_imported_are_told_in_one_line(tmp_path):
+    lesson = build(tmp_path, {"one": RIGHT})
+    lesson.test_file().write_text("import nothing_there\n", encoding="utf-8")
+    with pytest.raises(CourseError) as error:
+        progress(lesson)
+    said = "the tests could not run: "
+    assert str(error.value).startswith(said)
+    assert "No module named 'nothing_there'" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not state_file(tmp_path).exists()
+
+
+# --- what the process says, and what the parent makes of it ---
+
+Event = dict[str, Any] | type[queue.Empty]
+
+
+def started(exercise: str) -> list[Event]:
+    return [{"event": "start", "exercise": exercise}, {"event": "loaded"}]
+
+
+def case(exercise: str, outcome: str, message: str = "") -> list[Event]:
+    """What a process says of one test."""
+    told = Case(exercise, outcome, message)
+    return [*started(exercise), {"event": "case", **worker.as_json(told)}]
+
+
+def ended(code: int = 0) -> list[Event]:
+    return [{"event": "end", "code": code}]
+
+
+class Scripted:
+    """A process that says what it was told to say; then it is gone."""
+
+    def __init__(self, *events: Sequence[Event]) -> None:
+        self.events = [copy.copy(event) for group in events for event in group]
+        self.job: dict[str, Any] = {}
+        self.patience: list[float] = []
+
+    def give(self, job: dict[str, Any]) -> None:
+        self.job = job
+
+    def next_event(self, seconds: float) -> dict[str, Any] | None:
+        self.patience.append(seconds)
+        event = self.events.pop(0) if self.events else None
+        if event is queue.Empty:
+            raise queue.Empty
+        return cast(Any, event)
+
+    def end(self, timeout: float = 0.0) -> int:
+        return 7
+
+    def last_words(self) -> str:
+        return "its last words"
+
+    def __enter__(self) -> "Scripted":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def tests(self) -> list[str]:
+        return [argument.rpartition("::")[2] for argument in self.job["arguments"]]
+
+
+def one_after_the_other(*children: Scripted) -> Callable[[], Child]:
+    """A start for `judge`: each of these once, and no more."""
+    left = list(children)
+    return lambda: cast(Child, left.pop(0))
+
+
+def nobody() -> Child:
+    raise AssertionError("a process was started")
+
+
+@pytest.fixture
+def lesson(tmp_path: Path) -> Lesson:
+    """Three exercises; nothing runs them."""
+    return build(tmp_path, {"one": RIGHT, "two": RIGHT, "three": STUB})
+
+
+ALL = [*case("1.1", SOLVED), *case("1.2", WRONG, "no"), *case("1.3", TO_DO)]
+
+
+def test_the_verdicts_are_what_the_process_says(lesson):
+    child = Scripted(ALL, ended(1))
+    verdicts, orderly = judge(lesson, start=one_after_the_other(child))
+    assert [(one, each.outcome, each.message) for one, each in verdicts.items()] == [
+        ("1.1", SOLVED, ""),
+        ("1.2", WRONG, "no"),
+        ("1.3", TO_DO, ""),
+    ]
+    assert orderly
+    assert child.job["root"] == str(lesson.folder.parent)
+    assert child.tests == ["test_one", "test_two", "test_three"]
+
+
+def test_only_what_is_asked_for_is_judged(lesson):
+    child = Scripted(case("1.2", SOLVED), ended())
+    verdicts, _ = judge(lesson, ["1.2"], solutions=True, start=one_after_the_other(child))
+    assert list(verdicts) == ["1.2"]
+    assert child.tests == ["test_two", "--solutions"]
+
+
+def test_the_watcher_is_told_each_exercise_once(lesson):
+    twice = [*case("1.1", SOLVED), *case("1.1", SOLVED), *case("1.2", SOLVED)]
+    seen: list[str] = []
+    child = Scripted(twice, case("1.3", TO_DO), ended())
+    judge(lesson, start=one_after_the_other(child), watcher=seen.append)
+    assert seen == ["1.1", "1.2", "1.3"]
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        ([], "it ended Python itself (exit code 7)"),
+        ([queue.Empty], "nothing came back for 15 seconds: does something never end?"),
+    ],
+)
+def test_the_exercise_at_which_a_process_is_lost_is_wrong_and_the_next_one_goes_on(
+    lesson, last, said
+):
+    lost = Scripted(case("1.1", SOLVED), started("1.2"), last)
+    next_one = Scripted(case("1.3", TO_DO), ended())
+    verdicts, orderly = judge(lesson, start=one_after_the_other(lost, next_one))
+    assert [each.outcome for each in verdicts.values()] == [SOLVED, WRONG, TO_DO]
+    assert verdicts["1.2"].message == said
+    assert not verdicts["1.2"].broken_file
+    assert not orderly
+    assert next_one.tests == ["test_three"]
+
+
+def test_what_was_solved_so_far_does_not_save_an_exercise_that_loses_its_process(lesson):
+    lost = Scripted(case("1.1", SOLVED), case("1.2", SOLVED), started("1.2"))
+    next_one = Scripted(case("1.3", TO_DO), ended())
+    verdicts, _ = judge(lesson, start=one_after_the_other(lost, next_one))
+    assert (verdicts["1.2"].outcome, verdicts["1.2"].checks) == (WRONG, 2)
+
+
+def test_a_file_at_which_the_process_is_lost_is_broken_for_all_and_not_tried_again(lesson):
+    lost = Scripted([{"event": "start", "exercise": "1.1"}])
+    verdicts, orderly = judge(lesson, start=one_after_the_other(lost))
+    assert all(each.broken_file and each.outcome == WRONG for each in verdicts.values())
+    assert not orderly
+
+
+def test_torch_may_take_long_to_load_but_an_exercise_may_not(lesson):
+    child = Scripted(ALL, ended())
+    judge(lesson, start=one_after_the_other(child))
+    first, *others = child.patience
+    assert first == engine.STARTING
+    assert set(others) == {engine.SILENCE}
+
+
+@pytest.mark.parametrize("code", [2, 3, 4, 5])
+def test_what_pytest_could_not_run_is_no_verdict(lesson, code):
+    child = Scripted(ALL, ended(code))
+    with pytest.raises(CourseError, match=r"^the tests could not run: its last words$"):
+        progress(lesson, one_after_the_other(child))
+    assert not state_file(lesson.folder.parent).exists()
+
+
+def test_an_exercise_that_no_test_has_judged_is_told(lesson):
+    child = Scripted(case("1.2", SOLVED), ended())
+    with pytest.raises(CourseError, match=r"^01_first: no test has judged 1\.1, 1\.3$"):
+        judge(lesson, start=one_after_the_other(child))
+
+
+# --- the process itself ---
+
+
+def test_a_process_that_cannot_start_says_why(tmp_path, monkeypatch, lesson):
+    (tmp_path / "utils").mkdir()
+    (tmp_path / "utils" / "__init__.py").touch()
+    monkeypatch.setattr(engine, "ROOT", tmp_path)  # where there is nothing to start
+    with pytest.raises(CourseError, match=r"^the judge could not start: .*utils\.grader\.worker"):
+        judge(lesson)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no message"),
+        ("one\n  two  \n\n", "two"),
+        ("E   ModuleNotFoundError: x\n1 error in 0.1s\n", "ModuleNotFoundError: x"),
+        ("E   EOFError: E\nend\n", "EOFError: E"),
+        ("E   the cause\nERROR: no collectors\n1 error\n", "the cause"),
+        ("1 error\nERROR: not found: t.py\nlast\n", "ERROR: not found: t.py"),
+        ("INTERNALERROR> a\nINTERNALERROR> OSError: b\nno tests ran\n", "OSError: b"),
+        ("\xff\n", "\ufffd"),
+    ],
+)
+def test_the_last_words_are_the_last_error_or_else_the_last_line(text, said):
+    child = Child.__new__(Child)
+    with tempfile.TemporaryFile() as child.errors:
+        child.errors.write(text.encode("latin-1"))
+        assert child.last_words() == said
+
+
+# --- what is kept ---
+
+
+def judged(lesson: Lesson, events: Sequence[Event] = ALL) -> dict[str, Verdict]:
+    """Judge it by a script, as if something had changed."""
+    return progress(lesson, one_after_the_other(Scripted(events, ended(1))))
+
+
+def test_what_did_not_change_is_not_judged_again(lesson):
+    verdicts = judged(lesson)
+    assert progress(lesson, nobody) == verdicts
+    assert verdicts["1.2"].message == "no"
+
+
+BEHIND = [
+    "conftest.py",
+    "requirements.txt",
+    "01_first/exercises/exercises.py",
+    "01_first/exercises/exercises.yaml",
+    "01_first/tests/test_first_exercises.py",
+    "01_first/tests/first_misconceptions.py",
+    "01_first/first.py",
+    "00_before/zeroth.py",
+    "utils/grader/feedback.py",
+]
+BESIDE = [
+    "README.md",
+    "01_first/README.md",
+    "01_first/exercises/solutions.py",
+    "02_second/second.py",
+    "02_second/exercises/exercises.py",
+    "tools/learn.py",
+]
+
+
+@pytest.mark.parametrize("name", BEHIND)
+@pytest.mark.parametrize("change", ["changed", "gone"])
+def test_whatever_a_verdict_depends_on_is_watched(lesson, name, change):
+    path = lesson.folder.parent / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n# first\n")
+    judged(lesson)
+    if change == "gone":
+        path.unlink()
+    else:
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("# first", "# other"), encoding="utf-8")
+    with pytest.raises(AssertionError, match="a process was started"):
+        progress(lesson, nobody)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_no_verdict_depends_on_may_change(lesson, name):
+    judged(lesson)
+    path = lesson.folder.parent / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("other", encoding="utf-8")
+    progress(lesson, nobody)
+
+
+def test_two_files_that_exchange_their_contents_are_noticed(lesson):
+    for name in ("a.py", "b.py"):
+        (lesson.folder / name).write_text(name, encoding="utf-8")
+    before = content_key(lesson)
+    (lesson.folder / "a.py").rename(lesson.folder / "c.py")
+    assert content_key(lesson) != before
+    assert len(files_behind(lesson)) == len(set(files_behind(lesson)))
+
+
+def test_a_file_saved_while_it_is_judged_is_judged_again(lesson):
+    def save(_: str) -> None:
+        with lesson.file.open("a", encoding="utf-8") as file:
+            file.write("# saved\n")
+
+    progress(lesson, one_after_the_other(Scripted(ALL, ended())), save)
+    with pytest.raises(AssertionError, match="a process was started"):
+        progress(lesson, nobody)
+
+
+def test_what_a_lost_process_leaves_is_told_but_not_kept(lesson):
+    children = Scripted(case("1.1", SOLVED), started("1.2")), Scripted(case("1.3", TO_DO), ended())
+    assert progress(lesson, one_after_the_other(*children))["1.2"].outcome == WRONG
+    with pytest.raises(AssertionError, match="a process was started"):
+        progress(lesson, nobody)
+
+
+def test_the_lessons_and_the_hints_are_kept_side_by_side(lesson):
+    root = lesson.folder.parent
+    write_state({"version": engine.VERSION, "lessons": {"00": {}}, "hints": {"1.1": 2}}, root)
+    judged(lesson)
+    state = read_state(root)
+    assert state["hints"] == {"1.1": 2}
+    assert set(state["lessons"]) == {"00", "01_first"}
+
+
+def damaged(state: Path, lesson: Lesson, how: str) -> None:
+    """Spoil what was kept."""
+    sound = json.loads(state.read_text(encoding="utf-8"))
+    entry = sound["lessons"][lesson.name]
+    verdict = entry["verdicts"]["1.1"]
+    match how:
+        case "truncated":
+            state.write_bytes(state.read_bytes()[:-20])
+        case "folder":
+            state.unlink()
+            state.mkdir()
+        case "verdict of another kind":
+            verdict["message"] = 3
+        case "verdict of no outcome":
+            verdict["outcome"] = "banana"
+        case "verdict without an outcome":
+            del verdict["outcome"]
+        case "verdict with more":
+            verdict["more"] = 1
+        case "verdict that is a list":
+            entry["verdicts"]["1.1"] = [1]
+        case "a verdict less":
+            del entry["verdicts"]["1.1"]
+        case "verdicts that are a list":
+            entry["verdicts"] = []
+        case "an entry that is a number":
+            sound["lessons"][lesson.name] = 5
+        case "lessons that are a list":
+            sound["lessons"] = []
+        case "hints that are a number":
+            sound["hints"] = 3
+        case "another version":
+            sound["version"] += 1
+        case _:
+            state.write_bytes(how.encode("latin-1"))
+            return
+    if state.is_file() and how != "truncated":
+        state.write_text(json.dumps(sound), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "",
+        "[]",
+        "null",
+        "3",
+        '"text"',
+        "{}",
+        '{"version": 1}',
+        "\xff\xfe",
+        "\0",
+        "[" * 100_000,
+        "truncated",
+        "folder",
+        "verdict of another kind",
+        "verdict of no outcome",
+        "verdict without an outcome",
+        "verdict with more",
+        "verdict that is a list",
+        "a verdict less",
+        "verdicts that are a list",
+        "an entry that is a number",
+        "lessons that are a list",
+        "hints that are a number",
+        "another version",
+    ],
+    ids=lambda how: how[:30],
+)
+def test_what_was_kept_and_is_damaged_is_made_anew(lesson, how):
+    verdicts = judged(lesson)
+    state = state_file(lesson.folder.parent)
+    damaged(state, lesson, how)
+    assert judged(lesson) == verdicts
+    if how != "folder":  # nothing can be kept where a folder is in the way
+        assert progress(lesson, nobody) == verdicts
+        assert read_state(lesson.folder.parent)["version"] == engine.VERSION
+
+
+@pytest.mark.parametrize("where", ["state", "folder"])
+def test_what_cannot_be_kept_is_told_all_the_same(lesson, where):
+    state = state_file(lesson.folder.parent)
+    if where == "folder":
+        state.parent.touch()
+    else:
+        state.mkdir(parents=True)
+    assert judged(lesson)["1.1"].outcome == SOLVED
+
+
+def test_a_full_disk_leaves_what_was_kept(lesson, monkeypatch):
+    judged(lesson)
+    before = state_file(lesson.folder.parent).read_bytes()
+    lesson.file.write_text("# changed\n", encoding="utf-8")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert judged(lesson, [*case("1.1", TO_DO), *ALL[3:]])["1.1"].outcome == TO_DO
+    assert state_file(lesson.folder.parent).read_bytes() == before
+    assert [path.name for path in state_file(lesson.folder.parent).parent.iterdir()] == [
+        "state.json"
+    ]
+
+
+def test_a_verdict_of_other_content_is_not_the_verdict(lesson):
+    verdicts = judged(lesson)
+    entry = read_state(lesson.folder.parent)["lessons"][lesson.name]
+    assert kept_verdicts(entry, entry["key"], lesson) == verdicts
+    assert kept_verdicts(entry, "other", lesson) is None
+    more = replace(lesson, exercises=(*lesson.exercises, replace(lesson.exercises[0], id="1.4")))
+    assert kept_verdicts(entry, entry["key"], more) is None
+
+
+# --- the same under pytest itself ---
+
+COURSE = {"todo": STUB, "right": RIGHT, "half": "print('here')\nreturn x / 2", "gone": "os = 1 / 0"}
+SIZES = """@pytest.mark.parametrize("size", [0, 2, 3])
+def test_half(ex, size):
+    x = torch.arange(float(size))
+    expect_equal(ex.half(x), 2 * x, what="the result (size,)")
+
+
+def test_orphan(ex):
+    ex.right(1)
+"""
+HALVED = """
+def halved(x):
+    \"\"\"the numbers are halved\"\"\"
+    return x / 2
+
+
+MISCONCEPTIONS = {"half": (halved,), "right": (halved,)}
+"""
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
+    """A lesson for pytest itself: one exercise of each outcome, and one test that nobody named."""
+    root = tmp_path_factory.mktemp("course")
+    lesson = build(root, COURSE, judges={"half": "pass"}, misconceptions=HALVED)
+    tests = lesson.test_file().read_text(encoding="utf-8")
+    tests = tests.replace("def test_half(ex):\n    pass\n", SIZES)
+    lesson.test_file().write_text(tests, encoding="utf-8")
+    return lesson
+
+
+def run_pytest(lesson: Lesson, *options: str) -> tuple[int, list[str]]:
+    """Exit code and lines of a run as someone would start it by hand."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, lesson.name]
+    environment = {**os.environ, **engine.PYTEST, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    done = subprocess.run(
+        command,
+        cwd=lesson.folder.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    return done.returncode, (done.stdout + done.stderr).splitlines()
+
+
+def section(lines: list[str], title: str) -> list[str]:
+    """The lines below the heading of one test, up to the next heading."""
+    at = next(number for number, line in enumerate(lines) if f"_ {title} _" in line)
+    below = lines[at + 1 :]
+    end = next(
+        number for number, line in enumerate(below) if line.startswith(("___", "===", "---"))
+    )
+    return below[:end]
+
+
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_pytest_skips_what_is_to_do_and_tells_each_wrong_exercise_once(course, monkeypatch, ci):
+    monkeypatch.setenv("CI", ci)
+    code, lines = run_pytest(course, "-k", "not orphan")
+    text = "\n".join(lines)
+    assert code == 1
+    assert section(lines, "test_half[2]") == [
+        "half(float32 (2,)): the result (size,) first differs at [1]: 0.5, where 2 was",
+        "expected (1 of 2 values differ)",
+        "    yours       0  0.5",
+        "    expected    0    2",
+        "This looks like: the numbers are halved.",
+        "(2 of 2 checks fail; this is the first.)",
+        "It printed:",
+        "  here",
+        f"For a hint: {how_to('hint', '1.3')}",
+    ]
+    assert "_ test_half[3] _" not in text
+    assert text.count("This looks like: ") == 1
+    assert "to do: 1.1 todo" in text
+    line = course.file.read_text(encoding="utf-8").splitlines().index("    os = 1 / 0") + 1
+    assert section(lines, "test_gone")[:2] == [
+        f"gone(float32 (2, 3)): it fails, line {line}: ZeroDivisionError: division by zero",
+        "    os = 1 / 0",
+    ]
+    for sign in ("Traceback", "\nE  ", "\n> ", "feedback.py", "guard.py", "Captured stdout"):
+        assert sign not in text
+    assert [line.split()[:2] for line in lines if line.startswith("FAILED")] == [
+        ["FAILED", "01_first/tests/test_first_exercises.py::test_half[2]"],
+        ["FAILED", "01_first/tests/test_first_exercises.py::test_gone"],
+    ]
+
+
+def test_under_solutions_nothing_may_be_to_do(course):
+    stub = function(1, "todo", STUB)
+    solutions = course.solutions.read_text(encoding="utf-8")
+    course.solutions.write_text(solutions + stub, encoding="utf-8")
+    code, lines = run_pytest(course, "--solutions", "-k", "not orphan")
+    course.solutions.write_text(solutions, encoding="utf-8")
+    assert code == 1
+    assert section(lines, "test_todo")[0] == "the solution of 1.1 todo is a stub"
+    assert "1 failed, 5 passed" in lines[-1]
+    assert not [line for line in lines if "SKIPPED" in line]
+
+
+def test_under_misconceptions_each_wrong_answer_is_judged_and_named(course):
+    code, lines = run_pytest(course, "--misconceptions", "-k", "half or right or orphan")
+    assert code == 1
+    for title in ("test_right[halved]", "test_half[halved-2]"):
+        assert "This looks like: the numbers are halved." in section(lines, title)
+    assert "2 failed, 1 passed" in lines[-1]
+    assert "no exercise in exercises.yaml has test_orphan as its judge" in "\n".join(lines)
+
+
+def test_a_list_of_exercises_that_is_wrong_is_told_in_one_line(tmp_path):
+    lesson = build(tmp_path, {"one": RIGHT})
+    lesson.test_file().write_text("def test_one(ex):\n    ex.one(1)\n", encoding="utf-8")
+    (lesson.folder / "exercises" / "exercises.yaml").write_text("[]", encoding="utf-8")
+    code, lines = run_pytest(lesson)
+    assert code == 4
+    assert "ERROR: 01_first/exercises/exercises.yaml must be a list of exercises" in lines
+    assert "Traceback" not in "\n".join(lines)

@@ -1,0 +1,296 @@
+"""utils/grader/stubs.py: one exercise becomes what it was, and nothing else in the file changes."""
+
+from pathlib import Path
+
+import pytest
+
+from utils.errors import CourseError
+from utils.grader import stubs
+from utils.grader.exercises import ROOT, Exercise, Lesson, lessons
+from utils.grader.learner_code import LoadError, read_source
+from utils.grader.stubs import TODO, handed_out, put_back
+
+HEAD = '"""Exercises."""\n\nimport functools\n\n\n'
+TAIL = '\n\nif __name__ == "__main__":\n    print("checked")\n'
+
+DOUBLE = '''
+def double(
+    x: int, times: int = 2
+) -> int:
+    """Exercise 1.1: twice x.
+
+    Returns x times two.
+    """
+    # a comment of the solution
+    y = x * times
+    return y
+'''
+CACHED = '''
+@functools.cache
+def cached(x: int) -> int:
+    """Exercise 1.2: x."""
+    return x
+'''
+LAYER = '''
+class Layer:
+    """Exercise 1.3: a layer."""
+
+    size = 3
+
+    def __init__(self, size: int) -> None:
+        """Keep the size."""
+        self.size = size
+
+    def helper(self) -> int:
+        """This one is given."""
+        return 7
+
+    @property
+    def area(self) -> int:
+        """Its area."""
+        return self.size**2
+'''
+PARTS = {"double": DOUBLE, "cached": CACHED, "Layer": LAYER}
+
+
+def raising(number: int, name: str) -> str:
+    return f'raise NotImplementedError("Exercise 1.{number}: {name}")  {TODO}'
+
+
+STUB = {
+    "double": DOUBLE[: DOUBLE.index("    #")] + f"    {raising(1, 'double')}\n",
+    "cached": CACHED.replace("return x", raising(2, "cached")),
+    "Layer": LAYER.replace("self.size = size", raising(3, "Layer.__init__")).replace(
+        "return self.size**2", raising(3, "Layer.area")
+    ),
+}
+
+
+def file_of(parts: dict[str, str], head: str = HEAD) -> str:
+    return head + "\n\n".join(part.lstrip("\n") for part in parts.values()) + TAIL
+
+
+def exercise(number: int, *stubs: str) -> Exercise:
+    return Exercise(f"1.{number}", "t", stubs, 1, 1, "w", ("a", "b", "c"), ("test_it",))
+
+
+@pytest.fixture
+def lesson(tmp_path: Path) -> Lesson:
+    """A lesson of three exercises, all solved."""
+    folder = tmp_path / "01_first"
+    (folder / "exercises").mkdir(parents=True)
+    items = (
+        exercise(1, "double"),
+        exercise(2, "cached"),
+        exercise(3, "Layer.__init__", "Layer.area"),
+    )
+    made = Lesson(folder, items)
+    for path in (made.solutions, made.file):
+        path.write_bytes(file_of(PARTS).encode())
+    return made
+
+
+def reset(lesson: Lesson, number: int) -> bytes:
+    """Put one exercise back; the bytes of the file afterwards."""
+    put_back(lesson, lesson.exercises[number - 1])
+    return lesson.file.read_bytes()
+
+
+# --- as it is handed out ---
+
+
+def test_a_stub_is_its_solution_without_the_body(lesson):
+    assert handed_out(lesson) == {name: stub.lstrip("\n") for name, stub in STUB.items()}
+
+
+def test_the_stubs_are_stubs(lesson):
+    lesson.file.write_text(file_of(handed_out(lesson)), encoding="utf-8")
+    found = [(stub.exercise, stub.name) for stub in read_source(lesson.file).stubs()]
+    assert found == [
+        ("1.1", "double"),
+        ("1.2", "cached"),
+        ("1.3", "Layer.__init__"),
+        ("1.3", "Layer.area"),
+    ]
+
+
+@pytest.mark.parametrize("real", lessons(), ids=lambda real: real.name)
+def test_the_exercises_of_the_course_are_what_their_solutions_make(real):
+    """Only where nobody has begun: a learner's copy of the course is no fault."""
+    try:
+        source = read_source(real.file)
+    except LoadError:  # somebody is at work on it
+        return
+    untouched = {stub.name for stub in source.stubs()}
+    text = source.data.decode("utf-8").replace("\r\n", "\n")
+    for one in real.exercises:
+        if set(one.stubs) <= untouched:
+            for name in one.names:
+                assert f"\n{handed_out(real)[name]}" in text, name
+
+
+# --- putting one back ---
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_solved_exercise_is_a_stub_again_and_the_others_stay(lesson, number):
+    name = lesson.exercises[number - 1].names[0]
+    assert reset(lesson, number).decode() == file_of({**PARTS, name: STUB[name]})
+
+
+def test_all_of_them_put_back_make_the_file_that_was_handed_out(lesson):
+    for number in (2, 3, 1):
+        reset(lesson, number)
+    assert lesson.file.read_bytes().decode() == file_of(STUB)
+
+
+def test_what_is_untouched_is_left_alone_and_no_copy_is_kept(lesson):
+    lesson.file.write_text(file_of(STUB), encoding="utf-8")
+    before = lesson.file.stat().st_mtime_ns
+    assert [put_back(lesson, one) for one in lesson.exercises] == [None] * 3
+    assert lesson.file.stat().st_mtime_ns == before
+    assert not (lesson.folder.parent / ".progress").exists()
+
+
+BROKEN = [  # what became of double, in a file that Python cannot read
+    "def double(x):\n    return (x\n",
+    "def double(x:\n    return x\n\n    # and more\n\n    return 3\n",
+    "def double(x)\n\treturn x\n",
+    "class double\n    pass\n",
+    "def double(\n    x,\n) -> int:\n    return (((\n",
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_an_exercise_that_python_cannot_read_is_put_back(lesson, broken):
+    lesson.file.write_text(file_of({**PARTS, "double": broken}), encoding="utf-8")
+    with pytest.raises(LoadError):
+        read_source(lesson.file)
+    assert reset(lesson, 1).decode() == file_of({**PARTS, "double": STUB["double"]})
+
+
+@pytest.mark.parametrize(
+    "after", ["_hidden = 3\n", "# mine\n", "@functools.cache\ndef f(): pass\n", "class C: pass\n"]
+)
+def test_what_follows_a_broken_exercise_stays(lesson, after):
+    lesson.file.write_text(HEAD + BROKEN[0] + after + TAIL, encoding="utf-8")
+    assert reset(lesson, 1).decode() == HEAD + STUB["double"].lstrip("\n") + after + TAIL
+
+
+def test_another_exercise_that_python_cannot_read_does_not_stand_in_the_way(lesson):
+    broken = "def double(x):\n    return (x\n"
+    lesson.file.write_text(file_of({**PARTS, "double": broken}), encoding="utf-8")
+    wanted = file_of({**PARTS, "double": broken, "Layer": STUB["Layer"]})
+    assert reset(lesson, 3).decode() == wanted
+
+
+@pytest.mark.parametrize("left", ["", "def twice(x):\n    return 2 * x\n", "double = max\n"])
+def test_an_exercise_that_is_gone_is_put_before_the_program(lesson, left):
+    text = file_of({"Layer": LAYER, "rest": left})
+    lesson.file.write_text(text, encoding="utf-8")
+    after = reset(lesson, 1).decode()
+    above = text.removesuffix(TAIL).rstrip()
+    assert after == f"{above}\n\n\n{STUB['double'].lstrip()}{TAIL}"
+    assert "double" in [one.name for one in read_source(lesson.file).stubs()]
+
+
+def test_an_exercise_that_is_gone_from_a_file_without_a_program_comes_last(lesson):
+    lesson.file.write_text("x = 1\n\n\n", encoding="utf-8")
+    assert reset(lesson, 1).decode() == f"x = 1\n\n\n{STUB['double'].lstrip()}\n\n"
+
+
+def test_a_missing_file_is_told_with_the_way_to_get_it_back(lesson):
+    lesson.file.unlink()
+    with pytest.raises(CourseError, match=r"exercises\.py is missing; git checkout"):
+        reset(lesson, 1)
+
+
+def test_of_two_with_one_name_the_later_which_counts_is_put_back(lesson):
+    second = "def double(x):\n    return 7\n"
+    lesson.file.write_text(file_of({**PARTS, "again": second}), encoding="utf-8")
+    assert reset(lesson, 1).decode() == file_of({**PARTS, "again": STUB["double"]})
+
+
+def test_names_that_only_begin_alike_are_left_alone(lesson):
+    other = "def doubled(x):\n    return (\n"
+    lesson.file.write_text(file_of({"doubled": other, **PARTS}), encoding="utf-8")
+    wanted = file_of({"doubled": other, **PARTS, "double": STUB["double"]})
+    assert reset(lesson, 1).decode() == wanted
+
+
+# --- bytes that must survive ---
+
+
+def test_windows_line_ends_stay_windows_line_ends(lesson):
+    lesson.file.write_bytes(file_of(PARTS).replace("\n", "\r\n").encode())
+    wanted = file_of({**PARTS, "double": STUB["double"]}).replace("\n", "\r\n")
+    assert reset(lesson, 1) == wanted.encode()
+    lesson.file.write_bytes(file_of(STUB).replace("\n", "\r\n").encode())
+    assert put_back(lesson, lesson.exercises[0]) is None
+
+
+def test_windows_line_ends_stay_also_where_an_exercise_is_gone(lesson):
+    lesson.file.write_bytes(file_of({"Layer": LAYER}).replace("\n", "\r\n").encode())
+    windows = reset(lesson, 1)
+    lesson.file.write_text(file_of({"Layer": LAYER}), encoding="utf-8", newline="\n")
+    assert windows == reset(lesson, 1).replace(b"\n", b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b'note = "one \x0c two \xe2\x80\xa8 three \xc2\x85"\n',  # lines to str.splitlines alone
+        b"note = '''\ndef double(x):\n    pass\n'''\n",
+        b"# \xff is no UTF-8\n",
+        b"def broken(:\n    '\xff'\n",
+        b"\tx = 1  \n",
+    ],
+)
+def test_every_other_byte_of_the_file_stays_as_it_was(lesson, odd):
+    solved = file_of(PARTS).encode()
+    wanted = file_of({**PARTS, "double": STUB["double"]}).encode()
+    lesson.file.write_bytes(solved + odd)
+    assert reset(lesson, 1) == wanted + odd
+    lesson.file.write_bytes(odd + solved)
+    assert reset(lesson, 1) == odd + wanted
+
+
+def test_a_byte_order_mark_stays(lesson):
+    lesson.file.write_bytes(b"\xef\xbb\xbf" + file_of(PARTS).encode())
+    wanted = file_of({**PARTS, "double": STUB["double"]}).encode()
+    assert reset(lesson, 1) == b"\xef\xbb\xbf" + wanted
+
+
+# --- the copy that is kept ---
+
+
+def test_the_file_as_it_was_is_kept(lesson):
+    old = lesson.file.read_bytes()
+    kept = put_back(lesson, lesson.exercises[0])
+    assert kept is not None
+    assert kept.parent == lesson.folder.parent / ".progress" / "backups"
+    assert kept.read_bytes() == old
+
+
+def test_two_within_a_second_keep_two_copies(lesson, monkeypatch):
+    monkeypatch.setattr(stubs.time, "strftime", lambda _: "20260102-030405")
+    solved = lesson.file.read_bytes()
+    kept = []
+    for _ in range(3):
+        lesson.file.write_bytes(solved)
+        kept.append(put_back(lesson, lesson.exercises[0]))
+    names = [path.name for path in kept if path is not None]
+    moment = "01_first-20260102-030405"
+    assert names == [f"{moment}.py", f"{moment}b.py", f"{moment}c.py"]
+    assert all(path is not None and path.read_bytes() == solved for path in kept)
+
+
+def test_if_no_copy_can_be_kept_the_file_stays(lesson):
+    (lesson.folder.parent / ".progress").write_text("in the way", encoding="utf-8")
+    with pytest.raises(OSError):
+        put_back(lesson, lesson.exercises[0])
+    assert lesson.file.read_bytes() == file_of(PARTS).encode()
+
+
+def test_the_root_of_the_course_is_where_the_lessons_are():
+    assert (ROOT / "01_attention" / "exercises" / "exercises.yaml").is_file()
