@@ -21,7 +21,7 @@ from layer_norm import LayerNorm
 from multi_head import MultiHeadAttention
 from utils.errors import pick, run_program
 
-PLACEMENTS = ("pre", "post")
+PLACEMENTS = ("pre", "post")  # of the norm: before the sublayer, or after the addition
 
 
 class TransformerBlock(nn.Module):
@@ -43,11 +43,11 @@ class TransformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.placement = pick(placement, PLACEMENTS, "norm placement")
-        self.attention = attention
-        self.feed_forward = feed_forward
+        self.attention = attention  # moves information between tokens
+        self.feed_forward = feed_forward  # processes each token on its own
         self.attention_norm = attention_norm
         self.feed_forward_norm = feed_forward_norm
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)  # shared: it has no parameters
 
     def forward(
         self,
@@ -61,13 +61,13 @@ class TransformerBlock(nn.Module):
         """
         if self.placement == "pre":
             # Norm on the branch: the stream x itself is only ever added to.
-            update = self.attention(self.attention_norm(x), mask, attend)  # between tokens
-            x = x + self.dropout(update)
-            update = self.feed_forward(self.feed_forward_norm(x))  # within each token
+            update = self.attention(self.attention_norm(x), mask, attend)
+            x = x + self.dropout(update)  # (B, T, d_model)
+            update = self.feed_forward(self.feed_forward_norm(x))
             return x + self.dropout(update)
         # Norm on the stream: after every addition it is rescaled.
         update = self.attention(x, mask, attend)
-        x = self.attention_norm(x + self.dropout(update))
+        x = self.attention_norm(x + self.dropout(update))  # (B, T, d_model)
         update = self.feed_forward(x)
         return self.feed_forward_norm(x + self.dropout(update))
 
@@ -98,7 +98,7 @@ def residual_stream(stack: list[TransformerBlock], x: Tensor) -> list[Tensor]:
 
 
 def mean_cosine(x: Tensor, y: Tensor) -> Tensor:
-    """Cosine similarity averaged over tokens: 1 same direction, 0 unrelated."""
+    """Cosine similarity averaged over tokens: 1 for the same direction, 0 for unrelated ones."""
     return F.cosine_similarity(x, y, dim=-1).mean()
 
 
@@ -112,7 +112,7 @@ def main() -> None:
         x = torch.randn(B, T, d_model, requires_grad=True)
         readout = torch.randn(B, T, d_model)  # the gradient of the loss at the last block
         stream = residual_stream(build_stack(placement, 12, d_model), x)
-        gradients = torch.autograd.grad((stream[-1] * readout).sum(), stream)
+        gradients = torch.autograd.grad((stream[-1] * readout).sum(), stream)  # one per depth
         rows = {
             "root mean square of x": [y.square().mean().sqrt() for y in stream],
             "cosine of x with the input": [mean_cosine(y, x) for y in stream],

@@ -26,6 +26,7 @@ class TokenEmbedding(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens (B, T) integers in [0, vocab_size) -> (B, T, d_model)."""
         check_shape(tokens, ("B", "T"))
+        # Indexing with a tensor takes one row per token; its gradient adds up in the rows used.
         return self.weight[tokens]  # (B, T, d_model)
 
 
