@@ -89,7 +89,9 @@ class GroupedQueryAttention(nn.Module):
 
 def main() -> None:
     """Print cache size and parameter count for fewer and fewer key-value heads."""
-    d_model, n_heads, T = 512, 8, 1024
+    d_model = 512
+    n_heads = 8
+    T = 1024
     print(f"Cached keys and values of {T} tokens in one layer, d_model {d_model}, float32:\n")
     for n_kv_heads in (8, 4, 2, 1):
         layer = GroupedQueryAttention(d_model, n_heads, n_kv_heads)

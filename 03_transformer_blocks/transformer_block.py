@@ -47,7 +47,7 @@ class TransformerBlock(nn.Module):
         self.feed_forward = feed_forward  # processes each token on its own
         self.attention_norm = attention_norm
         self.feed_forward_norm = feed_forward_norm
-        self.dropout = nn.Dropout(dropout)  # shared: it has no parameters
+        self.dropout = nn.Dropout(dropout)  # for both sublayers; it has no parameters
 
     def forward(
         self,
