@@ -1,9 +1,9 @@
 """Peak memory of a computation in PyTorch, counted tensor by tensor.
 
 Every operation passes through PyTorch's dispatcher, so a dispatch mode sees each tensor when it is
-created; a finalizer on its storage tells when it is freed. The count is exact and the same on every
-machine, unlike what the operating system reports. Temporary buffers inside an operation are not
-seen.
+created; a finalizer on its storage tells when it is freed. Unlike the numbers of the operating
+system, the count does not depend on the allocator or on other programs. Temporary buffers inside an
+operation are not seen.
 """
 
 import weakref
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from utils.errors import run_program
 
 
 class MemoryMeter(TorchDispatchMode):
@@ -47,3 +49,20 @@ def forward_and_backward(
         output = attend(*inputs)
         gradients = torch.autograd.grad(output.square().sum(), inputs)
     return [output, *gradients], meter.peak
+
+
+def main() -> None:
+    """Print live and peak bytes while tensors come and go."""
+    with MemoryMeter() as meter:
+        a = torch.zeros(1000)  # float32: 4000 bytes
+        print(f"a = zeros(1000)    alive {meter.alive:6,}   peak {meter.peak:6,} bytes")
+        b = 2 * a + 1  # 2 * a is a temporary: it counts towards the peak, then it is freed
+        print(f"b = 2 * a + 1      alive {meter.alive:6,}   peak {meter.peak:6,} bytes")
+        del a
+        print(f"del a              alive {meter.alive:6,}   peak {meter.peak:6,} bytes")
+        b = b[:10]  # a view keeps the whole storage alive
+        print(f"b = b[:10]         alive {meter.alive:6,}   peak {meter.peak:6,} bytes")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -104,7 +104,9 @@ def mean_cosine(x: Tensor, y: Tensor) -> Tensor:
 
 def main() -> None:
     """Send an input through 12 untrained blocks, and the gradient of a random linear loss back."""
-    B, T, d_model = 8, 16, 64
+    B = 8
+    T = 16
+    d_model = 64
     shown = (0, 1, 2, 4, 8, 12)
     print(f"{'after block':32}" + "".join(f"{n:7}" for n in shown))
     for placement in PLACEMENTS:
