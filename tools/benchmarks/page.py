@@ -22,6 +22,7 @@ from utils.files import atomic_write_text
 
 NOTE = "<!-- Written by tools/benchmark.py --page from benchmark*.json: edits here are lost. -->"
 PICTURE = "![Speeds of training and generation, ours and the baseline's](pictures/benchmark.png)"
+LOSS_PICTURE = "![Training and validation loss of the laptop preset](pictures/loss.png)"
 LEGEND = (
     "`ours` is the capstone's architecture, trained with Muon unless AdamW is named. "
     "`transformers` is that library's GPT-2 of the same sizes, trained with PyTorch's fused AdamW "
@@ -110,7 +111,7 @@ def trained_models(results: Results) -> str:
     command = f"```\npython 09_capstone/{run['command']}\n```"
     table = results_table(results)
     texts = [paragraph(text) for text in (how, limit, last)]
-    return "\n\n".join(["## Trained models", table, *texts, command])
+    return "\n\n".join(["## Trained models", table, *texts, command, LOSS_PICTURE])
 
 
 def training_speed(results: Results) -> str:
