@@ -61,7 +61,7 @@ MEASURED = (
     "**ms per step, tokens/s:** the median step of a run, without evaluation, and of these the "
     "median over the seeds. The rows have the same number of steps but not the same training time, "
     "so read the loss and the time together. A warm-up costs no time, so the difference in time "
-    "between `without warm-up` and `laptop` shows how noisy the machine was.",
+    "between the row without it and `laptop` shows how noisy the machine was.",
 )
 
 

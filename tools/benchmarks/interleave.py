@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from training_data import TrainingData
 from utils.config import ModelConfig
+from utils.errors import CourseError
 
 Measure = Callable[[], float]  # each call takes one measurement
 clock = time.perf_counter
@@ -63,20 +64,27 @@ def in_subprocess(make: Callable[..., Measure], *args: Any) -> Measure:
     """What make(*args) measures, measured in a fresh process with the same number of threads.
 
     The process is warmed up when this returns. It waits between rounds and exits when the returned
-    function is garbage-collected.
+    function is garbage-collected. Raises CourseError if it fails.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     worker_args = (theirs, torch.get_num_threads(), make, args)
     context.Process(target=_serve_measurements, args=worker_args, daemon=True).start()
-    theirs.close()  # the child has its own copy; with ours closed, its death raises EOFError here
-    ours.recv()  # "ready"
+    theirs.close()  # the child has its own copy; with ours closed, its end raises EOFError here
+    _receive(ours)  # "ready"
 
     def measure() -> float:
         ours.send("measure")
-        return ours.recv()
+        return _receive(ours)
 
     return measure
+
+
+def _receive(connection: Connection) -> Any:
+    try:
+        return connection.recv()
+    except EOFError:
+        raise CourseError("a measuring process failed; its own error is shown above") from None
 
 
 def _serve_measurements(
