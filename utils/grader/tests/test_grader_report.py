@@ -18,9 +18,9 @@ from utils.grader.report import (
     colour,
     counts,
     failure_text,
-    wrap,
+    fold,
     message_lines,
-    diagnose,
+    named,
     verdict,
 )
 
@@ -113,7 +113,7 @@ def test_a_broken_file_is_remembered():
     ],
 )
 def test_a_misconception_is_named_if_it_alone_explains_every_case(cases, name):
-    assert diagnose(cases) == name
+    assert named(cases) == name
 
 
 # --- words ---
@@ -169,12 +169,12 @@ def test_no_line_is_wider_than_the_terminal():
 
 def test_a_message_is_folded_and_what_is_indented_is_cut():
     message = "a message that goes on " * 5 + "\n    row " + "1 " * 60 + "\nend"
-    lines = wrap(message)
+    lines = fold(message)
     assert " ".join(lines[:2]) == message.split("\n")[0].strip()
     assert lines[2] == message.split("\n")[1][:WIDTH]
     assert lines[3] == "end"
-    assert wrap("self-attention " * 9)[0].endswith("self-attention")
-    assert wrap("") == []
+    assert fold("self-attention " * 9)[0].endswith("self-attention")
+    assert fold("") == []
 
 
 def test_the_message_for_pytest_is_that_of_the_verdict():
