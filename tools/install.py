@@ -38,6 +38,8 @@ if sys.maxsize > 2**32 and not sysconfig.get_config_var("Py_GIL_DISABLED"):
     print("%d.%d" % sys.version_info[:2])
 """
 
+FOLDERS_OF_PIP = ("target", "prefix", "root")  # settings of pip that name where packages go
+
 # The wheels of this version on PyPI, as its file names list them. A test compares it with the pin.
 TORCH = "2.13.0"
 WHEELS = "Linux with glibc 2.28 or newer (x86_64, aarch64), macOS 14 or newer (Apple silicon), \
@@ -227,14 +229,16 @@ def read(path: Path) -> str:
 
 def pip_install(root: Path, what: str, arguments: list[str]) -> None:
     """Run pip in .venv, showing the time. Raises InstallError with the end of pip's output."""
+    env = environment_for_pip()
+    check_pip_settings(root, env)
     print(f"Installing {what} into .venv; the first time takes a few minutes.", flush=True)
     quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-    command = [str(venv_python(root)), "-I", "-m", "pip", "install"]
-    # A user's settings (PIP_USER=1, or target = ... in pip.conf) may send packages elsewhere;
-    # options on the command line override the environment and the file.
-    command += [*quiet, "--no-user", "--target=", f"--prefix={root / '.venv'}", *arguments]
+    command = [str(venv_python(root)), "-I", "-m", "pip", "install", "--no-user"]
+    command += [*quiet, *arguments]
     with tempfile.TemporaryFile() as log:
-        child = subprocess.Popen(command, cwd=str(root), stdout=log, stderr=subprocess.STDOUT)
+        child = subprocess.Popen(
+            command, cwd=str(root), env=env, stdout=log, stderr=subprocess.STDOUT
+        )
         try:
             show_time(child)
         finally:
@@ -249,6 +253,27 @@ def pip_install(root: Path, what: str, arguments: list[str]) -> None:
             f"{last_lines(output)}\n"
             "Fix the cause (often the network or a full disk) and run the same command again."
         )
+
+
+def environment_for_pip() -> dict[str, str]:
+    """The environment variables, without those that would send the packages elsewhere."""
+    elsewhere = {f"PIP_{name.upper()}" for name in ("user", *FOLDERS_OF_PIP)}
+    return {name: value for name, value in os.environ.items() if name not in elsewhere}
+
+
+def check_pip_settings(root: Path, env: dict[str, str]) -> None:
+    """Raise InstallError if pip.conf names another folder to install into: no option undoes it."""
+    command = [str(venv_python(root)), "-I", "-m", "pip", "config", "list"]
+    answer = subprocess.run(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
+    )
+    for line in answer.stdout.splitlines():
+        name, _, value = line.partition("=")  # global.target='/some/folder'
+        if name.rpartition(".")[2] in FOLDERS_OF_PIP:
+            raise InstallError(
+                f"pip is configured to install into {value} ({name}), not into .venv; "
+                f"undo that with: python -m pip config unset {name}"
+            )
 
 
 def show_time(child: subprocess.Popen[bytes]) -> None:

@@ -17,6 +17,8 @@ from tools.checks.code_rules import imported_modules
 TOOLS = Path(install.__file__).parent
 FAKE_PIP = """
 import pathlib, sys
+if sys.argv[1] == "config":
+    sys.exit()
 with open("pip.log", "a", encoding="utf-8") as log:
     log.write(" ".join(sys.argv[1:]) + "\\n")
 print("Collecting torch")
@@ -296,7 +298,8 @@ def test_a_path_that_environments_do_not_support_is_named(tmp_path: Path) -> Non
         {"PIP_USER": "1"},
         {"PIP_TARGET": "elsewhere"},
         {"PIP_PREFIX": "elsewhere"},
-        {"PIP_CONFIG_FILE": "user = yes\ntarget = elsewhere\n"},
+        {"PIP_ROOT": "elsewhere"},
+        {"PIP_CONFIG_FILE": "[install]\nuser = yes\n"},
     ],
     ids=lambda settings: next(iter(settings)),
 )
@@ -307,13 +310,24 @@ def test_settings_of_pip_do_not_send_packages_elsewhere(
     monkeypatch.chdir(tmp_path)
     for name, value in settings.items():
         if name == "PIP_CONFIG_FILE":
-            (tmp_path / "pip.conf").write_text(f"[install]\n{value}", encoding="utf-8")
+            (tmp_path / "pip.conf").write_text(value, encoding="utf-8")
             value = str(tmp_path / "pip.conf")
         monkeypatch.setenv(name, value)
     install.make_venv(install.find_python(), tmp_path)
     install.pip_install(tmp_path, "a wheel", ["--no-index", str(tiny_wheel(tmp_path))])
     assert list((tmp_path / ".venv").glob("**/site-packages/made_here.py"))
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("section", ["global", "install"])
+def test_a_pip_conf_that_names_another_folder_is_refused_with_the_way_to_undo_it(
+    section: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "pip.conf").write_text(f"[{section}]\ntarget = elsewhere\n", encoding="utf-8")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(root / "pip.conf"))
+    venv.EnvBuilder(symlinks=os.name != "nt", with_pip=True).create(root / ".venv")
+    with pytest.raises(install.InstallError, match=rf"pip config unset {section}\.target$"):
+        install.pip_install(root, "a wheel", [])
 
 
 def tiny_wheel(folder: Path) -> Path:
