@@ -11,6 +11,11 @@ of `laptop`. Results go run by run into ablations.json, so an interrupted call g
 ablations.md is made from that file alone.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import argparse
 import hashlib
 import json
@@ -33,7 +38,7 @@ from training_data import TrainingData, load_training_data
 from training_loop import Callback, StepReport, Trainer
 from utils.command_line import OneLineParser
 from utils.config import ModelConfig, TrainConfig, to_dict
-from utils.errors import CourseError, UsageError, pick, run_program
+from utils.errors import CourseError, UsageError, pick
 from utils.files import atomic_write_text
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,6 +13,11 @@ the peer's optimizer, and both in either precision where bfloat16 is fast. All o
 CPU; close other busy programs first.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import argparse
 import textwrap
 from collections.abc import Callable, Iterator
@@ -34,7 +39,7 @@ from tools.benchmarks.report import (
 from tools.benchmarks.training import losses, training
 from training_data import load_training_data
 from utils.command_line import OneLineParser
-from utils.errors import UsageError, pick, run_program
+from utils.errors import UsageError, pick
 from utils.memory import keep_freed_memory
 
 SECTIONS: dict[str, Callable[[Settings], Iterator[Section]]] = {

@@ -9,6 +9,11 @@ state, random generators, metrics (but for the clock) and samples must be the sa
 Exit code 1 if a promise is broken. Everything happens in temporary folders.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import contextlib
 import importlib
 import itertools
@@ -45,7 +50,7 @@ from sealed_folder import MANIFEST, DamagedError, read_sealed, write_sealed
 from training_loop import Trainer
 from training_state import TrainingState, folders, last_good_state, random_states, save_state
 from utils.command_line import OneLineParser
-from utils.errors import CourseError, UsageError, run_program
+from utils.errors import CourseError, UsageError
 from utils.failpoint import EXIT_CODE, VARIABLE
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,6 +15,11 @@ reads only the pieces that a batch needs:
     meta.json             name, origin, characters, entropy; written last: without it, not finished
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,7 +33,7 @@ from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from tokenizer import CharTokenizer
 from utils.command_line import OneLineParser
 from utils.corpus import LARGE, NAMES, at_home, load_corpus, read_pieces, train_length
-from utils.errors import CourseError, UsageError, run_program
+from utils.errors import CourseError, UsageError
 from utils.files import atomic_write_text, atomic_writer
 
 HERE = Path(__file__).resolve().parent
