@@ -57,11 +57,12 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "09_capstone" / "train.py"
 SAVE_INTERVAL = 4
 OPTIONS = f"""
-    --data {ROOT / "data" / "simple_sequences.txt"} --device cpu --dtype float32 --n-layers 1
+    --device cpu --dtype float32 --n-layers 1
     --d-model 16 --n-heads 2 --max-seq-len 16 --dropout 0.1 --batch-size 4 --max-steps 96
     --warmup-steps 5 --eval-interval 8 --save-interval {SAVE_INTERVAL} --sample-interval 48
     --log-interval 1
-"""
+""".split()
+OPTIONS += ["--data", f"{ROOT / 'data' / 'simple_sequences.txt'}"]  # the path may contain spaces
 FILES = ("model.safetensors", "optimizer.safetensors", "random.safetensors", "position.json")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PLACES = {  # where in a run something can be made to happen
@@ -136,7 +137,7 @@ class Run:
     def start(self, *plants: Plant, failpoint: str = "") -> BaseProcess:
         """Start a process that begins the run or goes on with it."""
         begun = (self.folder / "run.json").exists()
-        options = ["--resume"] if begun else [*OPTIONS.split(), "--overwrite"]
+        options = ["--resume"] if begun else [*OPTIONS, "--overwrite"]
         options += ["--out-dir", str(self.folder), "--checkpoint-dir", str(self.root / "best")]
         if begun:
             self.look()
