@@ -9,6 +9,9 @@ PYTHON ?= python3
 PY = .venv/bin/python
 endif
 
+# With PYTHONOPTIMIZE set, Python skips every assert, and tests that check nothing would pass.
+unexport PYTHONOPTIMIZE
+
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev verify data demo test test-module status next check watch \
         hint reset validate lint format clean

@@ -124,9 +124,9 @@ def as_table(results: list[Result], seconds: float, left_out: list[str]) -> str:
     return "\n".join(lines)
 
 
-def row(check: str, result: str, seconds: str, what: str) -> str:
+def row(check: str, result: str, seconds: str, details: str) -> str:
     """One line of the table, never wider than WIDTH."""
-    line = f"{check:<28}{result:<8}{seconds:>8}  {what}"
+    line = f"{check:<32}{result:<8}{seconds:>7}  {details}"
     return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
 
 

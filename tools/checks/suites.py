@@ -4,6 +4,7 @@ Each check takes the root of the repository and one folder to check (None: all o
 a list of results: one, or for the tests one per folder.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -66,12 +67,13 @@ def check_tests(root: Path, module: str | None) -> list[Result]:
 
 
 def run_pytest(root: Path, arguments: list[str]) -> tuple[int, list[Case]]:
-    """Run pytest once; return its exit code and the result of each test."""
+    """Run pytest once, with assertions on; return its exit code and the result of each test."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "--no-header", "--continue-on-collection-errors"]
         command += [f"--junitxml={report}", *arguments]
-        code = subprocess.run(command, cwd=root, stdout=STDERR).returncode
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONOPTIMIZE"}
+        code = subprocess.run(command, cwd=root, env=env, stdout=STDERR).returncode
         return code, read_report(report) if report.exists() else []
 
 

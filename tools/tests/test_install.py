@@ -7,6 +7,7 @@ import subprocess
 import sys
 import venv
 import zipfile
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -271,6 +272,11 @@ def test_with_a_torch_of_another_version_pip_decides(
 def test_the_list_of_wheels_is_that_of_the_pinned_torch() -> None:
     pins = (TOOLS.parent / "requirements.txt").read_text(encoding="utf-8")
     assert f"\ntorch=={install.TORCH}\n" in pins
+
+
+@pytest.mark.parametrize("command", ["jupyter-lab", "jupyter-notebook"])
+def test_both_front_ends_of_jupyter_are_installed(command: str) -> None:
+    assert command in {script.name for script in entry_points(group="console_scripts")}
 
 
 @pytest.mark.parametrize("build", ["free-threaded", "32-bit"])

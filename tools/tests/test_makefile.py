@@ -49,6 +49,14 @@ def test_make_alone_lists_every_target() -> None:
 
 
 @needs_make
+def test_assertions_count_even_with_pythonoptimize(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    printed = make("PYTHON=env #", "install").stdout.splitlines()
+    assert any(line.startswith("PATH=") for line in printed)
+    assert not any(line.startswith("PYTHONOPTIMIZE=") for line in printed)
+
+
+@needs_make
 def test_the_list_of_targets_fits_eighty_columns() -> None:
     assert max(len(line) for line in make().stdout.splitlines()) <= 80
 

@@ -123,6 +123,16 @@ def test_a_failing_a_skipped_and_an_unloadable_test_are_distinguished(tmp_path: 
 
 
 @pytest.mark.usefixtures("bare_pytest")
+def test_assertions_count_even_with_pythonoptimize(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    wrong = "def test_a():\n    assert 1 == 2\n"
+    [found] = suites.check_tests(build(tmp_path, {"01_one/tests/test_first.py": wrong}), "01_one")
+    assert (found.passed, found.detail) == (False, "1 failed")
+
+
+@pytest.mark.usefixtures("bare_pytest")
 def test_a_crash_of_pytest_itself_is_a_failure(tmp_path: Path) -> None:
     crash = "import os\n\ndef test_a():\n    os._exit(3)\n"
     results = suites.check_tests(build(tmp_path, {"01_one/tests/test_first.py": crash}), "01_one")
@@ -231,6 +241,7 @@ def test_only_the_selected_notebooks_are_run(
 
 ROWS = [
     Result("structure", True, "34 of 34 files", (), 0.04),
+    Result("exercises 03_transformer_blocks", True, "none", status=TO_COME),
     Result("tests 03_transformer_blocks", False, "x" * 99, ("a long problem " * 20,) * 25, 101.25),
 ]
 
@@ -243,7 +254,7 @@ def test_the_table_shows_what_was_skipped_and_what_is_to_come_never_as_ok() -> N
     ]
     lines = validate_all.as_table(rows, 1.0, []).splitlines()
     assert lines[3].split() == ["lesson", "02_two", "to", "come", "0.0", "3", "of", "10", "files"]
-    assert lines[4].startswith("text blocks                 skipped")
+    assert lines[4].startswith("text blocks                     skipped")
     assert lines[6].endswith("1 ok, 1 skipped, 1 to come")
     assert lines[-2:] == ["text blocks: skipped", "  needs a plugin"]
 
@@ -251,7 +262,8 @@ def test_the_table_shows_what_was_skipped_and_what_is_to_come_never_as_ok() -> N
 def test_the_table_fits_eighty_columns_and_shows_the_problems() -> None:
     table = validate_all.as_table(ROWS, 101.3, ["tests"])
     assert max(len(line) for line in table.splitlines()) <= 80
-    assert "structure                   ok" in table
+    assert "structure                       ok" in table
+    assert "exercises 03_transformer_blocks to come" in table
     assert "101.2" in table
     assert "... and 5 more" in table
     assert "left out: tests" in table
@@ -260,7 +272,7 @@ def test_the_table_fits_eighty_columns_and_shows_the_problems() -> None:
 def test_the_json_holds_every_problem() -> None:
     found = json.loads(validate_all.as_json(ROWS, 101.3, []))
     assert found["passed"] is False
-    assert len(found["results"][1]["problems"]) == 25
+    assert len(found["results"][2]["problems"]) == 25
     assert found["results"][0]["check"] == "structure"
 
 
