@@ -13,6 +13,11 @@ to 09_capstone/checkpoints/, where sample.py looks for the newest. Ctrl-C saves 
 a power cut, --resume goes on from the last saved state, and comes to the same weights.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import argparse
 import os
 import shutil
@@ -52,7 +57,7 @@ from training_state import TrainingState, restore_random_states
 from utils.command_line import OneLineParser, add_config_flags, config_from_args
 from utils.config import TrainConfig, load_config, save_config
 from utils.device import pick_device
-from utils.errors import CourseError, UsageError, run_program
+from utils.errors import CourseError, UsageError
 from utils.files import atomic_write_bytes
 from utils.memory import keep_freed_memory
 

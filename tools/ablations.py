@@ -11,6 +11,11 @@ the sizes of `laptop`. Results are saved to ablations.json run by run, so an int
 continued; ablations.md is rendered from that file alone.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import argparse
 import textwrap
 from collections.abc import Sequence
@@ -22,7 +27,7 @@ from tools.benchmarks.ablation_summary import differences, runs_of
 from tools.benchmarks.ablation_training import train_missing
 from tools.benchmarks.ablation_variants import Variant, flat, variants
 from utils.command_line import OneLineParser
-from utils.errors import UsageError, pick, run_program
+from utils.errors import UsageError, pick
 from utils.files import atomic_write_text
 
 ROOT = Path(__file__).resolve().parents[1]

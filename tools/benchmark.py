@@ -15,6 +15,11 @@ fast, both sides are measured in both precisions. Everything runs on the CPU; cl
 programs first.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import argparse
 import textwrap
 from collections.abc import Callable, Iterator
@@ -39,7 +44,7 @@ from tools.benchmarks.report import (
 from tools.benchmarks.training import training
 from training_data import load_training_data
 from utils.command_line import OneLineParser
-from utils.errors import UsageError, pick, run_program
+from utils.errors import UsageError, pick
 from utils.memory import keep_freed_memory
 
 SECTIONS: dict[str, Callable[[Settings], Iterator[Section]]] = {

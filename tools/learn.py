@@ -11,12 +11,17 @@
 files now, so it cannot be wrong for long; torch is imported only when something has changed.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import sys
 import time
 from pathlib import Path
 
 from utils.command_line import OneLineParser
-from utils.errors import UsageError, pick, run_program
+from utils.errors import UsageError, pick
 from utils.grader.check import (
     check,
     judged,

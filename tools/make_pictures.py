@@ -6,6 +6,11 @@ python 09_capstone/train.py --preset laptop --out-dir 09_capstone/runs/picture
 python tools/make_pictures.py --run 09_capstone/runs/picture
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +22,7 @@ from checkpointing import load_checkpoint
 from logging_utils import read_csv
 from parts import Parts
 from utils.command_line import OneLineParser
-from utils.errors import CourseError, run_program
+from utils.errors import CourseError
 from utils.visualization import plot_attention, plot_training_curves
 
 PICTURES = Path(__file__).resolve().parents[1] / "09_capstone" / "pictures"

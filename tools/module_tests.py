@@ -8,12 +8,17 @@ What is still to do is no failure. (The file is not called test_module.py: pytes
 a file of tests.)
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import subprocess
 import sys
 from pathlib import Path
 
-from tools.checks.layout import TESTED_FOLDERS, lesson_folders
-from utils.errors import UsageError, pick, run_program
+from tools.checks.course_files import TESTED_FOLDERS, lesson_folders
+from utils.errors import UsageError, pick
 from utils.grader.check import check
 from utils.grader.exercises import lessons
 

@@ -9,6 +9,11 @@ mutant that every test passes is printed: either a test is missing, or the chang
 It takes about three seconds a mutant.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import json
 import os
 import shutil
@@ -21,9 +26,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tools.checks.layout import kept_files
+from tools.checks.course_files import kept_files
 from utils.command_line import OneLineParser
-from utils.errors import CourseError, pick, run_program
+from utils.errors import CourseError, pick
 from utils.grader.exercises import Lesson, lessons
 
 ROOT = Path(__file__).resolve().parents[1]

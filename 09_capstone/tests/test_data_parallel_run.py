@@ -44,7 +44,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 PATIENCE = 90  # seconds for one start; a worker that waits for a lost one would take ten minutes
 MAX_STEPS = 48
-QUICK = [*OPTIONS.split(), "--max-steps", f"{MAX_STEPS}"]
+QUICK = [*OPTIONS, "--max-steps", f"{MAX_STEPS}"]
 EXACT = [*QUICK, "--dropout", "0", "--accumulation", "2", "--max-steps", "32"]
 STEPS = list(range(1, MAX_STEPS + 1))
 
