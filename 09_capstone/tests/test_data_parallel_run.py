@@ -12,17 +12,17 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from checkpointing import load_checkpoint
-from data_parallel import Workers
+from data_loader import Batch
+from data_parallel import DistributedTrainer
+from distributed_context import DistributedContext
 from tools.crash_test import (
     OPTIONS,
     SAVE_INTERVAL,
@@ -205,15 +205,18 @@ def test_two_workers_have_the_losses_and_weights_of_one_process(
 
 
 def take_the_rows_of_the_main_one() -> None:
-    shard = Workers.shard
-    Workers.shard = lambda self, batch: shard(Workers(0, self.world_size), batch)
+    shard = DistributedContext.shard
+    main = DistributedContext(0, world_size=2)
+    DistributedContext.shard = lambda self, batch: shard(main, batch)
 
 
 def never_average() -> None:
-    def averaging(self: Workers, model: Any, now: bool) -> AbstractContextManager[object]:
-        return model.no_sync()
+    def micro_batches(self: DistributedTrainer) -> Iterator[Batch]:
+        with self.parallel.no_sync():
+            yield from every_batch(self)
 
-    Workers.averaging = averaging
+    every_batch = DistributedTrainer._micro_batches
+    DistributedTrainer._micro_batches = micro_batches
 
 
 @pytest.mark.parametrize("mistake", [take_the_rows_of_the_main_one, never_average])
@@ -406,7 +409,7 @@ def test_under_torchrun_too_each_line_is_said_once(disturbed: Disturbed) -> None
 
 
 def keep_dropout_as_it_comes() -> None:
-    Workers.seed_dropout = lambda self, seed, step: None
+    DistributedContext.seed_dropout = lambda self, seed, step: None
 
 
 @posix
