@@ -35,7 +35,7 @@ from utils.errors import run_program
 
 
 class DistributedTrainer(Trainer):
-    """The training loop in each of several processes. The overrides are all that is different."""
+    """The training loop in each of several processes. It overrides only what has to differ."""
 
     @lost_worker_errors()
     def __init__(
@@ -69,9 +69,11 @@ class DistributedTrainer(Trainer):
         return super().train_step()
 
     def _micro_batches(self) -> Iterator[Batch]:
-        """This process's shards. The body of the loop that asks for them runs inside `no_sync`.
+        """This process's shards of the step's batches.
 
-        Gradients of all micro-batches add up first and are averaged once, in the last backward.
+        The body of the loop in `train_step` runs while this generator waits at `yield`, so for all
+        micro-batches but the last it runs inside `no_sync`. Gradients are added up locally, and
+        averaged over the processes once, in the last backward pass.
         """
         last = self.config.accumulation - 1
         for micro, batch in enumerate(super()._micro_batches()):
@@ -103,7 +105,7 @@ class DistributedTrainer(Trainer):
 
 
 class SharedTimeBudget(TimeBudget):
-    """The time budget of the main process, for all: clocks differ, schedules must not."""
+    """One budget for all processes, measured by the main one: their schedules must be equal."""
 
     def __init__(self, max_minutes: float | None, distributed: DistributedContext) -> None:
         super().__init__(max_minutes)
@@ -119,9 +121,10 @@ class SharedTimeBudget(TimeBudget):
 def wrap_model(model: nn.Module, x: Tensor, dtype: torch.dtype) -> DistributedDataParallel:
     """The same model, with a backward pass that averages the gradients over all processes.
 
-    `x` is one batch of tokens for a first, discarded pass. DDP sends gradients in the order in
-    which that pass produced them, and the order decides how sums are rounded. Without the extra
-    pass, a resumed run would begin with another order than an uninterrupted one has by then.
+    `x` is a batch of tokens for a first pass, whose result is discarded. DDP groups gradients for
+    sending by the order in which the first pass produced them, and the grouping affects rounding.
+    Without the extra pass, a resumed run would start with a different grouping than the
+    uninterrupted run has at that step.
     """
     parallel = DistributedDataParallel(model, forward_sync_buffers=False)  # buffers are constants
     with autocast(x.device, dtype):

@@ -1,8 +1,8 @@
-"""The processes that train together: who they are, and what they say to one another.
+"""The processes that train together, and the operations by which they exchange values.
 
 PyTorch calls such a set a process group. Each process has a rank, 0 to world_size - 1, and runs the
-same program; they exchange values in collective operations, which every one of them must call at
-the same point of the program, because each waits for all the others:
+same program. Values are exchanged in collective operations: every process must call them at the
+same point of the program, because each waits for all the others.
 
     all_reduce_sum(value)    every process gets the sum of all their values
     broadcast(value)         every process gets the value of rank 0
@@ -49,7 +49,9 @@ def lost_worker_errors() -> Iterator[None]:
         if not (from_backend or isinstance(error, dist.DistError)):
             raise
         reason = str(error).rpartition("] ")[2].partition(". ")[0]
-        raise LostWorkerError(f"a worker is gone, crashed or killed ({reason:.90})") from None
+        raise LostWorkerError(
+            f"a worker process crashed, was killed or did not start ({reason:.90})"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class DistributedContext:
         one_each = device == torch.device("cuda") and self.local_world_size <= n_gpus
         if W > 1 and device.type != "cpu" and not one_each:
             raise UsageError(
-                f"there is no {device} for each of {self.local_world_size} workers; "
-                "try --device cpu"
+                f"{device} is not available to each of the {self.local_world_size} workers on "
+                "this machine; try --device cpu"
             )
 
     def shard(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -113,9 +115,9 @@ class DistributedContext:
     def shutdown(self, code: int) -> int:
         """Wait for the others and leave the group; returns the exit code in a group of one.
 
-        Without the wait, the others would take an early exit for a crash. A process of a larger
-        group exits here: gloo's threads may still hold a tensor, and Python's own cleanup would
-        then abort.
+        Without the wait, an early exit would look like a crash to the others. A process of a larger
+        group exits right here, without Python's own cleanup, which aborts if one of gloo's threads
+        still holds a tensor.
         """
         if self.world_size > 1:
             with suppress(LostWorkerError), lost_worker_errors():
@@ -167,7 +169,7 @@ def context_from_environment() -> DistributedContext:
 
 def integer_variable(name: str, default: str = "") -> int:
     """An environment variable that holds a whole number. Raises UsageError if it does not."""
-    value = os.environ.get(name, default)
+    value = os.environ.get(name) or default
     if not (value.isascii() and value.isdigit()):
         raise UsageError(f"{name} is {value!r}; torchrun sets it to a whole number")
     return int(value)

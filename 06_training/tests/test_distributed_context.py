@@ -98,7 +98,9 @@ def test_too_few_devices_are_refused_with_an_alternative(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     context = DistributedContext(0, world_size=6, local_world_size=3)
-    with pytest.raises(UsageError, match=f"no {device} for each of 3 workers; try --device cpu"):
+    with pytest.raises(
+        UsageError, match=f"{device} is not available to each of the 3 workers .*; try --device cpu"
+    ):
         context.validate(12, torch.device(device))
     DistributedContext().validate(12, torch.device(device))  # one process may use any device
 
@@ -201,6 +203,13 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
 def set_variables(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+
+
+def test_an_empty_optional_variable_counts_as_unset(
+    monkeypatch: pytest.MonkeyPatch, joined: list[tuple[object, ...]]
+) -> None:
+    set_variables(monkeypatch, TORCHRUN | {"LOCAL_WORLD_SIZE": ""})
+    assert init_distributed().local_world_size == 1
 
 
 def test_without_torchrun_a_program_is_a_group_of_one(joined: list[tuple[object, ...]]) -> None:
@@ -320,7 +329,7 @@ def test_a_lost_worker_is_reported_in_one_line() -> None:
     with pytest.raises(LostWorkerError) as caught, lost_worker_errors():
         raise RuntimeError(LOST)
     reason = "Connection closed by peer [127.0.0.1]:7"
-    assert str(caught.value) == f"a worker is gone, crashed or killed ({reason})"
+    assert str(caught.value) == f"a worker process crashed, was killed or did not start ({reason})"
     assert caught.value.__suppress_context__
     with pytest.raises(LostWorkerError) as caught, lost_worker_errors():
         raise RuntimeError("NCCL: " + "x" * 5000)
@@ -330,7 +339,7 @@ def test_a_lost_worker_is_reported_in_one_line() -> None:
 def test_a_worker_that_never_starts_is_reported_too(monkeypatch: pytest.MonkeyPatch) -> None:
     set_variables(monkeypatch, TORCHRUN | {"RANK": "0", "MASTER_PORT": "0"})
     monkeypatch.setattr(distributed_context, "TIMEOUT", timedelta(milliseconds=100))
-    with pytest.raises(LostWorkerError, match=r"^a worker is gone, [^\n]+$"):
+    with pytest.raises(LostWorkerError, match=r"^a worker process crashed, [^\n]+$"):
         init_distributed()
     assert not dist.is_initialized()
 
@@ -340,7 +349,10 @@ def test_a_worker_that_disappears_during_a_collective_is_recognized_by_gloos_err
     with ThreadPoolExecutor() as pool:
         groups = pool.map(lambda rank: dist.ProcessGroupGloo(store, rank, 2, waiting), range(2))
         first: Any = next(groups)  # the other one takes no part in the collective
-    with pytest.raises(LostWorkerError, match=r"^a worker is gone, [^\n]+$"), lost_worker_errors():
+    with (
+        pytest.raises(LostWorkerError, match=r"^a worker process crashed, [^\n]+$"),
+        lost_worker_errors(),
+    ):
         first.allreduce([torch.ones(1)]).wait()
 
 

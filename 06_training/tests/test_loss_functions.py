@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from loss_functions import bits_per_char, cross_entropy, perplexity
+from tiny_transformer_lm import TinyTransformerLM
+from utils.config import ModelConfig
 from utils.errors import CourseError
 
 
@@ -110,3 +112,11 @@ def test_the_perplexity_of_a_diverged_run_is_infinite():
 
 def test_bits_per_character_divide_by_the_characters_per_token():
     assert bits_per_char(math.log(16), chars_per_token=2) == pytest.approx(2)
+
+
+def test_an_untrained_model_with_a_zero_output_layer_has_loss_log_v():
+    model = TinyTransformerLM(ModelConfig(16, d_model=32, n_layers=2, tie_weights=False))
+    tokens = torch.randint(16, (2, 20), generator=torch.Generator().manual_seed(0))
+    loss = cross_entropy(model(tokens[:, :-1]), tokens[:, 1:]).item()
+    assert loss == pytest.approx(math.log(16), rel=1e-6)
+    assert f"{perplexity(1.5):.2f}" == "4.48"  # as the README says

@@ -341,7 +341,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line_of_ours(disturbed: D
     ended = disturbed.other_killed
     assert ended.code not in (0, None)
     (line,) = lines(ended.said, "error: ")
-    assert line.startswith("error: a worker is gone, crashed or killed (")
+    assert line.startswith("error: a worker process crashed, was killed or did not start (")
     assert line.endswith("; --resume goes on from the last saved state")
     assert_no_traceback_of_ours(ended.said)
     assert disturbed.saved[0] == 8
@@ -353,7 +353,7 @@ def test_when_the_main_worker_is_killed_another_one_says_so(disturbed: Disturbed
     assert (main.code, other.code) == (-SIGKILL, 1)
     assert "error: " not in main.said
     assert other.said.count("\n") == 1
-    assert other.said.startswith("error: a worker is gone, crashed or killed (")
+    assert other.said.startswith("error: a worker process crashed, was killed or did not start (")
     assert disturbed.saved[1] == 12  # the state of 16 was not yet whole
 
 
