@@ -27,8 +27,9 @@ def clip_gradients_(parameters: Iterable[nn.Parameter], max_norm: float) -> floa
     norms = [gradient.norm() for gradient in gradients]  # one norm per parameter
     norm = torch.stack(norms).norm().item()  # the norm of the norms is the norm of everything
     if 0 < max_norm < norm:
+        scale = max_norm / norm  # below 1, and the same for all: the direction stays
         for gradient in gradients:
-            gradient.mul_(max_norm / norm)
+            gradient.mul_(scale)
     return norm
 
 
@@ -45,6 +46,7 @@ def check_finite(step: int, loss: float, norm: float) -> None:
 def main() -> None:
     """Show a large gradient being shortened, and a small one left alone."""
     for scale in (3.0, 0.1):
+        # The joint gradient is scale * (2, 1, 2), of norm scale * 3.
         weight = nn.Parameter(torch.zeros(2))
         bias = nn.Parameter(torch.zeros(1))
         weight.grad = torch.tensor([2.0, 1.0]) * scale

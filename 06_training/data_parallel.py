@@ -55,7 +55,7 @@ class DistributedTrainer(Trainer):
         self.distributed = distributed
         x, _ = distributed.shard(self.loader.batch(0))
         self.parallel = wrap_model(self.model, x, dtype)
-        self.forward = self.parallel
+        self.forward = self.parallel  # train_step now averages; evaluate still uses self.model
         self.budget = SharedTimeBudget(config.max_minutes, distributed)
 
     @lost_worker_errors()
@@ -75,18 +75,20 @@ class DistributedTrainer(Trainer):
         micro-batches but the last it runs inside `no_sync`. Gradients are added up locally, and
         averaged over the processes once, in the last backward pass.
         """
-        last = self.config.accumulation - 1
+        last = self.config.accumulation - 1  # index of the micro-batch whose backward averages
         for micro, batch in enumerate(super()._micro_batches()):
             with nullcontext() if micro == last else self.parallel.no_sync():
                 yield self.distributed.shard(batch)
 
     def _mean_loss(self, loss: float) -> float:
         """The mean over the shards' losses, which is the loss of the batch."""
+        # (L_0 + L_1 + ...) / W: shards have equally many rows, so no weights are needed
         return self.distributed.all_reduce_sum(loss) / self.distributed.world_size
 
     def evaluate(self) -> float:
         """Each process adds up the losses of its rows; the sum of the sums is divided once."""
         total = sum_losses(self.model, self._val_batches(), self.dtype, self.should_stop)
+        # sums, not means: the shards of the last batches differ in size
         return self.distributed.all_reduce_sum(total) / (len(self.val_tokens) - 1)
 
     def _val_batches(self) -> Iterator[Batch]:
@@ -128,7 +130,7 @@ def wrap_model(model: nn.Module, x: Tensor, dtype: torch.dtype) -> DistributedDa
     """
     parallel = DistributedDataParallel(model, forward_sync_buffers=False)  # buffers are constants
     with autocast(x.device, dtype):
-        parallel(x).sum().backward()
+        parallel(x).sum().backward()  # any scalar that depends on all parameters will do
     model.zero_grad(set_to_none=True)
     return parallel
 
@@ -142,7 +144,7 @@ def main() -> None:
     both = [DistributedContext(rank, world_size=2) for rank in range(2)]
     for context in (*both, DistributedContext()):
         rows, targets = context.shard((x, y))
-        loss = (rows @ weights - targets).square().mean()
+        loss = (rows @ weights - targets).square().mean()  # a mean over this rank's rows
         (gradient,) = torch.autograd.grad(loss, weights)
         print(f"rank {context.rank} of {context.world_size}, {len(rows)} rows: {gradient}")
 

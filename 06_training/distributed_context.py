@@ -84,11 +84,12 @@ class DistributedContext:
     def shard(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """This process's rows of x and y (B, T): every row belongs to exactly one process."""
         x, y = batch
+        # rows rank, rank + W, rank + 2W, ...
         return x[self.rank :: self.world_size], y[self.rank :: self.world_size]
 
     def all_reduce_sum(self, value: float) -> float:
         """The sum of the values of all processes, the same in each. A collective operation."""
-        total = torch.tensor(value, dtype=torch.float64)
+        total = torch.tensor(value, dtype=torch.float64)  # exact for a Python float
         if self.world_size > 1:
             dist.all_reduce(total)
         return total.item()
@@ -153,8 +154,8 @@ def context_from_environment() -> DistributedContext:
     missing = [name for name in TORCHRUN_VARIABLES if not os.environ.get(name)]
     if missing:
         raise UsageError(
-            f"the environment has {' and '.join(present)} but no {', '.join(missing)}; torchrun "
-            "sets all of them; to train in one process, unset RANK and WORLD_SIZE"
+            f"the environment sets {' and '.join(present)} but not {', '.join(missing)}; start "
+            "with torchrun, which sets them all, or unset RANK and WORLD_SIZE for a single process"
         )
     values = {name: integer_variable(name) for name in INTEGERS}
     rank = values["RANK"]

@@ -150,7 +150,7 @@ class Muon(Optimizer):
             state["momentum_buffer"] = torch.zeros_like(parameter)
         weight = 1 - group["momentum"]
         average = state["momentum_buffer"].lerp_(gradient, weight)  # m = b m + (1 - b) g
-        # Nesterov: (1 - b) g + b m, the average as it would be if g came once more
+        # Nesterov: (1 - b) g + b m, as if g were averaged in once more
         return average.lerp(gradient, weight) if group["nesterov"] else average
 
 

@@ -29,9 +29,10 @@ def warmup_cosine(step: int, *, max_steps: int, warmup_steps: int, min_ratio: fl
 
     A warm-up longer than the run is cut off by its end, and the factor never falls.
     """
-    p = progress(step, start=max(warmup_steps, 1), stop=max_steps)
+    p = progress(step, start=max(warmup_steps, 1), stop=max_steps)  # stays 0 during the warm-up
     cosine = (1 + math.cos(math.pi * p)) / 2  # half a wave: 1 at p = 0, 0 at p = 1
-    return warmup(step, warmup_steps) * (min_ratio + (1 - min_ratio) * cosine)
+    fall = min_ratio + (1 - min_ratio) * cosine  # from 1 down to r instead of to 0
+    return warmup(step, warmup_steps) * fall  # one of the two factors is always 1
 
 
 def warmup_stable_decay(
@@ -42,19 +43,19 @@ def warmup_stable_decay(
     The decay never overlaps the warm-up; with no decay steps the factor never falls.
     """
     start = max(max_steps - decay_steps, warmup_steps, 1)  # where the decay begins
-    p = progress(step, start=start, stop=max_steps)
+    p = progress(step, start=start, stop=max_steps)  # stays 0 until then
     decay = 1 - (1 - min_ratio) * p  # a line: 1 at p = 0, min_ratio at p = 1
     return warmup(step, warmup_steps) * decay
 
 
 def warmup(step: int, warmup_steps: int) -> float:
     """Rise linearly from 1 / warmup_steps at step 0 to 1 at step warmup_steps - 1, and stay."""
-    return min(1.0, (step + 1) / max(warmup_steps, 1))
+    return min(1.0, (step + 1) / max(warmup_steps, 1))  # no warm-up steps: 1 from the start
 
 
 def progress(step: int, *, start: int, stop: int) -> float:
     """p, from 0 to 1: how much of the way from `start` to `stop` steps is done after this step."""
-    done = step + 1
+    done = step + 1  # steps are counted from 0
     if done <= start:
         return 0.0
     return 1.0 if done >= stop else (done - start) / (stop - start)
@@ -89,7 +90,7 @@ def learning_rate_at(
             min_ratio=min_ratio,
         )
     else:
-        ratio = warmup(step, warmup_steps)
+        ratio = warmup(step, warmup_steps)  # "constant"
     return peak * ratio
 
 
@@ -103,7 +104,7 @@ def learning_rate_ratio(config: TrainConfig, step: int, max_steps: int) -> float
         config.schedule,
         max_steps=max_steps,
         warmup_steps=config.warmup_steps,
-        decay_steps=round(config.decay_fraction * max_steps),
+        decay_steps=round(config.decay_fraction * max_steps),  # the configuration has a fraction
         min_ratio=config.min_lr_ratio,
     )
 

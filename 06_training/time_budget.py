@@ -54,7 +54,7 @@ class TimeBudget:
 
         Time for one evaluation at the end is set aside. Samples and saves are not counted.
         """
-        if trainer.step == TIMED_STEPS.start:
+        if trainer.step == TIMED_STEPS.start:  # warmed up: timing begins
             self._timed_from = trainer.seconds
         if self.max_minutes is None or self.settled or trainer.step < TIMED_STEPS.stop:
             return trainer.max_steps

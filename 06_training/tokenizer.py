@@ -68,7 +68,7 @@ class CharTokenizer:
         """
         code_points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
         ids = self._table.take(code_points, mode="clip")  # above the table's range: its last entry
-        if ids.size and ids.min() == UNKNOWN:
+        if ids.size and ids.min() == UNKNOWN:  # one check for the whole text
             raise self._unknown_character(text)
         return ids.astype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
 
@@ -77,6 +77,7 @@ class CharTokenizer:
 
         Raises UsageError for an id outside 0 to V - 1.
         """
+        # index: the integer inside a NumPy or tensor scalar, and a TypeError for 1.0
         return "".join(self._character(index(token_id)) for token_id in ids)
 
     def to_dict(self) -> dict[str, str]:
@@ -105,7 +106,7 @@ class CharTokenizer:
         """Code point to id. The last entry is UNKNOWN and stands for all higher code points."""
         code_points = [ord(character) for character in self.characters]
         table = np.full(max(code_points) + 2, UNKNOWN, dtype=np.int32)
-        table[code_points] = np.arange(self.vocab_size)
+        table[code_points] = np.arange(self.vocab_size)  # table[ord(characters[i])] = i
         return table
 
     def _character(self, token_id: int) -> str:

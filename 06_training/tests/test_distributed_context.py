@@ -256,7 +256,7 @@ def test_a_missing_variable_is_named_and_so_is_torchrun(
     with pytest.raises(UsageError) as caught:
         init_distributed()
     present = " and ".join(name for name in ("RANK", "WORLD_SIZE") if name != missing)
-    expected = f"the environment has {present} but no {missing}; torchrun sets all of them; "
+    expected = f"the environment sets {present} but not {missing}; start with torchrun, "
     assert str(caught.value).startswith(expected)
     assert "\n" not in str(caught.value)
     assert joined == []
@@ -267,7 +267,7 @@ def test_a_rank_alone_is_told_everything_that_is_missing(
 ) -> None:
     monkeypatch.setenv("RANK", "0")
     missing = "LOCAL_RANK, WORLD_SIZE, MASTER_PORT, MASTER_ADDR"
-    with pytest.raises(UsageError, match=f"has RANK but no {missing}; torchrun"):
+    with pytest.raises(UsageError, match=f"sets RANK but not {missing}; start with torchrun"):
         init_distributed()
 
 
@@ -317,8 +317,8 @@ def test_the_training_program_prints_one_line_for_a_missing_variable() -> None:
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert ended.stderr == (
-        "error: the environment has RANK and WORLD_SIZE but no MASTER_PORT; torchrun sets all of "
-        "them; to train in one process, unset RANK and WORLD_SIZE\n"
+        "error: the environment sets RANK and WORLD_SIZE but not MASTER_PORT; start with torchrun, "
+        "which sets them all, or unset RANK and WORLD_SIZE for a single process\n"
     )
 
 
