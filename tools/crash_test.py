@@ -468,7 +468,7 @@ def cost_of_saving(root: Path) -> tuple[float, float]:
 
     def save() -> None:
         optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
-        position = trainer.position()
+        position = trainer.state_dict()
         state = TrainingState(model.state_dict(), optimizers, random_states(), position)
         save_state(root, state, "cost")
 
