@@ -30,8 +30,9 @@ import torch
 from torch import Tensor, nn
 
 from compute_peak import forward_flops, matmul_peak, memory_bandwidth, product_weights
+from decoding_loop import Choose, DecodeStep, MakeDecodeStep, generate_tokens
 from fast_decoder import fast_decode_step
-from generator import Choose, DecodeStep, MakeDecodeStep, choose_with, generate_tokens
+from generator import choose_with
 from parts import Parts
 from profile_report import SUFFIXES, Profile, draw, rows_of, table
 from step_timing import Steps, Stopwatch, by_kind, by_stage

@@ -197,8 +197,6 @@ def make_trainer(
     callbacks: Sequence[Callback] = (),
 ) -> Trainer:
     """The training loop of a worker."""
-    if config.compile:
-        model.compile()
     device, dtype = engine.device, engine.dtype
     return Trainer(model, data.train, data.val, config, device, dtype, callbacks, workers)
 

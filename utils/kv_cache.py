@@ -41,7 +41,7 @@ class KVCache:
         return len(self.lengths)
 
     @property
-    def is_even(self) -> bool:
+    def equal_lengths(self) -> bool:
         """Whether all rows are equally long; then plain slices serve."""
         return min(self.lengths) == max(self.lengths)
 
@@ -52,7 +52,7 @@ class KVCache:
                 f"the cache holds {self.max_seq_len} positions, of which {max(self.lengths)} are "
                 f"taken: {T} more do not fit"
             )
-        if self.is_even:
+        if self.equal_lengths:
             start = self.lengths[0]
             return self._steps[None, start : start + T]
         starts = torch.tensor(self.lengths, device=self._steps.device)
@@ -65,7 +65,7 @@ class KVCache:
         """
         T = k.size(2)
         keys, values = self.keys[layer], self.values[layer]
-        if self.is_even:
+        if self.equal_lengths:
             start = self.lengths[0]
             keys[:, :, start : start + T] = k
             values[:, :, start : start + T] = v

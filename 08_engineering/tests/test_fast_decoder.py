@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from decoding_loop import MakeDecodeStep, forward_step, generate_tokens
 from fast_decoder import FastDecoder, fast_decode_step, rotations
 from fused import matmul_attention
-from generator import MakeDecodeStep, choose_with, forward_step, generate_tokens
-from inference_ops import linear_of
+from generator import choose_with
+from inference_ops import linear_op
 from parts import Parts
 from positional_embeddings import apply_rotary, rotary_angles
 from tiny_transformer_lm import TinyTransformerLM
@@ -85,10 +86,10 @@ def test_large_float32_matrices_are_rounded_to_float16_where_that_can_be_read(
     weight, bias = layer.weight.detach(), layer.bias.detach()
     read = weight.half().float() if "fbgemm" in engines else weight
     expected = torch.addmm(bias, x, read.t())
-    torch.testing.assert_close(linear_of(layer)(x), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(linear_op(layer)(x), expected, rtol=1e-6, atol=1e-6)
     exact = (x.double() @ weight.double().t() + bias).float()
-    torch.testing.assert_close(linear_of(layer)(x), exact, rtol=2**-10, atol=2**-10)
-    small = linear_of(layer.double())(x.double())
+    torch.testing.assert_close(linear_op(layer)(x), exact, rtol=2**-10, atol=2**-10)
+    small = linear_op(layer.double())(x.double())
     torch.testing.assert_close(small.float(), exact, rtol=1e-6, atol=1e-6)
 
 

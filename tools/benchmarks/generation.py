@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
+from decoding_loop import MakeDecodeStep, generate_tokens
 from fast_decoder import fast_decode_step
-from generator import MakeDecodeStep, choose_with, generate_tokens
+from generator import choose_with
 from model.config import MODERN
 from parts import Parts
 from tiny_transformer_lm import TinyTransformerLM

@@ -62,7 +62,7 @@ def extend(cache: KVCache, lists: Lists, T: int) -> None:
 def compare(cache: KVCache, lists: Lists) -> None:
     """All that the cache holds is what the lists hold."""
     assert cache.lengths == lists.lengths()
-    assert cache.is_even == (len(set(lists.lengths())) == 1)
+    assert cache.equal_lengths == (len(set(lists.lengths())) == 1)
     for b, row in enumerate(lists.rows):
         for t, entry in enumerate(row):
             assert torch.equal(cache.keys[:, b, :, t], entry)
