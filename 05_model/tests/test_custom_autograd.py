@@ -52,8 +52,12 @@ def test_values_and_gradients_are_autograds(name, dtype, within):
 
 def test_the_derivatives_are_those_of_small_changes():
     x, weight, cos, sin = inputs(torch.float64)
-    assert torch.autograd.gradcheck(lambda x, w: RMSNormFunction.apply(x, w, EPS, x.dtype), (x, weight))
-    assert torch.autograd.gradcheck(lambda x: NormalizeAndRotateFunction.apply(x, cos, sin, EPS), (x,))
+    assert torch.autograd.gradcheck(
+        lambda x, w: RMSNormFunction.apply(x, w, EPS, x.dtype), (x, weight)
+    )
+    assert torch.autograd.gradcheck(
+        lambda x: NormalizeAndRotateFunction.apply(x, cos, sin, EPS), (x,)
+    )
     assert torch.autograd.gradcheck(ReLUSquaredFunction.apply, (x,))
 
 
@@ -90,7 +94,9 @@ def test_one_token_by_itself_has_no_other_axes():
 def test_a_token_of_zeros_is_divided_by_the_root_of_epsilon():
     x = torch.zeros(1, 4, requires_grad=True)
     assert inverse_rms(x.detach(), 0.25).item() == 2.0
-    (gradient,) = torch.autograd.grad(RMSNormFunction.apply(x, torch.ones(4), 0.25, x.dtype).sum(), x)
+    (gradient,) = torch.autograd.grad(
+        RMSNormFunction.apply(x, torch.ones(4), 0.25, x.dtype).sum(), x
+    )
     assert gradient.tolist() == [[2.0] * 4]
 
 

@@ -26,7 +26,11 @@ PIECES = {
     "RMSNorm": (fused.FusedRMSNorm, layer_norm.RMSNorm, (6,)),
     "RMSNorm, large epsilon": (fused.FusedRMSNorm, layer_norm.RMSNorm, (6, 0.5)),
     "FeedForward, gelu": (fused.FusedFeedForward, feedforward.FeedForward, (6, 10, "gelu")),
-    "FeedForward, relu2": (fused.FusedFeedForward, feedforward.FeedForward, (6, 10, "relu2", False)),
+    "FeedForward, relu2": (
+        fused.FusedFeedForward,
+        feedforward.FeedForward,
+        (6, 10, "relu2", False),
+    ),
     "SwiGLU": (fused.FusedSwiGLU, feedforward.SwiGLU, (6, 10)),
     "SwiGLU without bias": (fused.FusedSwiGLU, feedforward.SwiGLU, (6, 10, False)),
 }
@@ -92,7 +96,9 @@ def test_a_block_is_given_all_keys_that_any_of_its_queries_sees():
     mask = mask.clone()
     mask[3, BLOCK + 7] = True
     assert fused.visible_keys(mask[:BLOCK]) == BLOCK + 8
-    assert fused.visible_keys(torch.zeros(4, T, dtype=torch.bool)) == T  # nan for all, as in one piece
+    assert (
+        fused.visible_keys(torch.zeros(4, T, dtype=torch.bool)) == T
+    )  # nan for all, as in one piece
 
 
 def test_under_autocast_the_norm_writes_what_the_next_product_reads():
