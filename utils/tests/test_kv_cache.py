@@ -126,7 +126,7 @@ def test_tokens_that_do_not_fit_are_refused_and_nothing_changes(lengths):
 @pytest.mark.parametrize("lengths", [[4, 3, 1], [5, 2, 1], [3, -1, 1]])
 def test_a_row_cannot_be_cut_to_what_it_does_not_have(lengths):
     cache, lists = some_cache(3, [4, 2, 1])
-    with pytest.raises(ValueError, match="it cannot be cut to"):
+    with pytest.raises(ValueError, match="it cannot be truncated to"):
         cache.truncate(lengths)
     compare(cache, lists)
 
