@@ -203,8 +203,6 @@ def make_trainer(
     callbacks: Sequence[Callback] = (),
 ) -> Trainer:
     """The training loop of a worker."""
-    if config.compile:
-        model.compile()
     device, dtype = engine.device, engine.dtype
     arguments = (model, data.train, data.val, config, device, dtype, callbacks)
     if workers.world_size == 1:

@@ -13,8 +13,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from decoding_loop import forward_step
 from engine import build_model, choose_engine
-from generator import forward_step
 from parts import Parts
 from tiny_transformer_lm import TinyTransformerLM
 from tools.benchmarks import shapes

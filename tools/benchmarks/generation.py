@@ -7,8 +7,9 @@ tokens fill the context, and everything runs in float32, as in sample.py.
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
+from decoding_loop import MakeDecodeStep, generate_tokens
 from fast_decoder import fast_decode_step
-from generator import MakeDecodeStep, choose_with, generate_tokens
+from generator import choose_with
 from parts import Parts
 from tiny_transformer_lm import TinyTransformerLM
 from tools.benchmarks import shapes
