@@ -217,8 +217,11 @@ def test_the_list_of_exercises_is_compared_with_the_tests(
 @pytest.mark.parametrize(
     ("edits", "said"),
     [
-        ([("[one, two, three]", "[one, two]")], "exercise 1.1: it has 2 hints, and needs 3"),
-        ([("[one, two, three]", "[one, two, three, four]")], "it has 4 hints, and needs 3"),
+        (
+            [("[one, two, three]", "[one, two]")],
+            "exercise 1.1: found 2 hints; exactly 3 are needed",
+        ),
+        ([("[one, two, three]", "[one, two, three, four]")], "found 4 hints; exactly 3 are needed"),
         ([('"1.2"', '"1.3"')], "the ids are ['1.1', '1.3']; they must be ['1.1', '1.2']"),
     ],
 )

@@ -247,7 +247,7 @@ def test_a_broken_file_is_noted_and_is_the_next_step(run: Run, pretend: Pretend)
     code, out, _ = run("status")
     assert code == 0
     assert re.search(r"^01_first .* 0/7 +cannot be read$", out, re.MULTILINE)
-    step = "next: mend 01_first/exercises/exercises.py\n      exercises.py, line 3: invalid syntax"
+    step = "next: fix 01_first/exercises/exercises.py\n      exercises.py, line 3: invalid syntax"
     assert step in out
     assert "    def f(:" in out
     assert "hint" not in out
@@ -274,7 +274,7 @@ def test_when_all_is_solved_the_status_says_what_comes_after(run: Run, pretend: 
     assert "Everything here is solved. Now train a model: make demo" in out
 
 
-WORDS = "exercises.py stops while it loads, line 12: " + "something went wrong; " * 20
+WORDS = "exercises.py fails to load: line 12: " + "something went wrong; " * 20
 SITUATIONS = {
     "nothing begun": lambda one: Verdict(one, TO_DO),
     "all solved": lambda one: Verdict(one, SOLVED),
@@ -437,9 +437,7 @@ def test_next_in_a_lesson_stays_in_it(run: Run) -> None:
 def test_next_of_a_broken_file_is_to_mend_it(run: Run, pretend: Pretend) -> None:
     pretend(broken("01_first", "exercises.py, line 3: invalid syntax"))
     code, out, _ = run("next")
-    said = (
-        "next: mend 01_first/exercises/exercises.py\n      exercises.py, line 3: invalid syntax\n"
-    )
+    said = "next: fix 01_first/exercises/exercises.py\n      exercises.py, line 3: invalid syntax\n"
     assert (code, out) == (0, said)
 
 
@@ -486,13 +484,13 @@ def test_what_is_wrong_is_told_in_three_to_eight_lines_that_fit(run: Run) -> Non
         assert widest("\n".join(lines)) <= 80
         assert lines[-1].strip() == f"For a hint: {how_to('hint', one)}"
     texts = {one: " ".join(" ".join(lines).split()) for one, lines in found.items()}
-    assert "square(4.0): square of x is 8.0, where 16.0 was expected" in texts["1.2"]
+    assert "square(4.0): square of x is 8.0; expected 16.0" in texts["1.2"]
     assert "This looks like: x is added to itself, where it should be" in texts["1.2"]
     assert "NameError: name 'one' is not defined" in texts["1.3"]
     assert "negate of x is None: is a return missing?" in texts["1.4"]
     assert "It printed: x is 4.0" in texts["1.4"]
     assert "it calls cube (1.7), which is still to do" in texts["1.5"]
-    assert "sign of x is a list, where a number was asked for" in texts["1.6"]
+    assert "sign of x is a list; expected a number" in texts["1.6"]
 
 
 @pytest.mark.parametrize(
@@ -609,7 +607,7 @@ def test_a_hint_takes_no_verdict_away(course: Path, run: Run) -> None:
 def test_no_hint_is_spent_on_a_broken_file(course: Path, run: Run, pretend: Pretend) -> None:
     pretend(broken("01_first", "exercises.py, line 3: invalid syntax"))
     code, out, _ = run("hint")
-    assert (code, out.splitlines()[0]) == (0, "next: mend 01_first/exercises/exercises.py")
+    assert (code, out.splitlines()[0]) == (0, "next: fix 01_first/exercises/exercises.py")
     assert json.loads(state_file(course).read_text(encoding="utf-8"))["hints"] == {}
 
 
@@ -749,7 +747,7 @@ def test_watch_goes_with_the_learner_from_save_to_save(course: Path, watch: Sess
     said = watch.until(counted.format(1, 5, 1))  # as kept: 1.2 is wrong
     assert "1.2 The square of a number\n5 minutes, difficulty 1 of 5; wrong\n" in said
     assert "This looks like: x is added to itself" in said
-    assert "wrong as well: 1.3, 1.4, 1.5, 1.6\n" in said
+    assert "also wrong: 1.3, 1.4, 1.5, 1.6\n" in said
 
     file.write_text("def f(:\n", encoding="utf-8")
     said = watch.until("def f(:\n")
@@ -763,11 +761,11 @@ def test_watch_goes_with_the_learner_from_save_to_save(course: Path, watch: Sess
         ("1.2", "01_first/exercises/solutions.py")
     ]
     assert "1.3 The increase of a number\n5 minutes" in said
-    assert "increase(4.0): increase of x is 4.0, where 5.0 was expected" in said
+    assert "increase(4.0): increase of x is 4.0; expected 5.0" in said
 
     write(course, "01_first", {**done, "increase": "return x + 2"})
     said = watch.until(counted.format(2, 4, 1))
-    assert "increase of x is 6.0, where 5.0 was expected" in said
+    assert "increase of x is 6.0; expected 5.0" in said
     assert "Whoever has" not in said  # who it was introduced to knows it
     assert "is solved" not in said
 
@@ -819,15 +817,15 @@ def test_one_process_is_kept_in_reserve_and_ended_with_the_watch(
         started.append(Waiting())
         return started[-1]
 
-    def watch_lesson(lesson: Lesson, reserve: learn.Reserve) -> None:
-        reserve.fill()
-        reserve.fill()
+    def watch_lesson(lesson: Lesson, spare: learn.SpareWorker) -> None:
+        spare.prepare()
+        spare.prepare()
         assert len(started) == 1
-        assert reserve.take() is started[0]
-        reserve.fill()
+        assert spare.take() is started[0]
+        spare.prepare()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(learn, "Child", start)
+    monkeypatch.setattr(learn, "Worker", start)
     monkeypatch.setattr(learn, "watch_lesson", watch_lesson)
     assert run("watch") == (0, f"\nstopped; {how_to('status')} shows where you are\n", "")
     assert [one.ended for one in started] == [False, True]  # whoever took the first ends it

@@ -14,11 +14,11 @@ from utils.grader.learner_code import (
     TimeUp,
     describe,
     last_line_in,
-    left_raise,
+    leftover_raise,
     lines_of,
     load,
     read_source,
-    stub_behind,
+    stub_that_raised,
 )
 
 RAISE = 'raise NotImplementedError("Exercise 1.1: double")'
@@ -124,7 +124,7 @@ def test_a_function_inside_a_begun_one_is_not_taken_for_a_stub(tmp_path):
     module = module_of(tmp_path, f"def outer(x):\n{inner}    return double(x)\n")
     source = read_source(Path(str(module.__file__)))
     assert source.stubs() == []
-    assert stub_behind(caught(module, "outer"), source) is None
+    assert stub_that_raised(caught(module, "outer"), source) is None
 
 
 # --- which stub an error comes from ---
@@ -178,9 +178,9 @@ def test_only_the_raise_of_an_untouched_stub_says_that_it_is_not_started(
 ):
     source = source_of(tmp_path, WAYS)
     error = caught(load(source), name)
-    found = stub_behind(error, source)
+    found = stub_that_raised(error, source)
     assert (found and found.name) == stub
-    assert left_raise(error, source) == left
+    assert leftover_raise(error, source) == left
 
 
 @pytest.mark.parametrize("name", ["by_pytorch_in_python", "by_pytorch_in_c"])
@@ -193,8 +193,8 @@ def test_another_file_that_raises_the_words_of_a_stub_is_no_stub(tmp_path):
     module = load(source)
     exec(compile(STUB.replace("double(", "helper("), "other.py", "exec"), vars(module))
     error = caught(module, "call")  # on the very line on which a stub of this file raises
-    assert stub_behind(error, source) is None
-    assert left_raise(error, source) is None
+    assert stub_that_raised(error, source) is None
+    assert leftover_raise(error, source) is None
 
 
 # --- files that cannot be read ---
@@ -281,7 +281,7 @@ def test_what_fails_while_it_loads_is_told_with_the_learners_line(tmp_path, text
     with pytest.raises(LoadError) as error:
         load(source)
     message = str(error.value)
-    assert message.startswith(f"exercises.py stops while it loads, {said}")
+    assert message.startswith(f"exercises.py fails to load, {said}")
     assert message.splitlines()[1] == f"    {text.splitlines()[0]}"
     assert len(message) < 500
 

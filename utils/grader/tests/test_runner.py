@@ -23,13 +23,13 @@ from utils.grader import worker
 from utils.grader.exercises import ROOT, Lesson, how_to, read_lesson
 from utils.grader.report import SOLVED, TO_DO, WRONG, Case, Verdict
 from utils.grader.runner import (
-    Child,
+    Worker,
+    cached_verdicts,
     content_key,
-    files_behind,
     judge,
-    kept_verdicts,
     progress,
     read_state,
+    source_files,
     state_file,
     write_state,
 )
@@ -147,12 +147,12 @@ CASES: dict[str, tuple[str, str, str]] = {
     "torch_in_c": (
         "return torch.empty(2, device='meta').cpu()  # here",
         WRONG,
-        "it fails, line LINE: NotImplementedError: Cannot copy out of meta tensor",
+        "fails: line LINE: NotImplementedError: Cannot copy out of meta tensor",
     ),
     "torch_in_python": (
         "return nn.Module()(x)  # here",
         WRONG,
-        "it fails, line LINE: NotImplementedError: Module [Module] is missing",
+        "fails: line LINE: NotImplementedError: Module [Module] is missing",
     ),
     "own_words": ("raise NotImplementedError('l')  # here", WRONG, "line LINE: NotImplementedErro"),
     # answers in another style
@@ -161,28 +161,28 @@ CASES: dict[str, tuple[str, str, str]] = {
     "in_float64": ("return (x.double() * 2).float()", SOLVED, ""),
     # answers of the wrong kind
     "none": ("x * 2", WRONG, "the result (2, 3) is None: is a return missing?"),
-    "array": ("return x.detach().numpy()", WRONG, "is a NumPy array, where a tensor was asked for"),
-    "a_list": ("return (2 * x).tolist()", WRONG, "is a list, where a tensor was asked for"),
-    "a_float": ("return 2.0", WRONG, "is a float, where a tensor was asked for"),
-    "shape": ("return 2 * x.T", WRONG, "has shape (3, 2), where (2, 3) was asked for"),
+    "array": ("return x.detach().numpy()", WRONG, "is a NumPy array; expected a tensor"),
+    "a_list": ("return (2 * x).tolist()", WRONG, "is a list; expected a tensor"),
+    "a_float": ("return 2.0", WRONG, "is a float; expected a tensor"),
+    "shape": ("return 2 * x.T", WRONG, "has shape (3, 2); expected (2, 3)"),
     "dtype": ("return 2 * x.double()", WRONG, "has dtype torch.float64, where torch.float32 was"),
-    "device": ("return (2 * x).to('meta')", WRONG, "has device meta, where cpu was asked for"),
-    "values": ("return 3 * x", WRONG, "first differs at [0, 1]: 3, where 2 was expected (5 of 6"),
+    "device": ("return (2 * x).to('meta')", WRONG, "is on device meta; expected cpu"),
+    "values": ("return 3 * x", WRONG, "first differs at [0, 1]: got 3, expected 2 (5 of 6"),
     "nan": ("return 2 * x.masked_fill(x == 5, torch.nan)", WRONG, "is nan at [1, 2], where 10 was"),
     "detached": ("return 2 * x.detach()", WRONG, "the values are right, but no gradient can flow"),
     # bad manners
-    "in_place": ("with torch.no_grad(): x *= 2\nreturn x", WRONG, "it changes its input x,"),
-    "raises": ("return x @ x  # here", WRONG, "it fails, line LINE: RuntimeError: mat1 and mat2"),
-    "exits": ("sys.exit('bye')  # here", WRONG, "it ends the program, line LINE: SystemExit: bye"),
+    "in_place": ("with torch.no_grad(): x *= 2\nreturn x", WRONG, "changes its input x,"),
+    "raises": ("return x @ x  # here", WRONG, "fails: line LINE: RuntimeError: mat1 and mat2"),
+    "exits": ("sys.exit('bye')  # here", WRONG, "exits Python: line LINE: SystemExit: bye"),
     "interrupts": ("raise KeyboardInterrupt  # here", WRONG, "line LINE: KeyboardInterrupt"),
     "odd_base": ("raise type('Odd', (BaseException,), {})  # here", WRONG, "fails, line LINE: "),
-    "recursion": ("return recursion(x)  # here", WRONG, "it fails, line LINE: RecursionError: max"),
+    "recursion": ("return recursion(x)  # here", WRONG, "fails: line LINE: RecursionError: max"),
     "loop": ("while True: x = x + 1  # here", WRONG, "still ran after 1 seconds at line LINE:"),
-    "asks": ("return float(input()) * x  # here", WRONG, "it fails, line LINE: OSError: "),
+    "asks": ("return float(input()) * x  # here", WRONG, "fails: line LINE: OSError: "),
     "deleted": (RIGHT, WRONG, "the file has no deleted: "),
     "emptied": (RIGHT, WRONG, "the file has no emptied: "),
-    "replaced": (RIGHT, WRONG, "replaced is an int, where a function was asked for"),
-    "signature": (RIGHT, WRONG, "it fails, TypeError: signature() takes 0 positional arguments"),
+    "replaced": (RIGHT, WRONG, "replaced is an int; expected a function"),
+    "signature": (RIGHT, WRONG, "fails: TypeError: signature() takes 0 positional arguments"),
     # noise
     "megabytes": ("print('x' * 5_000_000)\nreturn x", WRONG, "the result (2, 3) first differs"),
     "unprintable": ("print('\\x1b[2J\\0\\ud800')\nreturn x", WRONG, "the result (2, 3) first dif"),
@@ -203,16 +203,24 @@ CASES: dict[str, tuple[str, str, str]] = {
         WRONG,
         "the values are right, but no gr",
     ),
-    "meta": (f"torch.set_default_device('meta')\n{RIGHT}", WRONG, "the answer cannot be used: "),
+    "meta": (
+        f"torch.set_default_device('meta')\n{RIGHT}",
+        WRONG,
+        "the test cannot use the answer: ",
+    ),
     "seed": (f"torch.manual_seed(7), torch.rand(3), np.random.seed(7)\n{RIGHT}", SOLVED, ""),
     "num_threads": (f"torch.set_num_threads(3)\n{RIGHT}", SOLVED, ""),
     "folder": (f"os.chdir('/')\n{RIGHT}", SOLVED, ""),
     # misconceptions, and tests that ask for something else
-    "halves": ("return x / 2", WRONG, "first differs at [0, 1]: 0.5, where 2 was expected"),
-    "cuts": ("return 0 * x", WRONG, "first differs at [0, 1]: 0, where 2 was expected"),
+    "halves": ("return x / 2", WRONG, "first differs at [0, 1]: got 0.5, expected 2"),
+    "cuts": ("return 0 * x", WRONG, "first differs at [0, 1]: got 0, expected 2"),
     "misjudged": (RIGHT, WRONG, "this is not how it is done"),
-    "asserted": ("return 3", WRONG, "the answer cannot be used: AssertionError: three is no answ"),
-    "ended": ("return sys.exit", WRONG, "the answer cannot be used: SystemExit: 3"),
+    "asserted": (
+        "return 3",
+        WRONG,
+        "the test cannot use the answer: AssertionError: three is no answ",
+    ),
+    "ended": ("return sys.exit", WRONG, "the test cannot use the answer: SystemExit: 3"),
     "a_pair": ("return [x, np.float32(0.25)]", SOLVED, ""),
     "last": (RIGHT, SOLVED, ""),
 }
@@ -320,13 +328,13 @@ while True:
 """
 DEADLY = {  # name: body, what the message says
     "first": (RIGHT, ""),
-    "leaves": ("os._exit(3)", "it ended Python itself (exit code 3)"),
+    "leaves": ("os._exit(3)", "it ended the Python process (exit code 3)"),
     "between": ("return x + 1", "the result (2, 3) first differs"),
-    "crashes": ("import ctypes\nctypes.string_at(0)", "it ended Python itself (exit code "),
-    "closes": ("sys.stdout.close()", "it ended Python itself (exit code "),
-    "sleeps": ("time.sleep(1000)", "nothing came back for 2 seconds: does something never end?"),
-    "waits": ("lock = threading.Lock()\nlock.acquire(), lock.acquire()", "nothing came back for 2"),
-    "stubborn": (STUBBORN, "nothing came back for 2 seconds: does something never end?"),
+    "crashes": ("import ctypes\nctypes.string_at(0)", "it ended the Python process (exit code "),
+    "closes": ("sys.stdout.close()", "it ended the Python process (exit code "),
+    "sleeps": ("time.sleep(1000)", "no response for 2 seconds; is there an endless loop?"),
+    "waits": ("lock = threading.Lock()\nlock.acquire(), lock.acquire()", "no response for 2"),
+    "stubborn": (STUBBORN, "no response for 2 seconds; is there an endless loop?"),
     "handed_out": (STUB, ""),
     "last": (RIGHT, ""),
 }
@@ -336,10 +344,10 @@ class Relay:
     """Gives one process after the other, and has the next one start while the last is at work."""
 
     def __init__(self) -> None:
-        self.children = [Child()]
+        self.children = [Worker()]
 
-    def __call__(self) -> Child:
-        self.children.append(Child())
+    def __call__(self) -> Worker:
+        self.children.append(Worker())
         return self.children[-2]
 
     def end(self) -> None:
@@ -356,7 +364,7 @@ def test_what_kills_or_blocks_the_process_is_wrong_and_the_rest_is_judged(tmp_pa
     relay = Relay()
     with contextlib.ExitStack() as stack:
         stack.callback(relay.end)
-        verdicts, orderly = judge(lesson, start=relay, watcher=seen.append)
+        verdicts, orderly = judge(lesson, start=relay, on_exercise=seen.append)
         leaves_by_itself(relay.children[-1])
     found = by_name(lesson, verdicts)
     for name, (_, said) in DEADLY.items():
@@ -370,19 +378,22 @@ def test_what_kills_or_blocks_the_process_is_wrong_and_the_rest_is_judged(tmp_pa
     assert len(relay.children) == 1 + 6 + 1  # one for each that was lost, and one too many
 
 
-def leaves_by_itself(child: Child) -> None:
+def leaves_by_itself(child: Worker) -> None:
     """A process that nobody needs any more ends when it is told nothing."""
     assert child.process.stdin is not None
     child.process.stdin.close()
-    assert child.next_event(engine.STARTING) == {"event": "ready"}
-    assert child.next_event(engine.STARTING) is None
+    assert child.next_event(engine.STARTUP) == {"event": "ready"}
+    assert child.next_event(engine.STARTUP) is None
     assert child.end(timeout=30) == 0
 
 
 @pytest.mark.parametrize(
     ("top", "said"),
     [
-        ("os._exit(3)", "exercises.py does not finish loading: it ended Python itself (exit code"),
+        (
+            "os._exit(3)",
+            "exercises.py does not finish loading: it ended the Python process (exit code",
+        ),
         ("1 +", "exercises.py, line 5: invalid syntax"),
     ],
 )
@@ -434,7 +445,7 @@ class Scripted:
         self.job: dict[str, Any] = {}
         self.patience: list[float] = []
 
-    def give(self, job: dict[str, Any]) -> None:
+    def send_job(self, job: dict[str, Any]) -> None:
         self.job = job
 
     def next_event(self, seconds: float) -> dict[str, Any] | None:
@@ -447,7 +458,7 @@ class Scripted:
     def end(self, timeout: float = 0.0) -> int:
         return 7
 
-    def last_words(self) -> str:
+    def last_error(self) -> str:
         return "its last words"
 
     def __enter__(self) -> "Scripted":
@@ -461,13 +472,13 @@ class Scripted:
         return [argument.rpartition("::")[2] for argument in self.job["arguments"]]
 
 
-def one_after_the_other(*children: Scripted) -> Callable[[], Child]:
+def one_after_the_other(*children: Scripted) -> Callable[[], Worker]:
     """A start for `judge`: each of these once, and no more."""
     left = list(children)
-    return lambda: cast(Child, left.pop(0))
+    return lambda: cast(Worker, left.pop(0))
 
 
-def nobody() -> Child:
+def nobody() -> Worker:
     raise AssertionError("a process was started")
 
 
@@ -504,15 +515,15 @@ def test_the_watcher_is_told_each_exercise_once(lesson):
     twice = [*case("1.1", SOLVED), *case("1.1", SOLVED), *case("1.2", SOLVED)]
     seen: list[str] = []
     child = Scripted(twice, case("1.3", TO_DO), ended())
-    judge(lesson, start=one_after_the_other(child), watcher=seen.append)
+    judge(lesson, start=one_after_the_other(child), on_exercise=seen.append)
     assert seen == ["1.1", "1.2", "1.3"]
 
 
 @pytest.mark.parametrize(
     ("last", "said"),
     [
-        ([], "it ended Python itself (exit code 7)"),
-        ([queue.Empty], "nothing came back for 15 seconds: does something never end?"),
+        ([], "it ended the Python process (exit code 7)"),
+        ([queue.Empty], "no response for 15 seconds; is there an endless loop?"),
     ],
 )
 def test_the_exercise_at_which_a_process_is_lost_is_wrong_and_the_next_one_goes_on(
@@ -546,7 +557,7 @@ def test_torch_may_take_long_to_load_but_an_exercise_may_not(lesson):
     child = Scripted(ALL, ended())
     judge(lesson, start=one_after_the_other(child))
     first, *others = child.patience
-    assert first == engine.STARTING
+    assert first == engine.STARTUP
     assert set(others) == {engine.SILENCE}
 
 
@@ -560,7 +571,7 @@ def test_what_pytest_could_not_run_is_no_verdict(lesson, code):
 
 def test_an_exercise_that_no_test_has_judged_is_told(lesson):
     child = Scripted(case("1.2", SOLVED), ended())
-    with pytest.raises(CourseError, match=r"^01_first: no test has judged 1\.1, 1\.3$"):
+    with pytest.raises(CourseError, match=r"^01_first: no test ran for 1\.1, 1\.3$"):
         judge(lesson, start=one_after_the_other(child))
 
 
@@ -571,7 +582,7 @@ def test_a_process_that_cannot_start_says_why(tmp_path, monkeypatch, lesson):
     (tmp_path / "utils").mkdir()
     (tmp_path / "utils" / "__init__.py").touch()
     monkeypatch.setattr(engine, "ROOT", tmp_path)  # where there is nothing to start
-    with pytest.raises(CourseError, match=r"^the judge could not start: .*utils\.grader\.worker"):
+    with pytest.raises(CourseError, match=r"^the grader could not start: .*utils\.grader\.worker"):
         judge(lesson)
 
 
@@ -589,10 +600,10 @@ def test_a_process_that_cannot_start_says_why(tmp_path, monkeypatch, lesson):
     ],
 )
 def test_the_last_words_are_the_last_error_or_else_the_last_line(text, said):
-    child = Child.__new__(Child)
+    child = Worker.__new__(Worker)
     with tempfile.TemporaryFile() as child.errors:
         child.errors.write(text.encode("latin-1"))
-        assert child.last_words() == said
+        assert child.last_error() == said
 
 
 # --- what is kept ---
@@ -662,7 +673,7 @@ def test_two_files_that_exchange_their_contents_are_noticed(lesson):
     before = content_key(lesson)
     (lesson.folder / "a.py").rename(lesson.folder / "c.py")
     assert content_key(lesson) != before
-    assert len(files_behind(lesson)) == len(set(files_behind(lesson)))
+    assert len(source_files(lesson)) == len(set(source_files(lesson)))
 
 
 def test_a_file_saved_while_it_is_judged_is_judged_again(lesson):
@@ -799,10 +810,10 @@ def test_a_full_disk_leaves_what_was_kept(lesson, monkeypatch):
 def test_a_verdict_of_other_content_is_not_the_verdict(lesson):
     verdicts = judged(lesson)
     entry = read_state(lesson.folder.parent)["lessons"][lesson.name]
-    assert kept_verdicts(entry, entry["key"], lesson) == verdicts
-    assert kept_verdicts(entry, "other", lesson) is None
+    assert cached_verdicts(entry, entry["key"], lesson) == verdicts
+    assert cached_verdicts(entry, "other", lesson) is None
     more = replace(lesson, exercises=(*lesson.exercises, replace(lesson.exercises[0], id="1.4")))
-    assert kept_verdicts(entry, entry["key"], more) is None
+    assert cached_verdicts(entry, entry["key"], more) is None
 
 
 # --- the same under pytest itself ---
@@ -841,7 +852,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
 def run_pytest(lesson: Lesson, *options: str) -> tuple[int, list[str]]:
     """Exit code and lines of a run as someone would start it by hand."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, lesson.name]
-    environment = {**os.environ, **engine.PYTEST, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    environment = {**os.environ, **engine.ENVIRONMENT, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
     done = subprocess.run(
         command,
         cwd=lesson.folder.parent,
@@ -886,7 +897,7 @@ def test_pytest_skips_what_is_to_do_and_tells_each_wrong_exercise_once(course, m
     assert "to do: 1.1 todo" in text
     line = course.file.read_text(encoding="utf-8").splitlines().index("    os = 1 / 0") + 1
     assert section(lines, "test_gone")[:2] == [
-        f"gone(float32 (2, 3)): it fails, line {line}: ZeroDivisionError: division by zero",
+        f"gone(float32 (2, 3)): fails: line {line}: ZeroDivisionError: division by zero",
         "    os = 1 / 0",
     ]
     for sign in ("Traceback", "\nE  ", "\n> ", "feedback.py", "guard.py", "Captured stdout"):
