@@ -80,7 +80,7 @@ def tests_with_ex(path: Path) -> list[str]:
 
 
 def stub_problems(lesson: Lesson) -> list[str]:
-    """exercises.py must hold every stub, untouched and identical to the one made from its solution."""
+    """exercises.py must hold every stub, untouched and as made from its solution."""
     where = f"{lesson.name}/exercises/exercises.py"
     try:
         source = read_source(lesson.file)

@@ -5,6 +5,8 @@ kept and so cost nothing.
 """
 
 import contextlib
+import errno
+import io
 import json
 import os
 import re
@@ -562,7 +564,7 @@ def test_a_folder_without_lessons_is_said_to_be_one(
     with pytest.raises(SystemExit) as left:
         run_program(lambda: learn.main(tmp_path))
     assert left.value.code == 2
-    assert capsys.readouterr().err == "error: there is no lesson with exercises here\n"
+    assert capsys.readouterr().err == f"error: there are no lessons with exercises in {tmp_path}\n"
 
 
 # --- hint ---
@@ -595,7 +597,10 @@ def test_a_hint_without_an_id_is_for_the_next_exercise(run: Run, pretend: Preten
     assert "1. the nudge for square" in run("hint")[1]
     assert "2. more about square" in run("hint")[1]
     pretend({})
-    assert run("hint")[:2] == (0, "Everything here is solved: no hint is needed.\n")
+    assert run("hint")[:2] == (
+        0,
+        "Everything here is solved. There is nothing to give a hint for.\n",
+    )
 
 
 def test_a_hint_takes_no_verdict_away(course: Path, run: Run) -> None:
@@ -652,9 +657,10 @@ def test_reset_puts_one_stub_back_and_keeps_the_old_file(course: Path, run: Run)
     assert (code, err) == (0, "")
     without = {name: body for name, body in BEGUN.items() if name != "square"}
     assert file.read_text(encoding="utf-8") == text_of("01_first", without)
-    said, kept = out.splitlines()
-    assert said == "1.2 The square of a number is to do again in 01_first/exercises/exercises.py"
-    place = kept.removeprefix("Your file as it was: ")
+    *said, kept = out.splitlines()
+    restored = "1.2 The square of a number: stub restored in 01_first/exercises/exercises.py"
+    assert " ".join(said) == restored
+    place = kept.removeprefix("Your old file: ")
     assert place.startswith(".progress/backups/01_first-")
     assert (course / place).read_bytes() == old
 
@@ -662,7 +668,7 @@ def test_reset_puts_one_stub_back_and_keeps_the_old_file(course: Path, run: Run)
 def test_reset_of_what_is_untouched_changes_nothing(course: Path, run: Run) -> None:
     old = file_of(course).read_bytes()
     code, out, _ = run("reset", "1.7")
-    said = "1.7 The cube of a number is as it was handed out; nothing to do\n"
+    said = "1.7 The cube of a number: nothing to reset, the stub is untouched\n"
     assert (code, out) == (0, said)
     assert file_of(course).read_bytes() == old
     assert not (course / ".progress" / "backups").exists()
@@ -770,7 +776,7 @@ def test_watch_goes_with_the_learner_from_save_to_save(course: Path, watch: Sess
     assert "is solved" not in said
 
     file.unlink()
-    assert "nothing can be checked" in watch.until("exercises.py is missing")
+    watch.until("waiting for a save: 01_first/exercises/exercises.py is empty or missing\n")
 
     write(course, "01_first", done)
     time.sleep(0.3)  # two saves within a second
@@ -855,3 +861,97 @@ def test_watch_fits_eighty_columns_when_everything_is_wrong(
     said = capsys.readouterr().out
     assert widest(said) <= 80
     assert "3.18" in said
+
+
+# --- a save that takes its time ---
+
+DESTRUCTIVE = ("reset", "git checkout", "git restore")
+
+
+def solved_so_far() -> dict[str, str]:
+    return {**BEGUN, "square": SOLUTIONS["square"]}
+
+
+@pytest.mark.parametrize("way", ["truncated", "written in two parts", "renamed away"])
+def test_watch_waits_for_a_slow_save_and_gives_no_advice_that_loses_work(
+    course: Path, watch: Session, way: str
+) -> None:
+    watch.until("to do 1\n")
+    file = file_of(course)
+    text = text_of("01_first", solved_so_far())
+    if way == "renamed away":
+        file.rename(file.with_name("exercises.py~"))
+    else:
+        file.write_text(text[: len(text) // 2] if "parts" in way else "", encoding="utf-8")
+    time.sleep(1.2)
+    file.write_text(text, encoding="utf-8")
+    said = watch.until("1.2 is solved.")
+    assert "wrong" not in said
+    for word in DESTRUCTIVE:
+        assert word not in said
+
+
+def test_watch_checks_a_file_that_has_really_lost_a_function(course: Path, watch: Session) -> None:
+    watch.until("to do 1\n")
+    text = text_of("01_first", BEGUN).replace("def square(", "def squared(")
+    file_of(course).write_text(text, encoding="utf-8")
+    assert "square is missing from the file" in watch.until("For a hint")
+
+
+# --- errors of the course, other folders, narrow terminals ---
+
+
+@pytest.mark.parametrize("command", ["check", "status"])
+def test_a_second_file_of_misconceptions_is_an_error_and_not_to_do(
+    course: Path, run: Run, command: str
+) -> None:
+    (course / "01_first" / "tests" / "b_misconceptions.py").write_text("MISCONCEPTIONS = {}\n")
+    code, out, err = run(command)
+    assert (code, "to do" in out, err.count("\n")) == (1, False, 1)
+    assert "must hold exactly one *_misconceptions.py; it holds 2" in err
+
+
+def test_watch_ends_with_the_error_of_the_course(course: Path) -> None:
+    (course / "01_first" / "tests" / "first_misconceptions.py").write_text("<<<<<<< HEAD\n")
+    session = Session(course)
+    assert session.ended() == 1
+    assert "first_misconceptions.py, line 1: invalid syntax\n" in session.until("syntax\n")
+
+
+def test_a_hint_is_given_where_progress_cannot_be_saved(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(learn, "write_state", refuse)
+    code, out, err = run("hint", "1.1")
+    assert (code, HINTS[0] in out) == (0, True)
+    assert err == "note: progress is not saved: Read-only file system\n"
+
+
+@needs_pty
+def test_a_dumb_terminal_gets_no_escape_sequences(course: Path) -> None:
+    write(course, "02_second", {"root": "return x"})  # so that something is judged
+    assert "\033" not in on_a_terminal(course, TERM="dumb")
+
+
+class Narrow(io.StringIO):
+    """A terminal whose width comes from COLUMNS."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+@pytest.mark.parametrize("command", ["status", "next", "check", "hint", "reset"])
+def test_lines_fit_a_narrow_terminal(
+    course: Path, monkeypatch: pytest.MonkeyPatch, command: str, columns: int
+) -> None:
+    screen = Narrow()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "argv", ["learn.py", command, *["1.2"] * (command == "reset")])
+    learn.main(course)
+    assert 30 < widest(screen.getvalue()) <= min(columns, 80)

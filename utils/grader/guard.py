@@ -61,6 +61,8 @@ class BrokenFile(Wrong):
 class NoTerminalError(RuntimeError):
     """The learner's code wants to talk to a person, but the process has no terminal."""
 
+    __module__ = "builtins"  # messages then show the plain name
+
 
 def refuse_debugger(*_: Any, **__: Any) -> None:
     """Takes the place of `breakpoint()` and `pdb.set_trace()` in the worker process."""

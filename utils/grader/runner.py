@@ -200,6 +200,9 @@ def collect_cases(
             has_loaded = True
         elif kind == "case":
             cases[event["exercise"]].append(case_from(event))
+        elif kind == "error" and event["phase"] == "teardown":  # the tests have run: a side effect
+            problem = f"it leaves Python in a state that breaks other tests: {event['message']}"
+            return LostWorker(exercise, has_loaded, problem)
         elif kind == "error":
             raise CourseError(f"the tests could not run: {event['message']}")
         elif kind == "end" and event["code"] not in TESTS_RAN:

@@ -43,6 +43,10 @@ class EventReporter:
     def pytest_sessionstart(self) -> None:
         refuse_terminal()  # after pytest has installed its own pdb.set_trace
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.send("error", phase="collection", message=f"{report.nodeid}: {cause(report)}")
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if EXERCISE in item.stash:
@@ -59,10 +63,10 @@ class EventReporter:
             self.send("case", **as_json(case))
         elif report.failed:
             test = report.nodeid.rpartition("::")[2]
-            self.send("error", message=f"{test} failed in its {report.when}: {cause(report)}")
+            self.send("error", phase=report.when, message=f"{test}: {cause(report)}")
 
 
-def cause(report: pytest.TestReport) -> str:
+def cause(report: pytest.TestReport | pytest.CollectReport) -> str:
     """The error of a report in one line."""
     text = report.longreprtext
     errors = [line[1:].strip() for line in text.splitlines() if line.startswith("E ")]

@@ -162,8 +162,12 @@ BAD = [  # what is replaced in the first exercise, by what, and what is said aft
     ("  minutes: 5", "  minute: 5", "unknown key 'minute' (did you mean 'minutes'?)"),
     ("  minutes: 5", "  Judge: [a]\n  minutes: 5", "unknown key 'Judge' (did you mean 'judge'?)"),
     ("  minutes: 5", "  zzz: 1\n  minutes: 5", "unknown key 'zzz'"),
-    ("  minutes: 5", "  challenge: yes\n  minutes: 5", "challenge is 'yes'; true or false"),
-    ("  minutes: 5", "  challenge: []\n  minutes: 5", "challenge is []; true or false"),
+    (
+        "  minutes: 5",
+        "  challenge: yes\n  minutes: 5",
+        "challenge is 'yes'; allowed: true or false",
+    ),
+    ("  minutes: 5", "  challenge: []\n  minutes: 5", "challenge is []; allowed: true or false"),
     (
         "  minutes: 5",
         "  fewer_misconceptions:\n  minutes: 5",
@@ -282,17 +286,22 @@ def test_an_unknown_exercise_is_answered_with_those_there_are(tmp_path):
 def test_there_must_be_one_file_of_tests_and_one_of_misconceptions(tmp_path):
     lesson = Lesson(write(tmp_path, FIRST), ())
     folder = lesson.folder / "tests"
-    with pytest.raises(CourseError, match=r"01_first/tests must hold one test_\*_exercises\.py, n"):
+    with pytest.raises(
+        CourseError, match=r"01_first/tests must hold exactly one test_\*_exercises\.py; it "
+    ):
         lesson.test_file()
     folder.mkdir()
-    with pytest.raises(CourseError, match=r"one \*_misconceptions\.py, not 0"):
+    with pytest.raises(CourseError, match=r"exactly one \*_misconceptions\.py; it holds none$"):
         lesson.misconceptions_file()
-    for name in ("test_first_exercises.py", "first_misconceptions.py"):
+    hidden = ("._first_misconceptions.py", ".#first_misconceptions.py")  # of macOS and Emacs
+    for name in ("test_first_exercises.py", "first_misconceptions.py", *hidden):
         (folder / name).touch()
     assert lesson.test_file() == folder / "test_first_exercises.py"
     assert lesson.misconceptions_file() == folder / "first_misconceptions.py"
     (folder / "test_more_exercises.py").touch()
-    with pytest.raises(CourseError, match="not 2"):
+    with pytest.raises(
+        CourseError, match=r"it holds 2 \(test_first_exercises\.py, test_more_exercises\.py\)$"
+    ):
         only_file(folder, "test_*_exercises.py")
 
 

@@ -151,7 +151,7 @@ def signature(): return 1
 def test_whatever_is_raised_is_told_with_the_call_and_the_line(tmp_path, name, said):
     ex = exercises(tmp_path, RAISING)
     told = message(ex, name, torch.zeros(2, 3))
-    assert told.startswith(f"{name}(float32 (2, 3)): {said}")
+    assert told.startswith(f"{name}(float32 (2, 3)) {said}")
     assert isinstance(history.calls[-1].error, BaseException)
 
 
@@ -203,7 +203,10 @@ def test_a_function_that_is_gone_is_told_with_the_command_that_brings_it_back(tm
     for text in ("", "double = None", "def duoble(x):\n    return 2 * x\n"):
         with pytest.raises(Wrong) as error:
             _ = exercises(tmp_path, text).double
-        assert error.value.message == f"the file has no double: {RESET} brings it back"
+        assert (
+            error.value.message
+            == f"double is missing from the file: undo that, or restore the stub: {RESET}"
+        )
 
 
 @pytest.mark.parametrize(("text", "kind"), [("3", "an int"), ("torch.ones(2)", "a tensor")])
@@ -281,7 +284,7 @@ def grows(x): x.add(7)
 def test_a_changed_input_is_wrong(tmp_path, name, value):
     ex = exercises(tmp_path, SPOILING)
     told = message(ex, name, value)
-    assert "changes its input x, which the caller still needs; compute new tensors" in told
+    assert "changes its input x, which the caller still needs: compute a new tensor" in told
 
 
 def test_a_changed_keyword_is_named(tmp_path):
@@ -586,7 +589,7 @@ def test_a_method_that_is_a_stub_is_not_started(tmp_path, name):
 def test_what_goes_wrong_in_a_class_is_told(tmp_path):
     ex = exercises(tmp_path, LAYER, limit=0.3)
     said = message(ex, "Forgets")
-    assert said.startswith("Forgets(): fails: line 30: AttributeError: cannot assign module")
+    assert said.startswith("Forgets() fails: line 30: AttributeError: cannot assign module")
     with pytest.raises(Wrong, match=r"^Spoils.forward\(float32 \(2,\)\): still running after"):
         ex.Spoils()(torch.ones(2))
 

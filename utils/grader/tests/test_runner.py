@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -165,22 +166,37 @@ CASES: dict[str, tuple[str, str, str]] = {
     "a_list": ("return (2 * x).tolist()", WRONG, "is a list; expected a tensor"),
     "a_float": ("return 2.0", WRONG, "is a float; expected a tensor"),
     "shape": ("return 2 * x.T", WRONG, "has shape (3, 2); expected (2, 3)"),
-    "dtype": ("return 2 * x.double()", WRONG, "has dtype torch.float64, where torch.float32 was"),
+    "dtype": ("return 2 * x.double()", WRONG, "has dtype torch.float64; expected torch.float32"),
     "device": ("return (2 * x).to('meta')", WRONG, "is on device meta; expected cpu"),
     "values": ("return 3 * x", WRONG, "first differs at [0, 1]: got 3, expected 2 (5 of 6"),
-    "nan": ("return 2 * x.masked_fill(x == 5, torch.nan)", WRONG, "is nan at [1, 2], where 10 was"),
-    "detached": ("return 2 * x.detach()", WRONG, "the values are right, but no gradient can flow"),
+    "nan": ("return 2 * x.masked_fill(x == 5, torch.nan)", WRONG, "is nan at [1, 2]; expected 10"),
+    "detached": ("return 2 * x.detach()", WRONG, "the values are right, but no gradient flows"),
     # bad manners
     "in_place": ("with torch.no_grad(): x *= 2\nreturn x", WRONG, "changes its input x,"),
     "raises": ("return x @ x  # here", WRONG, "fails: line LINE: RuntimeError: mat1 and mat2"),
     "exits": ("sys.exit('bye')  # here", WRONG, "exits Python: line LINE: SystemExit: bye"),
     "interrupts": ("raise KeyboardInterrupt  # here", WRONG, "line LINE: KeyboardInterrupt"),
-    "odd_base": ("raise type('Odd', (BaseException,), {})  # here", WRONG, "fails, line LINE: "),
+    "odd_base": ("raise type('Odd', (BaseException,), {})  # here", WRONG, "fails: line LINE: "),
     "recursion": ("return recursion(x)  # here", WRONG, "fails: line LINE: RecursionError: max"),
-    "loop": ("while True: x = x + 1  # here", WRONG, "still ran after 1 seconds at line LINE:"),
-    "asks": ("return float(input()) * x  # here", WRONG, "fails: line LINE: OSError: "),
-    "deleted": (RIGHT, WRONG, "the file has no deleted: "),
-    "emptied": (RIGHT, WRONG, "the file has no emptied: "),
+    "loop": ("while True: x = x + 1  # here", WRONG, "still running after 1 seconds at line LINE;"),
+    "debugs": (
+        "breakpoint()  # here\nreturn 2 * x",
+        WRONG,
+        "fails: line LINE: NoTerminalError: brea",
+    ),
+    "debugs_too": ("import pdb\npdb.set_trace()  # here", WRONG, "fails: line LINE: NoTerminalErr"),
+    "asserts": (
+        "assert x is None  # here\nreturn 2 * x",
+        WRONG,
+        "fails: line LINE: AssertionError",
+    ),
+    "asks": (
+        "return float(input()) * x  # here",
+        WRONG,
+        "fails: line LINE: NoTerminalError: input() needs a t",
+    ),
+    "deleted": (RIGHT, WRONG, "deleted is missing from the file: "),
+    "emptied": (RIGHT, WRONG, "emptied is missing from the file: "),
     "replaced": (RIGHT, WRONG, "replaced is an int; expected a function"),
     "signature": (RIGHT, WRONG, "fails: TypeError: signature() takes 0 positional arguments"),
     # noise
@@ -302,7 +318,7 @@ def test_each_exercise_gets_its_verdict_whatever_the_others_do(zoo, judged_zoo, 
 
 def test_what_was_called_comes_first_in_the_message(judged_zoo):
     for name in ("none", "shape", "in_place", "raises", "loop"):
-        assert judged_zoo[name].message.startswith(f"{name}(float32 (2, 3)): ")
+        assert judged_zoo[name].message.startswith(f"{name}(float32 (2, 3))")
 
 
 def test_a_misconception_is_named_if_it_is_the_only_one_of_its_kind(judged_zoo):
@@ -331,7 +347,7 @@ DEADLY = {  # name: body, what the message says
     "leaves": ("os._exit(3)", "it ended the Python process (exit code 3)"),
     "between": ("return x + 1", "the result (2, 3) first differs"),
     "crashes": ("import ctypes\nctypes.string_at(0)", "it ended the Python process (exit code "),
-    "closes": ("sys.stdout.close()", "it ended the Python process (exit code "),
+    "closes": ("sys.stdout.close()", "the test cannot use the answer: ValueError: I/O"),
     "sleeps": ("time.sleep(1000)", "no response for 2 seconds; is there an endless loop?"),
     "waits": ("lock = threading.Lock()\nlock.acquire(), lock.acquire()", "no response for 2"),
     "stubborn": (STUBBORN, "no response for 2 seconds; is there an endless loop?"),
@@ -418,7 +434,103 @@ def test_tests_that_cannot_be_imported_are_told_in_one_line(tmp_path):
     assert not state_file(tmp_path).exists()
 
 
-# --- what the process says, and what the parent makes of it ---
+# --- a verdict comes from a test that ran ---
+
+CONFLICT = "<<<<<<< HEAD\nMISCONCEPTIONS = {}\n=======\nMISCONCEPTIONS = {}\n>>>>>>> theirs\n"
+SECOND = "01_first/tests/more_misconceptions.py"
+KNOWN = "01_first/tests/first_misconceptions.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "cause"),
+    [
+        (
+            SECOND,
+            "MISCONCEPTIONS = {}\n",
+            "must hold exactly one *_misconceptions.py; it holds 2 (",
+        ),
+        (KNOWN, None, "01_first/tests must hold exactly one *_misconceptions.py; it holds none"),
+        (KNOWN, "def f(:\n", "01_first/tests/first_misconceptions.py, line 1: invalid syntax"),
+        (KNOWN, CONFLICT, "01_first/tests/first_misconceptions.py, line 1: invalid syntax"),
+        (KNOWN, "import nothing_there\n", "first_misconceptions.py fails to load: line 1: ModuleN"),
+        (KNOWN, "X = 1\n", "first_misconceptions.py must define MISCONCEPTIONS, a dictionary"),
+    ],
+)
+def test_an_error_before_a_test_runs_gives_no_verdict(tmp_path, name, text, cause):
+    lesson = build(tmp_path, {"one": RIGHT, "two": STUB})
+    path = tmp_path / name
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(CourseError) as error:
+        progress(lesson)
+    assert str(error.value).startswith("the tests could not run: ")
+    assert cause in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not state_file(tmp_path).exists()
+
+
+def test_misconceptions_that_cannot_be_loaded_are_an_error_with_its_cause(tmp_path):
+    lesson = build(tmp_path, {"one": RIGHT}, misconceptions=CONFLICT)
+    job = {"root": str(tmp_path), "arguments": [engine.test_path(lesson), "--misconceptions"]}
+    with pytest.raises(CourseError, match=r"first_misconceptions\.py, line 1: invalid syntax$"):
+        with Worker() as process:
+            engine.collect_cases(process, job, defaultdict(list))
+
+
+@pytest.mark.parametrize(
+    ("head", "cause"),
+    [
+        ("@pytest.fixture\ndef one_more(ex):\n    raise OSError('no data')\n", "OSError: no data"),
+        ("", "fixture 'one_more' not found"),
+    ],
+)
+def test_a_broken_fixture_is_an_error_with_its_cause(tmp_path, head, cause):
+    lesson = build(tmp_path, {"one": RIGHT})
+    tests = lesson.test_file().read_text(encoding="utf-8")
+    tests = tests.replace("def test_one(ex)", f"{head}\n\ndef test_one(ex, one_more)")
+    lesson.test_file().write_text(tests, encoding="utf-8")
+    with pytest.raises(CourseError, match=rf"the tests could not run: test_one: {cause}"):
+        progress(lesson)
+
+
+@pytest.mark.parametrize("skip", ["@pytest.mark.skip", "@pytest.mark.parametrize('x', [])"])
+def test_a_test_that_is_skipped_gives_no_verdict(tmp_path, skip):
+    lesson = build(tmp_path, {"one": RIGHT})
+    tests = lesson.test_file().read_text(encoding="utf-8")
+    argument = ", x" * ("x" in skip)
+    tests = tests.replace("def test_one(ex)", f"{skip}\ndef test_one(ex{argument})")
+    lesson.test_file().write_text(tests, encoding="utf-8")
+    with pytest.raises(CourseError, match=r"^01_first: no test ran for 1\.1$"):
+        judge(lesson)
+
+
+def test_a_test_that_skips_itself_gives_no_verdict(tmp_path):
+    lesson = build(tmp_path, {"one": RIGHT}, judges={"one": "pytest.skip('no time')"})
+    with pytest.raises(CourseError, match=r"^01_first: no test ran for 1\.1$"):
+        judge(lesson)
+
+
+# --- any folder, any environment ---
+
+
+@pytest.mark.parametrize("name", ["a [b] c", "$HOME::100% 'x'"])
+def test_the_folder_of_the_course_may_have_any_name(tmp_path, name):
+    lesson = build(tmp_path / name, {"one": RIGHT, "two": "return x", "three": STUB})
+    verdicts, _ = judge(lesson)
+    assert [each.outcome for each in verdicts.values()] == [SOLVED, WRONG, TO_DO]
+
+
+def test_python_may_be_told_to_optimize(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")  # would strip assert statements
+    lesson = build(tmp_path, {"one": "assert x is None\nreturn 2 * x", "two": RIGHT})
+    verdicts, _ = judge(lesson)
+    assert [each.outcome for each in verdicts.values()] == [WRONG, SOLVED]
+    assert "AssertionError" in verdicts["1.1"].message
+
+
+# --- the events of a worker, and what the runner makes of them ---
 
 Event = dict[str, Any] | type[queue.Empty]
 
@@ -882,8 +994,8 @@ def test_pytest_skips_what_is_to_do_and_tells_each_wrong_exercise_once(course, m
     text = "\n".join(lines)
     assert code == 1
     assert section(lines, "test_half[2]") == [
-        "half(float32 (2,)): the result (size,) first differs at [1]: 0.5, where 2 was",
-        "expected (1 of 2 values differ)",
+        "half(float32 (2,)): the result (size,) first differs at [1]: got 0.5, expected 2",
+        "(1 of 2 values differ)",
         "    yours       0  0.5",
         "    expected    0    2",
         "This looks like: the numbers are halved.",
@@ -897,7 +1009,7 @@ def test_pytest_skips_what_is_to_do_and_tells_each_wrong_exercise_once(course, m
     assert "to do: 1.1 todo" in text
     line = course.file.read_text(encoding="utf-8").splitlines().index("    os = 1 / 0") + 1
     assert section(lines, "test_gone")[:2] == [
-        f"gone(float32 (2, 3)): fails: line {line}: ZeroDivisionError: division by zero",
+        f"gone(float32 (2, 3)) fails: line {line}: ZeroDivisionError: division by zero",
         "    os = 1 / 0",
     ]
     for sign in ("Traceback", "\nE  ", "\n> ", "feedback.py", "guard.py", "Captured stdout"):
@@ -926,7 +1038,7 @@ def test_under_misconceptions_each_wrong_answer_is_judged_and_named(course):
     for title in ("test_right[halved]", "test_half[halved-2]"):
         assert "This looks like: the numbers are halved." in section(lines, title)
     assert "2 failed, 1 passed" in lines[-1]
-    assert "no exercise in exercises.yaml has test_orphan as its judge" in "\n".join(lines)
+    assert "no exercise in exercises.yaml lists test_orphan under judge" in "\n".join(lines)
 
 
 def test_a_list_of_exercises_that_is_wrong_is_told_in_one_line(tmp_path):
