@@ -270,8 +270,8 @@ def nan_for_masked_queries(
 def large_number_for_infinity(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """masked scores are a large negative number (perhaps in 1.4): a query that may attend to nothing
-    then attends to all masked keys equally; with -inf its weights are zeros"""
+    """masked scores are a large negative number (perhaps in 1.4): a query that may attend to
+    nothing then attends to all masked keys equally; with -inf its weights are zeros"""
     scores = masked_scores(q, k, mask).clamp(min=-1e9)
     weights = torch.softmax(scores, -1)
     return weights @ v, weights
@@ -305,7 +305,7 @@ def true_for_padding(lengths: Tensor, T: int) -> Tensor:
 
 
 def one_token_too_many(lengths: Tensor, T: int) -> Tensor:
-    """one padding token counts as real: positions start at 0, so the condition is position < length"""
+    """one padding token counts as real: positions start at 0, so test position < length"""
     return (torch.arange(T) <= lengths[:, None])[:, None, None, :]
 
 
@@ -488,8 +488,8 @@ def sum_not_rescaled(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> T
 
 
 def nothing_rescaled(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
-    """nothing is rescaled when a block has a larger score: exponentials of different blocks are then
-    relative to different maxima"""
+    """nothing is rescaled when a block has a larger score: exponentials of different blocks are
+    then relative to different maxima"""
     return online(q, k, v, block_size, rescale_values=False, rescale_sum=False)
 
 

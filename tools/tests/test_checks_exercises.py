@@ -326,8 +326,7 @@ def case(outcome: str = WRONG, **details: object) -> Case:
         ([case(explained_by=OWN | {"b"}), case()], ""),  # the second case tells them apart
         ([case(explained_by=None)], "is rejected without a diagnosis: it differs"),
         ([case(explained_by=frozenset())], "is rejected without a diagnosis: it differs"),
-        ([case(), case(SOLVED, refuted=OWN)], "is rejected without a diagnosis; it cannot be told apart from: "
-                                              "own"),
+        ([case(), case(SOLVED, refuted=OWN)], f"{APART}own"),
         ([case(explained_by=frozenset({"b"}))], "gets the diagnosis of another one: b"),
     ],
 )  # fmt: skip

@@ -474,9 +474,11 @@ def test_an_error_before_a_test_runs_gives_no_verdict(tmp_path, name, text, caus
 def test_misconceptions_that_cannot_be_loaded_are_an_error_with_its_cause(tmp_path):
     lesson = build(tmp_path, {"one": RIGHT}, misconceptions=CONFLICT)
     job = {"root": str(tmp_path), "arguments": [engine.test_path(lesson), "--misconceptions"]}
-    with pytest.raises(CourseError, match=r"first_misconceptions\.py, line 1: invalid syntax$"):
-        with Worker() as process:
-            engine.collect_cases(process, job, defaultdict(list))
+    with (
+        Worker() as process,
+        pytest.raises(CourseError, match=r"first_misconceptions\.py, line 1: invalid syntax$"),
+    ):
+        engine.collect_cases(process, job, defaultdict(list))
 
 
 @pytest.mark.parametrize(
