@@ -1,7 +1,7 @@
-"""What the exercises of lesson 01 must compute, against PyTorch, NumPy in float64 and by hand.
+"""Tests of lesson 01's exercises: against PyTorch, NumPy in float64, and calculations by hand.
 
-Sizes differ from each other, numbers have standard deviation 2, and there are three sequences, not
-two: so that an axis, a scale or a pair taken for another shows.
+All sizes differ, values have standard deviation 2, and the batch size is 3, not 2 (a batch of two
+unpacks like a pair): so that a confused axis or a wrong scale becomes visible.
 """
 
 import itertools
@@ -21,12 +21,12 @@ B, H, T, T_q, T_k, d_model, d_k, d_v = 3, 2, 6, 5, 7, 8, 4, 6
 
 
 def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Numbers of standard deviation 2."""
+    """Normally distributed values with standard deviation 2."""
     return 2 * torch.randn(shape, dtype=dtype)
 
 
 def allowed(*shape: int) -> Tensor:
-    """A random boolean mask in which every query may attend to some key."""
+    """A random boolean mask in which every query may attend to at least one key."""
     mask = torch.rand(shape) < 0.5
     mask[..., 1] = True
     return mask
@@ -41,25 +41,25 @@ SHARES = "the result"
     ("shape", "dim"),
     [((7,), -1), ((4, 4), -1), ((5, 7), -1), ((4, 4), 0), ((5, 7), 0), ((B, 5, 7), 1)],
 )
-def test_softmax_is_the_share_of_each_exponential(ex, shape, dim):
+def test_softmax_is_each_exponential_over_their_sum(ex, shape, dim):
     x = draw(*shape)
     exps = np.exp(x.double().numpy())
     truth = torch.from_numpy(exps / exps.sum(axis=dim, keepdims=True)).float()
     expect_equal(ex.softmax(x, dim=dim), truth, what=SHARES)
 
 
-def test_softmax_runs_along_the_last_axis_if_nobody_says_otherwise(ex):
+def test_softmax_uses_the_last_axis_by_default(ex):
     x = draw(B, 5, 7)
     expect_equal(ex.softmax(x), torch.softmax(x, -1), what=SHARES)
 
 
-def test_softmax_survives_large_numbers(ex):
+def test_softmax_handles_large_entries(ex):
     x = torch.tensor([[1e4, 1e4, 0.0], [-1e4, -1e4, -2e4]], dtype=torch.float64)
     truth = torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
     expect_equal(ex.softmax(x), truth, what=SHARES)
 
 
-def test_softmax_gives_nothing_to_minus_infinity(ex):
+def test_softmax_gives_minus_infinity_no_weight(ex):
     x = torch.tensor([[0.0, -math.inf, math.log(3)], [-math.inf] * 3])
     truth = torch.tensor([[0.25, 0.0, 0.75], [0.0, 0.0, 0.0]])
     expect_equal(ex.softmax(x[:1], dim=-1), truth[:1], what=SHARES)
@@ -102,33 +102,32 @@ def test_scores_let_gradients_through(ex):
 
 
 @pytest.mark.parametrize("T", [5, 1, 8, 130])
-def test_position_i_sees_itself_and_the_past(ex, T):
+def test_position_i_attends_to_itself_and_the_past(ex, T):
     i, j = torch.arange(T)[:, None], torch.arange(T)
     expect_equal(ex.causal_mask(T), j <= i, what="the mask (T, T)")
 
 
-def test_the_causal_mask_is_made_where_it_is_asked_for(ex):
-    ex.causal_mask(3)  # what is kept from one call must not serve another device
-    mask = ex.causal_mask(3, device="meta")  # a device of shapes without numbers, on any machine
+def test_the_causal_mask_is_on_the_device_that_was_given(ex):
+    ex.causal_mask(3)  # a mask cached by this call must not be returned for another device
+    mask = ex.causal_mask(3, device="meta")  # a device of shapes without data, on any machine
     device = getattr(mask, "device", None)
-    expect(str(device) == "meta", f'causal_mask(3, device="meta") made a mask on {device}')
+    expect(
+        str(device) == "meta",
+        f'causal_mask(3, device="meta") is on device {device}: pass device on to the function of '
+        "PyTorch that makes the mask",
+    )
 
 
 # --- 1.4 ---
 
-MASKED = "the masked score (..., T_q, T_k)"
-
-
-def nearly_infinite(scores: Tensor) -> Tensor:
-    """A score of -1e9 has an exponential of 0, as -inf has: both are right."""
-    return scores.masked_fill(scores <= -1e8, -math.inf)
+MASKED = "the masked scores (..., T_q, T_k)"
 
 
 @pytest.mark.parametrize("shape", [(T_q, T_k), (B, 1, T_q, T_k), (B, 1, 1, T_k)])
-def test_a_boolean_mask_forbids_where_it_is_false(ex, shape):
+def test_a_boolean_mask_gives_minus_infinity_where_it_is_false(ex, shape):
     scores, mask = draw(B, H, T_q, T_k), allowed(*shape)
     truth = scores.masked_fill(mask.logical_not(), -math.inf)
-    expect_equal(ex.apply_mask(scores, mask), truth, what=MASKED, view=nearly_infinite)
+    expect_equal(ex.apply_mask(scores, mask), truth, what=MASKED)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -137,13 +136,13 @@ def test_a_floating_mask_is_added(ex, dtype):
     bias[:, 0, 1:] = -math.inf
     bias[:, 1, :3] = 0.0
     result = ex.apply_mask(scores, bias[None])
-    expect_equal(result, scores + bias.float(), what=MASKED, view=nearly_infinite)
+    expect_equal(result, scores + bias.float(), what=MASKED)
 
 
-def test_a_score_of_zero_is_a_score_and_a_floating_mask_of_zeros_and_ones_is_floating(ex):
+def test_a_zero_score_is_kept_and_a_floating_mask_of_zeros_and_ones_is_added(ex):
     scores, mask = torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([[True, False, False]])
     truth = torch.tensor([[0.0, -math.inf, -math.inf]])
-    expect_equal(ex.apply_mask(scores, mask), truth, what=MASKED, view=nearly_infinite)
+    expect_equal(ex.apply_mask(scores, mask), truth, what=MASKED)
     bias = torch.tensor([[0.0, 1.0, 0.0]])
     expect_equal(ex.apply_mask(scores, bias), scores + bias, what=MASKED)
 
@@ -155,7 +154,7 @@ def test_masking_lets_gradients_through(ex):
     expect_same_gradients(result, truth, {"scores": scores, "mask": bias})
     mask = allowed(T_q, T_k)
     result, truth = ex.apply_mask(scores, mask), scores.masked_fill(~mask, -math.inf)
-    expect_equal(result, truth, what=MASKED, view=nearly_infinite)
+    expect_equal(result, truth, what=MASKED)
     shown, shown_truth = (torch.exp(each) for each in (result, truth))
     expect_same_gradients(shown, shown_truth, {"scores": scores})
 
@@ -168,7 +167,7 @@ OUTPUT_AND_WEIGHTS = ("the output (..., T_q, d_v)", "the weights (..., T_q, T_k)
 def true_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """PyTorch's attention; its weights are what it makes of the identity as values."""
+    """PyTorch's attention; with the identity as values it returns its weights."""
     eye = torch.eye(k.size(-2), dtype=q.dtype).expand(*q.shape[:-2], -1, -1)
     bias = mask.to(q.dtype) if mask is not None and mask.is_floating_point() else mask
     attend = F.scaled_dot_product_attention
@@ -176,7 +175,7 @@ def true_attention(
 
 
 def masks() -> dict[str, Tensor | None]:
-    """One of each kind that broadcasts to (B, T_q, T_k)."""
+    """One mask of each kind that broadcasts to (B, T_q, T_k)."""
     late = torch.ones(T_q, T_k, dtype=torch.bool).tril(T_k - T_q)
     return {
         "no mask": None,
@@ -190,7 +189,7 @@ def masks() -> dict[str, Tensor | None]:
 
 
 @pytest.mark.parametrize("kind", masks())
-def test_attention_is_that_of_pytorch(ex, kind):
+def test_attention_equals_pytorchs(ex, kind):
     q, k, v, mask = draw(B, T_q, d_k), draw(B, T_k, d_k), draw(B, T_k, d_v), masks()[kind]
     result = ex.scaled_dot_product_attention(q, k, v, mask)
     expect_equal(result, true_attention(q, k, v, mask), what=OUTPUT_AND_WEIGHTS)
@@ -214,14 +213,14 @@ def test_a_mask_may_differ_from_head_to_head(ex):
     expect_equal(result, true_attention(q, k, v, mask), what=OUTPUT_AND_WEIGHTS)
 
 
-def test_a_hidden_key_takes_nothing_however_well_it_fits(ex):
+def test_a_masked_key_gets_no_weight_however_large_its_score(ex):
     q, k, v = torch.ones(1, d_k), torch.tensor([[500.0], [1.0], [2.0]]).expand(3, d_k), draw(3, d_v)
     mask = torch.tensor([[False, True, True]])
     result = ex.scaled_dot_product_attention(q, k, v, mask)
     expect_equal(result, true_attention(q, k, v, mask), what=OUTPUT_AND_WEIGHTS)
 
 
-def test_a_query_that_sees_nothing_gets_zeros(ex):
+def test_a_query_that_may_attend_to_nothing_gets_zeros(ex):
     q, k, v, mask = draw(B, T_q, d_k), draw(B, T_k, d_k), draw(B, T_k, d_v), allowed(T_q, T_k)
     mask[2] = False
     output, weights = true_attention(q, k, v, mask)
@@ -251,7 +250,7 @@ PADDING = "the mask (B, 1, 1, T)"
 
 
 @pytest.mark.parametrize("lengths", [[6, 2, 4], [1, 0, 3], [5]])
-def test_padding_is_what_lies_past_the_length(ex, lengths):
+def test_padding_begins_at_the_length(ex, lengths):
     truth = torch.tensor([[[[position < length for position in range(T)]]] for length in lengths])
     expect_equal(ex.padding_mask(torch.tensor(lengths), T), truth, what=PADDING)
 
@@ -262,11 +261,20 @@ def test_the_padding_mask_broadcasts_over_heads_and_queries(ex):
     expect_equal(ex.padding_mask(lengths, T_k), truth, what=PADDING)
 
 
+def test_the_padding_mask_is_on_the_device_of_lengths(ex):
+    """Only without a device does a new tensor go to the default device, here one without data."""
+    lengths = torch.tensor([6, 2, 4])
+    truth = torch.tensor([[[[position < length for position in range(T)]]] for length in lengths])
+    expect_equal(ex.padding_mask(lengths, T), truth, what=PADDING)
+    with torch.device("meta"):
+        expect_equal(ex.padding_mask(lengths, T), truth, what=PADDING)
+
+
 # --- 1.7 ---
 
 
 def sides(d_values: int, n_keys: int = T_k) -> dict[str, Tensor]:
-    """x, context and the three matrices, in float64: of five tensors float32 would round much."""
+    """x, context and the three matrices, in float64: with five tensors, float32 rounds too much."""
     shapes = {"x": (B, T_q, d_model), "context": (B, n_keys, d_model), "w_q": (d_model, d_k)}
     shapes |= {"w_k": (d_model, d_k), "w_v": (d_model, d_values)}
     return {name: torch.randn(shape, dtype=torch.float64) for name, shape in shapes.items()}
@@ -279,7 +287,7 @@ def true_cross_attention(
 
 
 @pytest.mark.parametrize("d_values", [d_k, d_v])
-def test_x_asks_and_context_answers(ex, d_values):
+def test_queries_come_from_x_and_keys_and_values_from_context(ex, d_values):
     inputs = sides(d_values)
     expect_equal(
         ex.cross_attention(**inputs), true_cross_attention(**inputs), what=OUTPUT_AND_WEIGHTS
@@ -295,7 +303,7 @@ def test_context_may_be_as_long_as_x_or_x_itself(ex, same):
 
 
 @pytest.mark.parametrize("mask", [masks()["padding"], masks()["floating"]], ids=["bool", "float"])
-def test_cross_attention_obeys_a_mask(ex, mask):
+def test_cross_attention_applies_a_mask(ex, mask):
     inputs = sides(d_v)
     truth = true_cross_attention(**inputs, mask=mask)
     expect_equal(ex.cross_attention(**inputs, mask=mask), truth, what=OUTPUT_AND_WEIGHTS)
@@ -323,11 +331,11 @@ COST = ("the number of multiply-adds", "the number of bytes")
         ((1, 12, 1024, 64), (1_610_612_736, 50_331_648)),
     ],
 )
-def test_the_cost_is_counted_by_hand(ex, sizes, cost):
+def test_the_cost_equals_a_count_by_hand(ex, sizes, cost):
     expect_equal(ex.attention_cost(*sizes), cost, what=COST)
 
 
-def test_the_cost_is_that_of_products_done_step_by_step(ex):
+def test_the_cost_equals_a_count_step_by_step(ex):
     done = 0
     for _ in range(B * H):
         for _ in itertools.product(range(T), range(T), range(d_k)):  # q times k transposed
@@ -343,7 +351,7 @@ def test_the_cost_is_that_of_products_done_step_by_step(ex):
 
 
 def true_window(T: int, window: int, n_sinks: int) -> Tensor:
-    """Position by position, as the words say it."""
+    """Position by position, as the docstring defines it."""
     mask = torch.zeros(T, T, dtype=torch.bool)
     for i in range(T):
         visible = {*range(i - window + 1, i + 1), *range(n_sinks)}
@@ -353,7 +361,7 @@ def true_window(T: int, window: int, n_sinks: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("T", "window"), [(6, 3), (6, 1), (5, 9), (1, 1), (20, 15)])
-def test_a_window_is_as_long_as_it_says(ex, T, window):
+def test_the_window_has_the_given_length(ex, T, window):
     truth = true_window(T, window, 0)
     expect_equal(ex.sliding_window_mask(T, window), truth, what="the mask (T, T)")
 
@@ -361,7 +369,7 @@ def test_a_window_is_as_long_as_it_says(ex, T, window):
 @pytest.mark.parametrize(
     ("T", "window", "n_sinks"), [(7, 2, 1), (8, 3, 2), (6, 1, 4), (20, 2, 12), (3, 1, 5)]
 )
-def test_sinks_stay_visible_but_not_ahead_of_time(ex, T, window, n_sinks):
+def test_sinks_stay_visible_but_never_in_the_future(ex, T, window, n_sinks):
     truth = true_window(T, window, n_sinks)
     expect_equal(ex.sliding_window_mask(T, window, n_sinks), truth, what="the mask (T, T)")
 
@@ -371,8 +379,8 @@ def test_sinks_stay_visible_but_not_ahead_of_time(ex, T, window, n_sinks):
 OUTPUT = "the output (..., T_q, d_v)"
 
 
-class LiveNumbers(TorchFunctionMode):
-    """Counts the numbers in the tensors that functions of PyTorch made and that are still alive."""
+class LiveElements(TorchFunctionMode):
+    """Counts the elements of the tensors that PyTorch functions returned and that still exist."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -392,14 +400,14 @@ class LiveNumbers(TorchFunctionMode):
 @pytest.mark.parametrize(
     ("lead", "block_size"), [((), 3), ((B,), 3), ((B, H), 2), ((B,), 1), ((B,), 7), ((B,), 64)]
 )
-def test_online_attention_is_attention(ex, lead, block_size):
+def test_online_attention_equals_attention(ex, lead, block_size):
     q, k, v = draw(*lead, T_q, d_k), draw(*lead, T_k, d_k), draw(*lead, T_k, d_v)
     truth = F.scaled_dot_product_attention(q.double(), k.double(), v.double()).float()
     expect_equal(ex.online_attention(q, k, v, block_size), truth, what=OUTPUT)
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["rising", "falling"])
-def test_online_attention_follows_scores_from_block_to_block(ex, order):
+def test_online_attention_handles_scores_that_rise_and_fall(ex, order):
     heights = order * torch.linspace(-1000, 1000, T_k, dtype=torch.float64)
     k, v = heights[:, None].expand(T_k, d_k), draw(T_k, d_v, dtype=torch.float64)
     q = torch.tensor([1.0, -1.0, 0.001, 0.0], dtype=torch.float64)[:, None].expand(4, d_k)
@@ -408,23 +416,56 @@ def test_online_attention_follows_scores_from_block_to_block(ex, order):
 
 
 @pytest.mark.parametrize("size", [1000.0, -1000.0])
-def test_online_attention_survives_large_scores(ex, size):
+def test_online_attention_handles_large_scores(ex, size):
     q, k, v = torch.ones(T_q, d_k), draw(T_k, d_k), draw(T_k, d_v)
     k = (k + size).double()
     truth = F.scaled_dot_product_attention(q.double(), k, v.double())
     expect_equal(ex.online_attention(q.double(), k, v.double(), 3), truth, what=OUTPUT)
 
 
-def test_online_attention_never_holds_all_the_scores(ex):
+def test_online_attention_never_holds_all_scores(ex):
     n = 96
     q, k, v = draw(n, d_k), draw(n, d_k), draw(n, d_v)
-    with LiveNumbers() as live:
+    with LiveElements() as live:
         result = ex.online_attention(q, k, v, 8)
     expect_equal(result, F.scaled_dot_product_attention(q, k, v), what=OUTPUT)
     expect(
         live.peak < n * n,
-        f"the result is right, but with {n} queries, {n} keys and blocks of 8 it held tensors of "
-        f"{live.peak} numbers at once; they must stay below {n} x {n} = {n * n}",
+        f"the result is right, but with {n} queries, {n} keys and blocks of 8 its tensors hold "
+        f"{live.peak} elements at once; that must stay below {n} x {n} = {n * n}",
+    )
+
+
+class WholeRows(TorchFunctionMode):
+    """Finds the first tensor with a score for every key. (Copies of the keys have their width.)"""
+
+    def __init__(self, n_keys: int, widths: set[int]) -> None:
+        super().__init__()
+        self.n_keys = n_keys
+        self.widths = widths
+        self.shape: tuple[int, ...] = ()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for x in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(x, Tensor) and x.is_floating_point() and not self.shape:
+                sizes = set(x.shape)
+                if self.n_keys in sizes and not sizes & self.widths:
+                    self.shape = tuple(x.shape)
+        return result
+
+
+@pytest.mark.parametrize("n_queries", [1, 2])
+def test_online_attention_never_holds_a_whole_row_of_scores(ex, n_queries):
+    n_keys, width, value_width = 101, 3, 5
+    q, k, v = draw(n_queries, width), draw(n_keys, width), draw(n_keys, value_width)
+    with WholeRows(n_keys, {width, value_width}) as rows:
+        result = ex.online_attention(q, k, v, 8)
+    expect_equal(result, F.scaled_dot_product_attention(q, k, v), what=OUTPUT)
+    expect(
+        not rows.shape,
+        f"the result is right, but with {n_keys} keys and blocks of 8 it makes a tensor of shape "
+        f"{rows.shape}, which holds a query's scores for all keys: go through the keys in blocks",
     )
 
 
