@@ -129,7 +129,7 @@ def _load_mock(why: str) -> Corpus:
     from utils import mock_corpus  # needs NumPy, which a download does without
 
     bits = mock_corpus.entropy_rate().bits_per_char
-    origin = f"mock corpus (generated here, entropy {bits:.4f} bits per character), {why}"
+    origin = f"mock corpus (entropy {bits:.4f} bits per character), {why}"
     return Corpus("mock", mock_corpus.generate(), origin, entropy_bits_per_char=bits)
 
 
