@@ -735,15 +735,22 @@ class Session:
         return True
 
 
-@pytest.fixture
-def watch(course: Path) -> Iterator[Session]:
-    """`watch` on the course, as far as the learner has come."""
+@contextlib.contextmanager
+def watching(course: Path) -> Iterator[Session]:
+    """A `watch` process that is ended afterwards."""
     session = Session(course)
     yield session
     session.process.kill()
     session.process.wait()
     if session.process.stdout is not None:
         session.process.stdout.close()
+
+
+@pytest.fixture
+def watch(course: Path) -> Iterator[Session]:
+    """`watch` on the course in its present state."""
+    with watching(course) as session:
+        yield session
 
 
 def test_watch_goes_with_the_learner_from_save_to_save(course: Path, watch: Session) -> None:
@@ -913,9 +920,9 @@ def test_a_second_file_of_misconceptions_is_an_error_and_not_to_do(
 
 def test_watch_ends_with_the_error_of_the_course(course: Path) -> None:
     (course / "01_first" / "tests" / "first_misconceptions.py").write_text("<<<<<<< HEAD\n")
-    session = Session(course)
-    assert session.ended() == 1
-    assert "first_misconceptions.py, line 1: invalid syntax\n" in session.until("syntax\n")
+    with watching(course) as session:
+        assert session.ended() == 1
+        assert "first_misconceptions.py, line 1: invalid syntax\n" in session.until("syntax\n")
 
 
 def test_a_hint_is_given_where_progress_cannot_be_saved(
@@ -954,4 +961,4 @@ def test_lines_fit_a_narrow_terminal(
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(sys, "argv", ["learn.py", command, *["1.2"] * (command == "reset")])
     learn.main(course)
-    assert 30 < widest(screen.getvalue()) <= min(columns, 80)
+    assert 20 < widest(screen.getvalue()) <= min(columns, 80)
