@@ -118,7 +118,7 @@ def test_a_good_lesson_passes_and_its_wrong_answers_are_counted(good_root: Path)
     assert {path: path.read_bytes() for path in kept} == before
 
 
-def test_another_module_has_nothing_to_check(good_root: Path) -> None:
+def test_a_module_without_exercises_has_nothing_to_check(good_root: Path) -> None:
     assert exercise_checks.check_exercises(good_root, "utils") == []
 
 
@@ -172,11 +172,11 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Result:
         "it calls times_2 (1.1), which is still to do",
     ],
 )
-def test_each_fault_of_a_lesson_is_named(faulty: Result, said: str) -> None:
+def test_each_problem_of_a_lesson_is_reported(faulty: Result, said: str) -> None:
     assert said in faulty.problems
 
 
-def test_nothing_else_is_said_of_it(faulty: Result) -> None:
+def test_no_other_problem_is_reported(faulty: Result) -> None:
     assert (faulty.passed, faulty.detail) == (False, "11 problems")
     assert len(faulty.problems) == 11
 
@@ -225,7 +225,7 @@ def test_the_list_of_exercises_is_compared_with_the_tests(
         ([('"1.2"', '"1.3"')], "the ids are ['1.1', '1.3']; they must be ['1.1', '1.2']"),
     ],
 )
-def test_a_list_that_cannot_be_read_is_said_to_be_so(
+def test_an_invalid_exercises_yaml_is_reported(
     edits: list[tuple[str, str]], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(CourseError):
@@ -235,7 +235,7 @@ def test_a_list_that_cannot_be_read_is_said_to_be_so(
     assert said in found.problems[0]
 
 
-def test_what_was_found_before_is_kept_when_the_tests_cannot_run(
+def test_earlier_problems_are_kept_when_the_tests_cannot_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(lesson: Lesson) -> None:
@@ -258,7 +258,7 @@ def test_what_was_found_before_is_kept_when_the_tests_cannot_run(
         (TESTS, None, "01_first/tests must hold exactly one test_*_exercises.py; it holds none"),
     ],
 )
-def test_a_file_that_is_missing_or_no_python_is_a_problem_and_no_crash(
+def test_a_missing_or_invalid_file_is_a_problem_and_no_crash(
     name: str, text: str | None, said: str, tmp_path: Path
 ) -> None:
     lesson = build(tmp_path)
@@ -330,7 +330,7 @@ def case(outcome: str = WRONG, **details: object) -> Case:
         ([case(explained_by=frozenset({"b"}))], "gets the diagnosis of another one: b"),
     ],
 )  # fmt: skip
-def test_a_wrong_answer_must_be_rejected_clearly_and_by_its_own_name(
+def test_a_wrong_answer_must_be_rejected_with_its_own_diagnosis(
     cases: list[Case], said: str
 ) -> None:
     assert exercise_checks.fault_of(cases) == said

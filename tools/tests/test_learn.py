@@ -235,7 +235,7 @@ def test_the_status_of_one_lesson_leaves_out_the_others(run: Run) -> None:
     ("count", "note"),
     [(1, "wrong: 1.1"), (3, "wrong: 1.1, 1.2, 1.3"), (4, "wrong: 1.1, 1.2, 1.3, ...")],
 )
-def test_up_to_three_wrong_exercises_are_named(
+def test_up_to_three_wrong_exercises_are_listed(
     run: Run, pretend: Pretend, count: int, note: str
 ) -> None:
     pretend(all_of("01_first", WRONG, count))
@@ -244,7 +244,7 @@ def test_up_to_three_wrong_exercises_are_named(
     assert (code, line.endswith(f" {note}")) == (0, True)
 
 
-def test_a_broken_file_is_noted_and_is_the_next_step(run: Run, pretend: Pretend) -> None:
+def test_a_broken_file_is_the_next_step(run: Run, pretend: Pretend) -> None:
     pretend(broken("01_first", "exercises.py, line 3: invalid syntax\n    def f(:"))
     code, out, _ = run("status")
     assert code == 0
@@ -264,12 +264,12 @@ def test_the_next_step_names_exercise_file_and_line(course: Path, run: Run) -> N
     assert how_to("hint", "1.2") in out
 
 
-def test_the_next_step_is_in_the_first_lesson_that_is_not_done(run: Run, pretend: Pretend) -> None:
+def test_the_next_step_is_in_the_first_unfinished_lesson(run: Run, pretend: Pretend) -> None:
     pretend(all_of("02_second", TO_DO))
     assert "next: 2.1 The third of a number" in run("status")[1]
 
 
-def test_when_all_is_solved_the_status_says_what_comes_after(run: Run, pretend: Pretend) -> None:
+def test_a_finished_course_has_a_next_step(run: Run, pretend: Pretend) -> None:
     pretend({})
     code, out, _ = run("status")
     assert (code, "next:" in out) == (0, False)
@@ -355,12 +355,12 @@ def frugally(root: Path, command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("command", ["status", "next", "check", "hint"])
-def test_what_is_unchanged_needs_neither_torch_nor_a_process(course: Path, command: str) -> None:
+def test_an_unchanged_course_needs_neither_torch_nor_a_process(course: Path, command: str) -> None:
     done = frugally(course, command)
     assert done.stdout.splitlines()[-1] == f"{int(command == 'check')} False", done.stderr
 
 
-def test_what_has_changed_is_judged_again(course: Path) -> None:
+def test_a_changed_lesson_is_judged_again(course: Path) -> None:
     write(course, "02_second", {"root": "return x"})
     assert "AssertionError: a process was started" in frugally(course, "status").stderr
 
@@ -405,14 +405,14 @@ def test_a_terminal_that_wants_no_colours_gets_none(course: Path, changes: dict[
 
 
 @pytest.mark.parametrize("command", ["status", "next", "check", "hint"])
-def test_what_is_no_terminal_gets_no_colours(run: Run, command: str) -> None:
+def test_a_pipe_gets_no_colours(run: Run, command: str) -> None:
     assert "\033" not in "".join(map(str, run(command)))
 
 
 # --- next ---
 
 
-def test_next_skips_what_is_solved_and_says_why_and_where(course: Path, run: Run) -> None:
+def test_next_shows_the_first_unsolved_exercise(course: Path, run: Run) -> None:
     code, out, _ = run("next")
     assert code == 0
     assert out.startswith("1.2 The square of a number\n5 minutes, difficulty 1 of 5; wrong\n")
@@ -423,7 +423,7 @@ def test_next_skips_what_is_solved_and_says_why_and_where(course: Path, run: Run
     assert how_to("check", "1.2") in out  # it is wrong already
 
 
-def test_next_goes_on_to_the_next_lesson_and_then_ends(run: Run, pretend: Pretend) -> None:
+def test_next_continues_with_the_next_lesson(run: Run, pretend: Pretend) -> None:
     pretend(all_of("02_second", TO_DO))
     out = run("next")[1]
     assert out.startswith("2.1 The third of a number\n5 minutes, difficulty 1 of 5; to do\n")
@@ -436,7 +436,7 @@ def test_next_in_a_lesson_stays_in_it(run: Run) -> None:
     assert run("next", "02_second")[1].startswith("2.1 ")
 
 
-def test_next_of_a_broken_file_is_to_mend_it(run: Run, pretend: Pretend) -> None:
+def test_next_for_a_broken_file_is_to_fix_it(run: Run, pretend: Pretend) -> None:
     pretend(broken("01_first", "exercises.py, line 3: invalid syntax"))
     code, out, _ = run("next")
     said = "next: fix 01_first/exercises/exercises.py\n      exercises.py, line 3: invalid syntax\n"
@@ -466,7 +466,7 @@ def blocks(out: str) -> dict[str, list[str]]:
     return found
 
 
-def test_check_judges_everything_and_tells_three_outcomes_apart(run: Run) -> None:
+def test_check_shows_three_outcomes(run: Run) -> None:
     code, out, err = run("check")
     assert (code, err) == (1, "")
     verdicts = dict(re.findall(r"^(\d\.\d+) +(ok|wrong|to do) +The ", out, re.MULTILINE))
@@ -478,7 +478,7 @@ def test_check_judges_everything_and_tells_three_outcomes_apart(run: Run) -> Non
     assert out.index("2.2 ") < out.index("solved 0, wrong 0, to do 2")
 
 
-def test_what_is_wrong_is_told_in_three_to_eight_lines_that_fit(run: Run) -> None:
+def test_a_wrong_exercise_takes_three_to_eight_lines(run: Run) -> None:
     found = blocks(run("check", "01_first")[1])
     assert list(found) == ["1.2", "1.3", "1.4", "1.5", "1.6"]
     for one, lines in found.items():
@@ -512,7 +512,7 @@ def test_check_of_a_part_shows_and_judges_that_part(
     assert (found, re.findall(r"^(\d\.\d+) ", out, re.MULTILINE)) == (code, shown)
 
 
-def test_check_of_what_is_all_solved_points_to_the_solutions(run: Run, pretend: Pretend) -> None:
+def test_check_of_a_solved_lesson_points_to_the_solutions(run: Run, pretend: Pretend) -> None:
     pretend({})
     code, out, _ = run("check", "01_first")
     assert (code, "next:" in out) == (0, False)
@@ -527,7 +527,7 @@ def test_check_of_a_broken_file_says_so_once(run: Run, pretend: Pretend) -> None
     assert out.count("invalid syntax") == 1
 
 
-def test_an_exercises_file_that_is_run_does_the_same(course: Path, run: Run) -> None:
+def test_running_exercises_py_does_the_same(course: Path, run: Run) -> None:
     for lesson, code in (("01_first", 1), ("02_second", 0)):
         done = subprocess.run(
             [sys.executable, file_of(course, lesson)], capture_output=True, encoding="utf-8"
@@ -551,13 +551,13 @@ def test_an_exercises_file_that_is_run_does_the_same(course: Path, run: Run) -> 
         (["--chek"], "unknown argument --chek"),
     ],
 )
-def test_a_slip_of_the_keyboard_gets_one_line(run: Run, words: list[str], said: str) -> None:
+def test_a_typing_error_gets_one_line(run: Run, words: list[str], said: str) -> None:
     code, out, err = run(*words)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"error: {said}")
 
 
-def test_a_folder_without_lessons_is_said_to_be_one(
+def test_a_folder_without_lessons_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["learn.py"])
@@ -572,7 +572,7 @@ def test_a_folder_without_lessons_is_said_to_be_one(
 HINTS = ["1. the nudge for double", "2. more about double", "3. nearly all of double"]
 
 
-def test_each_time_there_is_one_hint_more_and_never_a_fourth(course: Path, run: Run) -> None:
+def test_every_call_gives_one_more_hint_up_to_three(course: Path, run: Run) -> None:
     ends = [f"(2 more: {how_to('hint', '1.1')})", f"(1 more: {how_to('hint', '1.1')})"]
     ends += ["(That was the last hint.)"] * 2
     for shown, end in zip([1, 2, 3, 3], ends, strict=True):
@@ -586,7 +586,7 @@ def test_each_time_there_is_one_hint_more_and_never_a_fourth(course: Path, run: 
     assert json.loads(state_file(course).read_text(encoding="utf-8"))["hints"] == {"1.1": 3}
 
 
-def test_the_hints_of_two_exercises_are_counted_apart(run: Run) -> None:
+def test_hints_are_counted_per_exercise(run: Run) -> None:
     run("hint", "1.1")
     run("hint", "1.1")
     assert "2. " not in run("hint", "2.2")[1]
@@ -603,7 +603,7 @@ def test_a_hint_without_an_id_is_for_the_next_exercise(run: Run, pretend: Preten
     )
 
 
-def test_a_hint_takes_no_verdict_away(course: Path, run: Run) -> None:
+def test_a_hint_keeps_the_cached_verdicts(course: Path, run: Run) -> None:
     before = run("status")
     run("hint", "1.1")
     assert frugally(course, "status").stdout.startswith(before[1])
@@ -636,7 +636,7 @@ FRESH = '{"version": 1, "lessons": {}, "hints": '
         (FRESH + '{"1.1": 99}}', 3),
     ],
 )
-def test_a_damaged_memory_costs_hints_at_most(
+def test_a_damaged_state_file_only_resets_the_hints(
     course: Path, run: Run, damaged: str, shown: int
 ) -> None:
     state_file(course).write_text(damaged, encoding="utf-8")
@@ -680,7 +680,7 @@ def test_reset_keeps_every_older_version(course: Path, run: Run) -> None:
     assert len([*(course / ".progress" / "backups").iterdir()]) == 3
 
 
-def test_reset_wants_to_know_which(course: Path, run: Run) -> None:
+def test_reset_needs_an_exercise(course: Path, run: Run) -> None:
     old = file_of(course).read_bytes()
     said = f"error: which exercise? For example: {how_to('reset', '1.3')}\n"
     assert run("reset") == (2, "", said)
@@ -753,7 +753,7 @@ def watch(course: Path) -> Iterator[Session]:
         yield session
 
 
-def test_watch_goes_with_the_learner_from_save_to_save(course: Path, watch: Session) -> None:
+def test_watch_follows_the_learner_from_save_to_save(course: Path, watch: Session) -> None:
     file = file_of(course)
     counted = "solved {}, wrong {}, to do {}\n"
 
@@ -821,9 +821,7 @@ class Waiting:
         self.ended = True
 
 
-def test_one_process_is_kept_in_reserve_and_ended_with_the_watch(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_spare_process_is_ended_with_the_watch(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Waiting] = []
 
     def start() -> Waiting:
@@ -849,7 +847,7 @@ def test_watch_passes_over_lessons_that_are_done(run: Run, pretend: Pretend) -> 
     assert run("watch") == (0, "Everything here is solved.\n", "")
 
 
-def test_watch_says_when_an_exercise_is_still_to_do(
+def test_watch_reports_an_exercise_that_is_still_to_do(
     course: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lesson = lessons(course)[0]

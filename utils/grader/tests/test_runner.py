@@ -306,7 +306,7 @@ def judged_zoo(zoo: Lesson) -> dict[str, Verdict]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_each_exercise_gets_its_verdict_whatever_the_others_do(zoo, judged_zoo, name):
+def test_each_exercise_gets_its_own_verdict(zoo, judged_zoo, name):
     _, outcome, said = CASES[name]
     found = judged_zoo[name]
     above, _, below = zoo.file.read_text(encoding="utf-8").partition(f"def {name}(")
@@ -316,17 +316,17 @@ def test_each_exercise_gets_its_verdict_whatever_the_others_do(zoo, judged_zoo, 
     assert (found.checks, found.failed, found.broken_file) == (1, int(outcome == WRONG), False)
 
 
-def test_what_was_called_comes_first_in_the_message(judged_zoo):
+def test_messages_begin_with_the_call(judged_zoo):
     for name in ("none", "shape", "in_place", "raises", "loop"):
         assert judged_zoo[name].message.startswith(f"{name}(float32 (2, 3))")
 
 
-def test_a_misconception_is_named_if_it_is_the_only_one_of_its_kind(judged_zoo):
+def test_a_misconception_is_named_only_if_it_is_unique(judged_zoo):
     assert judged_zoo["halves"].diagnosis == "the numbers are halved"
     assert judged_zoo["cuts"].diagnosis == ""
 
 
-def test_what_was_printed_is_kept_in_part(judged_zoo):
+def test_the_beginning_of_the_output_is_kept(judged_zoo):
     assert judged_zoo["prints"].printed == "hello\n"
     assert 100 < len(judged_zoo["megabytes"].printed) < 10_000
 
@@ -371,7 +371,9 @@ class Relay:
             child.end()
 
 
-def test_what_kills_or_blocks_the_process_is_wrong_and_the_rest_is_judged(tmp_path, monkeypatch):
+def test_an_exercise_that_ends_or_blocks_the_process_is_wrong_and_the_rest_is_judged(
+    tmp_path, monkeypatch
+):
     bodies = {name: body for name, (body, _) in DEADLY.items()}
     lesson = build(tmp_path, bodies, conftest=SHORT_CLOCK)
     monkeypatch.setattr(engine, "SILENCE", 2.0)
@@ -413,7 +415,7 @@ def leaves_by_itself(child: Worker) -> None:
         ("1 +", "exercises.py, line 5: invalid syntax"),
     ],
 )
-def test_what_goes_wrong_at_the_top_of_the_file_is_told_once_for_all(tmp_path, top, said):
+def test_an_error_at_module_level_applies_to_all_exercises(tmp_path, top, said):
     lesson = build(tmp_path, {"one": RIGHT, "two": STUB}, head=f"{HEAD}{top}\n")
     verdicts, _ = judge(lesson)
     for found in verdicts.values():
@@ -422,7 +424,7 @@ def test_what_goes_wrong_at_the_top_of_the_file_is_told_once_for_all(tmp_path, t
         assert found.broken_file
 
 
-def test_tests_that_cannot_be_imported_are_told_in_one_line(tmp_path):
+def test_an_import_error_in_the_tests_is_one_line(tmp_path):
     lesson = build(tmp_path, {"one": RIGHT})
     lesson.test_file().write_text("import nothing_there\n", encoding="utf-8")
     with pytest.raises(CourseError) as error:
@@ -524,7 +526,7 @@ def test_the_folder_of_the_course_may_have_any_name(tmp_path, name):
     assert [each.outcome for each in verdicts.values()] == [SOLVED, WRONG, TO_DO]
 
 
-def test_python_may_be_told_to_optimize(tmp_path, monkeypatch):
+def test_assert_statements_count_under_pythonoptimize(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONOPTIMIZE", "1")  # would strip assert statements
     lesson = build(tmp_path, {"one": "assert x is None\nreturn 2 * x", "two": RIGHT})
     verdicts, _ = judge(lesson)
@@ -605,7 +607,7 @@ def lesson(tmp_path: Path) -> Lesson:
 ALL = [*case("1.1", SOLVED), *case("1.2", WRONG, "no"), *case("1.3", TO_DO)]
 
 
-def test_the_verdicts_are_what_the_process_says(lesson):
+def test_verdicts_come_from_the_reported_cases(lesson):
     child = Scripted(ALL, ended(1))
     verdicts, orderly = judge(lesson, start=one_after_the_other(child))
     assert [(one, each.outcome, each.message) for one, each in verdicts.items()] == [
@@ -625,7 +627,7 @@ def test_only_what_is_asked_for_is_judged(lesson):
     assert child.tests == ["test_two", "--solutions"]
 
 
-def test_the_watcher_is_told_each_exercise_once(lesson):
+def test_the_callback_gets_each_exercise_once(lesson):
     twice = [*case("1.1", SOLVED), *case("1.1", SOLVED), *case("1.2", SOLVED)]
     seen: list[str] = []
     child = Scripted(twice, case("1.3", TO_DO), ended())
@@ -640,7 +642,7 @@ def test_the_watcher_is_told_each_exercise_once(lesson):
         ([queue.Empty], "no response for 15 seconds; is there an endless loop?"),
     ],
 )
-def test_the_exercise_at_which_a_process_is_lost_is_wrong_and_the_next_one_goes_on(
+def test_an_exercise_that_loses_the_process_is_wrong_and_the_next_process_continues(
     lesson, last, said
 ):
     lost = Scripted(case("1.1", SOLVED), started("1.2"), last)
@@ -653,21 +655,21 @@ def test_the_exercise_at_which_a_process_is_lost_is_wrong_and_the_next_one_goes_
     assert next_one.tests == ["test_three"]
 
 
-def test_what_was_solved_so_far_does_not_save_an_exercise_that_loses_its_process(lesson):
+def test_passed_tests_do_not_save_an_exercise_that_loses_its_process(lesson):
     lost = Scripted(case("1.1", SOLVED), case("1.2", SOLVED), started("1.2"))
     next_one = Scripted(case("1.3", TO_DO), ended())
     verdicts, _ = judge(lesson, start=one_after_the_other(lost, next_one))
     assert (verdicts["1.2"].outcome, verdicts["1.2"].checks) == (WRONG, 2)
 
 
-def test_a_file_at_which_the_process_is_lost_is_broken_for_all_and_not_tried_again(lesson):
+def test_a_file_that_loses_the_process_while_loading_is_not_loaded_again(lesson):
     lost = Scripted([{"event": "start", "exercise": "1.1"}])
     verdicts, orderly = judge(lesson, start=one_after_the_other(lost))
     assert all(each.broken_file and each.outcome == WRONG for each in verdicts.values())
     assert not orderly
 
 
-def test_torch_may_take_long_to_load_but_an_exercise_may_not(lesson):
+def test_startup_may_take_longer_than_an_exercise(lesson):
     child = Scripted(ALL, ended())
     judge(lesson, start=one_after_the_other(child))
     first, *others = child.patience
@@ -676,14 +678,14 @@ def test_torch_may_take_long_to_load_but_an_exercise_may_not(lesson):
 
 
 @pytest.mark.parametrize("code", [2, 3, 4, 5])
-def test_what_pytest_could_not_run_is_no_verdict(lesson, code):
+def test_an_exit_code_of_an_aborted_run_gives_no_verdict(lesson, code):
     child = Scripted(ALL, ended(code))
     with pytest.raises(CourseError, match=r"^the tests could not run: its last words$"):
         progress(lesson, one_after_the_other(child))
     assert not state_file(lesson.folder.parent).exists()
 
 
-def test_an_exercise_that_no_test_has_judged_is_told(lesson):
+def test_an_exercise_without_a_result_is_an_error(lesson):
     child = Scripted(case("1.2", SOLVED), ended())
     with pytest.raises(CourseError, match=r"^01_first: no test ran for 1\.1, 1\.3$"):
         judge(lesson, start=one_after_the_other(child))
@@ -692,7 +694,7 @@ def test_an_exercise_that_no_test_has_judged_is_told(lesson):
 # --- the process itself ---
 
 
-def test_a_process_that_cannot_start_says_why(tmp_path, monkeypatch, lesson):
+def test_a_process_that_cannot_start_is_an_error_with_the_reason(tmp_path, monkeypatch, lesson):
     (tmp_path / "utils").mkdir()
     (tmp_path / "utils" / "__init__.py").touch()
     monkeypatch.setattr(engine, "ROOT", tmp_path)  # where there is nothing to start
@@ -713,7 +715,7 @@ def test_a_process_that_cannot_start_says_why(tmp_path, monkeypatch, lesson):
         ("\xff\n", "\ufffd"),
     ],
 )
-def test_the_last_words_are_the_last_error_or_else_the_last_line(text, said):
+def test_the_last_error_is_found_or_else_the_last_line(text, said):
     child = Worker.__new__(Worker)
     with tempfile.TemporaryFile() as child.errors:
         child.errors.write(text.encode("latin-1"))
@@ -728,7 +730,7 @@ def judged(lesson: Lesson, events: Sequence[Event] = ALL) -> dict[str, Verdict]:
     return progress(lesson, one_after_the_other(Scripted(events, ended(1))))
 
 
-def test_what_did_not_change_is_not_judged_again(lesson):
+def test_an_unchanged_lesson_is_not_judged_again(lesson):
     verdicts = judged(lesson)
     assert progress(lesson, nobody) == verdicts
     assert verdicts["1.2"].message == "no"
@@ -757,7 +759,7 @@ BESIDE = [
 
 @pytest.mark.parametrize("name", BEHIND)
 @pytest.mark.parametrize("change", ["changed", "gone"])
-def test_whatever_a_verdict_depends_on_is_watched(lesson, name, change):
+def test_every_file_that_a_verdict_depends_on_invalidates_the_cache(lesson, name, change):
     path = lesson.folder.parent / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
@@ -773,7 +775,7 @@ def test_whatever_a_verdict_depends_on_is_watched(lesson, name, change):
 
 
 @pytest.mark.parametrize("name", BESIDE)
-def test_what_no_verdict_depends_on_may_change(lesson, name):
+def test_other_files_do_not_invalidate_the_cache(lesson, name):
     judged(lesson)
     path = lesson.folder.parent / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -800,14 +802,14 @@ def test_a_file_saved_while_it_is_judged_is_judged_again(lesson):
         progress(lesson, nobody)
 
 
-def test_what_a_lost_process_leaves_is_told_but_not_kept(lesson):
+def test_verdicts_after_a_lost_process_are_not_cached(lesson):
     children = Scripted(case("1.1", SOLVED), started("1.2")), Scripted(case("1.3", TO_DO), ended())
     assert progress(lesson, one_after_the_other(*children))["1.2"].outcome == WRONG
     with pytest.raises(AssertionError, match="a process was started"):
         progress(lesson, nobody)
 
 
-def test_the_lessons_and_the_hints_are_kept_side_by_side(lesson):
+def test_lessons_and_hints_are_stored_side_by_side(lesson):
     root = lesson.folder.parent
     write_state({"version": engine.VERSION, "lessons": {"00": {}}, "hints": {"1.1": 2}}, root)
     judged(lesson)
@@ -885,7 +887,7 @@ def damaged(state: Path, lesson: Lesson, how: str) -> None:
     ],
     ids=lambda how: how[:30],
 )
-def test_what_was_kept_and_is_damaged_is_made_anew(lesson, how):
+def test_a_damaged_cache_is_rebuilt(lesson, how):
     verdicts = judged(lesson)
     state = state_file(lesson.folder.parent)
     damaged(state, lesson, how)
@@ -896,7 +898,7 @@ def test_what_was_kept_and_is_damaged_is_made_anew(lesson, how):
 
 
 @pytest.mark.parametrize("where", ["state", "folder"])
-def test_what_cannot_be_kept_is_told_all_the_same(lesson, where):
+def test_verdicts_are_returned_even_if_they_cannot_be_stored(lesson, where):
     state = state_file(lesson.folder.parent)
     if where == "folder":
         state.parent.touch()
@@ -905,7 +907,7 @@ def test_what_cannot_be_kept_is_told_all_the_same(lesson, where):
     assert judged(lesson)["1.1"].outcome == SOLVED
 
 
-def test_a_full_disk_leaves_what_was_kept(lesson, monkeypatch):
+def test_a_full_disk_leaves_the_cache_intact(lesson, monkeypatch):
     judged(lesson)
     before = state_file(lesson.folder.parent).read_bytes()
     lesson.file.write_text("# changed\n", encoding="utf-8")
@@ -921,7 +923,7 @@ def test_a_full_disk_leaves_what_was_kept(lesson, monkeypatch):
     ]
 
 
-def test_a_verdict_of_other_content_is_not_the_verdict(lesson):
+def test_a_cached_verdict_of_other_content_is_not_used(lesson):
     verdicts = judged(lesson)
     entry = read_state(lesson.folder.parent)["lessons"][lesson.name]
     assert cached_verdicts(entry, entry["key"], lesson) == verdicts
@@ -990,7 +992,7 @@ def section(lines: list[str], title: str) -> list[str]:
 
 
 @pytest.mark.parametrize("ci", ["", "true"])
-def test_pytest_skips_what_is_to_do_and_tells_each_wrong_exercise_once(course, monkeypatch, ci):
+def test_pytest_skips_stubs_and_reports_each_wrong_exercise_once(course, monkeypatch, ci):
     monkeypatch.setenv("CI", ci)
     code, lines = run_pytest(course, "-k", "not orphan")
     text = "\n".join(lines)
@@ -1022,7 +1024,7 @@ def test_pytest_skips_what_is_to_do_and_tells_each_wrong_exercise_once(course, m
     ]
 
 
-def test_under_solutions_nothing_may_be_to_do(course):
+def test_with_solutions_a_stub_is_a_failure(course):
     stub = function(1, "todo", STUB)
     solutions = course.solutions.read_text(encoding="utf-8")
     course.solutions.write_text(solutions + stub, encoding="utf-8")
@@ -1034,7 +1036,7 @@ def test_under_solutions_nothing_may_be_to_do(course):
     assert not [line for line in lines if "SKIPPED" in line]
 
 
-def test_under_misconceptions_each_wrong_answer_is_judged_and_named(course):
+def test_with_misconceptions_each_wrong_answer_is_tested_and_named(course):
     code, lines = run_pytest(course, "--misconceptions", "-k", "half or right or orphan")
     assert code == 1
     for title in ("test_right[halved]", "test_half[halved-2]"):
@@ -1043,7 +1045,7 @@ def test_under_misconceptions_each_wrong_answer_is_judged_and_named(course):
     assert "no exercise in exercises.yaml lists test_orphan under judge" in "\n".join(lines)
 
 
-def test_a_list_of_exercises_that_is_wrong_is_told_in_one_line(tmp_path):
+def test_an_invalid_exercises_yaml_is_reported_in_one_line(tmp_path):
     lesson = build(tmp_path, {"one": RIGHT})
     lesson.test_file().write_text("def test_one(ex):\n    ex.one(1)\n", encoding="utf-8")
     (lesson.folder / "exercises" / "exercises.yaml").write_text("[]", encoding="utf-8")
