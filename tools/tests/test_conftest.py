@@ -45,13 +45,13 @@ def test_every_test_draws_the_same_numbers(time: str) -> None:
 
 
 class MarkedGpu:
-    """The one thing that conftest asks of a test."""
+    """The only method of a test that conftest uses."""
 
     def get_closest_marker(self, name: str) -> bool:
         return name == "gpu"
 
 
-def test_a_test_marked_gpu_is_skipped_by_name_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_test_is_skipped_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     item = cast(pytest.Item, MarkedGpu())
     monkeypatch.setattr(conftest, "has_gpu", lambda: True)
     conftest.pytest_runtest_setup(item)

@@ -1,7 +1,6 @@
-"""tools/learn.py on a made-up course of two lessons: what a learner sees and what files become.
+"""tools/learn.py on a made-up course of two lessons: its output and its effect on files.
 
-The course is judged once, by the real engine; most tests work on a copy of it, whose verdicts are
-kept and so cost nothing.
+The course is judged once, by the real runner; most tests work on a copy of it, with cached verdicts.
 """
 
 import contextlib
@@ -107,12 +106,12 @@ def file_of(root: Path, lesson: str = "01_first") -> Path:
 
 
 def write(root: Path, lesson: str, bodies: dict[str, str]) -> None:
-    """Save a learner's file, at one stroke as editors do."""
+    """Save a learner's file atomically, as editors do."""
     atomic_write_text(file_of(root, lesson), text_of(lesson, bodies))
 
 
 def build(root: Path) -> Path:
-    """The course on disk, as far as a learner has come."""
+    """Write the course to disk, with a learner's progress so far."""
     files = {
         "conftest.py": 'pytest_plugins = ["utils.grader.pytest_plugin"]\n',
         "requirements.txt": "",
@@ -140,7 +139,7 @@ def build(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def judged_course(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The course, and what the engine says of it."""
+    """The course, with cached verdicts."""
     root = build(tmp_path_factory.mktemp("course"))
     for lesson in lessons(root):
         grader_check.judged(lesson)
@@ -149,7 +148,7 @@ def judged_course(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def course(judged_course: Path, tmp_path: Path) -> Path:
-    """A copy of it that a test may change."""
+    """A copy that a test may change."""
     return Path(shutil.copytree(judged_course, tmp_path / "course"))
 
 
@@ -169,7 +168,7 @@ def run(course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
-    """Let the engine say what a test wants; what is not named is solved."""
+    """Replace the runner: these verdicts, and solved for all other exercises."""
 
     def pretend(verdicts: dict[str, Verdict]) -> None:
         def stand_in(lesson: Lesson, start: object = None) -> dict[str, Verdict]:
@@ -189,7 +188,7 @@ def all_of(lesson: str, outcome: str, count: int | None = None) -> dict[str, Ver
 
 
 def broken(lesson: str, message: str) -> dict[str, Verdict]:
-    """What the engine says of a file that cannot be loaded."""
+    """The verdicts on a file that cannot be loaded."""
     return {one: Verdict(one, WRONG, message, broken_file=True) for one in ids(lesson).values()}
 
 
@@ -198,7 +197,7 @@ def widest(text: str) -> int:
 
 
 def line_of(path: Path, name: str) -> int:
-    """Where a function begins."""
+    """The line where a function begins."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return lines.index(f"def {name}(x: float) -> float:") + 1
 
@@ -239,7 +238,7 @@ def test_up_to_three_wrong_exercises_are_listed(
     run: Run, pretend: Pretend, count: int, note: str
 ) -> None:
     pretend(all_of("01_first", WRONG, count))
-    code, out, _ = run()  # `status` is what it does without a word
+    code, out, _ = run()  # `status` is the default
     [line] = [line for line in out.splitlines() if line.startswith("01_first")]
     assert (code, line.endswith(f" {note}")) == (0, True)
 
@@ -287,7 +286,7 @@ SITUATIONS = {
 
 
 def long_course(root: Path) -> list[Lesson]:
-    """A course of the longest name that a lesson has, and of more exercises than any has."""
+    """Lessons with the longest name and more exercises than any real one."""
     lesson = lessons(root)[0]
     title = "Thirty-six characters make a title.."
     exercises = tuple(
@@ -321,7 +320,7 @@ from pathlib import Path
 from tools import learn
 from utils.errors import run_program
 
-# A job in the background is started deaf to Ctrl-C, and hands that on.
+# A background job ignores Ctrl-C, and its children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 run_program(lambda: learn.main(Path.cwd()))
 """
@@ -339,7 +338,7 @@ print(learn.main(Path.cwd()), "torch" in sys.modules)
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """That of an ordinary terminal, which does not ask Python to flush each line."""
+    """The environment of an ordinary terminal: output is buffered."""
     special = ("PYTHONUNBUFFERED", "NO_COLOR")
     kept = {name: value for name, value in os.environ.items() if name not in special}
     return {**kept, "TERM": "xterm", **changes}
@@ -350,7 +349,7 @@ def program(text: str, *arguments: str) -> list[str]:
 
 
 def frugally(root: Path, command: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, which may start no other."""
+    """Run the command in a process that must not start another."""
     return subprocess.run(program(FRUGAL, command), cwd=root, capture_output=True, encoding="utf-8")
 
 
@@ -366,7 +365,7 @@ def test_a_changed_lesson_is_judged_again(course: Path) -> None:
 
 
 def on_a_terminal(root: Path, **changes: str) -> str:
-    """What `status` prints on a terminal of its own."""
+    """The output of `status` on a pseudo-terminal."""
     import pty  # not on Windows
 
     ours, theirs = pty.openpty()
@@ -376,7 +375,7 @@ def on_a_terminal(root: Path, **changes: str) -> str:
     )
     os.close(theirs)
     said = b""
-    with contextlib.suppress(OSError):  # how Linux says that the other end is gone
+    with contextlib.suppress(OSError):  # Linux reports a closed terminal this way
         while part := os.read(ours, 4096):
             said += part
     os.close(ours)
@@ -691,7 +690,7 @@ def test_reset_needs_an_exercise(course: Path, run: Run) -> None:
 
 
 class Session:
-    """A `watch` under way: what it has printed, and its process."""
+    """A running `watch`: its process and what it has printed."""
 
     def __init__(self, root: Path) -> None:
         self.process = subprocess.Popen(
@@ -701,7 +700,7 @@ class Session:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
-            start_new_session=True,  # a process group of its own, as a terminal gives it
+            start_new_session=True,  # its own process group, as on a terminal
         )
         self.said, self.seen = "", 0
         threading.Thread(target=self._listen, daemon=True).start()
@@ -712,7 +711,7 @@ class Session:
             self.said += part
 
     def until(self, words: str, seconds: float = 60) -> str:
-        """What is printed from here to these words."""
+        """Wait for this text; returns the output up to it."""
         end = time.monotonic() + seconds
         while words not in self.said[self.seen :]:
             assert time.monotonic() < end, f"{words!r} does not come: {self.said[self.seen :]}"
@@ -724,7 +723,7 @@ class Session:
         return self.process.wait(timeout=30)
 
     def left_behind(self, seconds: float = 10) -> bool:
-        """Whether a process that it started outlives it. (Each is in its process group.)"""
+        """Whether a process of its process group is still alive."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:
@@ -757,7 +756,7 @@ def test_watch_follows_the_learner_from_save_to_save(course: Path, watch: Sessio
     file = file_of(course)
     counted = "solved {}, wrong {}, to do {}\n"
 
-    said = watch.until(counted.format(1, 5, 1))  # as kept: 1.2 is wrong
+    said = watch.until(counted.format(1, 5, 1))  # cached: 1.2 is wrong
     assert "1.2 The square of a number\n5 minutes, difficulty 1 of 5; wrong\n" in said
     assert "This looks like: x is added to itself" in said
     assert "also wrong: 1.3, 1.4, 1.5, 1.6\n" in said
@@ -768,7 +767,7 @@ def test_watch_follows_the_learner_from_save_to_save(course: Path, watch: Sessio
     assert "exercises.py, line 1: invalid syntax" in said
 
     done = {**BEGUN, "square": SOLUTIONS["square"], "increase": "return x"}
-    write(course, "01_first", done)  # mended, and 1.2 is solved
+    write(course, "01_first", done)  # the file is repaired, and 1.2 solved
     said = watch.until(counted.format(2, 4, 1))
     assert re.findall(r"(\S+) is solved. Compare with (\S+)", said) == [
         ("1.2", "01_first/exercises/solutions.py")
@@ -779,7 +778,7 @@ def test_watch_follows_the_learner_from_save_to_save(course: Path, watch: Sessio
     write(course, "01_first", {**done, "increase": "return x + 2"})
     said = watch.until(counted.format(2, 4, 1))
     assert "increase of x is 6.0; expected 5.0" in said
-    assert "Whoever has" not in said  # who it was introduced to knows it
+    assert "Whoever has" not in said  # it was introduced before
     assert "is solved" not in said
 
     file.unlink()
@@ -805,7 +804,7 @@ def test_watch_follows_the_learner_from_save_to_save(course: Path, watch: Sessio
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals as POSIX has them")
 def test_ctrl_c_ends_watch_in_one_line_and_leaves_nothing_behind(watch: Session) -> None:
     watch.until("to do 1\n")
-    os.killpg(watch.process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    os.killpg(watch.process.pid, signal.SIGINT)  # to the whole group, as a terminal does
     assert watch.ended() == 0
     said = watch.until(f"\nstopped; {how_to('status')} shows where you are\n", seconds=5)
     assert said.count("\n") == 2
@@ -813,7 +812,7 @@ def test_ctrl_c_ends_watch_in_one_line_and_leaves_nothing_behind(watch: Session)
 
 
 class Waiting:
-    """Stands for a process that waits for a job."""
+    """A stand-in for a waiting worker."""
 
     ended = False
 
@@ -839,7 +838,10 @@ def test_a_spare_process_is_ended_with_the_watch(run: Run, monkeypatch: pytest.M
     monkeypatch.setattr(learn, "Worker", start)
     monkeypatch.setattr(learn, "watch_lesson", watch_lesson)
     assert run("watch") == (0, f"\nstopped; {how_to('status')} shows where you are\n", "")
-    assert [one.ended for one in started] == [False, True]  # whoever took the first ends it
+    assert [one.ended for one in started] == [
+        False,
+        True,
+    ]  # the first is ended by the code that took it
 
 
 def test_watch_passes_over_lessons_that_are_done(run: Run, pretend: Pretend) -> None:

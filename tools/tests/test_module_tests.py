@@ -51,7 +51,7 @@ def exercises(solved: int, wrong: int) -> str:
 
 
 def all_of(template: str) -> str:
-    """The template once for each exercise."""
+    """The template, once per exercise."""
     return "".join(template.format(name=name, at=at) for at, name in enumerate(NAMES, start=1))
 
 
@@ -87,7 +87,7 @@ def course(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(course: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Run the program on the course; exit code, output (that of pytest too) and errors."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # no test here needs them
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # not needed here
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["module_tests.py", *arguments])
@@ -110,10 +110,10 @@ def test_a_lesson_ends_in_the_learners_summary_and_the_next_step(course: Path, r
     assert yours.endswith(f"{how_to('watch')} checks each save\n")
 
     write(course, {f"{LESSON}/tests/number.txt": "2"})
-    code, out, _ = run(LESSON + "/")  # what a shell completes
+    code, out, _ = run(LESSON + "/")  # as completed by a shell
     assert code == 1
     assert "FAILED 01_first/tests/test_first.py::test_the_course_itself" in out
-    assert "\nsolved 3, wrong 1, to do 4\n" in out  # a fault of ours hides nothing of yours
+    assert "\nsolved 3, wrong 1, to do 4\n" in out  # a failing test of the course hides nothing
 
 
 def test_only_wrong_exercises_and_failing_tests_are_failures(course: Path, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""utils/grader/feedback.py: right answers of any style pass, wrong ones are told usefully."""
+"""utils/grader/feedback.py: right answers of any style pass, wrong ones get useful messages."""
 
 import math
 from collections import Counter, namedtuple
@@ -35,13 +35,13 @@ def a_new_history() -> Iterator[None]:
 def called(
     result: Any, *args: Any, wrong: Sequence[Misconception] = (), name: str = "double"
 ) -> Any:
-    """Let the history know that a learner's function gave this result."""
+    """Record in the history that a learner's function returned this result."""
     history.add(Call(name, args, {}, torch.get_rng_state(), wrong, result=result))
     return result
 
 
 def problem(actual: Any, expected: Any, **options: Any) -> Wrong:
-    """What expect_equal says of an answer that must be wrong."""
+    """The error that expect_equal raises for a wrong answer."""
     with pytest.raises(Wrong) as error:
         expect_equal(actual, expected, **options)
     return error.value
@@ -352,7 +352,7 @@ def test_a_missing_return_needs_no_misconception():
 
 
 def test_a_misconception_that_is_right_here_does_not_explain_a_wrong_answer():
-    two = torch.full((3,), 2.0)  # squared is doubled
+    two = torch.full((3,), 2.0)  # here squaring is doubling
     assert explained(two * 3, two, [squared]) == frozenset()
 
 
@@ -443,11 +443,11 @@ def test_misconceptions_cannot_modify_each_others_inputs():
 
 def test_a_misconception_that_warns_still_explains():
     def turned(x: Tensor) -> Tensor:
-        """.T turns all the axes around"""
+        """.T reverses all axes"""
         return x.T
 
     x = torch.arange(24.0).view(2, 3, 4)
-    assert explained(x.permute(2, 1, 0), x, [turned]) == {".T turns all the axes around"}
+    assert explained(x.permute(2, 1, 0), x, [turned]) == {".T reverses all axes"}
 
 
 # --- misconceptions and chance ---
@@ -466,7 +466,7 @@ def test_a_misconception_draws_the_random_numbers_that_the_learner_drew():
     truth = answer * 4
     call = Call("drop", (x,), {}, state, [dropped_and_halved], result=answer)
     history.add(call)
-    torch.rand(3)  # the test goes on drawing, and its stream is left alone
+    torch.rand(3)  # the test itself draws more numbers: its random state must not change
     before = torch.get_rng_state()
     assert problem(answer, truth).explained_by == {"the numbers are halved after dropout"}
     assert torch.equal(torch.get_rng_state(), before)
@@ -485,7 +485,7 @@ def test_a_generator_argument_starts_from_the_same_state():
 
 
 class Layer(nn.Module):
-    """A linear layer with dropout; draws random numbers when it is made, like all of them."""
+    """A linear layer with dropout; its constructor draws random numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -534,7 +534,7 @@ def test_a_misconception_class_gets_the_same_weights_mode_and_random_numbers():
         history.add(call)
         wrong = problem(call.result, -call.result)
         assert wrong.explained_by == {"the sign is wrong"}
-        assert bool((call.result == 0).any()) == mode  # dropout was at work in training alone
+        assert bool((call.result == 0).any()) == mode  # dropout is active only in training mode
 
 
 # --- errors ---

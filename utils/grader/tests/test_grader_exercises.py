@@ -1,4 +1,4 @@
-"""utils/grader/exercises.py: a wrong list is one line: the file, the exercise, the fault."""
+"""utils/grader/exercises.py: an invalid yaml gives one line with file, exercise and problem."""
 
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -43,7 +43,7 @@ SECOND = """
   hints: [a, b, 3]
   judge: [test_layer]
   challenge: true
-  fewer_misconceptions: nobody gets it wrong
+  fewer_misconceptions: there is only one way to write it
 """
 WHERE = "01_first/exercises/exercises.yaml"
 
@@ -58,7 +58,7 @@ def write(root: Path, text: str | bytes, name: str = "01_first") -> Path:
 
 
 def fault(root: Path, text: str | bytes) -> str:
-    """The one line that this list of exercises is answered with."""
+    """The one-line error for this list of exercises."""
     with pytest.raises(CourseError) as error:
         read_lesson(write(root, text))
     assert "\n" not in str(error.value)
@@ -91,7 +91,7 @@ def test_every_value_is_read(tmp_path):
             hints=("a", "b", "3"),
             judge=("test_layer",),
             challenge=True,
-            fewer_misconceptions="nobody gets it wrong",
+            fewer_misconceptions="there is only one way to write it",
         ),
     )
     assert lesson.exercises[1].names == ("Layer", "helper")
@@ -136,7 +136,7 @@ def test_the_pure_python_yaml_loader_gives_the_same_result(tmp_path, monkeypatch
 
 # --- what is refused ---
 
-BAD = [  # what is replaced in the first exercise, by what, and what is said after its name
+BAD = [  # text to replace in the first exercise, its replacement, the error
     ("title: Twice", "title: [a, b]", "title must be a string, not ['a', 'b']"),
     ("title: Twice", "title:", "title must be a string, not ''"),
     ("title: Twice", "title: '  '", "title must be a string, not '  '"),
@@ -256,7 +256,7 @@ def test_lessons_with_exercises_are_listed_in_order(tmp_path, monkeypatch):
         write(tmp_path, text, name=f"{number}_lesson")
     (tmp_path / "03_lesson").mkdir()
     write(tmp_path, "nonsense", name="notes")
-    glob = Path.glob  # which promises no order
+    glob = Path.glob  # its order is not guaranteed
     monkeypatch.setattr(Path, "glob", lambda *what: sorted(glob(*what), reverse=True))
     found = [lesson.name for lesson in lessons(tmp_path)]
     assert found == ["01_lesson", "02_lesson", "10_lesson"]
@@ -293,7 +293,7 @@ def test_there_must_be_exactly_one_test_file_and_one_misconceptions_file(tmp_pat
     folder.mkdir()
     with pytest.raises(CourseError, match=r"exactly one \*_misconceptions\.py; it holds none$"):
         lesson.misconceptions_file()
-    hidden = ("._first_misconceptions.py", ".#first_misconceptions.py")  # of macOS and Emacs
+    hidden = ("._first_misconceptions.py", ".#first_misconceptions.py")  # made by macOS and Emacs
     for name in ("test_first_exercises.py", "first_misconceptions.py", *hidden):
         (folder / name).touch()
     assert lesson.test_file() == folder / "test_first_exercises.py"

@@ -1,4 +1,4 @@
-"""utils/grader/report.py: what the tests of an exercise say together, in 80 columns."""
+"""utils/grader/report.py: combining the cases of an exercise into a message."""
 
 import io
 import sys
@@ -35,7 +35,7 @@ def wrong(*names: str, can_tell: bool = True, refuted: tuple[str, ...] = ()) -> 
 
 
 def solved(*refuted: str) -> Case:
-    """A case that passed, and in which these misconceptions would not have."""
+    """A case that passed, but would fail with these misconceptions."""
     return Case("1.3", SOLVED, refuted=frozenset(refuted))
 
 
@@ -207,7 +207,7 @@ def test_a_bar_of_nothing_is_empty():
 
 
 class Terminal(io.StringIO):
-    """Standard output of someone who watches."""
+    """Standard output on a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -225,5 +225,5 @@ def test_colours_are_for_terminals_that_want_them(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
     assert colour("words", WRONG) == "words"
-    monkeypatch.setenv("NO_COLOR", "")  # as if it were not there, says https://no-color.org
+    monkeypatch.setenv("NO_COLOR", "")  # counts as unset, see https://no-color.org
     assert colour("words", WRONG) != "words"

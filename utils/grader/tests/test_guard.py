@@ -1,4 +1,4 @@
-"""utils/grader/guard.py: whatever a learner's function does, it ends, in one message."""
+"""utils/grader/guard.py: whatever a learner's function does ends in one message."""
 
 import functools
 import signal
@@ -54,12 +54,12 @@ def exercises(
     wrong: Mapping[str, Sequence[Misconception]] | None = None,
     limit: float = 60.0,
 ) -> Guarded:
-    """A learner's file under guard, for the tests of exercise 1.1."""
+    """A guarded learner's file, as the tests of exercise 1.1 see it."""
     return Guarded(learner_of(folder, text), "1.1", wrong or {}, Clock(limit))
 
 
 def message(ex: Guarded, name: str, *args: Any, **kwargs: Any) -> str:
-    """What is told when this function is called."""
+    """The error message of calling this function."""
     with pytest.raises(Wrong) as error:
         getattr(ex, name)(*args, **kwargs)
     assert type(error.value) is Wrong
@@ -399,12 +399,12 @@ def test_python_loops_are_interrupted_before_the_worker_is_killed():
 def test_two_thousand_calls_are_cheap_and_leave_no_threads():
     before, start = threading.active_count(), time.perf_counter()
     assert [call_within(60.0, lambda: 1) for _ in range(2000)] == [1] * 2000
-    assert time.perf_counter() - start < 10  # about 0.3 s where nothing else runs
+    assert time.perf_counter() - start < 10  # about 0.3 s on an idle machine
     wait_until(lambda: threading.active_count() <= before)
 
 
 def wait_until(done: Any) -> None:
-    """Wait for something that happens soon, if it does."""
+    """Wait a while for a condition; returns whether it became true."""
     end = time.perf_counter() + 5
     while not done() and time.perf_counter() < end:
         time.sleep(0.01)
@@ -467,15 +467,15 @@ def test_only_the_watched_thread_is_interrupted():
 
 
 def test_nothing_is_raised_after_the_function_has_returned():
-    """The hardest case: limits that end at the very moment when the function does."""
-    struck, before = 0, threading.active_count()
+    """The hardest case: limits that expire just when the function returns."""
+    interrupted, before = 0, threading.active_count()
     for round_ in range(2000):
         try:
             call_within(0.0003, lambda round_=round_: spin(0.0001 + 0.0004 * (round_ % 7) / 7))
         except TimeUp:
-            struck += 1
-    spin(1.3)  # a watchdog that was not called off barks once a second
-    assert 0 < struck < 2000
+            interrupted += 1
+    spin(1.3)  # a watchdog that was not stopped raises once per second
+    assert 0 < interrupted < 2000
     wait_until(lambda: threading.active_count() <= before)
 
 
@@ -519,7 +519,7 @@ class Plain:
 
 
 class Right(nn.Module):
-    """The truth."""
+    """The right answer."""
 
     def __init__(self, width: int, bias: bool = True) -> None:
         super().__init__()
@@ -538,14 +538,14 @@ class Negative(Right):
 
 
 class WithoutBias(Right):
-    """the bias is forgotten"""
+    """the bias is missing"""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(x @ self.linear.weight.T)
 
 
 def doubled(x: Tensor) -> Tensor:
-    """this is no class at all"""
+    """this is not a class"""
     return 2 * x
 
 

@@ -1,4 +1,4 @@
-"""utils/grader/learner_code.py: whatever is in a learner's file, loading ends in one message."""
+"""utils/grader/learner_code.py: whatever a file contains, loading it gives one message."""
 
 import signal
 import subprocess
@@ -28,7 +28,7 @@ STUB = f'def double(x):\n    """Exercise 1.1: twice x."""\n    {RAISE}  # TODO\n
 
 
 def write(folder: Path, content: str | bytes) -> Path:
-    """exercises.py at the place it has in a lesson."""
+    """Write exercises.py where a lesson has it."""
     path = folder / "01_first" / "exercises" / "exercises.py"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -192,7 +192,7 @@ def test_the_message_of_a_stub_raised_in_another_file_is_not_a_stub(tmp_path):
     source = source_of(tmp_path, f"{STUB}\n\ndef call(x):\n    return helper(x)\n")
     module = load(source)
     exec(compile(STUB.replace("double(", "helper("), "other.py", "exec"), vars(module))
-    error = caught(module, "call")  # on the very line on which a stub of this file raises
+    error = caught(module, "call")  # on the same line number as a stub's raise
     assert stub_that_raised(error, source) is None
     assert leftover_raise(error, source) is None
 
@@ -247,7 +247,7 @@ def test_a_folder_in_place_of_the_file_is_reported(tmp_path):
         b"answer = 41\r\nanswer += 1\r\n",
         b"answer = 41\ranswer += 1",
         b"# coding: latin-1\nanswer = 42 if '\xff' == chr(255) else 0\n",
-        b"answer = 42 if '\\d' else 0\nanswer is 42\n",  # two warnings, which harm nobody
+        b"answer = 42 if '\\d' else 0\nanswer is 42\n",  # two harmless warnings
     ],
 )
 def test_any_valid_source_is_loaded(tmp_path, content):
@@ -335,7 +335,7 @@ def test_the_file_is_not_run_as_a_program_and_dataclasses_work(tmp_path):
 
 
 def error_of(folder: Path, lines: str) -> tuple[BaseException, Path]:
-    """What a function made of these lines raises, and the file that it is in."""
+    """The error of a function with these lines, and its file."""
     path = write(folder, "def fail(x):\n" + textwrap.indent(textwrap.dedent(lines), "    "))
     return caught(load(read_source(path)), "fail"), path
 

@@ -1,4 +1,4 @@
-"""utils/grader/stubs.py: one exercise becomes what it was, and nothing else in the file changes."""
+"""utils/grader/stubs.py: a reset restores one stub and changes nothing else."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Layer:
         self.size = size
 
     def helper(self) -> int:
-        """This one is given."""
+        """Not part of the exercise."""
         return 7
 
     @property
@@ -91,12 +91,12 @@ def lesson(tmp_path: Path) -> Lesson:
 
 
 def reset(lesson: Lesson, number: int) -> bytes:
-    """Put one exercise back; the bytes of the file afterwards."""
+    """Reset one exercise; returns the bytes of the file."""
     reset_exercise(lesson, lesson.exercises[number - 1])
     return lesson.file.read_bytes()
 
 
-# --- as it is handed out ---
+# --- stubs made from the solutions ---
 
 
 def test_a_stub_is_its_solution_without_the_body(lesson):
@@ -116,10 +116,10 @@ def test_the_stubs_are_stubs(lesson):
 
 @pytest.mark.parametrize("real", lessons(), ids=lambda real: real.name)
 def test_the_stubs_of_the_course_match_their_solutions(real):
-    """Only where nobody has begun: a learner's copy of the course is no fault."""
+    """Checks untouched exercises only: a learner may run this test as well."""
     try:
         source = read_source(real.file)
-    except LoadError:  # somebody is at work on it
+    except LoadError:  # a learner is working on it
         return
     untouched = {stub.name for stub in source.stubs()}
     text = source.data.decode("utf-8").replace("\r\n", "\n")
@@ -129,7 +129,7 @@ def test_the_stubs_of_the_course_match_their_solutions(real):
                 assert f"\n{make_stubs(real)[name]}" in text, name
 
 
-# --- putting one back ---
+# --- resetting one exercise ---
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -152,7 +152,7 @@ def test_an_untouched_exercise_is_not_rewritten_or_backed_up(lesson):
     assert not (lesson.folder.parent / ".progress").exists()
 
 
-BROKEN = [  # what became of double, in a file that Python cannot read
+BROKEN = [  # definitions of double with a syntax error
     "def double(x):\n    return (x\n",
     "def double(x:\n    return x\n\n    # and more\n\n    return 3\n",
     "def double(x)\n\treturn x\n",
@@ -294,7 +294,7 @@ def test_names_with_the_same_prefix_are_left_alone(lesson):
     assert reset(lesson, 1).decode() == wanted
 
 
-# --- bytes that must survive ---
+# --- bytes that must not change ---
 
 
 def test_windows_line_ends_stay_windows_line_ends(lesson):
@@ -315,7 +315,7 @@ def test_windows_line_ends_stay_where_an_exercise_is_missing(lesson):
 @pytest.mark.parametrize(
     "odd",
     [
-        b'note = "one \x0c two \xe2\x80\xa8 three \xc2\x85"\n',  # lines to str.splitlines alone
+        b'note = "one \x0c two \xe2\x80\xa8 three \xc2\x85"\n',  # str.splitlines() would split here
         b"note = '''\ndef double(x):\n    pass\n'''\n",
         b"# \xff is no UTF-8\n",
         b"def broken(:\n    '\xff'\n",
@@ -337,7 +337,7 @@ def test_a_byte_order_mark_stays(lesson):
     assert reset(lesson, 1) == b"\xef\xbb\xbf" + wanted
 
 
-# --- the copy that is kept ---
+# --- the backup ---
 
 
 def test_the_old_file_is_backed_up(lesson):
