@@ -1,6 +1,6 @@
 """tools/learn.py on a made-up course of two lessons: its output and its effect on files.
 
-The course is judged once, by the real runner; most tests work on a copy of it, with cached verdicts.
+The course is judged once, by the real runner; most tests work on a copy with cached verdicts.
 """
 
 import contextlib
