@@ -298,6 +298,43 @@ def test_a_model_too_large_for_any_memory_does_not_fit_either(tmp_path):
     assert "the weights do not fit their configuration" in refusal(path)
 
 
+@pytest.mark.parametrize("n_layers", [10**6, 2])
+def test_layers_that_are_not_in_the_file_are_refused_before_they_are_built(
+    n_layers, tmp_path, monkeypatch
+):
+    path = tmp_path / "model.safetensors"
+    claimed = json.dumps(to_dict(replace(CONFIG, n_layers=n_layers)))
+    save_file(noisy_model().state_dict(), path, metadata_of(model_config=claimed))
+    monkeypatch.setattr(checkpointing, "TinyTransformerLM", pytest.fail)
+    assert f"do not fit their configuration: n_layers is {n_layers}, stored: 1" in refusal(path)
+
+
+@pytest.mark.parametrize("change", [{"d_ff": 2**30}, {"d_model": 2**20}, {"max_seq_len": 2**19}])
+def test_sizes_that_are_not_in_the_file_are_refused_before_memory_is_allocated(
+    change, tmp_path, monkeypatch
+):
+    path, devices = tmp_path / "model.safetensors", []
+    claimed = json.dumps(to_dict(replace(CONFIG, **change)))
+    save_file(noisy_model().state_dict(), path, metadata_of(model_config=claimed))
+
+    def build(*arguments: Any) -> TinyTransformerLM:
+        model = TinyTransformerLM(*arguments)
+        devices.append({parameter.device.type for parameter in model.parameters()})
+        return model
+
+    monkeypatch.setattr(checkpointing, "TinyTransformerLM", build)
+    assert "size mismatch" in refusal(path)
+    assert devices == [{"meta"}]
+
+
+@pytest.mark.parametrize("characters", ["\n abcdefghi", "\n abcdefg"], ids=["larger", "smaller"])
+def test_a_tokenizer_of_another_size_than_the_model_is_refused(characters, tmp_path):
+    path, tokenizer = tmp_path / "model.safetensors", CharTokenizer(characters)
+    save_checkpoint(path, noisy_model(), tokenizer)
+    expected = f"the tokenizer has {tokenizer.vocab_size} characters, but vocab_size is 10"
+    assert expected in refusal(path)
+
+
 def test_a_checkpoint_made_by_hand_needs_no_file():
     checkpoint = Checkpoint(CONFIG, TOKENIZER, {})
     with pytest.raises(CourseError, match=r"^checkpoint: the weights do not fit"):
