@@ -22,10 +22,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from logging_utils import MetricsLog
-from run_folder import best_evaluation, curve, read_config, read_metrics, steps_done
+from run_summary import best_evaluation, curve, read_config, read_metrics, steps_done
 from utils.config import TrainConfig, save_config, to_dict
 from utils.errors import UsageError, pick, run_program
-from utils.files import atomic_write_bytes
+from utils.files import atomic_write_bytes, shown
 
 UNKNOWN = "-"
 WIDTH, WIDEST_CELL = 80, 26
@@ -151,12 +151,6 @@ def columns(names: Sequence[str], table: Table) -> Iterator[str]:
                 yield f"{name:<{label}}" + "".join(f"  {text:>{width}}" for text in texts)
                 name = ""  # a long cell goes on in the next line
         yield ""
-
-
-def shown(path: Path) -> str:
-    """A path as one would type it: relative to here if it lies below."""
-    path = path.resolve()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def draw(runs: Sequence[Run], path: Path) -> Figure:

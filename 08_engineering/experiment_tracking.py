@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from run_folder import SIGNS, RunSummary, run_folders, summarise
+from run_summary import SIGNS, RunSummary, run_folders, summarise
 from utils.command_line import OneLineParser
 from utils.errors import CourseError, UsageError, did_you_mean, run_program
 from utils.files import atomic_write_text

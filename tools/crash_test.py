@@ -387,7 +387,7 @@ def every_state_damaged(lab: Lab) -> Row:
         flip_a_bit(state / "model.safetensors")
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     said = run.go(code=1)
-    promise(f"error: no state of {run.id} is whole: " in said, "not said")
+    promise(f"error: no state of {run.id} is intact: " in said, "not said")
     promise(all(path.read_bytes() == was for path, was in before.items()), "a file changed")
     return Row(1, "refused, exit 1", None)
 
@@ -428,7 +428,7 @@ def two_trainers(lab: Lab) -> Row:
             promise(first.is_alive(), f"the first ended: {run.said}")
             time.sleep(0.02)
         said = run.go(code=1)
-        promise("is in use: another trainer is at work there\n" in said, "not said")
+        promise("is in use by another training process\n" in said, "not said")
     finally:
         first.kill()
         first.join()

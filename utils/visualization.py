@@ -1,14 +1,18 @@
-"""Pictures of what a language model does: attention, training, embeddings, positions, sampling.
+"""Plots of what a language model does: attention, training, embeddings, positions, sampling.
 
-Every function takes tensors or arrays and returns a matplotlib Figure; with `path` it also saves
-it (.png, .svg or .pdf, whole or not at all). Nothing here needs a screen or touches pyplot's global
-state. In a notebook, run `%matplotlib inline` once; then the figure that ends a cell shows itself.
+Every function takes tensors or arrays and returns a matplotlib Figure; with `path` it also saves it
+(atomically, as .png, .svg or .pdf). Nothing here needs a display or changes pyplot's global state.
+In a notebook, run `%matplotlib inline` once; then the figure that ends a cell is displayed.
+
+Labels are drawn literally: a dollar sign is no formula, and a user's `text.usetex` is ignored.
 """
 
+import functools
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ParamSpec
 
 import matplotlib
 import numpy as np
@@ -29,12 +33,40 @@ Row = Mapping[str, float | int | str | None]
 # Perceptually uniform: equal steps look equal. A weight of exactly 0, as a mask leaves it, is grey.
 WEIGHTS_MAP = matplotlib.colormaps["viridis"].with_extremes(bad="#e6e6e6")
 SIGNED_MAP = "coolwarm"  # zero is the pale middle
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # told apart by colour-blind eyes too
+# The palette of Okabe and Ito (2008), which colour-blind readers can tell apart as well.
+BLUE = "#0072B2"
+ORANGE = "#D55E00"
+GREEN = "#009E73"
+PURPLE = "#CC79A7"
+AMBER = "#E69F00"
+SKY = "#56B4E9"
+GREY = "#666666"
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY, "#000000")
+
+P = ParamSpec("P")
+PLAIN_TEXT = {"text.usetex": False, "text.parse_math": False}
+
+
+def literal_text(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """A drawing function whose texts are drawn as they are, whatever the user's settings say."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with matplotlib.rc_context(PLAIN_TEXT):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def printable(text: str) -> str:
+    """The text with a replacement for what no font can draw: control characters, stray bytes."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 # --- attention ---
 
 
+@literal_text
 def plot_attention(
     weights: Values,
     tokens: Sequence[str],
@@ -58,7 +90,9 @@ def plot_attention(
     width = max(3.8, 2.3 + cell * T_k + _room(tokens))
     height = max(3.0, 1.1 + cell * T_q + _room(key_tokens))
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot(title=title, xlabel="key (attended to)", ylabel="query (attends)")
+    axes = figure.add_subplot(
+        title=printable(title), xlabel="key (attended to)", ylabel="query (attends)"
+    )
     image = _draw_weights(axes, weights, float(weights.max()))
     _label_axis(axes.yaxis, tokens, at_most=50)
     _label_axis(axes.xaxis, key_tokens, at_most=50)
@@ -68,6 +102,7 @@ def plot_attention(
     return _finish(figure, path)
 
 
+@literal_text
 def plot_attention_heads(
     weights: Values,
     tokens: Sequence[str],
@@ -100,7 +135,7 @@ def plot_attention_heads(
         _label_axis(axes.yaxis, tokens if is_leftmost else None, at_most=16)
         _label_axis(axes.xaxis, key_tokens if is_lowest else None, at_most=16)
     figure.colorbar(images[0], ax=panels, label="weight", fraction=0.05, pad=0.02)
-    figure.suptitle(title)
+    figure.suptitle(printable(title))
     figure.supxlabel("key (attended to)")
     figure.supylabel("query (attends)")
     return _finish(figure, path)
@@ -122,6 +157,7 @@ def _write_numbers(axes: Axes, weights: np.ndarray) -> None:
 # --- training ---
 
 
+@literal_text
 def plot_training_curves(
     metrics: Sequence[Row] | Mapping[str, Sequence[float | str | None]],
     *,
@@ -146,7 +182,7 @@ def plot_training_curves(
     _draw_losses(panels[0], columns)
     if floor is not None:
         panels[0].axhline(floor, color=GREY, linestyle="--", label=f"{floor_label}: {floor:.3f}")
-    panels[0].set(title=title, ylabel="loss (nats per token)")
+    panels[0].set(title=printable(title), ylabel="loss (nats per token)")
     panels[0].legend(frameon=False)
     if rates is not None:
         panels[1].plot(*_known(columns["step"], rates), color=GREY)
@@ -204,6 +240,7 @@ def _known(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
 # --- embeddings and positions ---
 
 
+@literal_text
 def plot_embeddings(
     weight: Values,
     labels: Sequence[str],
@@ -223,13 +260,11 @@ def plot_embeddings(
     points, shares = _principal_plane(weight)
     side, fontsize = min(12.0, 5.0 + V / 40), max(5, 10 - V // 60)  # inches, points
     figure = Figure(figsize=(side, 0.85 * side), layout="constrained")
-    axes = figure.add_subplot(title=title)
+    axes = figure.add_subplot(title=printable(title))
     axes.scatter(points[:, 0], points[:, 1], s=8, color=BLUE, alpha=0.5, linewidths=0)
     for (x, y), label in zip(points, labels, strict=True):
         text = _visible(label)
-        axes.annotate(
-            text, (x, y), (3, 3), textcoords="offset points", fontsize=fontsize, parse_math=False
-        )
+        axes.annotate(text, (x, y), (3, 3), textcoords="offset points", fontsize=fontsize)
     axes.set_xlabel(f"first direction ({shares[0]:.0%} of the variance)")
     axes.set_ylabel(f"second direction ({shares[1]:.0%})")
     axes.margins(0.08)
@@ -252,6 +287,7 @@ def _principal_plane(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centred @ plane.T, variances[:2] / (variances.sum() or 1.0)
 
 
+@literal_text
 def plot_positional_encoding(
     table: Values, *, title: str = "Positional encoding", path: str | Path | None = None
 ) -> Figure:
@@ -262,7 +298,7 @@ def plot_positional_encoding(
     table = _array(table, ("T", "d_model"), "table")
     largest = float(np.abs(table).max()) or 1.0
     figure = Figure(figsize=(7.0, 4.5), layout="constrained")
-    axes = figure.add_subplot(title=title, xlabel="dimension", ylabel="position")
+    axes = figure.add_subplot(title=printable(title), xlabel="dimension", ylabel="position")
     axes.locator_params(integer=True)
     image = axes.imshow(
         table,
@@ -279,6 +315,7 @@ def plot_positional_encoding(
 # --- sampling ---
 
 
+@literal_text
 def plot_sampling_distributions(
     distributions: Mapping[str, Values],
     labels: Sequence[str],
@@ -310,9 +347,9 @@ def plot_sampling_distributions(
     size = (1.3 + 2.3 * n_columns, 0.5 + n_rows * (0.7 + 0.24 * len(names)))
     figure = Figure(figsize=size, layout="constrained")
     for i, (name, heights) in enumerate(bars.items()):
-        axes = figure.add_subplot(n_rows, n_columns, i + 1, title=name, xlim=(0, widest))
+        axes = figure.add_subplot(n_rows, n_columns, i + 1, title=printable(name), xlim=(0, widest))
         _draw_bars(axes, heights, len(top), names if i % n_columns == 0 else [])
-    figure.suptitle(title)
+    figure.suptitle(printable(title))
     return _finish(figure, path)
 
 
@@ -323,7 +360,7 @@ def _draw_bars(axes: Axes, p: np.ndarray, n_tokens: int, names: Sequence[str]) -
     axes.bar_label(bars, [f"{x:.1%}" if x > 0 else "0" for x in p], padding=2, fontsize=8)
     axes.set_ylim(len(p) - 0.4, -0.6)
     axes.set_xticks([])
-    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
 
@@ -378,7 +415,6 @@ def _label_axis(axis: Axis, labels: Sequence[str] | None, at_most: int) -> None:
     axis.set_ticks(
         range(0, len(labels), every),
         labels=shown,
-        parse_math=False,  # a dollar is a dollar
         fontsize=9,
         rotation=90 if is_upright else 0,
     )

@@ -36,8 +36,8 @@ from run_folder import (
     RUN_FILE,
     locked,
     run_id_of,
+    run_status,
     sign,
-    state_of,
     write_result,
 )
 from utils.config import TrainConfig, save_config
@@ -375,11 +375,11 @@ def test_the_state_follows_from_the_files(tmp_path, signed, result, state):
     for name, content in ((RUN_FILE, signed), (RESULT_FILE, result)):
         if content is not None:
             (tmp_path / name).write_bytes(content)
-    assert state_of(tmp_path) == state
+    assert run_status(tmp_path) == state
 
 
 def test_a_signed_run_knows_its_id_and_a_folder_that_is_none_says_so(tmp_path):
-    with pytest.raises(CourseError, match=r"holds no run that can be resumed \(no run.json\)"):
+    with pytest.raises(CourseError, match=r"has no run that can be resumed: run.json is missing"):
         run_id_of(tmp_path)
     sign(tmp_path, "20261121-caf\u00e9")
     assert run_id_of(tmp_path) == "20261121-caf\u00e9"
@@ -387,11 +387,11 @@ def test_a_signed_run_knows_its_id_and_a_folder_that_is_none_says_so(tmp_path):
 
 def test_looking_makes_no_lock_and_keeps_none(tmp_path):
     sign(tmp_path, "a")
-    assert state_of(tmp_path) == "resumable"
+    assert run_status(tmp_path) == "resumable"
     assert not (tmp_path / LOCK_FILE).exists()
     with locked(tmp_path):
         pass
-    assert state_of(tmp_path) == "resumable"
+    assert run_status(tmp_path) == "resumable"
     with trainer_at_work(tmp_path):  # it could not, if looking had kept the lock
         pass
 
@@ -399,8 +399,11 @@ def test_looking_makes_no_lock_and_keeps_none(tmp_path):
 def test_looking_does_not_take_the_lock_from_a_trainer(tmp_path):
     sign(tmp_path, "a")
     with trainer_at_work(tmp_path):
-        assert state_of(tmp_path) == state_of(tmp_path) == "running"
-        with pytest.raises(CourseError, match="is in use: another trainer"), locked(tmp_path):
+        assert run_status(tmp_path) == run_status(tmp_path) == "running"
+        with (
+            pytest.raises(CourseError, match="is in use by another training process"),
+            locked(tmp_path),
+        ):
             pass
 
 

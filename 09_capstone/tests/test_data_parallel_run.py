@@ -34,7 +34,7 @@ from tools.crash_test import (
     send,
     train_in_child,
 )
-from train import refuse_other_number
+from train import check_world_size
 from training_state import TrainingState, last_good_state
 from utils.errors import UsageError
 
@@ -51,10 +51,10 @@ STEPS = list(range(1, MAX_STEPS + 1))
 PLANTED = """
 import os, runpy, signal, sys, time
 from functools import partial
-import callbacks
+import run_curves
 from tools.crash_test import TRAIN, act_at, send
 
-callbacks.plot_training_curves = lambda rows, **_: None  # it would take longer than the rest
+run_curves.plot_metrics = lambda folder, data: None  # slower than everything else
 
 def tell_torchrun(number):
     heard, handler = [], signal.getsignal(number)
@@ -246,7 +246,7 @@ def test_only_the_main_worker_speaks_and_says_each_thing_once(
     assert other.said == ""
     said = [line.split()[1] for line in lines(main.said, "step ")]
     assert said == [str(step) for step in STEPS if step % 8 == 0]
-    for start in ("data ", "model ", "engine ", "workers ", "run ", "best ", "speak "):
+    for start in ("data ", "model ", "engine ", "workers ", "run ", "best ", "sample "):
         assert len(lines(main.said, start)) == 1, start
 
 
@@ -284,10 +284,10 @@ def test_another_number_of_workers_is_refused_with_both(
     before: int, position: dict[str, int]
 ) -> None:
     state = TrainingState({}, [], {}, {"step": 4, **position})
-    message = f"as many workers as it had: {before}, and not 2$"
+    message = f"as many processes as it had: {before}, not 2$"
     with pytest.raises(UsageError, match=message):
-        refuse_other_number(2, state)
-    refuse_other_number(before, state)
+        check_world_size(2, state)
+    check_world_size(before, state)
 
 
 # --- killed, interrupted, resumed ---------------------------------------------------------------
@@ -339,7 +339,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line_of_ours(disturbed: D
     assert ended.code not in (0, None)
     (line,) = lines(ended.said, "error: ")
     assert line.startswith("error: a worker is gone, crashed or killed (")
-    assert line.endswith("; --resume goes on from the last saved state")
+    assert line.endswith("; --resume continues from the last saved state")
     assert_no_traceback_of_ours(ended.said)
     assert disturbed.saved[0] == 8
 
@@ -361,7 +361,7 @@ def test_told_to_stop_torchrun_lets_the_workers_save_first(disturbed: Disturbed)
     assert step == disturbed.saved[1] + 3
     said = f"interrupted at step {step} of {MAX_STEPS}; the state is saved"
     assert lines(ended.said, "interrupted") == [said]
-    (advice,) = lines(ended.said, "go on ")
+    (advice,) = lines(ended.said, "resume ")
     assert "  torchrun --nproc-per-node 2 09_capstone/train.py --resume --out-dir " in advice
     assert lines(ended.said, "error: ") == lines(ended.said, "stopping") == []
     assert_no_traceback_of_ours(ended.said)
@@ -379,7 +379,7 @@ def test_if_one_worker_is_interrupted_all_stop_after_the_same_step(disturbed: Di
 @posix
 def test_one_worker_cannot_go_on_where_two_have_been(disturbed: Disturbed) -> None:
     assert disturbed.refused.code == 2
-    message = "error: a run goes on with as many workers as it had: 2, and not 1"
+    message = "error: a run is resumed by as many processes as it had: 2, not 1"
     assert disturbed.refused.said.splitlines()[-1] == message
     assert disturbed.saved[4] == disturbed.saved[3]
 
@@ -401,7 +401,7 @@ def test_after_all_of_that_the_run_comes_to_the_end_of_one_in_peace(
 def test_under_torchrun_too_each_line_is_said_once(disturbed: Disturbed) -> None:
     said = [int(line.split()[1]) for line in lines(disturbed.end.said, "step ")]
     assert said == [step for step in STEPS if step % 8 == 0 and step > disturbed.saved[4]]
-    for start in ("data ", "resume ", "model ", "engine ", "workers ", "run ", "best ", "speak "):
+    for start in ("data ", "resume ", "model ", "engine ", "workers ", "run ", "best ", "sample "):
         assert len(lines(disturbed.end.said, start)) == 1, start
 
 

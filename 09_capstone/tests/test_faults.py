@@ -78,8 +78,15 @@ def test_a_run_comes_to_the_same_end_after(fault: str, lab: Lab) -> None:
 def test_the_boundaries_are_those_of_every_file_that_a_run_saves(lab: Lab) -> None:
     of_a_file = ("half written", "before fsync", "after fsync")
     sealed = (*FILES, "manifest.json")
-    whole = ("best.safetensors", "last.safetensors", "samples.txt", "config.yaml", "result.json")
-    growing = ("metrics.csv", "metrics.jsonl", "log.txt")
+    whole = (
+        "best.safetensors",
+        "last.safetensors",
+        "samples.txt",
+        "config.yaml",
+        "result.json",
+        "published.json",
+    )
+    growing = ("metrics.csv", "metrics.jsonl", "samples.jsonl", "log.txt")
     expected = {
         *(f"{name}: {place}" for name in (*sealed, *whole) for place in of_a_file),
         *(f"{name}: renamed" for name in whole),
@@ -262,7 +269,7 @@ def trust_files() -> None:
 
 
 def start_over() -> None:
-    """Where no state is whole, begin again and say nothing."""
+    """Where no state is intact, silently start again."""
     module: Any = importlib.import_module("resuming")
     find = module.last_good_state
 

@@ -5,8 +5,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,22 +18,12 @@ from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from training_loop import Trainer
 from utils.config import ModelConfig, TrainConfig
-from utils.errors import run_program
 
 PROGRAM = Path(__file__).parents[1] / "sample.py"
 TEXT = "ROMEO:\nShall I hear more, or shall I speak at this?\n" * 20
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a call of the program ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Outcome]
+Call = Callable[..., Any]
 
 
 def write_checkpoint(path: Path, text: str, steps: int) -> Path:
@@ -53,20 +44,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Call:
-    """Run sample.py with these arguments; the repository's own checkpoints are not looked at."""
+def call(call_program: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """Run sample.py with these arguments, without the repository's own checkpoints."""
     monkeypatch.setattr(sample, "HERE", tmp_path)
-
-    def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["sample.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            run_program(sample.main)
-        said = capsys.readouterr()
-        return Outcome(int(left.value.code or 0), said.out, said.err)
-
-    return call
+    return partial(call_program, sample.main)
 
 
 @pytest.fixture

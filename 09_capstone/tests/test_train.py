@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from checkpointing import load_checkpoint
 from logging_utils import read_csv, read_jsonl
 from training_loop import Trainer
 from utils.config import TrainConfig, load_config
-from utils.errors import run_program
 
 CAPSTONE = Path(__file__).parents[1]
 TEXT = CAPSTONE.parent / "data" / "simple_sequences.txt"
@@ -39,40 +38,14 @@ SHORT = (*SMOKE, "--max-steps", 6, "--eval-interval", 3, "--log-interval", 1)
 QUICK = (*SHORT, "--sample-interval", 0)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a call of the program ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Outcome]
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default folders lie in the temporary folder: a learner's own runs are not touched.
-
-    Curves would take most of the time of these short runs; `finished` has drawn some already.
-    """
-    monkeypatch.setattr(train, "HERE", tmp_path / "capstone")
-    monkeypatch.setattr("callbacks.plot_training_curves", lambda rows, **_: None)
+Call = Callable[..., Any]
+pytestmark = pytest.mark.usefixtures("training_folders")
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+def call(call_program: Call) -> Call:
     """Run train.py with these arguments."""
-
-    def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            run_program(train.main)
-        said = capsys.readouterr()
-        return Outcome(int(left.value.code or 0), said.out, said.err)
-
-    return call
+    return partial(call_program, train.main)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +83,8 @@ def files(root: Path) -> dict[str, bytes]:
 
 def test_a_run_writes_just_the_files_that_overwrite_would_remove(finished: Path) -> None:
     left = {path.name for path in finished.iterdir()} - {"tensorboard"}  # where it is installed
-    assert left == {*train.WRITTEN, "states", "run.lock"}  # the lock file stays, unlocked
+    # The lock file stays, unlocked; published.json says which published file a new run may replace.
+    assert left == {*train.WRITTEN, "states", "run.lock", "published.json"}
 
 
 def test_metrics_in_both_formats_hold_a_row_for_every_step_and_the_same_numbers(
@@ -194,7 +168,7 @@ def test_without_folders_a_run_gets_one_of_its_own_and_sample_needs_no_name(
     (published,) = (tmp_path / "capstone" / "checkpoints").iterdir()
     assert "-smoke-" in folder.name
     assert published.name == f"{folder.name}.safetensors"
-    assert done.out.endswith("speak   python 09_capstone/sample.py\n")
+    assert done.out.endswith("sample  python 09_capstone/sample.py\n")
 
 
 def test_a_run_in_the_current_folder_is_published_under_that_folders_name(
@@ -447,8 +421,8 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, at_step: int, times: int) -> None
 def test_ctrl_c_ends_after_the_step_and_saves(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[int] = []
-    monkeypatch.setattr("callbacks.plot_training_curves", lambda rows, **_: drawn.append(len(rows)))
+    drawn: list[Path] = []
+    monkeypatch.setattr("run_curves.plot_metrics", lambda folder, data: drawn.append(folder))
     interrupt(monkeypatch, at_step=5, times=1)
     done = call(*QUICK, "--data", TEXT, *places(tmp_path))
     assert done.code == 130
@@ -456,7 +430,8 @@ def test_ctrl_c_ends_after_the_step_and_saves(
     assert load_checkpoint(tmp_path / "run" / "last.safetensors").info["step"] == 5
     assert load_checkpoint(tmp_path / "checkpoints" / "run.safetensors").info["step"] == 3
     assert "step 5 of 6: interrupted" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
-    assert drawn == [5] == [len(losses(tmp_path / "run"))]
+    assert drawn == [tmp_path / "run"]
+    assert len(losses(tmp_path / "run")) == 5
 
 
 def test_an_interrupted_run_is_the_beginning_of_the_whole_one(
