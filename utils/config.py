@@ -149,7 +149,9 @@ class SampleConfig:
     top_p: float | None = option(None, "choose among the likeliest tokens that hold this share")
     min_p: float | None = option(None, "drop tokens below this share of the likeliest one's chance")
     num_samples: int = option(1, "how many samples")
-    stop: str | None = option(None, "end a sample when this text appears")
+    stop: str | None = option(
+        None, r"end a sample at this text; \n is a newline, \t a tab, \\ a backslash"
+    )
     seed: int = option(0, "decides the draw")
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
 

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from utils.errors import CourseError, UsageError, did_you_mean, run_program
 from utils.files import atomic_write_bytes
+from utils.terminal import bar_options
 
 FILE_NAME = "tiny_shakespeare.txt"
 DATA_FOLDER = Path(__file__).resolve().parent.parent / "data"
@@ -114,7 +115,7 @@ def read_pieces(path: Path, size: int = 2**20) -> Iterator[str]:
     waiting = ""  # a "\r" at the end of a piece: it may be half of a line's end
     try:
         size_of_file = path.stat().st_size
-        bar = tqdm(total=size_of_file, unit="B", unit_scale=True, delay=2, disable=None, ncols=79)
+        bar = tqdm(total=size_of_file, unit="B", unit_scale=True, delay=2, **bar_options())
         with path.open("rb") as file, bar:
             while True:
                 data = file.read(size)

@@ -30,7 +30,7 @@ from tools.crash_test import (
     Run,
     act_at,
     can_be_tried,
-    lose_numbers,
+    make_nan,
     send,
 )
 from training_state import folders
@@ -143,9 +143,9 @@ def test_a_second_signal_leaves_at_once_and_loses_only_what_was_not_saved(lab: L
     run = lab.run()
     saved = {"step": [], "evaluation": [4], "save": [4], "sampling": [44, 48]}
     for (place, states), number in zip(saved.items(), 2 * SIGNALS, strict=True):
-        said = run.go(partial(act_at, place, 1, partial(send_twice, number)), code=130)
-        assert said.endswith("\ninterrupted\n") and "Traceback" not in said
-        assert "the state is saved" not in said
+        printed = run.go(partial(act_at, place, 1, partial(send_twice, number)), code=130)
+        assert printed.endswith("\ninterrupted\n") and "Traceback" not in printed
+        assert "the state is saved" not in printed
         assert steps(run) == states
         assert not list(run.states.glob(".*"))
     lab.finish(run, len(saved), "")
@@ -156,8 +156,8 @@ def test_interrupted_in_the_last_step_it_is_not_finished_and_loses_nothing(lab: 
     run = lab.run()
     evaluations = sum(row["val_loss"] is not None for row in lab.whole["metrics.csv"])
     for place, count in (("evaluation", evaluations), ("sampling", 1)):
-        said = run.go(partial(act_at, place, count, partial(send, SIGNALS[1])), code=130)
-        assert "interrupted at step 96 of 96; the state is saved" in said
+        printed = run.go(partial(act_at, place, count, partial(send, SIGNALS[1])), code=130)
+        assert "interrupted at step 96 of 96; the state is saved" in printed
         assert steps(run)[-1] == 96
         assert not run.finished
     lab.finish(run, 2, "", allowed=0)
@@ -167,8 +167,8 @@ def test_interrupted_in_the_last_step_it_is_not_finished_and_loses_nothing(lab: 
 def test_interrupted_before_the_first_step_there_is_nothing_to_save(lab: Lab) -> None:
     run = lab.run()
     for number in SIGNALS:
-        said = run.go(partial(act_at, "start-up", 1, partial(send, number)), code=130)
-        assert said == "interrupted\n"
+        printed = run.go(partial(act_at, "start-up", 1, partial(send, number)), code=130)
+        assert printed == "interrupted\n"
         assert not run.folder.exists()
 
 
@@ -181,9 +181,9 @@ def test_a_state_that_was_passed_over_is_replaced_and_two_good_ones_are_kept(lab
     assert steps(run) == [8, 12, 16]
     for state in folders(run.states)[1:]:
         DAMAGES["truncated"](state / "optimizer.safetensors")
-    said = run.go(failpoint="state: pruned", code=EXIT_CODE)
-    assert said.count("; an older state is used\n") == 2
-    assert "resume  step 8 of 96\n" in said
+    printed = run.go(failpoint="state: pruned", code=EXIT_CODE)
+    assert printed.count("; an older state is used\n") == 2
+    assert "resume  step 8 of 96\n" in printed
     assert steps(run) == [8, 12]
     assert [sorted(read_sealed(state, run.id)) for state in folders(run.states)] == [
         sorted(FILES)
@@ -198,8 +198,8 @@ def test_nan_leaves_states_and_weights_as_they_were(lab: Lab) -> None:
     run = lab.run()
     run.go(failpoint="state: pruned@2", code=EXIT_CODE)
     before = files(run.folder)
-    said = run.go(partial(lose_numbers, "gradient", 11), code=1)
-    assert said.count("error: ") == 1 and "Traceback" not in said
+    printed = run.go(partial(make_nan, "gradient", 11), code=1)
+    assert printed.count("error: ") == 1 and "Traceback" not in printed
     after = files(run.folder)
     kept = [name for name in before if name.startswith("states/") or name.endswith(".safetensors")]
     assert len(kept) == 12  # two states of five files, the best weights and the last
@@ -239,12 +239,12 @@ def test_a_disk_that_is_really_full_keeps_its_states_and_the_run_goes_on_when_th
 ) -> None:
     run = lab.run()
     run.folder, run.states = small_disk / "run", small_disk / "run" / "states"
-    said = run.go(partial(act_at, "step", 10, partial(fill, str(small_disk))), code=1)
-    assert f"error: No space left on device: {run.folder}" in said and "Traceback" not in said
+    printed = run.go(partial(act_at, "step", 10, partial(fill, str(small_disk))), code=1)
+    assert f"error: No space left on device: {run.folder}" in printed and "Traceback" not in printed
     assert steps(run) == [4, 8]
     assert [len(read_sealed(state, run.id)) for state in folders(run.states)] == [4, 4]
-    said = run.go(code=1)  # nobody has made room yet
-    assert "error: No space left on device" in said and "Traceback" not in said
+    printed = run.go(code=1)  # nobody has made room yet
+    assert "error: No space left on device" in printed and "Traceback" not in printed
     (small_disk / "filler").unlink()
     lab.finish(run, 1, "")
 
@@ -294,12 +294,12 @@ UNGUARDED = {
 def test_without_its_guard_a_fault_breaks_the_promise(lab: Lab, fault: str) -> None:
     if not can_be_tried(fault):
         pytest.skip(NOT_HERE)
-    lab.planted = (UNGUARDED[fault],)
+    lab.injected = (UNGUARDED[fault],)
     try:
         with pytest.raises(BrokenPromiseError):
             FAULTS[fault](lab)
     finally:
-        lab.planted = ()
+        lab.injected = ()
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_without_a_guard_a_killed_run_comes_to_another_end(
     run = lab.run()
     run.go(failpoint="manifest.json: half written@3", code=EXIT_CODE)
     run.go(partial(without, *guard))
-    with pytest.raises(BrokenPromiseError, match=f"another result: .*{differ}"):
+    with pytest.raises(BrokenPromiseError, match=f"the result differs: .*{differ}"):
         lab.finish(run, 1, "")
 
 
@@ -326,7 +326,7 @@ def test_without_the_lock_a_second_trainer_is_not_refused(lab: Lab) -> None:
     first = run.start(unlocked, partial(act_at, "step", 3, partial(time.sleep, 600)))
     try:
         while len(run.rows) < 2:
-            assert first.is_alive(), run.said
+            assert first.is_alive(), run.output
             time.sleep(0.02)
         run.go(unlocked)
         assert first.is_alive()

@@ -127,6 +127,17 @@ def test_a_stop_text_ends_the_sample_and_is_not_shown(say: Callable[..., str]) -
     assert say("--temperature", 0, "--stop", stop) == whole[: whole.index(stop)] + "\n\n"
 
 
+def test_a_newline_can_be_typed_as_the_stop_text(say: Callable[..., str]) -> None:
+    options = ("--temperature", 2, "--prompt", "ROMEO:", "--max-tokens", 300)
+    whole = say(*options).removesuffix("\n\n")
+    assert "\n" in whole
+    assert say(*options, "--stop", r"\n") == whole[: whole.index("\n")] + "\n\n"
+
+
+def test_a_prompt_with_windows_line_endings_is_the_same_prompt(say: Callable[..., str]) -> None:
+    assert say("--prompt", "ROMEO:\r\nShall") == say("--prompt", "ROMEO:\nShall")
+
+
 def test_compare_shows_what_each_strategy_would_have_said(say: Callable[..., str]) -> None:
     prompt = ("--prompt", "ROMEO:", "--max-tokens", 40)
     compared = say("--compare", *prompt)

@@ -378,6 +378,45 @@ def test_a_folder_without_permission_is_told_before_the_work(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_runs_of_one_name_are_published_side_by_side(call: Call, tmp_path: Path) -> None:
+    for parent in ("a", "b"):
+        out_dir = ("--out-dir", tmp_path / parent / "run")
+        done = call(*QUICK, "--data", TEXT, *out_dir, "--checkpoint-dir", tmp_path / "best")
+        assert done.code == 0
+    names = sorted(path.name for path in (tmp_path / "best").iterdir())
+    assert names == ["run-2.safetensors", "run.safetensors"]
+    assert "saved   as run-2.safetensors: run.safetensors is that of another run\n" in done.out
+    assert done.out.endswith(f"sample.py --checkpoint {tmp_path / 'best' / 'run-2.safetensors'}\n")
+
+
+def test_a_run_with_a_very_long_name_goes_to_its_end(call: Call, tmp_path: Path) -> None:
+    out_dir = ("--out-dir", tmp_path / ("x" * 230))
+    done = call(*QUICK, "--data", TEXT, *out_dir, "--checkpoint-dir", tmp_path / "best")
+    assert (done.code, done.err) == (0, "")
+    assert (tmp_path / "best" / f"{'x' * 230}.safetensors").exists()
+
+
+def test_a_name_that_is_too_long_is_refused_before_the_training(call: Call, tmp_path: Path) -> None:
+    done = call(*QUICK, "--data", TEXT, "--out-dir", tmp_path / ("x" * 250))
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "the name has 250 bytes; at most" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_result_is_written_before_the_picture_is_drawn(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def draw(folder: Path, data: object) -> None:
+        seen.append((folder / "result.json").exists())
+        seen.append((tmp_path / "checkpoints" / "run.safetensors").exists())
+
+    monkeypatch.setattr("run_curves.plot_metrics", draw)
+    assert call(*QUICK, "--data", TEXT, *places(tmp_path)).code == 0
+    assert seen == [True, True]
+
+
 def test_overwrite_removes_the_files_of_a_run_and_nothing_else(call: Call, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
@@ -575,19 +614,80 @@ def wait_for_rows(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send SIGINT or SIGTERM")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_signal_from_outside_saves_and_leaves(tmp_path: Path, number: signal.Signals) -> None:
-    long = ("--max-steps", 1_000_000, "--eval-interval", 1_000_000, "--log-interval", 1)
-    process = start(*SMOKE, *long, "--data", TEXT, *places(tmp_path))
+LONG = ("--max-steps", 1_000_000, "--eval-interval", 1_000_000, "--log-interval", 1)
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has none of these signals")
+
+
+@posix
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_signal_from_outside_saves_and_exits(tmp_path: Path, name: str) -> None:
+    process = start(*SMOKE, *LONG, "--data", TEXT, *places(tmp_path))
     wait_for_rows(tmp_path / "run" / "metrics.csv", process)
-    process.send_signal(number)
+    process.send_signal(getattr(signal, name))
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "stopping after this step" in err and "Traceback" not in err
     step = load_checkpoint(tmp_path / "run" / "last.safetensors").info["step"]
     assert f"interrupted at step {step} of 1000000" in out
     assert read_csv(tmp_path / "run" / "metrics.csv")[-1]["step"] == step
+
+
+@posix
+def test_a_run_in_a_terminal_that_is_closed_saves_its_state(tmp_path: Path) -> None:
+    import pty
+
+    terminal, inside = pty.openpty()
+    arguments = [*SMOKE, *LONG, "--data", TEXT, *places(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", CONTROLLED, CAPSTONE / "train.py", *map(str, arguments)],
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    os.close(inside)
+    path = tmp_path / "run" / "metrics.csv"
+    while not path.exists() or path.read_bytes().count(b"\n") < 2:
+        assert process.poll() is None, os.read(terminal, 10_000)
+        time.sleep(0.02)
+    os.close(terminal)  # now the system sends SIGHUP, and every write to the terminal fails
+    assert process.wait(timeout=60) == 130
+    step = load_checkpoint(tmp_path / "run" / "last.safetensors").info["step"]
+    assert read_csv(path)[-1]["step"] == step
+    assert f"step {step} of 1000000: interrupted" in (tmp_path / "run" / "log.txt").read_text()
+
+
+CONTROLLED = """
+import fcntl, runpy, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # this terminal controls this process: its end is our SIGHUP
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@posix
+def test_nohup_keeps_a_run_going(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(CAPSTONE / "train.py"), *map(str, [*SMOKE, *LONG, "--data", TEXT])]
+        + [str(place) for place in places(tmp_path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    path = tmp_path / "run" / "metrics.csv"
+    while not path.exists() or path.read_bytes().count(b"\n") < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGHUP)
+    rows = path.read_bytes().count(b"\n")
+    while path.read_bytes().count(b"\n") < rows + 5:  # it still trains
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 130
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows tells of a closed pipe otherwise")
