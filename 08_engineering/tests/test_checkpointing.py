@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back is what was saved, to the last bit, and damage is told in one line.
+"""Checkpoints: what is loaded is what was saved, bit for bit, and damage gives a one-line error.
 
 Damage is tried at many lengths and at many bytes of the header. Whatever happens, it is a
 CourseError that names the file, never a traceback.
@@ -188,7 +188,7 @@ def test_a_file_with_something_behind_it_is_refused(saved):
 
 
 def test_a_changed_byte_of_the_header_is_refused_or_harmless_but_never_a_crash(saved):
-    """A byte inside a text, a corpus's name say, may change and nobody can know."""
+    """A changed byte inside a text, such as the corpus name, cannot be detected."""
     whole = saved.read_bytes()
     (header,) = struct.unpack("<Q", whole[:8])
     refused = 0
@@ -263,7 +263,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_a_file_of_this_kind_by_somebody_else_is_refused(name, tmp_path):
+def test_a_safetensors_file_of_another_origin_is_refused(name, tmp_path):
     metadata, said = FOREIGN[name]
     path = tmp_path / "model.safetensors"
     save_file(noisy_model().state_dict(), path, metadata)

@@ -2,7 +2,7 @@
 
 torchrun starts them where it matters who started them. Elsewhere they are told by hand what it
 would tell them: these processes come with PyTorch loaded. One run is killed, interrupted and
-resumed in both ways, and must come to the same end as a run in peace.
+resumed in both ways, and must give the same result as an uninterrupted run.
 """
 
 import json
@@ -143,7 +143,7 @@ class Team(Run):
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """A port that is free just now."""
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         return listener.getsockname()[1]
@@ -231,18 +231,18 @@ def test_workers_that_share_wrongly_have_other_losses(
 
 
 @pytest.fixture(scope="module")
-def peace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Team, list[Ended]]:
-    """A run of two workers with dropout, which nobody disturbs."""
-    run = Team(tmp_path_factory.mktemp("peace") / "0")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Team, list[Ended]]:
+    """An uninterrupted run of two workers with dropout."""
+    run = Team(tmp_path_factory.mktemp("undisturbed") / "0")
     ended = run.by_hand()
     assert [each.code for each in ended] == [0, 0], ended
     return run, ended
 
 
-def test_only_the_main_worker_speaks_and_says_each_thing_once(
-    peace: tuple[Team, list[Ended]],
+def test_only_rank_0_prints_and_prints_each_line_once(
+    undisturbed: tuple[Team, list[Ended]],
 ) -> None:
-    main, other = peace[1]
+    main, other = undisturbed[1]
     assert other.output == ""
     printed = [line.split()[1] for line in lines(main.output, "step ")]
     assert printed == [str(step) for step in STEPS if step % 8 == 0]
@@ -251,9 +251,9 @@ def test_only_the_main_worker_speaks_and_says_each_thing_once(
 
 
 def test_only_one_folder_is_written_and_every_row_in_it_once(
-    peace: tuple[Team, list[Ended]],
+    undisturbed: tuple[Team, list[Ended]],
 ) -> None:
-    run, _ = peace
+    run, _ = undisturbed
     assert {path.name for path in run.root.iterdir() if path.is_dir()} == {"run", "best"}
     assert [path.name for path in (run.root / "best").iterdir()] == ["run.safetensors"]
     assert [row["step"] for row in run.rows] == STEPS
@@ -345,7 +345,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line_of_ours(disturbed: D
 
 
 @posix
-def test_when_the_main_worker_is_killed_another_one_says_so(disturbed: Disturbed) -> None:
+def test_when_rank_0_is_killed_another_rank_reports_it(disturbed: Disturbed) -> None:
     main, other = disturbed.main_killed
     assert (main.code, other.code) == (-SIGKILL, 1)
     assert "error: " not in main.output
@@ -355,7 +355,7 @@ def test_when_the_main_worker_is_killed_another_one_says_so(disturbed: Disturbed
 
 
 @posix
-def test_told_to_stop_torchrun_lets_the_workers_save_first(disturbed: Disturbed) -> None:
+def test_torchrun_stopped_by_a_signal_lets_the_workers_save_first(disturbed: Disturbed) -> None:
     ended, step = disturbed.told_to_stop, disturbed.saved[2]
     assert ended.code not in (0, None)
     assert step == disturbed.saved[1] + 3
@@ -377,7 +377,7 @@ def test_if_one_worker_is_interrupted_all_stop_after_the_same_step(disturbed: Di
 
 
 @posix
-def test_one_worker_cannot_go_on_where_two_have_been(disturbed: Disturbed) -> None:
+def test_one_process_cannot_resume_a_run_of_two(disturbed: Disturbed) -> None:
     assert disturbed.refused.code == 2
     message = "error: a run is resumed by as many processes as it had: 2, not 1"
     assert disturbed.refused.output.splitlines()[-1] == message
@@ -385,12 +385,12 @@ def test_one_worker_cannot_go_on_where_two_have_been(disturbed: Disturbed) -> No
 
 
 @posix
-def test_after_all_of_that_the_run_comes_to_the_end_of_one_in_peace(
-    disturbed: Disturbed, peace: tuple[Team, list[Ended]]
+def test_after_all_of_that_the_result_is_that_of_an_uninterrupted_run(
+    disturbed: Disturbed, undisturbed: tuple[Team, list[Ended]]
 ) -> None:
     assert disturbed.end.code == 0
     assert "Traceback" not in disturbed.end.output
-    expected, found = peace[0].result(), disturbed.run.result()
+    expected, found = undisturbed[0].result(), disturbed.run.result()
     assert found.keys() == expected.keys()
     assert [name for name in found if found[name] != expected[name]] == []
     assert disturbed.run.lost <= SAVE_INTERVAL
@@ -410,13 +410,13 @@ def keep_dropout_as_it_comes() -> None:
 
 
 @posix
-def test_without_a_seed_for_each_steps_dropout_it_comes_to_another_end(
-    disturbed: Disturbed, peace: tuple[Team, list[Ended]]
+def test_without_a_seed_for_each_steps_dropout_the_result_differs(
+    disturbed: Disturbed, undisturbed: tuple[Team, list[Ended]]
 ) -> None:
     run, mistake = disturbed.early, keep_dropout_as_it_comes
     main, other = run.by_hand({0: mistake, 1: mistake})
     assert (main.code, other.code) == (0, 0), main.output
-    expected, found = peace[0].result(), run.result()
+    expected, found = undisturbed[0].result(), run.result()
     differ = [name for name in found if found[name] != expected[name]]
     assert {"model.safetensors", "optimizer.safetensors", "metrics.csv"} <= set(differ)
 

@@ -1,8 +1,8 @@
 """Trainings that are killed, interrupted, damaged and resumed, in processes of their own.
 
-The faults, and the run in peace that every result is compared with, are those of
-tools/crash_test.py. Each training takes a process that dies for good: nothing here is pretended,
-but for the clock and for a disk that is full from a certain size on.
+The faults, and the uninterrupted run that every result is compared with, are those of
+tools/crash_test.py. Each training is a real process that is really killed; only the clock
+and the full disk are simulated.
 """
 
 import importlib
@@ -42,7 +42,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason=NOT_HERE)
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """A place for broken runs; making it trains once in peace."""
+    """A folder for broken runs, with one uninterrupted run."""
     return Lab(tmp_path_factory.mktemp("lab"), kills=10)
 
 
@@ -66,7 +66,7 @@ LOST = {  # at most so many steps; all else loses at most those since the last s
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_run_comes_to_the_same_end_after(fault: str, lab: Lab) -> None:
+def test_a_run_has_the_same_result_after(fault: str, lab: Lab) -> None:
     if not can_be_tried(fault):
         pytest.skip(NOT_HERE)
     row, allowed = FAULTS[fault](lab), LOST.get(fault, SAVE_INTERVAL)
@@ -234,7 +234,7 @@ def fill(disk: str) -> None:
 
 
 @posix
-def test_a_disk_that_is_really_full_keeps_its_states_and_the_run_goes_on_when_there_is_room(
+def test_a_disk_that_is_really_full_keeps_its_states_and_the_run_resumes_when_there_is_room(
     lab: Lab, small_disk: Path
 ) -> None:
     run = lab.run()
@@ -243,17 +243,17 @@ def test_a_disk_that_is_really_full_keeps_its_states_and_the_run_goes_on_when_th
     assert f"error: No space left on device: {run.folder}" in printed and "Traceback" not in printed
     assert steps(run) == [4, 8]
     assert [len(read_sealed(state, run.id)) for state in folders(run.states)] == [4, 4]
-    printed = run.go(code=1)  # nobody has made room yet
+    printed = run.go(code=1)  # the disk is still full
     assert "error: No space left on device" in printed and "Traceback" not in printed
     (small_disk / "filler").unlink()
     lab.finish(run, 1, "")
 
 
-# --- the controls: without a guard, somebody notices --------------------------------------------
+# --- controls: without a guard, the test fails -------------------------------------------------
 
 
 def without(module: str, name: str) -> None:
-    """Take one guard away."""
+    """Remove one guard."""
     *path, name = name.split(".")
     owner: Any = importlib.import_module(module)
     for part in path:
@@ -262,7 +262,7 @@ def without(module: str, name: str) -> None:
 
 
 def trust_files() -> None:
-    """Read what there is, and do not ask whether it is what was written."""
+    """Read files without verifying their hashes."""
     vars(importlib.import_module("sealed_folder"))["verified"] = lambda path, digest: (
         path.read_bytes()
     )
@@ -311,7 +311,7 @@ def test_without_its_guard_a_fault_breaks_the_promise(lab: Lab, fault: str) -> N
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else "",
 )
-def test_without_a_guard_a_killed_run_comes_to_another_end(
+def test_without_a_guard_a_killed_run_has_another_result(
     lab: Lab, guard: tuple[str, str], differ: str
 ) -> None:
     run = lab.run()

@@ -1,4 +1,4 @@
-"""train.py --resume: the same end in every configuration, and what it refuses.
+"""train.py --resume: the same result in every configuration, and what it refuses.
 
 The program runs inside the test process; kills and real signals are in test_faults.py.
 """
@@ -82,7 +82,7 @@ def result(folder: Path) -> dict[str, Any]:
     return found
 
 
-# --- the same end -------------------------------------------------------------------------------
+# --- the same result ----------------------------------------------------------------------------
 
 CONFIGURATIONS = {
     "smoke": (),
@@ -99,7 +99,7 @@ CONFIGURATIONS = {
 
 
 @pytest.mark.parametrize("options", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
-def test_stopped_and_resumed_twice_it_comes_to_the_same_end(
+def test_stopped_and_resumed_twice_it_has_the_same_result(
     call: Call, tmp_path: Path, options: tuple[object, ...]
 ) -> None:
     arguments = (*QUICK, *options)
@@ -122,7 +122,7 @@ def test_how_often_states_are_saved_changes_nothing(call: Call, tmp_path: Path) 
     assert result(tmp_path / "1" / "run") == result(tmp_path / "100" / "run")
 
 
-def test_a_state_is_saved_after_all_that_it_counts_on_is_on_the_disk(
+def test_a_state_is_saved_after_everything_that_it_relies_on(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rows up to its step, and the weights that it calls the best."""
@@ -152,7 +152,7 @@ def test_the_flags_of_the_run_may_be_given_again(call: Call, tmp_path: Path) -> 
     assert (again.code, again.err) == (0, "")
 
 
-def test_a_run_that_is_over_says_so_and_how(call: Call, tmp_path: Path) -> None:
+def test_a_finished_run_has_a_result_file(call: Call, tmp_path: Path) -> None:
     call(*QUICK, *places(tmp_path), stop_at=5)
     assert not (tmp_path / "run" / "result.json").exists()
     call("--resume", *places(tmp_path))
@@ -170,7 +170,7 @@ def resumed_folder(done: Any) -> str:
     return next(line for line in done.out.splitlines() if line.startswith("run ")).split("/")[-1]
 
 
-def test_alone_it_goes_on_with_the_newest_run_that_is_not_finished(
+def test_without_a_folder_the_newest_unfinished_run_is_resumed(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hours = itertools.count(10)
@@ -197,7 +197,7 @@ def test_alone_it_goes_on_with_the_newest_run_that_is_not_finished(
     )
 
 
-def test_with_no_runs_at_all_there_is_nothing_to_go_on_with(call: Call, tmp_path: Path) -> None:
+def test_without_any_run_there_is_nothing_to_resume(call: Call, tmp_path: Path) -> None:
     done = call("--resume")
     assert (done.code, done.out) == (2, "")
     assert "no unfinished run under" in done.err
@@ -246,7 +246,7 @@ def test_a_changed_configuration_is_refused_and_the_fields_are_named(
     assert named in done.err
 
 
-def test_an_overwrite_is_no_resume(call: Call, stopped: Path) -> None:
+def test_resume_and_overwrite_exclude_each_other(call: Call, stopped: Path) -> None:
     done = refused(call, stopped, "--resume", "--overwrite")
     assert (done.code, done.err.count("choose one")) == (2, 1)
 
@@ -418,7 +418,7 @@ def test_where_there_is_no_run_there_is_nothing_to_resume(
     assert done.err == message
 
 
-def test_if_no_state_is_whole_it_does_not_start_over(call: Call, stopped: Path) -> None:
+def test_without_an_intact_state_it_does_not_start_over(call: Call, stopped: Path) -> None:
     for state in folders(stopped / "states"):
         (state / "random.safetensors").unlink()
     done = refused(call, stopped, "--resume")
@@ -435,9 +435,7 @@ def test_the_states_of_another_run_are_not_taken_for_its_own(call: Call, stopped
     assert (done.code, done.err.count("is of another run")) == (1, 2)
 
 
-def test_a_run_that_learned_nothing_yet_begins_with_the_data_as_it_is_now(
-    call: Call, stopped: Path
-) -> None:
+def test_a_run_without_a_state_starts_with_the_data_as_it_is_now(call: Call, stopped: Path) -> None:
     shutil.rmtree(stopped / "states")  # as if it had been killed before its first save
     text = TEXT.read_text(encoding="utf-8")
     (stopped.parent / "poems.txt").write_text(f"{text}%", encoding="utf-8", newline="")
@@ -498,9 +496,7 @@ def test_the_steps_that_were_settled_before_a_kill_are_kept_on_a_slower_machine(
     assert result(tmp_path / "run") == result(tmp_path / "whole" / "run")
 
 
-def test_killed_before_they_are_settled_by_the_machine_that_goes_on(
-    timed: Call, tmp_path: Path
-) -> None:
+def test_after_an_early_kill_the_resuming_machine_decides(timed: Call, tmp_path: Path) -> None:
     for tick in (0.3, 0.6):
         timed(tick, *MINUTES, *places(tmp_path / f"{tick}"))
     assert timed(0.3, *MINUTES, *places(tmp_path), stop_at=5).code == 130

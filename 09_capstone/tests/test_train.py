@@ -81,7 +81,7 @@ def files(root: Path) -> dict[str, bytes]:
 # --- what a run writes --------------------------------------------------------------------------
 
 
-def test_a_run_writes_just_the_files_that_overwrite_would_remove(finished: Path) -> None:
+def test_a_run_writes_only_the_files_that_overwrite_removes(finished: Path) -> None:
     left = {path.name for path in finished.iterdir()} - {"tensorboard"}  # where it is installed
     # The lock file stays, unlocked; published.json says which published file a new run may replace.
     assert left == {*train.WRITTEN, "states", "run.lock", "published.json"}
@@ -96,7 +96,7 @@ def test_metrics_in_both_formats_hold_a_row_for_every_step_and_the_same_numbers(
     assert read_jsonl(finished / "metrics.jsonl") == rows
 
 
-def test_a_model_that_knows_nothing_loses_the_logarithm_of_the_vocabulary(finished: Path) -> None:
+def test_the_first_loss_is_the_logarithm_of_the_vocabulary_size(finished: Path) -> None:
     vocabulary = set(TEXT.read_text(encoding="utf-8"))
     first = read_csv(finished / "metrics.csv")[0]["train_loss"]
     assert first == pytest.approx(math.log(len(vocabulary)), abs=1e-6)
@@ -113,14 +113,14 @@ def test_the_environment_names_the_torch_that_ran(finished: Path) -> None:
     assert environment["command"][1:3] == ["--preset", "smoke"]
 
 
-def test_the_log_tells_evaluations_and_the_end(finished: Path) -> None:
+def test_the_log_records_evaluations_and_the_end(finished: Path) -> None:
     lines = (finished / "log.txt").read_text(encoding="utf-8").splitlines()
     messages = [line.split("  ", 1)[1] for line in lines]  # after date and time
     assert [message.split(":")[0] for message in messages] == ["step 3", "step 6", "step 6 of 6"]
     assert re.search(r": finished; saving states took \d+\.\d\d s, \d+\.\d% of", messages[-1])
 
 
-def test_the_samples_name_their_step_and_hold_300_characters(finished: Path) -> None:
+def test_a_sample_has_its_step_as_heading_and_300_characters(finished: Path) -> None:
     heading, text = (finished / "samples.txt").read_text(encoding="utf-8").split("\n", 1)
     assert heading == "--- step 6 ---"
     assert len(text) == 300 + len("\n\n")
@@ -180,7 +180,7 @@ def test_a_run_in_the_current_folder_is_published_under_that_folders_name(
     assert (tmp_path / "capstone" / "checkpoints" / "mine.safetensors").exists()
 
 
-def test_what_is_said_fits_80_columns(call: Call, tmp_path: Path) -> None:
+def test_the_output_fits_80_columns(call: Call, tmp_path: Path) -> None:
     folder = tmp_path / "a_folder_with_a_long_name" / "another_one_inside_it"
     folder.mkdir(parents=True)
     (folder / "poems.txt").write_bytes(TEXT.read_bytes())
@@ -221,7 +221,7 @@ def test_the_runs_own_configuration_gives_the_same_run_again(
 
 
 @pytest.mark.parametrize("fastest", ["float32", "bfloat16"])
-def test_a_measured_precision_is_written_down_so_that_the_run_can_be_repeated(
+def test_a_measured_precision_is_recorded_so_that_the_run_can_be_repeated(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fastest: str
 ) -> None:
     monkeypatch.setattr("engine.fastest", lambda probes, device: fastest)
@@ -346,7 +346,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), REFUSED.values(), ids=REFUSED)
-def test_a_mistake_is_told_in_one_line_and_nothing_is_written(
+def test_a_mistake_gives_one_line_and_writes_nothing(
     call: Call, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
     root = tmp_path / "files"
@@ -368,7 +368,7 @@ def test_a_mistake_is_told_in_one_line_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == [root]
 
 
-def test_a_folder_without_permission_is_told_before_the_work(
+def test_a_folder_without_permission_is_refused_at_the_start(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
@@ -481,7 +481,7 @@ def test_an_interrupted_run_is_the_beginning_of_the_whole_one(
     assert losses(tmp_path / "run") == losses(finished)[:4]
 
 
-def test_a_second_ctrl_c_leaves_at_once_and_saves_no_half_step(
+def test_a_second_ctrl_c_exits_at_once_and_saves_no_half_step(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(monkeypatch, at_step=5, times=2)
@@ -490,7 +490,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_saves_no_half_step(
     assert load_checkpoint(tmp_path / "run" / "last.safetensors").info["step"] == 3
 
 
-def test_ctrl_c_works_as_ever_when_the_run_is_over(call: Call, tmp_path: Path) -> None:
+def test_signal_handlers_are_restored_after_the_run(call: Call, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     call(*QUICK, "--data", TEXT, *places(tmp_path))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
@@ -499,7 +499,7 @@ def test_ctrl_c_works_as_ever_when_the_run_is_over(call: Call, tmp_path: Path) -
 # --- failed -------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_there_is(
+def test_a_non_finite_loss_stops_the_run_and_keeps_its_files(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaking(trainer: Trainer) -> float:
@@ -518,7 +518,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_there_is(
     assert "the loss is nan" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
 
 
-def test_a_loss_that_is_no_number_leaves_the_last_good_weights(
+def test_a_non_finite_loss_keeps_the_last_good_weights(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Trainer.train_step
@@ -548,14 +548,14 @@ def test_a_configuration_is_not_replaced_by_the_run_that_reads_it(
     assert (folder / "config.yaml").read_text(encoding="utf-8") == "max_steps: 3\n"
 
 
-def test_a_strangers_home_folder_is_refused_by_name(call: Call, tmp_path: Path) -> None:
+def test_an_unknown_users_home_folder_is_refused_by_name(call: Call, tmp_path: Path) -> None:
     done = call(*QUICK, "--data", "~nobody-of-this-name/x.txt", *places(tmp_path))
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "~nobody-of-this-name/x.txt" in done.err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files (POSIX)")
-def test_a_full_disk_is_told_in_one_line_and_leaves_the_last_good_checkpoint(
+def test_a_full_disk_gives_one_line_and_keeps_the_last_good_checkpoint(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import resource
@@ -580,7 +580,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_the_last_good_checkpoint(
     assert not list((tmp_path / "run").glob(".*"))  # nothing half written
 
 
-def test_a_model_too_large_for_the_memory_is_told_in_one_line(
+def test_a_model_too_large_for_memory_gives_one_line(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_large(*_: object) -> None:

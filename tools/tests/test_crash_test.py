@@ -26,7 +26,7 @@ FAULTS: dict[str, Callable[[Any], Row]] = {
 
 
 class NoLab:
-    """Nobody trains here."""
+    """A lab that trains nothing."""
 
     def __init__(self, root: Path, kills: int, tick: Callable[[], object]) -> None:
         assert root.is_dir()
@@ -59,7 +59,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 # --- the table ----------------------------------------------------------------------------------
 
 
-def test_the_table_says_what_was_tried_what_happened_and_what_was_lost(call: Any) -> None:
+def test_the_table_shows_what_was_tried_what_happened_and_what_was_lost(call: Any) -> None:
     code, printed = call()
     assert code == 0
     table = [re.split(r"  +", line) for line in printed.splitlines()[:4]]
@@ -83,7 +83,7 @@ def test_every_line_fits_80_columns(call: Any) -> None:
 @pytest.mark.parametrize(
     "error", [BrokenPromiseError("5 steps lost, 4 allowed"), FileNotFoundError("samples.txt")]
 )
-def test_a_broken_promise_is_told_and_the_other_faults_are_tried(
+def test_a_broken_promise_is_reported_and_the_other_faults_are_tried(
     call: Any, error: Exception
 ) -> None:
     code, printed = call(**{"kill -9 at random times": raising(error)})
@@ -135,7 +135,7 @@ def test_the_cost_is_measured_on_the_laptop_preset(
 
 
 class Finished:
-    """A run that has come to its end."""
+    """A finished run."""
 
     finished = True
 
@@ -148,7 +148,7 @@ class Finished:
 
 @pytest.fixture
 def lab() -> Lab:
-    """What a run in peace comes to is known; nobody trained for it."""
+    """A lab with a known result, without any training."""
     lab = Lab.__new__(Lab)
     lab.whole = Finished().found
     return lab

@@ -240,7 +240,7 @@ def test_a_name_of_the_greatest_length_can_be_written(tmp_path, name):
     assert names(tmp_path) == [name]
 
 
-def test_an_error_of_the_disk_is_told_where_it_happened(tmp_path):
+def test_an_error_without_a_path_gets_one(tmp_path):
     with pytest.raises(OSError, match="No space left") as raised, naming_errors(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert raised.value.filename == str(tmp_path)
