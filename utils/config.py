@@ -148,7 +148,9 @@ class SampleConfig:
     top_p: float | None = option(None, "sample from the most likely tokens up to this total")
     min_p: float | None = option(None, "drop tokens below this fraction of the top probability")
     num_samples: int = option(1, "number of samples")
-    stop: str | None = option(None, "end a sample when this text appears")
+    stop: str | None = option(
+        None, r"end a sample at this text; \n is a newline, \t a tab, \\ a backslash"
+    )
     seed: int = option(0, "seed of the sampling")
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
 
