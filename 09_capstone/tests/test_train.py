@@ -656,7 +656,9 @@ def test_a_run_in_a_terminal_that_is_closed_saves_its_state(tmp_path: Path) -> N
     assert process.wait(timeout=60) == 130
     step = load_checkpoint(tmp_path / "run" / "last.safetensors").info["step"]
     assert read_csv(path)[-1]["step"] == step
-    assert f"step {step} of 1000000: interrupted" in (tmp_path / "run" / "log.txt").read_text()
+    assert f"step {step} of 1000000: interrupted" in (tmp_path / "run" / "log.txt").read_text(
+        encoding="utf-8"
+    )
 
 
 CONTROLLED = """
