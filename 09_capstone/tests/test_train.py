@@ -549,9 +549,9 @@ def test_a_configuration_is_not_replaced_by_the_run_that_reads_it(
 
 
 def test_an_unknown_users_home_folder_is_refused_by_name(call: Call, tmp_path: Path) -> None:
-    done = call(*QUICK, "--data", "~nobody-of-this-name/x.txt", *places(tmp_path))
+    done = call(*QUICK, "--data", "~no-user-of-this-name/x.txt", *places(tmp_path))
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "~nobody-of-this-name/x.txt" in done.err
+    assert "~no-user-of-this-name/x.txt" in done.err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files (POSIX)")
