@@ -589,7 +589,7 @@ def test_a_model_too_large_for_memory_gives_one_line(
     monkeypatch.setattr(train, "build_model", too_large)
     done = call(*QUICK, "--data", TEXT, *places(tmp_path))
     assert (done.code, done.err.count("\n")) == (1, 1)
-    assert "not enough memory" in done.err
+    assert done.err == "error: out of memory; use a smaller model or batch\n"
     assert list(tmp_path.iterdir()) == []
 
 
