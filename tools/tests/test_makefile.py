@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,15 @@ needs_make = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run make in the repository, without the variables of a make that started these tests."""
+    return run_make(arguments, ROOT)
+
+
+def run_make(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run make as from a terminal: under `make test`, its variables would change what it prints."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    env.pop("MFLAGS", None)
     command = ["make", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, encoding="utf-8")
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, encoding="utf-8")
 
 
 def test_every_promised_target_exists() -> None:
@@ -57,8 +64,7 @@ def test_the_targets_work_in_a_folder_with_a_strange_name(name: str, tmp_path: P
     (folder / "tools" / "install.py").write_text("print('installed')", encoding="utf-8")
     (folder / "tools" / "clean.py").write_text("print('cleaned')", encoding="utf-8")
     for target, printed in (("install", "installed\n"), ("clean", "cleaned\n")):
-        command = ["make", f"PYTHON={sys.executable}", target]
-        done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8")
+        done = run_make([f"PYTHON={sys.executable}", target], folder)
         assert (done.stdout, done.stderr) == (printed, "")
 
 
