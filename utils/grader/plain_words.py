@@ -136,7 +136,7 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (
         r"'tuple' object has no attribute|can't multiply sequence by non-int|"
         r"argument 'input' .* must be Tensor, not tuple",
-        "this is a tuple of two results. Unpack it: output, weights = ...",
+        "this is a tuple of two results. Unpack it: output, weights = attention(q, k, v)",
     ),
     (
         r"not enough values to unpack|too many values to unpack",
