@@ -6,6 +6,7 @@ Pictures have a white background of their own, so they are legible on light and 
 """
 
 import math
+import runpy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from utils.visualization import (
 )
 
 HERE = Path(__file__).resolve().parent
+SOLUTIONS = HERE.parent / "exercises" / "solutions.py"  # this file must not show a solution
 
 
 def main() -> None:
@@ -160,13 +162,12 @@ def masks() -> Figure:
     """Weights of queries without a preference, which are pictures of the masks."""
     tokens = ["the", "cat", "sat", "down", "<pad>", "<pad>"]
     T = len(tokens)
-    i, j = torch.arange(T)[:, None], torch.arange(T)
     causal, padding = causal_mask(T), padding_mask(torch.tensor([4]), T)[0, 0]
     named = {
         "causal": causal,
         "padding": padding.expand(T, T),
         "causal and padding": causal & padding,
-        "sliding window of 3": causal & (i - j < 3),
+        "sliding window of 3": sliding_window(T, 3),
     }
     undecided = torch.zeros(T, 8)  # every score is 0
     return draw_maps(
@@ -189,12 +190,12 @@ def draw_maps(maps: Mapping[str, Tensor], tokens: list[str], title: str) -> Figu
 def which_mask_maps() -> dict[str, Tensor]:
     """The maps of exercise 1.10 by letter; the scores are random."""
     T = 6
-    i, j = torch.arange(T)[:, None], torch.arange(T)
+    causal, keys = causal_mask(T), torch.arange(T)
     allowed = {
-        "A": j < 4,  # padding on the right
-        "B": (j <= i) & (i - j < 2),  # a sliding window of 2
-        "C": (j <= i) & (j >= 2),  # causal, padding on the left
-        "D": j <= i,
+        "A": keys < 4,  # padding on the right
+        "B": sliding_window(T, 2),
+        "C": causal & (keys >= 2),  # padding on the left
+        "D": causal,
     }
     torch.manual_seed(5)
     q, k = torch.randn(T, 4), torch.randn(T, 4)
@@ -202,6 +203,11 @@ def which_mask_maps() -> dict[str, Tensor]:
         letter: scaled_dot_product_attention(q, k, k, mask.expand(T, T))[1]
         for letter, mask in allowed.items()
     }
+
+
+def sliding_window(T: int, window: int) -> Tensor:
+    """(T, T) bool: each query may attend to itself and the `window` - 1 keys before it."""
+    return runpy.run_path(str(SOLUTIONS))["sliding_window_mask"](T, window)
 
 
 def which_mask() -> Figure:
