@@ -1,7 +1,8 @@
 """What the exercises of lesson 01 must compute, against PyTorch, NumPy in float64 and by hand.
 
-Sizes differ from each other, numbers have standard deviation 2, and there are three sequences, not
-two: so that an axis, a scale or a pair taken for another shows.
+The first case of an exercise is small enough to be printed whole. In the others sizes differ from
+each other, values have a standard deviation of 2, and there are three sequences, not two, so that
+an axis, a scale or a pair taken for another shows.
 """
 
 import itertools
@@ -15,13 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from utils.grader.feedback import expect, expect_equal, expect_same_gradients
+from utils.grader.feedback import (
+    expect,
+    expect_equal,
+    expect_prediction,
+    expect_reading,
+    expect_same_gradients,
+    kind,
+)
 
 B, H, T, T_q, T_k, d_model, d_k, d_v = 3, 2, 6, 5, 7, 8, 4, 6
 
 
 def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Numbers of standard deviation 2."""
+    """Random values with a standard deviation of 2."""
     return 2 * torch.randn(shape, dtype=dtype)
 
 
@@ -34,42 +42,44 @@ def allowed(*shape: int) -> Tensor:
 
 # --- 1.1 ---
 
-SHARES = "the result"
+WEIGHTS = "the weights"
 
 
-@pytest.mark.parametrize(
-    ("shape", "dim"),
-    [((7,), -1), ((4, 4), -1), ((5, 7), -1), ((4, 4), 0), ((5, 7), 0), ((B, 5, 7), 1)],
-)
-def test_softmax_is_the_share_of_each_exponential(ex, shape, dim):
-    x = draw(*shape)
-    exps = np.exp(x.double().numpy())
-    truth = torch.from_numpy(exps / exps.sum(axis=dim, keepdims=True)).float()
-    expect_equal(ex.softmax(x, dim=dim), truth, what=SHARES)
+def test_each_weight_is_its_exponential_divided_by_the_sum_along_dim(ex):
+    x = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
+    for dim in (-1, 0):
+        exps = np.exp(x.double().numpy())
+        truth = torch.from_numpy(exps / exps.sum(axis=dim, keepdims=True)).float()
+        expect_equal(ex.softmax(x, dim=dim), truth, what=WEIGHTS)
+    for shape, dim in [((7,), -1), ((4, 4), -1), ((5, 7), -1), ((5, 7), 0), ((B, 5, 7), 1)]:
+        x = draw(*shape)
+        exps = np.exp(x.double().numpy())
+        truth = torch.from_numpy(exps / exps.sum(axis=dim, keepdims=True)).float()
+        expect_equal(ex.softmax(x, dim=dim), truth, what=WEIGHTS)
 
 
-def test_softmax_runs_along_the_last_axis_if_nobody_says_otherwise(ex):
+def test_the_last_axis_is_the_default(ex):
     x = draw(B, 5, 7)
-    expect_equal(ex.softmax(x), torch.softmax(x, -1), what=SHARES)
+    expect_equal(ex.softmax(x), torch.softmax(x, -1), what=WEIGHTS)
 
 
-def test_softmax_survives_large_numbers(ex):
+def test_large_scores_do_not_overflow(ex):
     x = torch.tensor([[1e4, 1e4, 0.0], [-1e4, -1e4, -2e4]], dtype=torch.float64)
     truth = torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
-    expect_equal(ex.softmax(x), truth, what=SHARES)
+    expect_equal(ex.softmax(x), truth, what=WEIGHTS)
 
 
-def test_softmax_gives_nothing_to_minus_infinity(ex):
+def test_a_score_of_minus_infinity_gets_no_weight(ex):
     x = torch.tensor([[0.0, -math.inf, math.log(3)], [-math.inf] * 3])
     truth = torch.tensor([[0.25, 0.0, 0.75], [0.0, 0.0, 0.0]])
-    expect_equal(ex.softmax(x[:1], dim=-1), truth[:1], what=SHARES)
-    expect_equal(ex.softmax(x, dim=-1), truth, what=SHARES)
+    expect_equal(ex.softmax(x[:1], dim=-1), truth[:1], what=WEIGHTS)
+    expect_equal(ex.softmax(x, dim=-1), truth, what=WEIGHTS)
 
 
 def test_softmax_lets_gradients_through(ex):
     x = draw(5, 7).requires_grad_()
     result, truth = ex.softmax(x, dim=0), torch.softmax(x, 0)
-    expect_equal(result, truth, what=SHARES)
+    expect_equal(result, truth, what=WEIGHTS)
     expect_same_gradients(result, truth, {"x": x})
 
 
@@ -78,7 +88,9 @@ def test_softmax_lets_gradients_through(ex):
 SCORES = "the scores (..., T_q, T_k)"
 
 
-def test_scores_are_scaled_dot_products(ex):
+def test_a_score_is_a_dot_product_divided_by_the_root_of_d_k(ex):
+    q, k = torch.tensor([[1.0, 0.0, 2.0, 0.0]]), torch.tensor([[3.0, 1.0, 1.0, 0.0], [0.0] * 4])
+    expect_equal(ex.attention_scores(q, k), torch.tensor([[2.5, 0.0]]), what=SCORES)
     q, k = draw(T_q, d_k), draw(T_k, d_k)
     by_loops = [[sum(q_i[c] * k_j[c] for c in range(d_k)) / 2 for k_j in k] for q_i in q]
     expect_equal(ex.attention_scores(q, k), torch.tensor(by_loops), what=SCORES)
@@ -101,13 +113,13 @@ def test_scores_let_gradients_through(ex):
 # --- 1.3 ---
 
 
-@pytest.mark.parametrize("T", [5, 1, 8, 130])
+@pytest.mark.parametrize("T", [3, 5, 1, 8, 130])
 def test_position_i_sees_itself_and_the_past(ex, T):
     i, j = torch.arange(T)[:, None], torch.arange(T)
     expect_equal(ex.causal_mask(T), j <= i, what="the mask (T, T)")
 
 
-def test_the_causal_mask_is_made_where_it_is_asked_for(ex):
+def test_the_causal_mask_is_made_on_the_device_that_is_asked_for(ex):
     ex.causal_mask(3)  # what is kept from one call must not serve another device
     mask = ex.causal_mask(3, device="meta")  # a device of shapes without numbers, on any machine
     device = getattr(mask, "device", None)
@@ -116,34 +128,33 @@ def test_the_causal_mask_is_made_where_it_is_asked_for(ex):
 
 # --- 1.4 ---
 
-MASKED = "the masked score (..., T_q, T_k)"
+MASKED = "the masked scores (..., T_q, T_k)"
 
 
-def nearly_infinite(scores: Tensor) -> Tensor:
-    """A score of -1e9 has an exponential of 0, as -inf has: both are right."""
-    return scores.masked_fill(scores <= -1e8, -math.inf)
-
-
-@pytest.mark.parametrize("shape", [(T_q, T_k), (B, 1, T_q, T_k), (B, 1, 1, T_k)])
-def test_a_boolean_mask_forbids_where_it_is_false(ex, shape):
-    scores, mask = draw(B, H, T_q, T_k), allowed(*shape)
+@pytest.mark.parametrize("shape", [(1, 3), (T_q, T_k), (B, 1, T_q, T_k), (B, 1, 1, T_k)])
+def test_a_boolean_mask_puts_minus_infinity_where_it_is_false(ex, shape):
+    small = shape == (1, 3)
+    scores = torch.tensor([[2.0, 1.0, 3.0]]) if small else draw(B, H, T_q, T_k)
+    mask = torch.tensor([[True, True, False]]) if small else allowed(*shape)
     truth = scores.masked_fill(mask.logical_not(), -math.inf)
-    expect_equal(ex.apply_mask(scores, mask), truth, what=MASKED, view=nearly_infinite)
+    expect_equal(ex.apply_mask(scores, mask), truth, what=MASKED)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_floating_mask_is_added(ex, dtype):
+    scores, bias = torch.tensor([[2.0, 1.0, 3.0]]), torch.tensor([[0.0, -1.0, -math.inf]]).to(dtype)
+    truth = torch.tensor([[2.0, 0.0, -math.inf]])
+    expect_equal(ex.apply_mask(scores, bias), truth, what=MASKED)
     scores, bias = draw(B, H, T_q, T_k), draw(H, T_q, T_k, dtype=dtype)
     bias[:, 0, 1:] = -math.inf
     bias[:, 1, :3] = 0.0
-    result = ex.apply_mask(scores, bias[None])
-    expect_equal(result, scores + bias.float(), what=MASKED, view=nearly_infinite)
+    expect_equal(ex.apply_mask(scores, bias[None]), scores + bias.float(), what=MASKED)
 
 
-def test_a_score_of_zero_is_a_score_and_a_floating_mask_of_zeros_and_ones_is_floating(ex):
+def test_zero_is_a_score_and_a_floating_mask_of_zeros_and_ones_is_floating(ex):
     scores, mask = torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([[True, False, False]])
     truth = torch.tensor([[0.0, -math.inf, -math.inf]])
-    expect_equal(ex.apply_mask(scores, mask), truth, what=MASKED, view=nearly_infinite)
+    expect_equal(ex.apply_mask(scores, mask), truth, what=MASKED)
     bias = torch.tensor([[0.0, 1.0, 0.0]])
     expect_equal(ex.apply_mask(scores, bias), scores + bias, what=MASKED)
 
@@ -155,7 +166,7 @@ def test_masking_lets_gradients_through(ex):
     expect_same_gradients(result, truth, {"scores": scores, "mask": bias})
     mask = allowed(T_q, T_k)
     result, truth = ex.apply_mask(scores, mask), scores.masked_fill(~mask, -math.inf)
-    expect_equal(result, truth, what=MASKED, view=nearly_infinite)
+    expect_equal(result, truth, what=MASKED)
     shown, shown_truth = (torch.exp(each) for each in (result, truth))
     expect_same_gradients(shown, shown_truth, {"scores": scores})
 
@@ -189,8 +200,14 @@ def masks() -> dict[str, Tensor | None]:
     }
 
 
-@pytest.mark.parametrize("kind", masks())
-def test_attention_is_that_of_pytorch(ex, kind):
+@pytest.mark.parametrize("kind", ["small", *masks()])
+def test_attention_equals_pytorchs(ex, kind):
+    if kind == "small":
+        q, k = torch.tensor([[1.0, 0.0, 2.0, 1.0]]), torch.eye(2, 4)
+        v = torch.tensor([[10.0, 0.0, 1.0], [20.0, 5.0, 2.0]])
+        result = ex.scaled_dot_product_attention(q, k, v)
+        expect_equal(result, true_attention(q, k, v), what=OUTPUT_AND_WEIGHTS)
+        return
     q, k, v, mask = draw(B, T_q, d_k), draw(B, T_k, d_k), draw(B, T_k, d_v), masks()[kind]
     result = ex.scaled_dot_product_attention(q, k, v, mask)
     expect_equal(result, true_attention(q, k, v, mask), what=OUTPUT_AND_WEIGHTS)
@@ -214,7 +231,7 @@ def test_a_mask_may_differ_from_head_to_head(ex):
     expect_equal(result, true_attention(q, k, v, mask), what=OUTPUT_AND_WEIGHTS)
 
 
-def test_a_hidden_key_takes_nothing_however_well_it_fits(ex):
+def test_a_hidden_key_gets_no_weight_however_well_it_matches(ex):
     q, k, v = torch.ones(1, d_k), torch.tensor([[500.0], [1.0], [2.0]]).expand(3, d_k), draw(3, d_v)
     mask = torch.tensor([[False, True, True]])
     result = ex.scaled_dot_product_attention(q, k, v, mask)
@@ -247,13 +264,24 @@ def test_attention_lets_gradients_through(ex):
 
 # --- 1.6 ---
 
+
+def test_the_predicted_weights_are_those_of_the_masked_row(ex):
+    exps = np.exp(np.array([2.0, 0.0, -math.inf]))
+    predicted = ex.predict_weights()
+    expect_prediction(predicted, tuple(exps / exps.sum()), what="the three weights", within=0.006)
+
+
+# --- 1.7 ---
+
 PADDING = "the mask (B, 1, 1, T)"
 
 
-@pytest.mark.parametrize("lengths", [[6, 2, 4], [1, 0, 3], [5]])
-def test_padding_is_what_lies_past_the_length(ex, lengths):
-    truth = torch.tensor([[[[position < length for position in range(T)]]] for length in lengths])
-    expect_equal(ex.padding_mask(torch.tensor(lengths), T), truth, what=PADDING)
+@pytest.mark.parametrize(
+    ("lengths", "length"), [([3, 1, 4], 4), ([6, 2, 4], T), ([1, 0, 3], T), ([5], T)]
+)
+def test_a_key_is_a_token_if_its_position_is_below_the_length(ex, lengths, length):
+    truth = torch.tensor([[[[j < n for j in range(length)]]] for n in lengths])
+    expect_equal(ex.padding_mask(torch.tensor(lengths), length), truth, what=PADDING)
 
 
 def test_the_padding_mask_broadcasts_over_heads_and_queries(ex):
@@ -262,7 +290,35 @@ def test_the_padding_mask_broadcasts_over_heads_and_queries(ex):
     expect_equal(ex.padding_mask(lengths, T_k), truth, what=PADDING)
 
 
-# --- 1.7 ---
+def test_the_padding_mask_is_on_the_device_of_lengths(ex):
+    lengths = torch.tensor([4, 2, 3]).to("meta")  # a device of shapes without values
+    mask = ex.padding_mask(lengths, T)
+    device = getattr(mask, "device", None)
+    expect(str(device) == "meta", f"for lengths on the device meta, the mask is on {device}")
+
+
+# --- 1.8 ---
+
+OUTPUT = "the output (..., T_q, d_v)"
+
+
+@pytest.mark.parametrize(
+    ("lead", "n_queries", "n_keys"), [((), 1, 3), ((), 2, 5), ((B,), 3, 7), ((B, H), 4, 5)]
+)
+def test_the_newest_queries_see_themselves_and_the_whole_past(ex, lead, n_queries, n_keys):
+    q, k, v = draw(*lead, n_queries, d_k), draw(*lead, n_keys, d_k), draw(*lead, n_keys, d_v)
+    everywhere = torch.ones(n_keys, n_keys, dtype=torch.bool).tril()
+    truth = F.scaled_dot_product_attention(q, k, v, attn_mask=everywhere[-n_queries:])
+    expect_equal(ex.attend_from_the_end(q, k, v), truth, what=OUTPUT)
+
+
+def test_as_many_queries_as_keys_is_plain_causal_attention(ex):
+    q, k, v = draw(B, T, d_k), draw(B, T, d_k), draw(B, T, d_v)
+    truth = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    expect_equal(ex.attend_from_the_end(q, k, v), truth, what=OUTPUT)
+
+
+# --- 1.9 ---
 
 
 def sides(d_values: int, n_keys: int = T_k) -> dict[str, Tensor]:
@@ -279,7 +335,7 @@ def true_cross_attention(
 
 
 @pytest.mark.parametrize("d_values", [d_k, d_v])
-def test_x_asks_and_context_answers(ex, d_values):
+def test_queries_come_from_x_keys_and_values_from_context(ex, d_values):
     inputs = sides(d_values)
     expect_equal(
         ex.cross_attention(**inputs), true_cross_attention(**inputs), what=OUTPUT_AND_WEIGHTS
@@ -308,7 +364,54 @@ def test_cross_attention_lets_gradients_through(ex):
     expect_same_gradients(result[0], truth[0], inputs)
 
 
-# --- 1.8 ---
+# --- 1.10 ---
+
+LETTERS = {
+    "causal": "D",
+    "padding": "A",
+    "causal, padded on the left": "C",
+    "sliding window": "B",
+}
+
+
+def test_each_map_is_given_the_mask_that_made_it(ex):
+    answer = ex.read_maps()
+    expect(isinstance(answer, dict), f"a dictionary is asked for, and this is {kind(answer)}")
+    for name, letter in LETTERS.items():
+        expect(name in answer, f"the answer has no {name!r}; it asks for {', '.join(LETTERS)}")
+        expect_reading(answer, str(answer[name]).strip().upper(), letter, name)
+
+
+# --- 1.11 ---
+
+
+def test_numpy_attention_equals_pytorchs(ex):
+    for lead, shape in [((), None), ((B,), (T_q, T_k)), ((B, H), (B, 1, T_q, T_k))]:
+        q, k, v = (draw(*lead, *s) for s in ((T_q, d_k), (T_k, d_k), (T_k, d_v)))
+        mask = None if shape is None else allowed(*shape)
+        truth = tuple(x.numpy() for x in true_attention(q, k, v, mask))
+        arrays = (x.numpy() for x in (q, k, v))
+        result = ex.numpy_attention(*arrays, None if mask is None else mask.numpy())
+        expect_equal(result, truth, what=OUTPUT_AND_WEIGHTS)
+
+
+def test_numpy_attention_survives_large_scores_and_empty_rows(ex):
+    q, k = np.full((2, 4), 100.0), np.array([[200.0] * 4, [-200.0] * 4, [200.0] * 4])
+    v = np.array([[10.0], [20.0], [30.0]])
+    mask = np.array([[True, True, False], [False, False, False]])
+    truth = np.array([[10.0], [0.0]]), np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    expect_equal(ex.numpy_attention(q, k, v, mask), truth, what=OUTPUT_AND_WEIGHTS)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numpy_attention_keeps_the_dtype(ex, dtype):
+    q, k, v = (draw(*s).numpy().astype(dtype) for s in ((T_q, d_k), (T_k, d_k), (T_k, d_v)))
+    output, weights = true_attention(*(torch.from_numpy(x) for x in (q, k, v)))
+    result = ex.numpy_attention(q, k, v)
+    expect_equal(result, (output.numpy(), weights.numpy()), what=OUTPUT_AND_WEIGHTS)
+
+
+# --- 1.12 ---
 
 COST = ("the number of multiply-adds", "the number of bytes")
 
@@ -323,11 +426,11 @@ COST = ("the number of multiply-adds", "the number of bytes")
         ((1, 12, 1024, 64), (1_610_612_736, 50_331_648)),
     ],
 )
-def test_the_cost_is_counted_by_hand(ex, sizes, cost):
+def test_the_cost_equals_what_is_counted_by_hand(ex, sizes, cost):
     expect_equal(ex.attention_cost(*sizes), cost, what=COST)
 
 
-def test_the_cost_is_that_of_products_done_step_by_step(ex):
+def test_the_cost_equals_that_of_products_done_step_by_step(ex):
     done = 0
     for _ in range(B * H):
         for _ in itertools.product(range(T), range(T), range(d_k)):  # q times k transposed
@@ -339,7 +442,7 @@ def test_the_cost_is_that_of_products_done_step_by_step(ex):
     expect_equal(ex.attention_cost(B, H, T, d_k), truth, what=COST)
 
 
-# --- 1.9 ---
+# --- 1.13 ---
 
 
 def true_window(T: int, window: int, n_sinks: int) -> Tensor:
@@ -353,7 +456,7 @@ def true_window(T: int, window: int, n_sinks: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("T", "window"), [(6, 3), (6, 1), (5, 9), (1, 1), (20, 15)])
-def test_a_window_is_as_long_as_it_says(ex, T, window):
+def test_the_window_holds_as_many_positions_as_it_says(ex, T, window):
     truth = true_window(T, window, 0)
     expect_equal(ex.sliding_window_mask(T, window), truth, what="the mask (T, T)")
 
@@ -366,13 +469,11 @@ def test_sinks_stay_visible_but_not_ahead_of_time(ex, T, window, n_sinks):
     expect_equal(ex.sliding_window_mask(T, window, n_sinks), truth, what="the mask (T, T)")
 
 
-# --- 1.10 ---
-
-OUTPUT = "the output (..., T_q, d_v)"
+# --- 1.14 ---
 
 
-class LiveNumbers(TorchFunctionMode):
-    """Counts the numbers in the tensors that functions of PyTorch made and that are still alive."""
+class LiveValues(TorchFunctionMode):
+    """Counts the values in the tensors that functions of PyTorch made and that are still alive."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -392,7 +493,7 @@ class LiveNumbers(TorchFunctionMode):
 @pytest.mark.parametrize(
     ("lead", "block_size"), [((), 3), ((B,), 3), ((B, H), 2), ((B,), 1), ((B,), 7), ((B,), 64)]
 )
-def test_online_attention_is_attention(ex, lead, block_size):
+def test_online_attention_equals_attention(ex, lead, block_size):
     q, k, v = draw(*lead, T_q, d_k), draw(*lead, T_k, d_k), draw(*lead, T_k, d_v)
     truth = F.scaled_dot_product_attention(q.double(), k.double(), v.double()).float()
     expect_equal(ex.online_attention(q, k, v, block_size), truth, what=OUTPUT)
@@ -418,13 +519,27 @@ def test_online_attention_survives_large_scores(ex, size):
 def test_online_attention_never_holds_all_the_scores(ex):
     n = 96
     q, k, v = draw(n, d_k), draw(n, d_k), draw(n, d_v)
-    with LiveNumbers() as live:
+    with LiveValues() as live:
         result = ex.online_attention(q, k, v, 8)
     expect_equal(result, F.scaled_dot_product_attention(q, k, v), what=OUTPUT)
     expect(
         live.peak < n * n,
         f"the result is right, but with {n} queries, {n} keys and blocks of 8 it held tensors of "
-        f"{live.peak} numbers at once; they must stay below {n} x {n} = {n * n}",
+        f"{live.peak} values at once; they must stay below {n} x {n} = {n * n}",
+    )
+
+
+def test_online_attention_never_holds_all_the_scores_of_a_query(ex):
+    """Few queries and many keys: whole rows of scores would be most of what is held."""
+    n_queries, n_keys, block_size = 2, 3000, 10
+    q, k, v = draw(n_queries, d_k), draw(n_keys, d_k), draw(n_keys, d_v)
+    with LiveValues() as live:
+        result = ex.online_attention(q, k, v, block_size)
+    expect_equal(result, F.scaled_dot_product_attention(q, k, v), what=OUTPUT)
+    expect(
+        live.peak < n_queries * n_keys,
+        f"the result is right, but with {n_queries} queries, {n_keys} keys and blocks of "
+        f"{block_size} it held {live.peak} values at once, as many as all the scores of a query",
     )
 
 
