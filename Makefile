@@ -1,4 +1,4 @@
-# Each target is a thin line over a Python command that works without make, on Windows as well.
+# Each target runs a Python command that also works without make, and on Windows.
 # GNU make 3.81 (macOS) is enough.
 
 ifeq ($(OS),Windows_NT)
@@ -9,6 +9,9 @@ PYTHON ?= python3
 PY = .venv/bin/python
 endif
 
+# With PYTHONOPTIMIZE set, Python skips every assert, and tests that check nothing would pass.
+unexport PYTHONOPTIMIZE
+
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev verify data demo test test-module status next check watch \
         hint reset validate lint format clean
@@ -16,56 +19,56 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-install: ## put what the course needs into .venv (nothing to do: silent)
+install: ## install the packages of the course into .venv
 	@$(PYTHON) tools/install.py
 
-install-dev: ## the same, with the tools for changing the course
+install-dev: ## the same, and the tools for changing the course
 	@$(PYTHON) tools/install.py --dev
 
-verify: install ## is this machine ready? [OK] and [FAIL], line by line
+verify: install ## is this machine ready? [OK] or [FAIL] for each check
 	@$(PY) setup/verify_environment.py
 
-data: install ## fetch and prepare the text that the capstone learns from
+data: install ## download and prepare the training text of the capstone
 	@$(PY) 09_capstone/data/prepare_data.py --data shakespeare
 
-demo: install ## train a small model in minutes and let it talk
+demo: install ## train a small model in minutes and sample from it
 	@$(PY) tools/demo.py
 
-test: install ## all tests (of the exercises: the solutions)
+test: install ## run all tests (on the solutions, not on your exercises)
 	@$(PY) -m pytest -q --solutions -n auto --maxprocesses 4 --dist loadfile
 
-test-module: install ## the tests of one lesson, on what you wrote (MODULE=01_attention)
+test-module: install ## run one lesson's tests on your exercises (MODULE=01_attention)
 	@$(PY) tools/module_tests.py "$(MODULE)"
 
-status: install ## where you stand: every lesson, and the next step
+status: install ## show your progress in every lesson, and the next step
 	@$(PY) tools/learn.py status "$(MODULE)"
 
-next: install ## the next exercise, and why it matters
+next: install ## show the next exercise, and why it matters
 	@$(PY) tools/learn.py next
 
-check: install ## judge your exercises now: all, or one (EX=1.3)
+check: install ## check your exercises now: all, or one (EX=1.3)
 	@$(PY) tools/learn.py check "$(or $(EX),$(MODULE))"
 
-watch: install ## judge them at each save, one after the other
+watch: install ## check your exercise each time you save it
 	@$(PY) tools/learn.py watch "$(MODULE)"
 
-hint: install ## one hint more each time (EX=1.3; else the next exercise)
+hint: install ## show one more hint (EX=1.3; default: the next exercise)
 	@$(PY) tools/learn.py hint "$(EX)"
 
-reset: install ## put one stub back (EX=1.3); your version is kept aside
+reset: install ## restore one stub (EX=1.3); your version is kept as a backup
 	@$(PY) tools/learn.py reset "$(EX)"
 
-validate: install-dev ## all that must hold, in a table (ARGS=--fast: without tests)
+validate: install-dev ## run every check of the course (ARGS=--fast: without tests)
 	@$(PY) tools/validate_all.py $(ARGS)
 
-lint: install-dev ## style, format and types, as CI checks them
+lint: install-dev ## check style, format and types, as CI does
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
 
-format: install-dev ## mend style and format where a program can
+format: install-dev ## fix style and format automatically
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-clean: ## remove caches, never runs or data (ARGS=--all: .venv as well)
+clean: ## remove caches, but no runs or data (ARGS=--all: .venv too)
 	@$(PYTHON) tools/clean.py $(ARGS)

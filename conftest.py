@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import random
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ pytest_plugins = ["utils.grader.pytest_plugin"]  # the fixture `ex`, --solutions
 MARKERS = {
     "gpu": "needs a GPU that PyTorch can use (CUDA or MPS)",
     "browser": "needs Playwright, which drives a headless Chromium",
+    "compiler": "needs a C++ compiler, which torch.compile uses on a CPU",
 }
 LOOPBACK = ("127.", "::1", "localhost")
 
@@ -35,6 +37,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(MARKERS["gpu"])
     if item.get_closest_marker("browser") and importlib.util.find_spec("playwright") is None:
         pytest.skip(MARKERS["browser"])
+    if item.get_closest_marker("compiler") and not has_compiler():
+        pytest.skip(MARKERS["compiler"])
+
+
+def has_compiler() -> bool:
+    """Whether there is a compiler where torch.compile looks for one."""
+    names = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "cl"]
+    return any(shutil.which(name) for name in names)
 
 
 def has_gpu() -> bool:

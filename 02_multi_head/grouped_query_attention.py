@@ -1,12 +1,12 @@
 """Grouped-query attention: several query heads share one key-value head.
 
-    n_kv_heads = n_heads    multi-head attention
-    n_kv_heads = 1          multi-query attention            Shazeer 2019
-    in between              grouped-query attention          Ainslie et al. 2023
+    n_kv_heads = n_heads    multi-head attention             Vaswani et al. 2017, section 3.2.2
+    n_kv_heads = 1          multi-query attention            Shazeer 2019, section 3
+    in between              grouped-query attention          Ainslie et al. 2023, section 2.2
 
-While generating, a model rereads the keys and values of every past token. Sharing them among the
-heads shrinks that memory by n_heads / n_kv_heads (and, in kernels that read the shared heads
-without the copies made here, the time it takes to read it).
+During generation a model reads the cached keys and values of every earlier token at every step.
+Sharing them among query heads shrinks this cache by the factor n_heads / n_kv_heads, and the memory
+traffic as well, in kernels that read shared heads in place instead of copying them as we do here.
 
 Dimensions: B batch, T positions, d_model = n_heads * d_head, n_repeats = n_heads / n_kv_heads.
 """
@@ -22,14 +22,15 @@ from utils.shape_checker import check_shape
 def repeat_kv(x: Tensor, n_repeats: int) -> Tensor:
     """(B, n_kv_heads, T, d_head) -> (B, n_kv_heads * n_repeats, T, d_head).
 
-    Each head is repeated next to itself (0 0 1 1, not 0 1 0 1): query head h reads key-value head
+    The copies of a head are adjacent (0 0 1 1, not 0 1 0 1), so query head h reads key-value head
     h // n_repeats.
     """
     if n_repeats == 1:
         return x
     B, n_kv_heads, T, d_head = x.shape
+    # A new axis right behind the heads puts the copies next to each other. expand() copies nothing.
     repeated = x[:, :, None].expand(B, n_kv_heads, n_repeats, T, d_head)
-    return repeated.reshape(B, n_kv_heads * n_repeats, T, d_head)
+    return repeated.reshape(B, n_kv_heads * n_repeats, T, d_head)  # here they are copied
 
 
 def grouped_attention(
@@ -38,17 +39,19 @@ def grouped_attention(
     """Attention in which k and v may have fewer heads than q.
 
     q (B, n_heads, T_q, d_head), k and v (B, n_kv_heads, T_k, d_head). Returns (output, weights),
-    both with n_heads.
+    both with n_heads heads.
     """
-    n_repeats = q.size(1) // k.size(1)
-    return scaled_dot_product_attention(q, repeat_kv(k, n_repeats), repeat_kv(v, n_repeats), mask)
+    n_repeats = q.size(1) // k.size(1)  # query heads per key-value head
+    k = repeat_kv(k, n_repeats)  # (B, n_heads, T_k, d_head)
+    v = repeat_kv(v, n_repeats)
+    return scaled_dot_product_attention(q, k, v, mask)
 
 
 class GroupedQueryAttention(nn.Module):
-    """Multi-head attention whose keys and values come in `n_kv_heads` heads only.
+    """Multi-head attention with only `n_kv_heads` heads for keys and values.
 
-    `attend` receives k and v with n_kv_heads heads, so that a cache stores them small, and repeats
-    them itself.
+    `attend` receives k and v with n_kv_heads heads and repeats them itself, so that a cache can
+    store them unrepeated.
     """
 
     def __init__(self, d_model: int, n_heads: int, n_kv_heads: int, bias: bool = True) -> None:
@@ -60,7 +63,7 @@ class GroupedQueryAttention(nn.Module):
         self.d_model = d_model
         self.n_heads = n_heads
         self.n_kv_heads = n_kv_heads
-        kv_width = n_kv_heads * (d_model // n_heads)
+        kv_width = n_kv_heads * (d_model // n_heads)  # n_kv_heads * d_head
         self.q_proj = nn.Linear(d_model, d_model, bias=bias)
         self.k_proj = nn.Linear(d_model, kv_width, bias=bias)
         self.v_proj = nn.Linear(d_model, kv_width, bias=bias)
@@ -76,19 +79,23 @@ class GroupedQueryAttention(nn.Module):
     ) -> Tensor:
         """x (B, T, d_model), mask broadcast to (B, n_heads, T, T_k); returns (B, T, d_model)."""
         check_shape(x, ("B", "T", "d_model"), d_model=self.d_model)
+        # Project and split: many query heads, few key-value heads.
         q = self.split_heads(self.q_proj(x), self.n_heads)  # (B, n_heads, T, d_head)
         k = self.split_heads(self.k_proj(x), self.n_kv_heads)  # (B, n_kv_heads, T, d_head)
         v = self.split_heads(self.v_proj(x), self.n_kv_heads)
-        output, _ = attend(q, k, v, mask)
+        output, _ = attend(q, k, v, mask)  # (B, n_heads, T, d_head)
         return self.out_proj(self.merge_heads(output))  # (B, T, d_model)
 
 
 def main() -> None:
-    """Show what a layer must remember, and how many weights it has, with fewer and fewer heads."""
-    d_model, n_heads, T = 512, 8, 1024
-    print(f"Keys and values kept for {T} tokens in one layer, d_model {d_model}, float32:\n")
+    """Print cache size and parameter count for fewer and fewer key-value heads."""
+    d_model = 512
+    n_heads = 8
+    T = 1024
+    print(f"Cached keys and values of {T} tokens in one layer, d_model {d_model}, float32:\n")
     for n_kv_heads in (8, 4, 2, 1):
         layer = GroupedQueryAttention(d_model, n_heads, n_kv_heads)
+        # keys and values (2), float32 (4 bytes)
         kilobytes = 2 * T * n_kv_heads * (d_model // n_heads) * 4 / 1024
         parameters = sum(p.numel() for p in layer.parameters())
         print(f"  {n_kv_heads} kv heads: {kilobytes:6.0f} KiB cached, {parameters:>9,} parameters")

@@ -1,23 +1,26 @@
-"""The model of a run: the lessons' TinyTransformerLM on the engine that is fastest here.
+"""The engine of a run: which code computes the model, on which device, in which precision.
 
-An engine is a set of parts and a precision. All engines compute the same function from the same
-weights; whether bfloat16 is faster depends on the processor, so a few steps of each are measured.
+All engines compute the same function from the same weights. Whether bfloat16 is faster than float32
+depends on the processor, so "auto" times a few training steps of each.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 import fused
 from parts import Parts
 from tiny_transformer_lm import TinyTransformerLM
 from utils.config import ModelConfig, TrainConfig
 from utils.device import autocast, describe_device, fastest, pick_device
+from utils.errors import UsageError
+from utils.kv_cache import KVCache
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-PROBED_TOKENS = 4096  # a step of this size tells which engine is faster; more tells no more
+PROBED_TOKENS = 4096  # tokens per timed step; more would not change which precision is faster
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,11 @@ class Engine:
     device: torch.device
     dtype: torch.dtype
     name: str
+    compiled: bool = False
 
     @property
     def dtype_name(self) -> str:
-        """The precision as --dtype calls it."""
+        """The precision, spelled as --dtype spells it."""
         return str(self.dtype).removeprefix("torch.")
 
     def __str__(self) -> str:
@@ -39,36 +43,49 @@ class Engine:
 
 
 def choose_engine(config: TrainConfig) -> Engine:
-    """The engine that the configuration names, "auto" settled by a measurement of a few steps."""
+    """The engine that the configuration names; with dtype "auto", the faster of two.
+
+    Raises UsageError if the configuration asks for torch.compile and it does not work here.
+    """
     device = pick_device(config.device)
+    if config.compile:
+        check_compiler(device)
+    engine = _choose_precision(config, device)
+    if not config.compile:
+        return engine
+    return replace(engine, compiled=True, name=f"{engine.name}, compiled")
+
+
+def _choose_precision(config: TrainConfig, device: torch.device) -> Engine:
     if config.parts == "reference":
         dtype = "float32" if config.dtype == "auto" else config.dtype
         return Engine(Parts.reference(), device, DTYPES[dtype], f"reference, {dtype}")
-    engines = {dtype: _fused_engine(dtype, device) for dtype in _dtypes(config.dtype, device)}
+    engines = {dtype: _fused_engine(dtype, device) for dtype in _candidates(config.dtype, device)}
     if len(engines) == 1:
         return next(iter(engines.values()))
     probes = {dtype: _probe(engine, config) for dtype, engine in engines.items()}
     return engines[fastest(probes, device)]
 
 
-def _dtypes(asked: str, device: torch.device) -> list[str]:
-    """Precisions worth trying, the safest first; GPUs need no measurement to tell."""
-    if asked != "auto":
-        return [asked]
+def _candidates(dtype: str, device: torch.device) -> list[str]:
+    """The precisions to time, the default first; on a GPU the hardware decides, without timing."""
+    if dtype != "auto":
+        return [dtype]
     if device.type == "cpu":
         return list(DTYPES)
-    fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return ["bfloat16" if fast else "float32"]
+    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return ["bfloat16" if has_bfloat16 else "float32"]
 
 
 def _fused_engine(dtype: str, device: torch.device) -> Engine:
-    parts = Parts.fused_for(device, DTYPES[dtype])  # so a run's dtype says all of its engine
+    """The fused parts for this dtype, so that the dtype in a run's config.yaml names its engine."""
+    parts = Parts.fused_for(device, DTYPES[dtype])
     kernel = "sdpa" if parts.attention is fused.sdpa else "matmul"
     return Engine(parts, device, DTYPES[dtype], f"fused {kernel}, {dtype}")
 
 
 def _probe(engine: Engine, config: TrainConfig) -> Callable[[], None]:
-    """A function that takes one training step, without the optimizer's part, on random tokens."""
+    """A function that runs one forward and backward pass on random tokens."""
     T, V = config.model.max_seq_len, config.model.vocab_size
     rows = max(1, min(config.batch_size, PROBED_TOKENS // T))
     tokens = torch.randint(V, (rows, T), generator=torch.Generator().manual_seed(0))
@@ -84,5 +101,45 @@ def _probe(engine: Engine, config: TrainConfig) -> Callable[[], None]:
 
 
 def build_model(config: ModelConfig, engine: Engine, seed: int) -> TinyTransformerLM:
-    """A fresh model on the engine's device, its weights drawn from `seed`."""
-    return TinyTransformerLM(config, engine.parts, seed).to(engine.device)
+    """A new model on the engine's device, its weights drawn from `seed`."""
+    model = TinyTransformerLM(config, engine.parts, seed).to(engine.device)
+    if engine.compiled:
+        model.forward = CompiledForward(model)
+    return model
+
+
+class CompiledForward:
+    """A model's forward pass, compiled for training and plain for everything else.
+
+    Training batches all have one shape, so they need one graph. Evaluation and generation bring
+    batches and caches of many sizes, and torch.compile would compile again for each of them, which
+    takes longer than it saves; the plain forward computes the same function.
+    It replaces `forward` of one model, so parameter names stay as they are.
+    """
+
+    def __init__(self, model: TinyTransformerLM) -> None:
+        self.plain = model.forward
+        self.compiled = torch.compile(model.forward, dynamic=False)
+
+    def __call__(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        if cache is None and torch.is_grad_enabled():
+            return self.compiled(tokens)
+        return self.plain(tokens, cache)
+
+
+def check_compiler(device: torch.device) -> None:
+    """Compile a tiny function and its gradient, to raise UsageError before training if that fails.
+
+    On a CPU, torch.compile generates C++ and needs a compiler for it; on a GPU it needs Triton.
+    """
+    x = torch.ones(8, device=device, requires_grad=True)
+    try:
+        torch.compile(lambda x: x * x)(x).sum().backward()
+    except Exception as error:  # PyTorch raises errors of many types here
+        cause = getattr(error, "inner_exception", error)
+        reason = str(cause).strip().partition("\n")[0] or type(cause).__name__
+        needs = "a C++ compiler (g++, clang, MSVC)" if device.type == "cpu" else "Triton"
+        raise UsageError(
+            f"--compile does not work here: torch.compile needs {needs} for device {device.type}; "
+            f"install it or leave --compile out ({reason:.120})"
+        ) from None

@@ -1,6 +1,10 @@
-"""The same pieces for speed: PyTorch's fused kernels, and functions that go to memory less often.
+"""The model's parts for speed: PyTorch's fused kernels, and functions with less memory traffic.
 
-Each class inherits its constructor, and so its parameters, from the lesson's; `forward` differs.
+Each class inherits its constructor, and so its parameter names, from the lesson's class; only
+`forward` differs. Under torch.compile the functions with a hand-written backward pass step aside
+for the plain formulas, because the compiler fuses those by itself, forward and backward.
+
+Dimensions: B batch, T_q queries, T_k keys, d_model features, d_head of them in a head.
 """
 
 import math
@@ -11,24 +15,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import custom_autograd
 import feedforward
-import layer_norm
-import multi_head
-import token_embeddings
 from attention import AttentionFunction, check_mask, scaled_dot_product_attention
+from custom_autograd import NormalizeAndRotateFunction, ReLUSquaredFunction, RMSNormFunction
+from layer_norm import LayerNorm, RMSNorm, rms_normalize
+from multi_head import MultiHeadAttention
+from positional_embeddings import apply_rotary
+from token_embeddings import TokenEmbedding
 
-FAST: dict[Any, Callable[..., Any]] = {
-    feedforward.gelu: F.gelu,
-    feedforward.relu_squared: custom_autograd.ReLUSquared.apply,
-}
-BLOCK = 128  # queries; smaller blocks save more scores and pay for it with smaller products
+BLOCK = 128  # queries per block: smaller blocks skip more masked scores, but multiply less at once
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, None]:
-    """PyTorch's scaled dot-product attention, flash attention where there is a kernel for it.
+    """PyTorch's scaled dot-product attention: flash attention where there is a kernel for it.
 
-    Returns (output, None): a fused kernel never writes the weights down.
+    Returns (output, None), because a fused kernel never stores the attention weights.
     """
     if mask is not None:
         check_mask(mask, torch.Size((*q.shape[:-1], k.size(-2))))
@@ -39,41 +40,42 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[T
 def matmul_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, None]:
-    """Two matrix products and PyTorch's softmax, which reads a row once.
+    """Attention as two matrix products around PyTorch's softmax, which reads each row once.
 
-    In bfloat16 on a CPU this can be several times faster than the fused kernel. Where all rows and
-    heads share one boolean mask (T_q, T_k), as in training, long texts are taken in blocks of
-    queries, each with the keys that the mask lets any of them see: under a causal mask, half of the
-    scores of a very long text are never computed.
-    A row that may attend to nothing gives nan here, and zeros elsewhere; the model has none, for
-    every token sees itself.
+    In bfloat16 on a CPU this can be several times faster than the fused kernel. If all sequences
+    and heads share one boolean mask (T_q, T_k), as in training, a long sequence is computed in
+    blocks of queries, each with only the keys that some query of the block may attend to: under a
+    causal mask, half of the scores of a very long sequence are never computed.
+    A query that may attend to nothing gives nan here (and zeros elsewhere). The model has no such
+    query, since every token may attend to itself.
     """
     T_q, T_k = q.size(-2), k.size(-2)
     if mask is not None:
         check_mask(mask, torch.Size((*q.shape[:-1], T_k)))
-    if mask is None or not _shared(mask, T_q, T_k):
+    if mask is None or not _use_blocks(mask, T_q, T_k):
         return _attend(q, k, v, mask), None
     blocks = []
     for start in range(0, T_q, BLOCK):
         rows = slice(start, start + BLOCK)
-        seen = last_seen(mask[rows])
-        queries, keys, values = q[..., rows, :], k[..., :seen, :], v[..., :seen, :]
-        blocks.append(_attend(queries, keys, values, mask[rows, :seen]))
+        n_keys = visible_keys(mask[rows])
+        queries, keys, values = q[..., rows, :], k[..., :n_keys, :], v[..., :n_keys, :]
+        blocks.append(_attend(queries, keys, values, mask[rows, :n_keys]))
     return torch.cat(blocks, dim=-2), None
 
 
-def _shared(mask: Tensor, T_q: int, T_k: int) -> bool:
-    """Whether blocks of queries pay, and asking the mask how far they see costs no waiting."""
-    plain = mask.dtype == torch.bool and mask.shape == (T_q, T_k) and mask.device.type == "cpu"
-    return plain and T_q > BLOCK and not torch.compiler.is_compiling()
+def _use_blocks(mask: Tensor, T_q: int, T_k: int) -> bool:
+    """Whether blocks pay off: a long shared mask, on a CPU, where reading its values is cheap."""
+    shared = mask.dtype == torch.bool and mask.shape == (T_q, T_k) and mask.device.type == "cpu"
+    return shared and T_q > BLOCK and not torch.compiler.is_compiling()
 
 
-def last_seen(mask: Tensor) -> int:
-    """How many of the first keys hold all that any query of a boolean (T_q, T_k) mask may see."""
+def visible_keys(mask: Tensor) -> int:
+    """The number of leading keys that include every key any query of the mask (T_q, T_k) sees."""
     return int(mask.any(0).nonzero().max()) + 1 if mask.any() else mask.size(1)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q k^T / sqrt(d_head) + mask) v."""
     scores = (q * (1.0 / math.sqrt(q.size(-1)))) @ k.transpose(-2, -1)  # (B, n_heads, T_q, T_k)
     if mask is not None:
         scores += _additive(mask, scores.dtype)
@@ -81,18 +83,36 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A floating mask as it is; a boolean one as 0 where True and -inf where False."""
     if mask.dtype != torch.bool:
         return mask.to(dtype)
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -math.inf)
 
 
 def normalize_and_rotate(x: Tensor, cos: Tensor, sin: Tensor, eps: float = 1e-5) -> Tensor:
-    """rms_normalize and apply_rotary at once: x (B, n_heads, T, d_head), the same shape back."""
-    return custom_autograd.NormalizeAndRotate.apply(x, cos, sin, eps)  # pyright: ignore[reportReturnType]
+    """rms_normalize, then apply_rotary: x (B, n_heads, T, d_head) -> the same shape and dtype."""
+    if torch.compiler.is_compiling():
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        return apply_rotary(rms_normalize(wide, eps), cos, sin).to(x.dtype)
+    return NormalizeAndRotateFunction.apply(x, cos, sin, eps)  # pyright: ignore[reportReturnType]
 
 
-class MultiHeadAttention(multi_head.MultiHeadAttention):
-    """One product for queries, keys and values together: x is read once."""
+def fused_relu_squared(x: Tensor) -> Tensor:
+    """max(x, 0)^2; any shape."""
+    if torch.compiler.is_compiling():
+        return feedforward.relu_squared(x)
+    return ReLUSquaredFunction.apply(x)  # pyright: ignore[reportReturnType]
+
+
+# The lessons' activations that have a faster equivalent here; any other is used as it is.
+FUSED_ACTIVATIONS: dict[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] = {
+    feedforward.gelu: F.gelu,
+    feedforward.relu_squared: fused_relu_squared,
+}
+
+
+class FusedMultiHeadAttention(MultiHeadAttention):
+    """Queries, keys and values from one matrix product, which reads x once and not three times."""
 
     def forward(
         self,
@@ -101,54 +121,63 @@ class MultiHeadAttention(multi_head.MultiHeadAttention):
         attend: AttentionFunction = scaled_dot_product_attention,
     ) -> Tensor:
         """x (B, T, d_model), mask broadcast to (B, n_heads, T, T_k); returns (B, T, d_model)."""
+        # Project: [q k v] = x [W_q W_k W_v]^T + [b_q b_k b_v]
         projections = (self.q_proj, self.k_proj, self.v_proj)
-        weight = torch.cat(tuple(each.weight for each in projections))
+        weight = torch.cat(tuple(each.weight for each in projections))  # (3 * d_model, d_model)
         biases = tuple(each.bias for each in projections if each.bias is not None)
-        together = F.linear(x, weight, torch.cat(biases) if biases else None)
-        q, k, v = (self.split_heads(part, self.n_heads) for part in together.chunk(3, dim=-1))
-        output, _ = attend(q, k, v, mask)
+        qkv = F.linear(x, weight, torch.cat(biases) if biases else None)  # (B, T, 3 * d_model)
+        # Attend in each head, then mix the heads.
+        q, k, v = (self.split_heads(part, self.n_heads) for part in qkv.chunk(3, dim=-1))
+        output, _ = attend(q, k, v, mask)  # (B, n_heads, T, d_head)
         return self.out_proj(self.merge_heads(output))  # (B, T, d_model)
 
 
-class LayerNorm(layer_norm.LayerNorm):
-    """F.layer_norm."""
+class FusedLayerNorm(LayerNorm):
+    """LayerNorm by F.layer_norm: one kernel for mean, variance, scale and shift."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_model) -> (..., d_model)."""
         return F.layer_norm(x, (self.d_model,), self.weight, self.bias, self.eps)
 
 
-class RMSNorm(layer_norm.RMSNorm):
-    """With a backward pass of its own; in training it writes what the next product reads."""
+class FusedRMSNorm(RMSNorm):
+    """RMSNorm by F.rms_norm; in training, by a function with a hand-written backward pass.
+
+    Under autocast, training writes the result directly in the dtype that the next matrix product
+    reads.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_model) -> (..., d_model)."""
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return F.rms_norm(x, (self.d_model,), self.weight, self.eps)
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        return custom_autograd.RMSNorm.apply(x, self.weight, self.eps, dtype)  # pyright: ignore[reportReturnType]
+        output: Any = RMSNormFunction.apply(x, self.weight, self.eps, dtype)
+        return output
 
 
-class FeedForward(feedforward.FeedForward):
-    """F.gelu or ReLU squared with a backward pass of its own, and no shape check."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., d_model) -> (..., d_model)."""
-        activation = FAST.get(self.activation, self.activation)
-        return self.down_proj(activation(self.up_proj(x)))
-
-
-class SwiGLU(feedforward.SwiGLU):
-    """F.silu."""
+class FusedFeedForward(feedforward.FeedForward):
+    """W_down activation(W_up x), with a fused activation where there is one."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_model) -> (..., d_model)."""
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        activation = FUSED_ACTIVATIONS.get(self.activation, self.activation)
+        hidden = activation(self.up_proj(x))  # (..., d_ff)
+        return self.down_proj(hidden)
 
 
-class TokenEmbedding(token_embeddings.TokenEmbedding):
-    """F.embedding."""
+class FusedSwiGLU(feedforward.SwiGLU):
+    """W_down (silu(W_gate x) * W_up x), with F.silu."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., d_model) -> (..., d_model)."""
+        hidden = F.silu(self.gate_proj(x)) * self.up_proj(x)  # (..., d_ff)
+        return self.down_proj(hidden)
+
+
+class FusedTokenEmbedding(TokenEmbedding):
+    """The rows of the table, looked up by F.embedding."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens (B, T) integers -> (B, T, d_model)."""

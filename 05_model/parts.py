@@ -1,9 +1,10 @@
 """Parts: the interchangeable pieces of the model, so that one checkpoint runs on many engines.
 
     Parts.reference()    the code of the lessons
-    Parts.fused()        the same numbers for speed, mostly from PyTorch's fused kernels
+    Parts.fused()        the same functions for speed, mostly PyTorch's fused kernels
 
-Every engine builds modules with the same parameter names and shapes: what one saved, all load.
+All of them build modules with the same parameter names and shapes, so each can load a checkpoint
+that another has saved.
 """
 
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from utils.config import ModelConfig
 
 @dataclass(frozen=True)
 class Parts:
-    """What a model is made of: functions and classes with the signatures of their lessons."""
+    """The pieces of a model: functions and classes, with the signatures of the lessons."""
 
     attention: AttentionFunction = scaled_dot_product_attention
     split_heads: Callable[[Tensor, int], Tensor] = split_heads
@@ -43,8 +44,8 @@ class Parts:
     learned_positions: Callable[[int, int], nn.Module] = LearnedPositions
     sinusoidal_positions: Callable[[int, int], nn.Module] = SinusoidalPositions
     apply_rotary: Callable[[Tensor, Tensor, Tensor], Tensor] = apply_rotary
-    # Where the model normalises queries and keys before it turns them: both at once, if not None.
-    # Then apply_rotary is not called, so whoever puts in another one sets this to None.
+    # If not None, a model with both qk_norm and rotary positions calls this one function in place
+    # of rms_normalize and apply_rotary. Set it to None when you replace apply_rotary.
     normalize_and_rotate: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     alibi_bias: Callable[[Tensor, Tensor, Tensor], Tensor] = alibi_bias
 
@@ -55,28 +56,31 @@ class Parts:
 
     @classmethod
     def fused(cls, attention: AttentionFunction = fused.sdpa) -> Self:
-        """PyTorch's fused kernels; `attention` may be fused.sdpa or fused.matmul_attention."""
+        """The fused parts, with fused.sdpa or fused.matmul_attention as the attention."""
         return cls(
             attention=attention,
-            multi_head=fused.MultiHeadAttention,
-            layer_norm=fused.LayerNorm,
-            rms_norm=fused.RMSNorm,
-            feed_forward=fused.FeedForward,
-            swiglu=fused.SwiGLU,
-            token_embedding=fused.TokenEmbedding,
+            multi_head=fused.FusedMultiHeadAttention,
+            layer_norm=fused.FusedLayerNorm,
+            rms_norm=fused.FusedRMSNorm,
+            feed_forward=fused.FusedFeedForward,
+            swiglu=fused.FusedSwiGLU,
+            token_embedding=fused.FusedTokenEmbedding,
             normalize_and_rotate=fused.normalize_and_rotate,
         )
 
     @classmethod
     def fused_for(cls, device: torch.device, dtype: torch.dtype) -> Self:
-        """With the faster attention there: on a CPU, two plain products are in bfloat16."""
-        plain = device.type == "cpu" and dtype == torch.bfloat16
-        return cls.fused(fused.matmul_attention if plain else fused.sdpa)
+        """The fused parts with the attention that is faster for this device and dtype.
 
-    # --- building with the parts ---
+        That is PyTorch's fused kernel, except in bfloat16 on a CPU.
+        """
+        bfloat16_on_cpu = device.type == "cpu" and dtype == torch.bfloat16
+        return cls.fused(fused.matmul_attention if bfloat16_on_cpu else fused.sdpa)
+
+    # --- building modules from the parts ---
 
     def build_attention(self, config: ModelConfig) -> nn.Module:
-        """The attention layer of one block: grouped-query where key-value heads are fewer."""
+        """The attention layer of one block: grouped-query if there are fewer key-value heads."""
         if config.kv_heads == config.n_heads:
             layer = self.multi_head(config.d_model, config.n_heads, config.bias)
         else:
@@ -98,7 +102,7 @@ class Parts:
         return self.feed_forward(config.d_model, config.ff_width, config.activation, config.bias)
 
     def build_block(self, config: ModelConfig) -> nn.Module:
-        """One transformer block with its pieces built."""
+        """One transformer block."""
         return self.block(
             self.build_attention(config),
             self.build_feed_forward(config),
@@ -109,7 +113,7 @@ class Parts:
         )
 
     def build_positions(self, config: ModelConfig) -> nn.Module | None:
-        """The positions that are added to the tokens; None for those that act inside attention."""
+        """The embedding that is added to the tokens; None if positions act inside attention."""
         if config.position == "learned":
             return self.learned_positions(config.max_seq_len, config.d_model)
         if config.position == "sinusoidal":

@@ -1,11 +1,12 @@
-"""TinyTransformerLM: tokens in, a score for every possible next token out.
+"""TinyTransformerLM: from tokens to a score for every possible next token.
 
     x      = token_embedding(tokens) (+ position_embedding)        (B, T, d_model)
     x      = block(x) for each block                               (B, T, d_model)
     logits = norm(x) @ unembedding^T                               (B, T, vocab_size)
 
-The layout is GPT-2's (Radford et al. 2019) or Llama's (Touvron et al. 2023), as configured. The
-logits at position t depend on tokens 0 to t only, so one pass trains on T predictions at once.
+The configuration chooses between the layouts of GPT-2 (Radford et al. 2019) and Llama (Touvron et
+al. 2023). The logits at position t depend on tokens 0 to t only, so one forward pass trains on T
+predictions at once.
 
 Dimensions: B batch, T positions, V = vocab_size, d_model features, d_head in each of n_heads.
 """
@@ -36,7 +37,7 @@ class TinyTransformerLM(nn.Module):
     causal: Tensor
 
     def __init__(self, config: ModelConfig, parts: Parts | None = None, seed: int = 0) -> None:
-        """Build the model and draw its weights from `seed`: the same numbers whatever the parts."""
+        """Build the model and draw its weights from `seed`; the parts do not change the values."""
         super().__init__()
         self.config = config
         self.parts = parts or Parts.reference()
@@ -52,7 +53,7 @@ class TinyTransformerLM(nn.Module):
         initialize_(self, seed)
 
     def _register_tables(self, config: ModelConfig) -> None:
-        """Constants that follow the model from device to device and are not saved."""
+        """Register the constants that move with the model to its device and are not saved."""
         cos, sin = rotary_angles(torch.arange(config.max_seq_len), config.d_head // 2 * 2)
         tables = {
             "cos": cos,
@@ -66,47 +67,53 @@ class TinyTransformerLM(nn.Module):
     def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
         """tokens (B, T) -> logits (B, T, vocab_size).
 
-        With a cache, the tokens continue what the cache holds, and it grows by them.
+        With a cache, the tokens continue the sequences in the cache and are added to it.
         """
         _, T = check_shape(tokens, ("B", "T"))
         if self.config.max_seq_len < T:
             raise UsageError(f"{T} tokens do not fit in the context of {self.config.max_seq_len}")
-        fresh = torch.arange(T, device=tokens.device)[None]
-        positions = fresh if cache is None else cache.positions(T)
+
+        # Where each token is, which positions it may attend to, and how far to rotate it.
+        from_zero = torch.arange(T, device=tokens.device)[None]  # (1, T)
+        positions = from_zero if cache is None else cache.positions(T)  # (1 or B, T)
         mask = self._mask(positions, cache)
         rotation = self._rotation(positions)
+
+        # The residual stream: embed, then let each block add to it.
         x = self.embed(tokens, positions)  # (B, T, d_model)
         for layer, block in enumerate(self.blocks):
             x = block(x, mask, self._attend(layer, rotation, cache))
         if cache is not None:
             cache.advance(T)
+
+        # Unembed: the dot product of each position's features with each token's row.
         return F.linear(self.final_norm(x), self.output_weight)  # (B, T, vocab_size)
 
     @property
     def output_weight(self) -> Tensor:
-        """(vocab_size, d_model): the token embedding itself where weights are tied."""
+        """(vocab_size, d_model): the token embedding itself if weights are tied."""
         if self.unembedding is None:
             return self.token_embedding.weight  # pyright: ignore[reportReturnType]
         return self.unembedding.weight
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Tokens (...) and, if they are added, positions (...): (..., d_model)."""
+        """Embed tokens (...), and add their positions (...) if the scheme does: (..., d_model)."""
         x = self.token_embedding(tokens)
         if self.config.position == "sinusoidal":
-            # The factor of Vaswani et al. 2017, section 3.4: beside waves of size 1, the small
-            # numbers of a fresh embedding would hardly be heard.
+            # Vaswani et al. 2017, section 3.4: without this factor, sines of size 1 would drown out
+            # the small entries of a freshly initialised embedding.
             x = x * math.sqrt(self.config.d_model)
         return x if self.position_embedding is None else x + self.position_embedding(positions)
 
     def _mask(self, positions: Tensor, cache: KVCache | None) -> Tensor | None:
-        """Who may look at whom: None for all, boolean, or floating where ALiBi adds to the scores.
+        """Which keys each query may attend to: None for all, boolean, or floating (ALiBi's bias).
 
         positions (1 or B, T); the mask broadcasts to (B, n_heads, T, T_k).
         """
         T = positions.size(1)
         T_k = T if cache is None else max(cache.lengths) + T
-        if cache is not None and T == 1 and cache.is_even and self.config.position != "alibi":
-            return None  # the newest position of every row sees all that is stored
+        if cache is not None and T == 1 and cache.equal_lengths and self.config.position != "alibi":
+            return None  # the newest token of every row may attend to everything in the cache
         mask = self.causal[:T, :T] if cache is None else self.causal[positions, :T_k][:, None]
         if self.config.position != "alibi":
             return mask
@@ -123,21 +130,27 @@ class TinyTransformerLM(nn.Module):
     def _attend(
         self, layer: int, rotation: tuple[Tensor, Tensor] | None, cache: KVCache | None
     ) -> AttentionFunction:
-        """The attention of one layer: what happens between projection and softmax happens here."""
+        """The attention of one layer, and what happens between the projections and the softmax.
+
+        The attention module calls it with its heads and needs to know nothing of positions, caches
+        or grouped queries.
+        """
         n_repeats = self.config.n_heads // self.config.kv_heads
 
         def attend(
             q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
         ) -> tuple[Tensor, Tensor | None]:
-            q, k = self._place(q, rotation), self._place(k, rotation)
+            q = self._normalize_and_rotate(q, rotation)  # (B, n_heads, T, d_head)
+            k = self._normalize_and_rotate(k, rotation)  # (B, n_kv_heads, T, d_head)
             if cache is not None:
-                k, v = cache.write(layer, k, v)
-            return self.parts.attention(q, repeat_kv(k, n_repeats), repeat_kv(v, n_repeats), mask)
+                k, v = cache.write(layer, k, v)  # (B, n_kv_heads, T_k, d_head)
+            k, v = repeat_kv(k, n_repeats), repeat_kv(v, n_repeats)  # n_heads of each
+            return self.parts.attention(q, k, v, mask)
 
         return attend
 
-    def _place(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Queries or keys (B, n_heads, T, d_head), normalised and turned, as configured."""
+    def _normalize_and_rotate(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Queries or keys (B, n_heads, T, d_head), after qk-norm and rotation, if configured."""
         if self.config.qk_norm and rotation is not None and self.parts.normalize_and_rotate:
             return self.parts.normalize_and_rotate(x, *rotation)
         if self.config.qk_norm:
@@ -145,20 +158,21 @@ class TinyTransformerLM(nn.Module):
         return x if rotation is None else self.parts.apply_rotary(x, *rotation)
 
 
-SILENT = ("out_proj.weight", "down_proj.weight", "unembedding.weight", "bias")
+ZERO_INIT = ("out_proj.weight", "down_proj.weight", "unembedding.weight", "bias")
 
 
 def initialize_(model: TinyTransformerLM, seed: int) -> None:
-    """Set every parameter, from one generator, in the order of their names: one place decides.
+    """Set every parameter of the model, from one generator, in alphabetical order of their names.
 
-    Matrices and tables are drawn with standard deviation 0.02, norms start as the identity, biases
-    at zero. What writes to the residual stream starts at zero, so a pre-norm block begins as the
-    identity; so does an untied output projection, and the first loss is exactly log(vocab_size).
+    Matrices and embeddings are drawn with standard deviation 0.02; norm weights start at one and
+    biases at zero. Projections that write to the residual stream start at zero, so a pre-norm block
+    starts as the identity. An untied output projection starts at zero too, so the first loss is
+    exactly log(vocab_size).
     """
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
         with torch.no_grad():
-            if name.endswith(SILENT):
+            if name.endswith(ZERO_INIT):
                 parameter.zero_()
             elif "norm" in name:
                 parameter.fill_(1.0)
@@ -167,7 +181,7 @@ def initialize_(model: TinyTransformerLM, seed: int) -> None:
 
 
 def main() -> None:
-    """Show the shapes, and that no position hears of a later token."""
+    """Show the shapes, and that no position depends on a later token."""
     tokens = torch.tensor([[3, 1, 4, 1, 5]])
     model = TinyTransformerLM(ModelConfig(vocab_size=10, d_model=32, n_layers=2))
     logits = model(tokens)

@@ -1,17 +1,19 @@
-"""Cut one long row of tokens into batches of examples.
+"""Cut one long array of tokens into batches of training examples.
 
-A language model learns to name the next token, so the targets are the inputs moved by one. A window
-of T + 1 tokens holds T examples, one for every position:
+A language model learns to predict the next token, so the targets are the inputs shifted by one. A
+window of T + 1 tokens holds T examples, one per position:
 
     tokens    T o   b e ,          T = 5
     x         T o   b e            what the model reads
-    y         o   b e ,            what it should say at each position
+    y         o   b e ,            what it should predict at each position
 
-For training, windows start anywhere: `DataLoader.batch(step)` draws them from (seed, step) alone,
-with no hidden state, so a run that was stopped sees the same batches when it goes on. For
-evaluation, `evaluation_blocks` goes through the data once, from the first token to the last.
+For training, windows start anywhere: `DataLoader.batch(step)` draws them from (seed, step) alone.
+There is no hidden state, so a resumed run sees the batches that it would have seen. For evaluation,
+`evaluation_blocks` goes through the data once, from the first token to the last.
 
-B batch, T sequence length. Tokens stay where they are (perhaps in a file): a batch copies its own.
+Tokens stay where they are, possibly in a file larger than memory; only a batch is copied.
+
+Dimensions: B batch size, T sequence length.
 """
 
 from collections.abc import Iterator
@@ -28,10 +30,10 @@ Batch = tuple[Tensor, Tensor]
 
 
 class DataLoader:
-    """Random windows of `tokens` for training, (B, T) at a time.
+    """Random windows of `tokens` for training, in batches of shape (B, T).
 
-    `tokens` is one row of unsigned integers, in memory or mapped from a file. Raises CourseError if
-    it is shorter than one window, naming it as `name`.
+    `tokens` is a one-dimensional array of unsigned integers, in memory or mapped from a file.
+    Raises CourseError if it is shorter than one window; the message calls it `name`.
     """
 
     def __init__(
@@ -50,15 +52,18 @@ class DataLoader:
         self.seq_len = seq_len
         self.seed = seed
         self.device = torch.device(device)
-        # Every window there is, without a copy: row i is tokens[i : i + T + 1].
+        # Row i is tokens[i : i + T + 1]: every possible window, as a view without a copy.
         self._windows = np.lib.stride_tricks.sliding_window_view(tokens, seq_len + 1)
 
     def batch(self, step: int) -> Batch:
-        """Return x and y of this step, each (B, T) int64: always the same for the same step."""
+        """Return x and y, each (B, T) int64: always the same batch for the same step."""
+        # A new generator for every step: nothing to save, nothing to restore
         generator = np.random.Generator(np.random.PCG64([self.seed, step]))
-        starts = generator.integers(len(self._windows), size=self.batch_size)
+        starts = generator.integers(len(self._windows), size=self.batch_size)  # (B,)
         windows = self._windows[starts]  # (B, T + 1)
-        return to_device(windows[:, :-1], self.device), to_device(windows[:, 1:], self.device)
+        x = windows[:, :-1]  # all tokens but the last of each window
+        y = windows[:, 1:]  # all but the first: y[:, i] follows x[:, i]
+        return to_device(x, self.device), to_device(y, self.device)
 
 
 def evaluation_blocks(
@@ -68,11 +73,11 @@ def evaluation_blocks(
     device: str | torch.device = "cpu",
     name: str = "validation split",
 ) -> Iterator[Batch]:
-    """Go through all of `tokens`, block after block: every token but the first is a target once.
+    """Go through all of `tokens` in blocks: every token but the first is a target exactly once.
 
-    Yields x and y, each (B, T) int64; the last batch of whole blocks may have fewer rows. What is
-    left is shorter than a block and comes at the end, as a batch of one row. Raises CourseError if
-    there is not one whole block, naming the tokens as `name`.
+    Yields x and y, each (B, T) int64; the last batch of full blocks may have fewer rows. The
+    remainder, shorter than a block, comes at the end as a batch of one row. Raises CourseError if
+    there is not one full block; the message calls the tokens `name`.
     """
     check_tokens(tokens, batch_size, seq_len, name)
     return _blocks(tokens, seq_len, batch_size, torch.device(device))
@@ -81,42 +86,42 @@ def evaluation_blocks(
 def _blocks(
     tokens: np.ndarray, seq_len: int, batch_size: int, device: torch.device
 ) -> Iterator[Batch]:
-    n_targets = len(tokens) - 1
-    whole = n_targets - n_targets % seq_len
-    for start in range(0, whole, batch_size * seq_len):
-        stop = min(start + batch_size * seq_len, whole)
-        stretch = to_device(tokens[start : stop + 1], device)
-        yield stretch[:-1].view(-1, seq_len), stretch[1:].view(-1, seq_len)
-    if whole < n_targets:
-        rest = to_device(tokens[whole:], device)
-        yield rest[None, :-1], rest[None, 1:]
+    n_targets = len(tokens) - 1  # the first token has nothing before it
+    n_full = n_targets - n_targets % seq_len  # targets in full blocks of T
+    for start in range(0, n_full, batch_size * seq_len):
+        stop = min(start + batch_size * seq_len, n_full)
+        stretch = to_device(tokens[start : stop + 1], device)  # one token more: the last target
+        yield stretch[:-1].view(-1, seq_len), stretch[1:].view(-1, seq_len)  # (B, T)
+    if n_full < n_targets:
+        rest = to_device(tokens[n_full:], device)
+        yield rest[None, :-1], rest[None, 1:]  # (1, n_targets - n_full)
 
 
 def check_tokens(tokens: np.ndarray, batch_size: int, seq_len: int, name: str) -> None:
-    """Raise unless `tokens` is a row of unsigned integers that holds a window of seq_len + 1."""
+    """Raise unless `tokens` is an array of unsigned integers with room for one window."""
     if batch_size < 1 or seq_len < 1:
         raise UsageError(f"a batch is {batch_size} x {seq_len} tokens; both must be 1 or more")
-    check_row(tokens, f"the {name}")
+    check_token_array(tokens, f"the {name}")
     if len(tokens) <= seq_len:
         raise CourseError(
-            f"the {name} has {len(tokens)} tokens, "
+            f"the {name} has {len(tokens)} tokens; "
             f"a context of {seq_len} needs at least {seq_len + 1}"
         )
 
 
-def check_row(tokens: np.ndarray, what: str) -> None:
-    """Raise unless `tokens` is one row of unsigned integers."""
+def check_token_array(tokens: np.ndarray, what: str) -> None:
+    """Raise unless `tokens` is a one-dimensional array of unsigned integers."""
     if tokens.ndim != 1 or tokens.dtype.kind != "u":
         raise CourseError(
             f"{what} holds {tokens.dtype} of shape {tokens.shape}; "
-            "tokens are one row of unsigned integers"
+            "tokens must be a one-dimensional array of unsigned integers"
         )
 
 
 def to_device(tokens: np.ndarray, device: torch.device) -> Tensor:
     """Copy tokens into an int64 tensor on the device.
 
-    To a GPU they travel from pinned memory, so that the copy runs while the program goes on.
+    For a GPU, the copy starts from pinned memory and does not block the program.
     """
     tensor = torch.from_numpy(tokens.astype(np.int64))
     if device.type == "cuda":
@@ -125,36 +130,38 @@ def to_device(tokens: np.ndarray, device: torch.device) -> Tensor:
 
 
 def load_tokens(path: Path) -> np.ndarray:
-    """Map a `.npy` file of tokens into memory: the disk is read only where a batch needs it.
+    """Map a `.npy` file of tokens into memory: only what a batch needs is read from disk.
 
-    Returns (n,) unsigned integers, read-only. Raises CourseError if the file is missing, damaged or
-    holds something else.
+    Returns (n,) unsigned integers, read-only. Raises CourseError if the file is missing or damaged,
+    or holds something else.
     """
     try:
         tokens = open_memmap(path, mode="r")
     except FileNotFoundError:
         raise CourseError(f"no token file at {path}; prepare the data first") from None
     except OSError:
-        raise  # no permission, a folder: the system's own words are clear
-    except Exception as error:  # NumPy meets a damaged header with errors of many kinds
+        raise  # no permission, or a folder: the system's own message is clear
+    except Exception as error:  # a damaged header can raise almost anything in NumPy
         reason = str(error).partition("\n")[0]
-        raise CourseError(f"{path} is not a whole .npy file of tokens: {reason}") from None
-    check_row(tokens, str(path))
+        raise CourseError(f"{path} is not a complete .npy file of tokens: {reason}") from None
+    check_token_array(tokens, str(path))
     return tokens
 
 
 def main() -> None:
-    """Show one batch as text, and that a step always gives the same one."""
+    """Show one batch as text, and that a step always has the same batch."""
     text = "It was the best of times, it was the worst of times"
     tokens = np.frombuffer(text.encode("ascii"), dtype=np.uint8)
     loader = DataLoader(tokens, batch_size=3, seq_len=12, seed=0)
     x, y = loader.batch(step=7)
     print(f"step 7: x and y are {tuple(x.shape)}")
-    for reads, says in zip(x, y, strict=True):
-        print(f"  reads {bytes(reads.tolist()).decode()!r}  says {bytes(says.tolist()).decode()!r}")
-    print(f"the same again: {bool((x == loader.batch(step=7)[0]).all())}")
-    rows = [tuple(x.shape) for x, _ in evaluation_blocks(tokens, seq_len=12, batch_size=3)]
-    print(f"evaluation goes through {len(tokens)} tokens in batches of {rows}")
+    for inputs, targets in zip(x, y, strict=True):
+        print(f"  x {bytes(inputs.tolist()).decode()!r}", end="  ")
+        print(f"y {bytes(targets.tolist()).decode()!r}")
+    again, _ = loader.batch(step=7)
+    print(f"the same batch again: {torch.equal(x, again)}")
+    shapes = [tuple(x.shape) for x, _ in evaluation_blocks(tokens, seq_len=12, batch_size=3)]
+    print(f"evaluation cuts {len(tokens)} tokens into batches of shape {shapes}")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Minutes turned into a number of steps, once and early.
+"""A limit in minutes, converted to a number of steps once, early in the run.
 
-A schedule must know how many steps there will be: its learning rate falls towards the last one. So
-a run that may take ten minutes is timed for its first steps, and from then on it is a run of so and
-so many steps, which a resumed run or another machine repeats exactly.
+A schedule must know how many steps there will be, because its learning rate falls towards the last
+one. So a run limited to ten minutes times some of its first steps and computes how many will fit.
+From then on it is a run of that many steps, which can be resumed or repeated on another machine.
 
-    evaluation = validation tokens / tokens a step / 3
-    steps = steps so far + (seconds left / seconds of a step - evaluation)
-                           / (1 + evaluation / steps between two of them)
+    E     = validation tokens / tokens per step / 3             cost of one evaluation, in steps
+    steps = steps so far + (seconds left / seconds per step - E) / (1 + E / eval_interval)
 
-Evaluations come out of the same minutes, and are reckoned in steps: a step goes through the model
-forwards, and backwards for twice as long; an evaluation only forwards.
+Evaluations take their time from the same minutes. A training step runs the model forward and then
+backward, which costs about twice as much as forward; an evaluation only runs it forward. Hence the
+factor 3.
 """
 
 import time
@@ -22,7 +22,7 @@ TIMED_STEPS = range(10, 30)  # the first ten are slower: caches and kernels are 
 
 
 class Timed(Protocol):
-    """What the budget needs to know of a trainer."""
+    """What the budget needs to know about a trainer."""
 
     step: int
     max_steps: int
@@ -37,59 +37,69 @@ class Timed(Protocol):
 
 
 class TimeBudget:
-    """How many of the configuration's steps fit into `max_minutes`; None: all of them."""
+    """How many of the configured steps fit into `max_minutes`; None means all of them."""
 
     def __init__(self, max_minutes: float | None) -> None:
         self.max_minutes = max_minutes
-        self._started = 0.0  # what the clock said when the run began
-        self._timed_from = 0.0  # the seconds of training when the timing began
-        self.settled = max_minutes is None
+        self._started = 0.0  # the clock's reading at the start, less what was spent before a resume
+        self._timed_from = 0.0  # seconds of training before the first timed step
+        self.settled = max_minutes is None  # whether the number of steps is final
 
     def start(self) -> None:
-        """The run begins, or goes on, now."""
+        """Start the clock of a run, or of a resumed one."""
         self._started += time.perf_counter()
 
-    def steps(self, trainer: Timed) -> int:
-        """The number of steps that the run shall have; it changes once, after the timed steps.
+    def steps_for(self, trainer: Timed) -> int:
+        """The number of steps of the whole run; it changes once, after the timed steps.
 
-        One evaluation is kept for the end; samples and saves are not reckoned.
+        Time for one evaluation at the end is set aside. Samples and saves are not counted.
         """
-        if trainer.step == TIMED_STEPS.start:
+        if trainer.step == TIMED_STEPS.start:  # warmed up: timing begins
             self._timed_from = trainer.seconds
         if self.max_minutes is None or self.settled or trainer.step < TIMED_STEPS.stop:
             return trainer.max_steps
         self.settled = True
-        step = (trainer.seconds - self._timed_from) / (trainer.step - TIMED_STEPS.start)
+        n_timed = trainer.step - TIMED_STEPS.start
+        seconds_per_step = (trainer.seconds - self._timed_from) / n_timed
+        seconds_left = self.max_minutes * 60 - (time.perf_counter() - self._started)
+        # E: one evaluation costs as much as this many steps
         evaluation = len(trainer.val_tokens) / trainer.tokens_per_step / 3
-        left = self.max_minutes * 60 - (time.perf_counter() - self._started)
-        fit = (left / step - evaluation) / (1 + evaluation / trainer.config.eval_interval)
-        return min(trainer.max_steps, trainer.step + max(1, int(fit)))
+        # the last evaluation is set aside; each step also pays its part of the others
+        n_left = seconds_left / seconds_per_step - evaluation
+        n_left = n_left / (1 + evaluation / trainer.config.eval_interval)
+        return min(trainer.max_steps, trainer.step + max(1, int(n_left)))
 
-    def position(self) -> dict[str, Any]:
-        """What a resumed run must know, ready for JSON."""
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs, ready for JSON."""
         spent = time.perf_counter() - self._started if self._started else 0.0
         return {"spent": spent, "timed_from": self._timed_from, "settled": self.settled}
 
-    def resume(self, position: Mapping[str, Any]) -> None:
-        """Go on where `position` was taken: what was spent then is spent."""
-        self._started = -position["spent"]
-        self._timed_from, self.settled = position["timed_from"], position["settled"]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`: the time spent before counts."""
+        self._started = -state["spent"]
+        self._timed_from = state["timed_from"]
+        self.settled = state["settled"]
 
 
 def main() -> None:
     """Fit a run into a tenth of a minute, with steps that take a hundredth of a second."""
 
-    class Sleeper:
-        step, max_steps, seconds = 0, 10_000, 0.0
-        tokens_per_step, val_tokens = 1024, range(30_000)  # an evaluation takes ten steps' time
+    class SleepingTrainer:
+        step = 0
+        max_steps = 10_000
+        seconds = 0.0
+        tokens_per_step = 1024
+        val_tokens = range(30_000)  # an evaluation takes as long as ten steps
         config = type("Config", (), {"eval_interval": 100})
 
-    trainer, budget = Sleeper(), TimeBudget(max_minutes=0.1)
+    trainer = SleepingTrainer()
+    budget = TimeBudget(max_minutes=0.1)
     budget.start()
     while trainer.step < TIMED_STEPS.stop:
         time.sleep(0.01)
-        trainer.step, trainer.seconds = trainer.step + 1, trainer.seconds + 0.01
-        trainer.max_steps = budget.steps(trainer)
+        trainer.step += 1
+        trainer.seconds += 0.01
+        trainer.max_steps = budget.steps_for(trainer)
     print(f"six seconds are enough for about {trainer.max_steps // 100 * 100} steps")
 
 

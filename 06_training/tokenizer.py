@@ -1,11 +1,13 @@
-"""Turn text into numbers and back: the first and the last thing a language model does.
+"""Turn text into integers and back: the first and the last thing a language model does.
 
-A character tokenizer knows V characters and gives each its place in the list, 0 to V - 1:
+A character tokenizer knows V characters; the id of each is its index in the vocabulary, 0 to V - 1:
 
     characters = "abc"      encode("cab") = [2, 0, 1]      decode([2, 0, 1]) = "cab"
 
-Nothing is lost on the way, so decode(encode(text)) == text for every text it can encode. A small
-vocabulary makes long sequences; byte-pair encoding trades one against the other.
+Nothing is lost: decode(encode(text)) == text for every text that can be encoded. A small vocabulary
+makes long sequences; byte-pair encoding trades one for the other.
+
+Dimensions: V vocabulary size.
 """
 
 from collections import Counter
@@ -19,14 +21,14 @@ import numpy as np
 
 from utils.errors import CourseError, UsageError, pick, run_program
 
-UNKNOWN = -1  # the mark in the look-up table for a code point that has no id
+UNKNOWN = -1  # in the look-up table: a code point that has no id
 
 
 @dataclass(frozen=True)
 class CharTokenizer:
-    """One id for each character: the id of `characters[i]` is i.
+    """One id per character: the id of `characters[i]` is i.
 
-    Raises CourseError if there are no characters, or one stands there twice.
+    Raises CourseError if there are no characters, or if one occurs twice.
     """
 
     characters: str
@@ -37,21 +39,22 @@ class CharTokenizer:
         for character, times in Counter(self.characters).items():
             if times > 1:
                 raise CourseError(
-                    f"the vocabulary holds {character!r} {times} times; each stands there once"
+                    f"the vocabulary contains {character!r} {times} times; "
+                    "every character must be unique"
                 )
 
     @classmethod
     def train(cls, text: str) -> "CharTokenizer":
-        """Learn the vocabulary of `text`: its distinct characters, in the order of Unicode."""
+        """Learn the vocabulary of `text`: its distinct characters, in Unicode order."""
         return cls("".join(sorted(set(text))))
 
     @property
     def vocab_size(self) -> int:
-        """V, how many ids there are."""
+        """V, the number of ids."""
         return len(self.characters)
 
     def encode(self, text: str) -> list[int]:
-        """Give the id of every character. Raises UsageError at one that has none."""
+        """Return the id of every character. Raises UsageError for an unknown character."""
         try:
             return [self._ids[character] for character in text]
         except KeyError:
@@ -60,35 +63,38 @@ class CharTokenizer:
     def encode_array(self, text: str) -> np.ndarray:
         """Encode a whole corpus at once: the same ids, (len(text),) uint16 (uint32 if V > 65536).
 
-        In UTF-32 every character is one 4-byte number, its code point, so a text is an array and
-        encoding it is one look-up in a table.
+        In UTF-32 every character is one 4-byte integer, its code point. So a text is an array of
+        code points, and encoding it is one table look-up.
         """
         code_points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-        ids = self._table.take(code_points, mode="clip")  # beyond the table: its last entry
-        if ids.size and ids.min() == UNKNOWN:
+        ids = self._table.take(code_points, mode="clip")  # above the table's range: its last entry
+        if ids.size and ids.min() == UNKNOWN:  # one check for the whole text
             raise self._unknown_character(text)
         return ids.astype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
 
     def decode(self, ids: Iterable[Any]) -> str:
-        """Join the characters of a row of ids: integers in a list, a NumPy array or a tensor.
+        """Join the characters of a sequence of ids: a list, a NumPy array or a tensor of integers.
 
-        Raises UsageError at an id outside 0 to V - 1.
+        Raises UsageError for an id outside 0 to V - 1.
         """
-        return "".join(self._character(index(number)) for number in ids)
+        # index: the integer inside a NumPy or tensor scalar, and a TypeError for 1.0
+        return "".join(self._character(index(token_id)) for token_id in ids)
 
     def to_dict(self) -> dict[str, str]:
-        """Return what a checkpoint stores; JSON can hold it."""
+        """Return what a checkpoint stores, ready for JSON."""
         return {"kind": "char", "characters": self.characters}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "CharTokenizer":
-        """Rebuild the tokenizer that `to_dict` described. Raises CourseError if it is not one."""
+        """Rebuild a tokenizer from `to_dict`. Raises CourseError if `stored` is not one."""
         if not isinstance(stored, Mapping):
-            raise CourseError(f"a stored tokenizer is a dictionary, not {stored!r:.40}")
+            raise CourseError(f"a stored tokenizer must be a dictionary, not {stored!r:.40}")
         pick(str(stored.get("kind")), ["char"], what="tokenizer kind")
         characters = stored.get("characters")
         if not isinstance(characters, str):
-            raise CourseError(f"the tokenizer's characters must be a text, not {characters!r:.40}")
+            raise CourseError(
+                f"the tokenizer's characters must be a string, not {characters!r:.40}"
+            )
         return cls(characters)
 
     @cached_property
@@ -97,36 +103,36 @@ class CharTokenizer:
 
     @cached_property
     def _table(self) -> np.ndarray:
-        """From code point to id; the last entry answers for every code point beyond it."""
+        """Code point to id. The last entry is UNKNOWN and stands for all higher code points."""
         code_points = [ord(character) for character in self.characters]
         table = np.full(max(code_points) + 2, UNKNOWN, dtype=np.int32)
-        table[code_points] = np.arange(self.vocab_size)
+        table[code_points] = np.arange(self.vocab_size)  # table[ord(characters[i])] = i
         return table
 
-    def _character(self, number: int) -> str:
-        if not 0 <= number < self.vocab_size:
+    def _character(self, token_id: int) -> str:
+        if not 0 <= token_id < self.vocab_size:
             raise UsageError(
-                f"no character has id {number}; ids run from 0 to {self.vocab_size - 1}"
+                f"no character has id {token_id}; ids run from 0 to {self.vocab_size - 1}"
             )
-        return self.characters[number]
+        return self.characters[token_id]
 
     def _unknown_character(self, text: str) -> UsageError:
-        """Say which character of `text` has no id, where it stands, and what would have one."""
-        place = next(i for i, character in enumerate(text) if character not in self._ids)
-        line = text.count("\n", 0, place) + 1
-        column = place - text.rfind("\n", 0, place)
+        """The error for the first character of `text` that has no id, with its position."""
+        position = next(i for i, character in enumerate(text) if character not in self._ids)
+        line = text.count("\n", 0, position) + 1
+        column = position - text.rfind("\n", 0, position)
         where = f" (line {line}, column {column})" if "\n" in text else ""
-        character = f"{text[place]!r} (U+{ord(text[place]):04X})"
+        character = f"{text[position]!r} (U+{ord(text[position]):04X})"
         return UsageError(
-            f"unknown character {character} at index {place}{where}; "
-            f"the vocabulary holds {self.vocab_size}: {shorten(self.characters)}"
+            f"unknown character {character} at index {position}{where}; "
+            f"the vocabulary has {self.vocab_size}: {shorten(self.characters)}"
         )
 
 
 def shorten(characters: str, limit: int = 60) -> str:
-    """Write the characters on one line, neighbours in Unicode as a range: abcdxz is 'a-dxz'.
+    """Write the characters on one line, with Unicode neighbours as a range: abcdxz is 'a-dxz'.
 
-    What is longer than `limit` ends in "...".
+    A line longer than `limit` is cut and ends in "...".
     """
     runs: list[str] = []
     for character in characters:
@@ -140,7 +146,7 @@ def shorten(characters: str, limit: int = 60) -> str:
 
 
 def main() -> None:
-    """Show a text as ids, the way back, and what happens to a character never seen."""
+    """Encode a text, decode it again, and show the error for an unknown character."""
     text = "To be, or not to be"
     tokenizer = CharTokenizer.train(text)
     ids = tokenizer.encode(text)
@@ -150,7 +156,7 @@ def main() -> None:
     try:
         tokenizer.encode("To bee or not to bee?")
     except UsageError as error:
-        print(f"refused     {error}")
+        print(f"error       {error}")
 
 
 if __name__ == "__main__":

@@ -1,63 +1,48 @@
-"""The training loop: guess, measure the surprise, walk a step downhill, again.
+"""The training loop: predict the next token, measure the loss, take a step downhill, repeat.
 
-    for each step:   loss = cross_entropy(model(x), y)      how surprised was the model?
-                     loss.backward()                        how does each weight change that?
+    for each step:   loss = cross_entropy(model(x), y)      how wrong were the predictions?
+                     loss.backward()                        how does each weight change the loss?
                      clip, optimizer.step()                 change every weight a little
 
-Everything around it (progress bars, logs, checkpoints, samples) is a `Callback`, so that the loop
-itself stays short enough to see whole.
+Progress bars, logs, checkpoints and samples are `Callback`s. Training in several processes is a
+subclass (data_parallel.py). What remains is the loop itself: read `Trainer.train_step` first.
 
-Dimensions: B batch, T sequence length.
+Dimensions: B batch size, T sequence length.
 """
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import nn
 
-from clipping import clip_gradients_
-from data_loader import DataLoader, evaluation_blocks
-from data_parallel import Workers, connected
+from clipping import check_finite, clip_gradients_
+from data_loader import Batch, DataLoader, evaluation_blocks
+from evaluation import sum_losses
 from loss_functions import cross_entropy
-from param_groups import build_optimizers
-from schedules import learning_rate_at
-from time_budget import TimeBudget
+from param_groups import build_optimizers, set_learning_rate_
+from run_progress import RunProgress, StepReport
+from schedules import learning_rate_ratio
 from utils.config import ModelConfig, TrainConfig
 from utils.device import autocast, seed_everything
-from utils.errors import CourseError, run_program
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What happened in one step; losses are means in nats per token."""
-
-    step: int  # steps done, counting this one
-    train_loss: float
-    learning_rate: float  # as a share of the peak
-    grad_norm: float  # before clipping
-    tokens: int  # seen since the run began
-    seconds: float  # of training, without evaluation and callbacks
-    val_loss: float | None = None  # where this step was evaluated
+from utils.errors import run_program
 
 
 class Callback:
-    """Something that wants to know how training goes. Override what you need."""
+    """Something that follows a training run. Override what you need."""
 
     def on_step(self, trainer: "Trainer", report: StepReport) -> None:
-        """Called after every step, and after the evaluation if there was one."""
+        """Called after every step, and after its evaluation if there was one."""
 
 
-class Trainer:
-    """Train a model on one row of tokens and evaluate it on another.
+class Trainer(RunProgress):
+    """Train a model on one array of tokens and evaluate it on another.
 
-    The batch is a function of (seed, step), so two runs of one seed see the same data. Set `stop`
-    to end after the current step, or the current batch of an evaluation. `position` and `resume`
-    carry everything that is no tensor from one process to the next.
+    A batch depends on (seed, step) alone, so two runs with one seed see the same data. Set `stop`
+    to end after the current step, or after the current batch of an evaluation.
     """
 
     def __init__(
@@ -69,68 +54,81 @@ class Trainer:
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         callbacks: Sequence[Callback] = (),
-        workers: Workers | None = None,
     ) -> None:
-        self.config = config
+        super().__init__(config)
         self.device = device or torch.device("cpu")
-        self.workers = workers or Workers()
-        self.workers.check(config.batch_size, self.device)
         self.dtype = dtype
-        self.model = model.to(self.device)
         self.callbacks = callbacks
-        self.context = config.model.max_seq_len
+        self.seq_len = config.model.max_seq_len
+        self.model = model.to(self.device)
+        self.forward = self.model  # what train_step calls; a subclass may wrap the model
         self.loader = DataLoader(
-            train_tokens, config.batch_size, self.context, config.seed, self.device
+            train_tokens, config.batch_size, self.seq_len, config.seed, self.device
         )
-        example, _ = self.workers.shard(self.loader.batch(0))
-        self.parallel = self.workers.wrap(self.model, example, dtype)  # the same weights
         self.val_tokens = val_tokens
-        self.optimizers = build_optimizers(model, config, dtype)
-        self.max_steps = config.max_steps
-        self.step = 0
-        self.seconds = 0.0
-        self.stop = False
-        self.report: StepReport | None = None  # of the last step
-        self.evaluation_due = False  # that step's evaluation was stopped half way
-        self.budget = TimeBudget(config.max_minutes)
+        self.optimizers = build_optimizers(self.model, config, dtype)
+        self.stop = False  # set it to end after the current step
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens that one optimizer step learns from."""
-        return self.config.batch_size * self.config.accumulation * self.context
+        """How many tokens one optimizer step learns from."""
+        return self.config.batch_size * self.config.accumulation * self.seq_len
 
-    @connected()
+    def train_step(self) -> tuple[float, float, float]:
+        """Take one optimizer step; return the loss, the gradient norm, the learning rate ratio.
+
+        Raises CourseError if the loss or a gradient is not finite, before any weight changes.
+        """
+        self.model.train()
+        total = torch.zeros((), device=self.device)
+        # 1. Batch: tokens x (B, T), and for each position the token that follows, y (B, T)
+        for x, y in self._micro_batches():
+            # 2. Forward: a score for every token of the vocabulary, at every position
+            with autocast(self.device, self.dtype):
+                logits = self.forward(x)  # (B, T, vocab_size)
+            # 3. Loss: the mean over micro-batches is the loss of one large batch
+            loss = cross_entropy(logits.float(), y) / self.config.accumulation
+            # 4. Backward: adds this micro-batch's gradients to parameter.grad
+            loss.backward()
+            total += loss.detach()
+        mean_loss = self._mean_loss(total.item())
+        # 5. Clip: bound the length of the step that one bad batch can cause
+        norm = clip_gradients_(self.model.parameters(), self.config.grad_clip)
+        # 6. Check: past this point, a nan would spread to the weights
+        check_finite(self.step + 1, mean_loss, norm)
+        # 7. Learning rate: the schedule's fraction of the peak
+        ratio = learning_rate_ratio(self.config, self.step, self.max_steps)
+        # 8. Optimizer step
+        for optimizer in self.optimizers:
+            set_learning_rate_(optimizer, ratio)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)  # the next backward starts from nothing
+        self.step += 1
+        return mean_loss, norm, ratio
+
     def fit(self) -> float:
-        """Train to the end, or until `stop`; return the last validation loss."""
+        """Train to the last step, or until `stop`; return the last validation loss."""
         if self.step == 0:
-            seed_everything(self.config.seed)  # dropout is the only draw left
+            seed_everything(self.config.seed)  # only dropout draws from the global generator
         self.budget.start()
         if self.evaluation_due:
             self._after_step()
-        while self.step < self.max_steps and not self.stopping():
+        while self.step < self.max_steps and not self.should_stop():
             start = time.perf_counter()
-            loss, norm, rate = self.train_step()
+            loss, norm, ratio = self.train_step()
             self.seconds += time.perf_counter() - start
             tokens = self.step * self.tokens_per_step
-            self.report = StepReport(self.step, loss, rate, norm, tokens, self.seconds)
-            if not self.budget.settled:
-                self.max_steps = self.workers.from_main(self.budget.steps(self))
+            self.report = StepReport(self.step, loss, ratio, norm, tokens, self.seconds)
+            self.max_steps = self.budget.steps_for(self)
             self._after_step()
         val_loss = self.report.val_loss if self.report else None
         return math.nan if val_loss is None else val_loss
 
-    def stopping(self) -> bool:
-        """Whether any worker was told to stop: then all do, after the same step."""
-        if stop := self.workers.add_up(self.stop) > 0:
-            self.stop = True
-        return stop
-
     def _after_step(self) -> None:
-        """Evaluate if it is time, and tell the callbacks; a stop on the way leaves it due."""
-        assert self.report is not None  # a step has been taken
-        self.evaluation_due = (
-            self.step % self.config.eval_interval == 0 or self.step == self.max_steps
-        )
+        """Evaluate if it is time to, then call the callbacks; a stop leaves the evaluation due."""
+        assert self.report is not None  # at least one step was taken
+        last = self.step == self.max_steps
+        self.evaluation_due = last or self.step % self.config.eval_interval == 0
         if self.evaluation_due:
             val_loss = self.evaluate()
             if self.stop and math.isnan(val_loss):
@@ -140,98 +138,35 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_step(self, self.report)
 
-    def position(self) -> dict[str, Any]:
-        """Where the run stands, ready for JSON; the tensors are the model's and optimizers'."""
-        return {
-            "step": self.step,
-            "max_steps": self.max_steps,
-            "seconds": self.seconds,
-            "evaluation_due": self.evaluation_due,
-            "report": asdict(self.report) if self.report else None,
-            "budget": self.budget.position(),
-            "workers": self.workers.world_size,
-        }
-
-    def resume(self, position: Mapping[str, Any]) -> None:
-        """Stand where another trainer of this configuration said it stood."""
-        self.step, self.max_steps = position["step"], position["max_steps"]
-        self.seconds, self.evaluation_due = position["seconds"], position["evaluation_due"]
-        self.report = StepReport(**position["report"]) if position["report"] else None
-        self.budget.resume(position["budget"])
-
-    def train_step(self) -> tuple[float, float, float]:
-        """One step of the optimizer; returns loss, gradient norm and learning rate ratio.
-
-        Raises CourseError when loss or gradient is not finite, before any weight has changed.
-        """
-        self.model.train()
-        total = torch.zeros((), device=self.device)
-        n_micro = self.config.accumulation
-        self.workers.seed_dropout(self.config.seed, self.step)
-        for micro in range(n_micro):
-            x, y = self.workers.shard(self.loader.batch(self.step * n_micro + micro))
-            with self.workers.averaging(self.parallel, now=micro == n_micro - 1):
-                with autocast(self.device, self.dtype):
-                    logits = self.parallel(x)  # (B, T, vocab_size)
-                loss = cross_entropy(logits.float(), y) / n_micro
-                loss.backward()
-            total += loss.detach()
-        mean_loss = self.workers.add_up(total.item()) / self.workers.world_size
-        norm = clip_gradients_(self.model.parameters(), self.config.grad_clip)
-        self._check_finite(mean_loss, norm)
-        rate = self._set_learning_rate()
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        return mean_loss, norm, rate
-
-    @torch.inference_mode()
     def evaluate(self) -> float:
-        """Mean loss over every position of the validation split, in blocks that do not overlap.
+        """Mean loss over every position of the validation split; nan if `stop` is set meanwhile."""
+        total = sum_losses(self.model, self._val_batches(), self.dtype, self.should_stop)
+        return total / (len(self.val_tokens) - 1)
 
-        nan if `stop` is set on the way.
-        """
-        self.model.eval()
-        total = 0.0
-        rows = max(1, 8192 // self.context)
-        for batch in evaluation_blocks(self.val_tokens, self.context, rows, self.device):
-            if self.stopping():
-                return math.nan
-            x, y = self.workers.shard(batch)
-            if len(x) == 0:  # the last batches have few rows, and other workers have them
-                continue
-            with autocast(self.device, self.dtype):
-                logits = self.model(x)
-            total += cross_entropy(logits.float(), y).item() * y.numel()
-        return self.workers.add_up(total) / (len(self.val_tokens) - 1)
+    # What follows is overridden in data_parallel.py, where several processes share each batch.
 
-    def _set_learning_rate(self) -> float:
-        config = self.config
-        rate = learning_rate_at(
-            self.step,
-            config.schedule,
-            max_steps=self.max_steps,
-            warmup_steps=config.warmup_steps,
-            decay_steps=round(config.decay_fraction * self.max_steps),
-            min_ratio=config.min_lr_ratio,
-        )
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak_lr"] * rate
-        return rate
+    def should_stop(self) -> bool:
+        """Whether to end the run after the current step."""
+        return self.stop
 
-    def _check_finite(self, loss: float, norm: float) -> None:
-        for name, value in (("loss", loss), ("gradient norm", norm)):
-            if not math.isfinite(value):
-                raise CourseError(
-                    f"step {self.step + 1}: the {name} is {value}; no weight was changed by it. "
-                    "A smaller learning rate is the usual cure"
-                )
+    def _micro_batches(self) -> Iterator[Batch]:
+        """The batches of this step: `accumulation` of them, whose gradients add up."""
+        n_micro = self.config.accumulation
+        for i in range(n_micro):
+            yield self.loader.batch(self.step * n_micro + i)
+
+    def _val_batches(self) -> Iterator[Batch]:
+        """The validation split, cut into batches."""
+        n_rows = max(1, 8192 // self.seq_len)  # about 8192 tokens per batch
+        return evaluation_blocks(self.val_tokens, self.seq_len, n_rows, self.device)
+
+    def _mean_loss(self, loss: float) -> float:
+        """The loss of the whole batch, given the loss of the rows that were computed here."""
+        return loss
 
 
 def main() -> None:
-    """Teach a tiny model to count, and print the loss as it falls."""
+    """Teach a tiny model to count, and print the validation loss as it falls."""
     from tiny_transformer_lm import TinyTransformerLM
     from tokenizer import CharTokenizer
 
@@ -241,15 +176,15 @@ def main() -> None:
     model_config = ModelConfig(tokenizer.vocab_size, max_seq_len=32, d_model=32, n_layers=2)
     config = TrainConfig(model_config, max_steps=200, eval_interval=50, lr=1e-2, batch_size=8)
 
-    class Print(Callback):
+    class PrintLoss(Callback):
         def on_step(self, trainer: Trainer, report: StepReport) -> None:
             if report.val_loss is not None:
                 print(f"step {report.step:>3}: validation loss {report.val_loss:.3f}")
 
     model = TinyTransformerLM(model_config)
-    print(f"a model that knows nothing loses log {tokenizer.vocab_size} = ", end="")
-    print(f"{math.log(tokenizer.vocab_size):.3f}")
-    Trainer(model, tokens[:-200], tokens[-200:], config, callbacks=[Print()]).fit()
+    untrained = math.log(tokenizer.vocab_size)
+    print(f"before training: log {tokenizer.vocab_size} = {untrained:.3f}")
+    Trainer(model, tokens[:-200], tokens[-200:], config, callbacks=[PrintLoss()]).fit()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Greedy decoding: always the token the model likes best.
+"""Greedy decoding: always choose the most probable token.
 
     next token = argmax_v logits[v]
 
-The simplest way to choose, and the only one here with no chance in it: the same prompt always gives
-the same text. Long greedy texts tend to fall into loops (Holtzman et al. 2020, "The Curious Case of
+This is the simplest rule, and the only deterministic one here: the same prompt always gives the
+same text. Long greedy texts tend to repeat themselves (Holtzman et al. 2020, "The Curious Case of
 Neural Text Degeneration"), which is why the other files of this lesson exist.
 
 Dimensions: `...` any leading axes (a batch, or none), V the vocabulary, always last.
@@ -16,11 +16,11 @@ from utils.errors import CourseError, run_program
 
 
 def check_logits(logits: Tensor) -> None:
-    """Refuse logits (..., V) in which some row has no token that could be chosen.
+    """Check that every row of the logits (..., V) has a token that can be chosen.
 
-    Raises CourseError for a row whose largest value is NaN, infinite, or -inf (nothing is allowed).
+    Raises CourseError for a row whose largest value is NaN, inf, or -inf (no token is allowed).
     """
-    best = logits.amax(dim=-1)  # (...), and NaN wherever a row holds one
+    best = logits.amax(dim=-1)  # (...); NaN if the row contains one
     if torch.isfinite(best).all():
         return
     row = torch.isfinite(best).logical_not().nonzero()[0].tolist()
@@ -37,11 +37,11 @@ def greedy(logits: Tensor) -> Tensor:
     Raises CourseError for a row without a finite largest value.
     """
     check_logits(logits)
-    return logits.argmax(dim=-1)  # PyTorch promises the first of equal values
+    return logits.argmax(dim=-1)  # argmax_v logits[v]; of equal values PyTorch returns the first
 
 
 def main() -> None:
-    """Show which words win, and that a tie is always broken the same way."""
+    """Show which words are chosen, and that ties are always broken the same way."""
     words = ["cat", "dog", "owl", "bee"]
     rows = torch.tensor([[0.5, 2.0, 1.0, -1.0], [0.0, 1.5, 1.5, 0.0]])
     print("logits of   " + "".join(f"{word:>7}" for word in words))

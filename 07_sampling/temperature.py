@@ -1,9 +1,9 @@
-"""Temperature, and drawing a token at random.
+"""Temperature, and sampling a token at random.
 
     p = softmax(logits / temperature)
 
-Below 1 the temperature sharpens the distribution, above 1 it flattens it; the order of the tokens
-never changes. Towards 0 all the probability goes to the best token, so 0 stands for greedy. The
+A temperature below 1 sharpens the distribution and one above 1 flattens it; the order of the tokens
+never changes. As it approaches 0, all probability goes to the best token, so 0 means greedy. The
 name comes from physics: with -logit as the energy, p is the Boltzmann distribution.
 
 Dimensions: `...` any leading axes (a batch, or none), V the vocabulary, always last.
@@ -17,21 +17,22 @@ from torch import Tensor
 from greedy import greedy
 from utils.errors import UsageError, run_program
 
-GREEDY_BELOW = 1e-30  # dividing by less could overflow; only exact ties would survive it anyway
+GREEDY_BELOW = 1e-30  # dividing by less could overflow, and only exact ties would survive it
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
-    """Half-precision logits as float32, others as they are.
+    """Convert half-precision logits to float32, and leave others as they are.
 
-    bfloat16 has 8 significant bits, too few to add up probabilities.
+    bfloat16 has 8 significant bits, too few to sum probabilities.
     """
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
-    """Divide the logits (..., V) by the temperature; at 0 only the greedy choice stays above -inf.
+    """Divide the logits (..., V) by the temperature; at 0, all but the greedy choice become -inf.
 
-    Half precision comes back as float32. Raises UsageError unless temperature is finite and >= 0.
+    Half-precision logits come back as float32. Raises UsageError unless the temperature is finite
+    and at least 0.
     """
     if not (math.isfinite(temperature) and temperature >= 0):
         raise UsageError(
@@ -45,24 +46,26 @@ def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
 
 
 def sample(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draw one id from softmax(logits) for each row of the logits (..., V): (...) int64.
+    """Sample one id from softmax(logits) for each row of the logits (..., V): (...) int64.
 
-    The Gumbel-max trick: add to every logit its own -log(E), with E drawn from the exponential
-    distribution, and the largest sum is at id v with probability softmax(logits)[v]. So to sample
-    is to be greedy about noisy logits, and an id at -inf, probability zero, cannot win.
+    The Gumbel-max trick: add independent noise -log(E) to every logit, with E drawn from the
+    exponential distribution. Then the largest sum is at id v with probability softmax(logits)[v].
+    So sampling is greedy decoding of noisy logits, and an id at -inf (probability zero) is never
+    chosen.
 
-    The noise is drawn on the generator's device: one seed gives the same noise wherever the logits
+    The noise is drawn on the generator's device, so a seed gives the same noise wherever the logits
     are. Raises CourseError for a row without a finite largest value.
     """
     logits = at_least_float32(logits)
     device = logits.device if generator is None else generator.device
-    race = torch.empty(logits.shape, dtype=logits.dtype, device=device)
-    race.exponential_(generator=generator)  # in (0, inf): its logarithm is finite
-    return greedy(logits - race.log().to(logits.device))
+    exponential = torch.empty(logits.shape, dtype=logits.dtype, device=device)  # E
+    exponential.exponential_(generator=generator)  # in (0, inf), so its logarithm is finite
+    gumbel_noise = -exponential.log().to(logits.device)  # -log(E)
+    return greedy(logits + gumbel_noise)  # argmax_v (logits[v] - log E_v)
 
 
 def main() -> None:
-    """Show how the temperature moves probability, and that drawing follows it."""
+    """Show how the temperature moves probability, and that samples follow it."""
     words = ["cat", "dog", "owl", "bee"]
     logits = torch.tensor([1.0, 2.0, 0.5, -1.0])
     generator = torch.Generator().manual_seed(0)

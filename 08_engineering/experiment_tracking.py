@@ -122,7 +122,10 @@ def run_quietly(*command: str) -> str | None:
 
 def shown_command(words: Sequence[str]) -> list[str]:
     """A command line fit to be shared: /home/ann/x.txt is .../x.txt, and --api-key shows no key."""
-    home, shown, hide = str(Path.home()).rstrip("\\/"), [], False
+    home = ""
+    with contextlib.suppress(RuntimeError):  # without HOME and a passwd entry there is none
+        home = str(Path.home()).rstrip("\\/")
+    shown, hide = [], False
     for word in words:
         plain = word.replace(home, "~") if home else word
         plain = re.sub(r"(^|[=,:\s])([A-Za-z]:)?[\\/~].*[\\/]", r"\1.../", plain)

@@ -1,172 +1,194 @@
-"""One more token for each row of a cache, straight from the weights: what makes speaking fast.
+"""The next token of each row of a cache, computed from the weights in few operations.
 
-A forward pass over one token does little arithmetic, so most of its time goes into getting from one
-operation to the next: modules, closures, checks, and slices made anew. `FastDecoder` computes the
-same logits as `model(tokens, cache)` with some twenty operations per layer, on views of the cache
-that are cut once. Turning queries and keys by their angle is a product with one small matrix:
+A forward pass over one token does little arithmetic, so most of its time is overhead between
+operations: modules, closures, checks, and new slices of the cache. `FastDecoder` computes the same
+logits as `model(tokens, cache)` in about twenty operations per layer, on views of the cache that
+are made once. Queries and keys are rotated by a product with one small matrix per position:
 
-    turned = x R_t          R_t (d_head, d_head) holds the cosines and sines of position t
+    rotated = x R_t          R_t (d_head, d_head) holds the cosines and sines of position t
 
-It knows the layouts of the presets (`fast_decode_step`); every other model uses its own forward.
-Matrices are copied, so weights that change later are not seen, and memory holds them twice; large
-ones are rounded to float16 on the way (`inference_ops.product_with`), and logits with them.
-Dimensions: B rows, one token each; t tokens are in the cache.
+It is used only for models that it is known to compute correctly (fast_path.py). Its matrices are
+copies, so weights that change later are not seen and memory holds them twice; large matrices are
+rounded to float16 (`inference_ops.matmul_op`), and the logits differ by that much.
+
+Dimensions: B rows, one token each; t tokens are already in the cache.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from feedforward import gelu
-from fused import FeedForward, MultiHeadAttention, matmul_attention, sdpa
-from generator import DecodeStep, forward_step
-from inference_ops import Addition, Function, addition_of, linear_of, product_of, rms_norm_of
+from decoding_loop import DecodeStep, forward_step
+from fast_path import is_supported
+from fused import FusedFeedForward, FusedMultiHeadAttention
+from inference_ops import (
+    ACTIVATION_OPS,
+    Op,
+    ResidualOp,
+    linear_op,
+    norm_matmul_op,
+    residual_linear_op,
+    rms_norm_op,
+)
 from parts import Parts
-from positional_embeddings import rotary_angles
 from tiny_transformer_lm import TinyTransformerLM
 from transformer_block import TransformerBlock
 from utils.config import ModelConfig
 from utils.errors import run_program
 from utils.kv_cache import KVCache
 
-QK_EPS = 1e-5  # of rms_normalize
+QK_EPS = 1e-5  # the eps of rms_normalize
 
 
 def fast_decode_step(model: nn.Module, cache: KVCache) -> DecodeStep:
-    """A `FastDecoder` where it computes the same as the model; else the model's forward pass.
-
-    Of fused parts only, so that a learner's own parts are never passed over.
-    """
-    if type(model) is not TinyTransformerLM or model.training:
-        return forward_step(model, cache)
-    config, engines = model.config, [Parts.fused(kernel) for kernel in (sdpa, matmul_attention)]
-    known = (
-        model.parts in engines
-        and config.norm_placement == "pre"
-        and config.kv_heads == config.n_heads
-        and config.activation in ("gelu", "relu2")
-        and config.position != "alibi"
-    )
-    return FastDecoder(model, cache) if known else forward_step(model, cache)
+    """A `FastDecoder` if it computes the same as the model; otherwise the model's forward pass."""
+    if is_supported(model, cache):
+        return FastDecoder(cast(TinyTransformerLM, model), cache)
+    return forward_step(model, cache)
 
 
 class FastDecoder:
-    """The next step of a model, for all rows of a cache.
-
-    Rows of unequal length are left to the model's forward pass.
-    """
+    """The decode step of one model and one cache; rows of unequal length use the forward pass."""
 
     @torch.no_grad()
     def __init__(self, model: TinyTransformerLM, cache: KVCache) -> None:
-        self.model, self.config, self.cache = model, model.config, cache
+        self.model = model
+        self.config = model.config
+        self.cache = cache
         self.forward_step = forward_step(model, cache)
         blocks = [cast(TransformerBlock, block) for block in model.blocks]
-        self.layers = [Layer.of(block, cache, i) for i, block in enumerate(blocks)]
+        self.layers = [DecoderLayer.build(block, cache, i) for i, block in enumerate(blocks)]
+        self.unembed = norm_matmul_op(model.output_weight, model.final_norm)
         self.positions = torch.arange(cache.max_seq_len, device=cache.keys.device).split(1)
-        self.speak = product_of(model.output_weight, model.final_norm)
         d_head = self.config.d_head
-        self.qk_normalize = rms_norm_of(d_head, QK_EPS, cache.keys)
-        self.scale = math.sqrt(d_head) if self.config.qk_norm else 1.0
-        self.keys_turn = self.queries_turn = None
+        self.qk_normalize = rms_norm_op(d_head, QK_EPS, cache.keys)
+        # rms_norm_op leaves out the factor sqrt(d_head), and attention divides its scores by it.
+        self.key_scale = math.sqrt(d_head) if self.config.qk_norm else 1.0
+        self.query_scale = self.key_scale / math.sqrt(d_head)
+        self.rotation = None
         if self.config.position == "rope":
-            turns = rotations(self.config) * self.scale
-            self.keys_turn = turns.to(cache.keys).unbind()  # a matrix for each position
-            self.queries_turn = (turns / math.sqrt(d_head)).to(cache.keys).unbind()
+            scales = (self.key_scale, self.query_scale)
+            self.rotation = RotationMatrices(model.cos, model.sin, scales, cache.keys)
 
     @torch.no_grad()
     def __call__(self, tokens: Tensor) -> Tensor:
-        """tokens (B,), the newest of each row -> logits (B, vocab_size); the cache grows by it."""
-        if not self.cache.is_even:
+        """tokens (B,), the newest of each row -> logits (B, vocab_size); added to the cache."""
+        if not self.cache.equal_lengths:
             return self.forward_step(tokens)
-        if self.cache.lengths[0] == self.cache.max_seq_len:
-            self.cache.positions(1)  # which says that it is full
-        x = self.model.embed(tokens, self.positions[self.cache.lengths[0]])  # (B, d_model)
+        t = self.cache.lengths[0]
+        if t == self.cache.max_seq_len:
+            self.cache.positions(1)  # raises ValueError: the cache is full
+        if self.rotation is not None:
+            self.rotation.move_to(t)
+        x = self.model.embed(tokens, self.positions[t])  # (B, d_model)
         for layer in self.layers:
-            x = layer.add_out(x, self._attention(layer, x))
-            x = layer.add_down(x, layer.think(x))
+            x = layer.out_proj(x, self._attention(layer, x, t))
+            x = layer.mlp_down(x, layer.mlp_up(x))
         self.cache.advance(1)
-        return self.speak(x)
+        return self.unembed(x)  # (B, vocab_size)
 
-    def _attention(self, layer: "Layer", x: Tensor) -> Tensor:
-        """What the heads tell one another: x (B, d_model) -> (B, d_model), before out_proj."""
-        d_model, d_head, t = self.config.d_model, self.config.d_head, self.cache.lengths[0]
-        asked, values = layer.project(x).split((2 * d_model, d_model), 1)
-        asked = asked.reshape(-1, d_head)  # queries and keys
+    def _attention(self, layer: "DecoderLayer", x: Tensor, t: int) -> Tensor:
+        """The heads' outputs side by side, before out_proj: x (B, d_model) -> (B, d_model)."""
+        d_model, d_head = self.config.d_model, self.config.d_head
+        # Project, and normalise queries and keys together.
+        queries_keys, values = layer.qkv_proj(x).split((2 * d_model, d_model), 1)
+        queries_keys = queries_keys.reshape(-1, d_head)  # (B * 2 * n_heads, d_head)
         if self.config.qk_norm:
-            asked = self.qk_normalize(asked)
-        q, k = asked.view(-1, 2, self.config.n_heads, d_head).unbind(1)
+            queries_keys = self.qk_normalize(queries_keys)
+        q, k = queries_keys.view(-1, 2, self.config.n_heads, d_head).unbind(1)
         q, k = q.reshape(-1, d_head), k.reshape(-1, d_head)  # (B * n_heads, d_head)
-        if self.queries_turn is None or self.keys_turn is None:
-            q = q * (self.scale / math.sqrt(d_head))
-            layer.keys_at[t].copy_(k * self.scale)
+        # Rotate and scale; the key and the value go into the cache.
+        if self.rotation is None:
+            q = q * self.query_scale
+            layer.keys_at[t].copy_(k * self.key_scale)
         else:
-            q = torch.mm(q, self.queries_turn[t])
-            torch.mm(k, self.keys_turn[t], out=layer.keys_at[t])
+            q = torch.mm(q, self.rotation.queries)
+            torch.mm(k, self.rotation.keys, out=layer.keys_at[t])
         layer.values_at[t].copy_(values.reshape(-1, d_head))
-        scores = torch.bmm(q[:, None], layer.keys.narrow(2, 0, t + 1))  # (B * n_heads, 1, t + 1)
+        # Attend to all t + 1 positions; the scores are already divided by sqrt(d_head).
+        keys = layer.keys.narrow(2, 0, t + 1)
         values = layer.values.narrow(1, 0, t + 1)
+        scores = torch.bmm(q[:, None], keys)  # (B * n_heads, 1, t + 1)
         return torch.bmm(torch.softmax(scores, dim=-1), values).view_as(x)
 
 
 @dataclass(frozen=True)
-class Layer:
-    """The functions of one layer and its part of the cache, cut out once."""
+class DecoderLayer:
+    """The functions of one block, and views of its part of the cache."""
 
-    project: Function  # (B, d_model) -> (B, 3 * d_model): queries, keys and values, normalised
-    add_out: Addition  # x and what the heads say -> x
-    think: Function  # (B, d_model) -> (B, d_ff): normalised, widened, bent
-    add_down: Addition
+    qkv_proj: Op  # (B, d_model) -> (B, 3 * d_model): norm, then queries, keys and values
+    out_proj: ResidualOp  # x, attention output -> x
+    mlp_up: Op  # (B, d_model) -> (B, d_ff): norm, up projection, activation
+    mlp_down: ResidualOp  # x, hidden features -> x
     keys: Tensor  # (B * n_heads, d_head, max_seq_len)
     values: Tensor  # (B * n_heads, max_seq_len, d_head)
-    keys_at: tuple[Tensor, ...]  # a view for each position, (B * n_heads, d_head)
+    keys_at: tuple[Tensor, ...]  # one view per position, (B * n_heads, d_head)
     values_at: tuple[Tensor, ...]
 
     @classmethod
-    def of(cls, block: TransformerBlock, cache: KVCache, number: int) -> "Layer":
-        """Cut a block and its part of the cache."""
-        heads, wide = (
-            cast(MultiHeadAttention, block.attention),
-            cast(FeedForward, block.feed_forward),
-        )
-        keys, values = (each[number].flatten(0, 1) for each in (cache.keys, cache.values))
-        widen = linear_of(wide.up_proj, norm=block.feed_forward_norm)
-        bend = F.gelu if wide.activation is gelu else lambda x: x.relu_().square_()
+    def build(cls, block: TransformerBlock, cache: KVCache, layer: int) -> "DecoderLayer":
+        """Prepare the functions and views of one block."""
+        heads = cast(FusedMultiHeadAttention, block.attention)
+        mlp = cast(FusedFeedForward, block.feed_forward)
+        keys = cache.keys[layer].flatten(0, 1)  # (B * n_heads, max_seq_len, d_head)
+        values = cache.values[layer].flatten(0, 1)
+        up_proj = linear_op(mlp.up_proj, norm=block.feed_forward_norm)
+        activation = ACTIVATION_OPS[mlp.activation]
         return cls(
-            linear_of(heads.q_proj, heads.k_proj, heads.v_proj, norm=block.attention_norm),
-            addition_of(heads.out_proj),
-            lambda x: bend(widen(x)),
-            addition_of(wide.down_proj),
-            keys.mT,
-            values,
-            keys.unbind(1),
-            values.unbind(1),
+            qkv_proj=linear_op(heads.q_proj, heads.k_proj, heads.v_proj, norm=block.attention_norm),
+            out_proj=residual_linear_op(heads.out_proj),
+            mlp_up=lambda x: activation(up_proj(x)),
+            mlp_down=residual_linear_op(mlp.down_proj),
+            keys=keys.mT,
+            values=values,
+            keys_at=keys.unbind(1),
+            values_at=values.unbind(1),
         )
 
 
-def rotations(config: ModelConfig) -> Tensor:
-    """The matrices R_t of all positions, (max_seq_len, d_head, d_head)."""
-    cos, sin = rotary_angles(torch.arange(config.max_seq_len), config.d_head)
-    rows = torch.cat((torch.diag_embed(cos), torch.diag_embed(sin)), -1)
-    below = torch.cat((torch.diag_embed(-sin), torch.diag_embed(cos)), -1)
-    return torch.cat((rows, below), -2)
+class RotationMatrices:
+    """R_t of the current position, times a scale for keys and one for queries.
+
+    With c = diag(cos) and s = diag(sin),  R = [[c, s], [-s, c]]. Only the 2 d_head entries that are
+    not zero are stored for each position; `move_to` writes those of one position into the matrices.
+    """
+
+    def __init__(self, cos: Tensor, sin: Tensor, scales: Sequence[float], like: Tensor) -> None:
+        d_head = 2 * cos.size(1)
+        first = torch.arange(d_head // 2, device=like.device)  # i, paired with i + d_head / 2
+        second = first + d_head // 2
+        rows = torch.cat((first, first, second, second))
+        columns = torch.cat((first, second, first, second))
+        places = rows * d_head + columns  # in a flattened matrix
+        entries = torch.cat((cos, sin, -sin, cos), dim=1)  # (max_seq_len, 2 * d_head)
+        scaled = torch.cat([entries * scale for scale in scales], dim=1)
+        self.entries = scaled.to(like).unbind()
+        self.places = torch.cat([places + i * d_head**2 for i in range(len(scales))])
+        self.flat = like.new_zeros(len(scales) * d_head**2)
+        self.keys, self.queries = self.flat.view(-1, d_head, d_head).unbind()
+
+    def move_to(self, t: int) -> None:
+        """Make `keys` and `queries` the matrices of position t."""
+        self.flat.index_copy_(0, self.places, self.entries[t])
 
 
 def main() -> None:
     """Show that both ways give the same logits."""
     config = ModelConfig(vocab_size=10, d_model=32, n_layers=2, position="rope", qk_norm=True)
     model = TinyTransformerLM(config, Parts.fused(), seed=1).eval()
+    largest = 0.0
     with torch.inference_mode():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
-        caches = [KVCache(config, batch_size=3) for _ in range(2)]
-        decoder, largest = FastDecoder(model, caches[0]), 0.0
+        cache, fast_cache = (KVCache(config, batch_size=3) for _ in range(2))
+        decoder = FastDecoder(model, fast_cache)
         for token in (3, 1, 4, 1, 5):
             tokens = torch.full((3,), token)
-            expected = model(tokens[:, None], caches[1])[:, -1]
+            expected = model(tokens[:, None], cache)[:, -1]
             largest = max(largest, (decoder(tokens) - expected).abs().max().item())
     print(f"five tokens, three rows: the logits differ by {largest:.1e} at most")
 

@@ -1,7 +1,7 @@
-"""What a profile found, as a table of 80 columns and as a picture.
+"""A profile as a table of 80 columns and as a picture.
 
-A `Profile` tells of one step twice: by stage and by kind of operation. Each account adds up to the
-whole, so a share is a share of all the time there was.
+A `Profile` breaks one step down twice: by stage and by kind of operation. Each breakdown adds up to
+the whole step, so shares are shares of the total time.
 """
 
 import io
@@ -17,28 +17,29 @@ from utils.errors import UsageError, pick, run_program
 from utils.files import atomic_write_bytes
 
 SUFFIXES = (".png", ".svg", ".pdf")
-# The Okabe-Ito colours, told apart by colour-blind eyes too, and grey for a last one.
+# The Okabe-Ito colours, which colour-blind readers can tell apart, and grey.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
 HEAD = f"{'milliseconds':>14} {'share':>8} {'GFLOP/s':>12} {'of the peak':>12}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one stage or kind takes of a step."""
+    """The time of one stage, or of one kind of operation, in a step."""
 
     name: str
     seconds: float
-    share: float  # of all rows together
-    flops: float = 0.0  # multiplications and additions of its matrix products
+    share: float  # of the total time
+    flops: float = 0.0  # multiplications and additions in its matrix products
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One step or token. `stages` by the clock; `kinds` by the profiler, under which it is longer.
+    """One training step or one generated token.
 
-    `peak` is the fastest matrix product of this precision here, in FLOP/s. If the time of a token
-    goes into reading, `weight_bytes` says how much is read in `reading`, one of the stages, and
-    `bandwidth` how fast memory is, in bytes/s.
+    `stages` are timed with a stopwatch, `kinds` under the profiler, which makes the step longer.
+    `peak` is the fastest matrix product of this precision on this machine, in FLOP/s. For a step
+    that is limited by memory, `weight_bytes` is what it reads during the stage `reading`, and
+    `bandwidth` is the speed of memory in bytes/s.
     """
 
     title: str
@@ -51,12 +52,12 @@ class Profile:
 
     @property
     def seconds(self) -> float:
-        """Of the whole step, by the clock."""
+        """Length of the whole step, by the stopwatch."""
         return sum(row.seconds for row in self.stages)
 
 
 def rows_of(seconds: Mapping[str, float], flops: Mapping[str, float]) -> tuple[Row, ...]:
-    """Seconds by name, and operations for those names that have any, as rows with shares."""
+    """Build rows from seconds by name and, for the names that have any, operations by name."""
     total = sum(seconds.values())
     return tuple(
         Row(name, taken, taken / total if total else 0.0, flops.get(name, 0.0))
@@ -65,14 +66,15 @@ def rows_of(seconds: Mapping[str, float], flops: Mapping[str, float]) -> tuple[R
 
 
 def table(profile: Profile) -> str:
-    """Both accounts, line by line, in at most 80 columns."""
-    peak, slower = profile.peak, sum(row.seconds for row in profile.kinds) / profile.seconds
+    """Both breakdowns as text, at most 80 columns wide."""
+    peak = profile.peak
+    overhead = sum(row.seconds for row in profile.kinds) / profile.seconds
     lines = [profile.title, f"the peak: {peak / 1e9:.1f} GFLOP/s, the fastest matrix product here"]
     lines += ["", f"{'by stage':<22} {HEAD}"]
     lines += [_line(row, peak) for row in (*profile.stages, _total(profile.stages))]
     lines += ["", f"{'by kind of operation':<22} {HEAD}"]
     lines += [_line(row, peak) for row in (*profile.kinds, _total(profile.kinds))]
-    lines += [f"  (with the profiler taking notes, all takes {slower:.2f} times as long)"]
+    lines += [f"  (the step takes {overhead:.2f} times as long under the profiler)"]
     if profile.weight_bytes:
         reading = next(row.seconds for row in profile.stages if row.name == profile.reading)
         speed = profile.weight_bytes / reading
@@ -104,10 +106,10 @@ def _line(row: Row, peak: float) -> str:
 
 
 def draw(profiles: Mapping[str, Profile], path: Path | None = None) -> Figure:
-    """Draw each account as one bar, cut by shares; save if there is a path, and return the figure.
+    """Draw each breakdown as one stacked bar; save it if there is a path, and return the figure.
 
-    `profiles` has a short name for each ("training step"). Raises UsageError for a picture of an
-    unknown format, or for no profile.
+    The keys of `profiles` are short names such as "training step". Raises UsageError for an unknown
+    picture format, or if there is no profile.
     """
     if not profiles:
         raise UsageError("there is no profile to draw")
@@ -129,13 +131,13 @@ def draw(profiles: Mapping[str, Profile], path: Path | None = None) -> Figure:
 
 
 def _colours(rows: Iterable[Row]) -> dict[str, str]:
-    """One colour a name, the same in every bar."""
+    """One colour per name, the same in every bar."""
     names = dict.fromkeys(row.name for row in rows)
     return dict(zip(names, itertools.cycle(COLOURS), strict=False))
 
 
 def _draw_bar(axes: Axes, title: str, rows: Sequence[Row], colours: Mapping[str, str]) -> None:
-    """One bar of pieces that add up; a share is written into each piece that has room for it."""
+    """One stacked bar; a share is written into each piece that is wide enough for it."""
     left = 0.0
     for row in rows:
         colour, label = colours[row.name], f"{row.name} {_milliseconds(row.seconds)}"
@@ -157,7 +159,7 @@ def _milliseconds(seconds: float) -> str:
 
 
 def main() -> None:
-    """Print the profile of a step that never was: its numbers are made up."""
+    """Print a profile of made-up numbers."""
     stages = {"forward": 4e-3, "backward": 8e-3, "optimizer": 2e-3}
     kinds = {"matrix products": 9e-3, "norms, elementwise": 3e-3, "interpreter": 4e-3}
     profile = Profile(

@@ -1,10 +1,11 @@
 """Two ways to time a step: a stopwatch between its stages, and a profiler of its operations.
 
-The stopwatch is read wherever one stage ends and the next begins, and costs next to nothing.
-PyTorch's profiler times every call into PyTorch's own code; what no call explains is the
-interpreter's: Python, and on a busy machine its waiting (on a GPU, time in which it computes
-nothing). The profiler's notes take time too, so a step is longer under it, most of all one of many
-small calls: read its shares for what is large, and the stopwatch for how long it is.
+The stopwatch is read wherever one stage ends and the next begins, and costs almost nothing.
+PyTorch's profiler times every call of a PyTorch operation; the rest of the step is counted as the
+interpreter's: Python itself, and on a busy machine time spent waiting (on a GPU, time in which it
+is idle). Recording takes time too, so the profiler makes a step longer, most of all one with many
+small calls. Use the profiler to see which shares are large, and the stopwatch to see how long a
+step takes.
 """
 
 import os
@@ -16,7 +17,7 @@ from itertools import islice, repeat
 from statistics import median
 from typing import Any
 
-if __name__ == "__main__":  # before PyTorch is there: its profiler would print remarks of its own
+if __name__ == "__main__":  # before PyTorch is imported: it silences the profiler's log
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import torch
@@ -27,10 +28,13 @@ from profile_report import Row, rows_of
 from utils.device import synchronize
 from utils.errors import run_program
 
-Steps = Iterator[Callable[[], object]]  # without end; each call takes one step
+Steps = Iterator[Callable[[], object]]  # endless; each callable runs one step
 
-WARM_UP, MIN_STEPS, SECONDS, ROUNDS = 3, 5, 1.0, 5
-# The first kind whose pattern fits the whole name of a call; the last takes all that is left.
+WARM_UP = 3  # steps that are not timed
+MIN_STEPS = 5
+SECONDS = 1.0  # of timed steps
+ROUNDS = 5  # under the profiler
+# A call belongs to the first kind whose pattern matches its whole name; the last matches all.
 KINDS = {
     "autograd": r".*autograd::.*|.*Backward\d*",
     "matrix products": r"(add)?m[mv]|linear.*|matmul|mkldnn_linear.*",
@@ -43,13 +47,14 @@ KINDS = {
     r")_?(_backward)?",
     "norms, elementwise": r".*",
 }
-PRODUCTS = re.compile("aten::(mm|addmm|bmm|baddbmm)")  # whose operations the profiler counts
+PRODUCTS = re.compile("aten::(mm|addmm|bmm|baddbmm)")  # calls whose FLOP the profiler counts
 
 
 class Stopwatch:
-    """Time since the last reading belongs to the stage that now ends; `laps` has one dict a step.
+    """Measures the stages of steps; `laps` holds one dict of seconds by stage per step.
 
-    Outside a step, readings mean nothing and are not kept.
+    The time since the last reading belongs to the stage that ends now. Readings outside a step are
+    ignored.
     """
 
     def __init__(
@@ -60,50 +65,52 @@ class Stopwatch:
         self.lap: dict[str, float] | None = None
         self.last = 0.0
 
-    def ends(self, stage: str, *_: Any) -> None:
-        """A stage ends. What follows its name is what PyTorch tells a hook."""
+    def end_stage(self, stage: str, *_: Any) -> None:
+        """Record that a stage ends; further arguments are those PyTorch passes to a hook."""
         if self.lap is not None:
             synchronize(self.device)
             now = self.clock()
             self.lap[stage] = self.lap.get(stage, 0.0) + now - self.last
             self.last = now
 
-    def time(self, step: Callable[[], object], last_stage: str) -> float:
-        """Take a step, whose last stage ends with it; return its seconds."""
+    def time_step(self, step: Callable[[], object], last_stage: str) -> float:
+        """Run a step, which ends with its last stage; returns its seconds."""
         synchronize(self.device)
-        self.lap, self.last = {}, self.clock()
+        self.lap = {}
+        self.last = self.clock()
         step()
-        self.ends(last_stage)
+        self.end_stage(last_stage)
         self.laps.append(self.lap)
         self.lap = None
         return sum(self.laps[-1].values())
 
 
 def by_stage(steps: Steps, watch: Stopwatch, stages: Sequence[str]) -> dict[str, float]:
-    """Median seconds of each stage, over as many steps as fit into `SECONDS`."""
+    """Median seconds of each stage, over as many steps as fit in `SECONDS`."""
     for step in islice(steps, WARM_UP):
         step()
     left = SECONDS
     while len(watch.laps) < MIN_STEPS or left > 0:
-        left -= watch.time(next(steps), stages[-1])
+        left -= watch.time_step(next(steps), stages[-1])
     return {stage: median(lap.get(stage, 0.0) for lap in watch.laps) for stage in stages}
 
 
 def by_kind(steps: Steps, device: torch.device, n_steps: int) -> tuple[Row, ...]:
-    """Seconds of each kind of operation in a step, as the profiler sees it, and what is left.
+    """Seconds per step of each kind of operation under the profiler; the rest is "interpreter".
 
-    Of `ROUNDS` rounds of n_steps each, the one of median length is taken apart.
+    Runs `ROUNDS` rounds of n_steps each and analyses the round of median length.
     """
     rounds = [_profiled(steps, device, n_steps) for _ in range(ROUNDS)]
-    seen, wall = sorted(rounds, key=lambda one: one[1])[ROUNDS // 2]
-    seconds, flops = dict.fromkeys([*KINDS, "optimizer"], 0.0), Counter[str]()
-    for event in seen.function_events or []:
+    record, wall = sorted(rounds, key=lambda one: one[1])[ROUNDS // 2]
+    seconds = dict.fromkeys([*KINDS, "optimizer"], 0.0)
+    flops = Counter[str]()
+    for event in record.function_events or []:
         if kind := kind_of(event):
             on_gpu = device.type == "cuda"
             taken = event.self_device_time_total if on_gpu else event.self_cpu_time_total
             seconds[kind] += taken / 1e6 / n_steps  # from microseconds
     seconds["interpreter"] = max(0.0, wall / n_steps - sum(seconds.values()))
-    counted, _ = _profiled(steps, device, 1, with_flops=True)  # alone, for counting takes time
+    counted, _ = _profiled(steps, device, 1, with_flops=True)  # separately: counting takes time
     for event in counted.function_events or []:
         if (kind := kind_of(event)) and PRODUCTS.fullmatch(event.name):
             flops[kind] += event.flops or 0
@@ -113,21 +120,21 @@ def by_kind(steps: Steps, device: torch.device, n_steps: int) -> tuple[Row, ...]
 def _profiled(
     steps: Steps, device: torch.device, n_steps: int, with_flops: bool = False
 ) -> tuple[profile, float]:
-    """What the profiler saw in some steps, and the seconds that they took under it."""
-    taken = list(islice(steps, n_steps))  # before it looks: what prepares a step is none of it
+    """The profiler's record of n_steps, and the seconds that they took under it."""
+    taken = list(islice(steps, n_steps))  # preparing a step is not profiled
     gpu = "cuda" if device.type == "cuda" else None
-    seen = profile(use_kineto=gpu is not None, use_device=gpu, with_flops=with_flops)
-    with seen:
+    record = profile(use_kineto=gpu is not None, use_device=gpu, with_flops=with_flops)
+    with record:
         start = time.perf_counter()
         for step in taken:
             step()
         synchronize(device)
         seconds = time.perf_counter() - start
-    return seen, seconds
+    return record, seconds
 
 
 def kind_of(event: FunctionEvent) -> str | None:
-    """The kind of a call by its name, or None for a mere mark, in which Python is at work."""
+    """The kind of a call by its name; None for a marker, whose own time is Python's."""
     if event.device_type.name != "CPU" or event.name.startswith("Optimizer."):
         return None
     caller = event.cpu_parent
@@ -140,13 +147,13 @@ def kind_of(event: FunctionEvent) -> str | None:
 
 
 def main() -> None:
-    """Take apart a step of a matrix product and an addition, both ways."""
+    """Time a step of one matrix product and one addition, both ways."""
     x = torch.randn(256, 256)
     watch = Stopwatch(torch.device("cpu"))
 
     def step() -> None:
         y = x @ x
-        watch.ends("product")
+        watch.end_stage("product")
         y.add_(x)
 
     rows = rows_of(by_stage(repeat(step), watch, ("product", "addition")), {})

@@ -160,7 +160,7 @@ class RunFolder(Callback):
             self.model.state_dict(),
             [optimizer.state_dict() for optimizer in trainer.optimizers],
             random_states(),
-            {**trainer.position(), "run": run, "place": place},
+            {**trainer.state_dict(), "run": run, "place": place},
         )
         save_state(self.path / "states", state, self.run_id)
         self.saving += time.perf_counter() - start

@@ -7,6 +7,11 @@ python 09_capstone/sample.py --compare                         # strategies side
 python 09_capstone/sample.py --interactive                     # you type, it continues
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import argparse
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +25,7 @@ from prompt_loop import next_seed, prompt_loop
 from utils.command_line import OneLineParser, add_config_flags, config_from_args
 from utils.config import SampleConfig
 from utils.device import pick_device
-from utils.errors import CourseError, run_program
+from utils.errors import CourseError
 
 HERE = Path(__file__).resolve().parent
 STRATEGIES = {

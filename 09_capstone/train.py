@@ -13,6 +13,11 @@ to 09_capstone/checkpoints/, where sample.py looks for the newest. Ctrl-C saves 
 a power cut, --resume goes on from the last saved state, and comes to the same weights.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import argparse
 import os
 import shutil
@@ -29,7 +34,8 @@ import torch
 
 from callbacks import ProgressBar, RunFolder, naming
 from data_loader import check_tokens
-from data_parallel import LostWorkerError, Workers, connected, init_from_environment
+from data_parallel import DistributedTrainer
+from distributed_context import DistributedContext, LostWorkerError, init_distributed
 from engine import Engine, build_model, choose_engine
 from experiment_tracking import create_run_dir, new_run_id
 from loss_functions import bits_per_char
@@ -52,7 +58,7 @@ from training_state import TrainingState, restore_random_states
 from utils.command_line import OneLineParser, add_config_flags, config_from_args
 from utils.config import TrainConfig, load_config, save_config
 from utils.device import pick_device
-from utils.errors import CourseError, UsageError, run_program
+from utils.errors import CourseError, UsageError
 from utils.files import atomic_write_bytes
 from utils.memory import keep_freed_memory
 
@@ -68,7 +74,8 @@ STOPPING = b"\nstopping after this step; once more (Ctrl-C) leaves at once\n"
 
 def main() -> int:
     """Train once; returns the exit code. Under torchrun, the main worker's is the run's."""
-    workers, code = init_from_environment(), 0
+    workers = init_distributed()
+    code = 0
     if not workers.is_main:
         assist(workers)
     else:
@@ -78,14 +85,14 @@ def main() -> int:
         except LostWorkerError as error:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of torchrun, before we could say why
             raise CourseError(f"{error}; --resume goes on from the last saved state") from None
-    return workers.leave(code)
+    return workers.shutdown(code)
 
 
-def begin(args: argparse.Namespace, workers: Workers) -> int:
+def begin(args: argparse.Namespace, workers: DistributedContext) -> int:
     """Start a run."""
     check_folders(args)
     config = config_from_args(args, base_config(args))
-    workers.check(config.batch_size, pick_device(config.device))
+    workers.validate(config.batch_size, pick_device(config.device))
     data = load_training_data(config.data)
     config = fit_to_data(config, data)
     describe_data(data)
@@ -100,7 +107,7 @@ def begin(args: argparse.Namespace, workers: Workers) -> int:
         return train(config, data, engine, model, folder, args.checkpoint_dir, workers)
 
 
-def resume(args: argparse.Namespace, workers: Workers) -> int:
+def resume(args: argparse.Namespace, workers: DistributedContext) -> int:
     """Go on with a run that was stopped or killed, as if nothing had happened."""
     if args.overwrite:
         raise UsageError("--resume goes on with a run and --overwrite replaces it; choose one")
@@ -123,10 +130,10 @@ def resume(args: argparse.Namespace, workers: Workers) -> int:
         return train(config, data, engine, model, folder, args.checkpoint_dir, workers, state)
 
 
-def assist(workers: Workers) -> None:
+def assist(workers: DistributedContext) -> None:
     """What the workers beside the main one do: the same steps, on other rows, and in silence."""
     try:
-        config, state, fingerprint = workers.from_main(None)
+        config, state, fingerprint = workers.broadcast(None)
     except LostWorkerError:
         return  # it would not begin, and has said why
     data = load_training_data(config.data)
@@ -154,14 +161,14 @@ def train(
     model: TinyTransformerLM,
     folder: Path,
     checkpoint_dir: Path,
-    workers: Workers,
+    workers: DistributedContext,
     state: TrainingState | None = None,
 ) -> int:
     """Run the loop, write the run's folder, publish the best model; returns the exit code."""
     describe_run(config, engine, model, folder, workers)
     run = RunFolder(folder, config, data, model, engine.device, state, run_id_of(folder))
     bar = ProgressBar(config.max_steps, state.step if state else 0)
-    workers.from_main((config, state, data.fingerprint))  # they wait for this
+    workers.broadcast((config, state, data.fingerprint))  # they wait for this
     trainer = make_trainer(config, data, engine, model, workers, [run, bar])
     with stop_on_signal(trainer), closing(run), closing(bar):
         if state is not None:
@@ -187,20 +194,20 @@ def train(
     return 130
 
 
-@connected()
 def make_trainer(
     config: TrainConfig,
     data: TrainingData,
     engine: Engine,
     model: TinyTransformerLM,
-    workers: Workers,
+    workers: DistributedContext,
     callbacks: Sequence[Callback] = (),
 ) -> Trainer:
     """The training loop of a worker."""
-    if config.compile:
-        model.compile()
     device, dtype = engine.device, engine.dtype
-    return Trainer(model, data.train, data.val, config, device, dtype, callbacks, workers)
+    arguments = (model, data.train, data.val, config, device, dtype, callbacks)
+    if workers.world_size == 1:
+        return Trainer(*arguments)
+    return DistributedTrainer(*arguments, distributed=workers)
 
 
 def go_on(trainer: Trainer, state: TrainingState) -> None:
@@ -208,7 +215,7 @@ def go_on(trainer: Trainer, state: TrainingState) -> None:
     trainer.model.load_state_dict(state.model)
     for optimizer, saved in zip(trainer.optimizers, state.optimizers, strict=True):
         optimizer.load_state_dict(saved)
-    trainer.resume(state.position)
+    trainer.load_state_dict(state.position)
     restore_random_states(state.random)
 
 
@@ -315,7 +322,11 @@ def describe_data(data: TrainingData) -> None:
 
 
 def describe_run(
-    config: TrainConfig, engine: Engine, model: TinyTransformerLM, folder: Path, workers: Workers
+    config: TrainConfig,
+    engine: Engine,
+    model: TinyTransformerLM,
+    folder: Path,
+    workers: DistributedContext,
 ) -> None:
     """Say what is about to happen, and where it is written down."""
     shape, n_parameters = config.model, sum(p.numel() for p in model.parameters())
@@ -355,7 +366,7 @@ def stop_on_signal(trainer: Trainer) -> Iterator[None]:
         if told:
             raise KeyboardInterrupt
         told = trainer.stop = True
-        if trainer.workers.world_size == 1:  # torchrun has told it else, and once is enough
+        if not isinstance(trainer, DistributedTrainer):  # else torchrun has printed its own line
             with suppress(OSError):  # nobody may be listening any more
                 os.write(2, STOPPING)  # print must not interrupt itself, and may be at work
 

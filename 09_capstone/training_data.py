@@ -10,7 +10,7 @@ import numpy as np
 
 from data_loader import load_tokens
 from tokenizer import CharTokenizer
-from utils.corpus import LARGE, at_home, load_corpus, split_text
+from utils.corpus import LARGE, expand_home, load_corpus, split_text
 from utils.errors import CourseError, UsageError
 
 SEEN = 1_000_000  # tokens of either end that are read when a run begins
@@ -40,7 +40,7 @@ class TrainingData:
 
 def load_training_data(source: str) -> TrainingData:
     """Load "shakespeare", "mock", a text file, or a prepared folder. Raises CourseError."""
-    folder = at_home(source)
+    folder = expand_home(source)
     if (folder / "tokenizer.json").is_file():
         return _load_prepared(folder)
     if folder.is_file() and folder.stat().st_size > LARGE:

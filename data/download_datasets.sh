@@ -1,6 +1,6 @@
 #!/bin/sh
-# Get data/tiny_shakespeare.txt, checked by size and SHA-256; a wrong file is never kept.
-# The work is done by its Python twin, which runs on every system: python -m utils.corpus --download
+# Download data/tiny_shakespeare.txt, verified by size and SHA-256; a wrong file is never kept.
+# The same on every system: python -m utils.corpus --download
 set -eu
 cd "$(dirname "$0")/.."
 

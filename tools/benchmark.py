@@ -1,17 +1,24 @@
-"""How fast is the course here? Training, generation, start-up and memory, measured in one run.
+"""How fast is the course on this machine? Training, generation, start-up and memory.
 
     python tools/benchmark.py                          # some minutes; --quick takes about one
     python tools/benchmark.py --only generation startup
-    python tools/benchmark.py --train-seeds 3          # the time to given losses too: long
+    python tools/benchmark.py --train-seeds 3          # also the time to given losses: long
     python tools/benchmark.py --only losses --train-seeds 3 --preset full
-    python tools/benchmark.py --out FOLDER             # results.json, table.md, picture.png too
+    python tools/benchmark.py --out DIR                # also results.json, table.md, picture.png
+    python tools/benchmark.py --page                   # write 09_capstone/BENCHMARKS.md again
 
-The peer is GPT-2 as the library transformers writes it; tools/benchmarks/baseline.py says how it is
-set up. Both sides have the same sizes, vocabulary, batches and threads, and take turns. Ours is the
-capstone's: its newer layout, Muon, and the precision that is faster here. Beside it stand ours with
-the peer's optimizer, and both in either precision where bfloat16 is fast. All of it runs on the
-CPU; close other busy programs first.
+The baseline is the library transformers' GPT-2; tools/benchmarks/baseline.py says how it is set up.
+Both sides have the same sizes, vocabulary, batches and threads, and their measurements are
+interleaved. Ours is what the capstone trains: its newer architecture, Muon, and the precision that
+is faster on this machine. It is also measured with the baseline's optimizer and, where bfloat16 is
+fast, both sides are measured in both precisions. Everything runs on the CPU; close other busy
+programs first.
 """
+
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
 
 import argparse
 import textwrap
@@ -22,6 +29,9 @@ from model.config import preset
 from tools.benchmarks.changes import changes
 from tools.benchmarks.generation import generation
 from tools.benchmarks.interleave import Settings
+from tools.benchmarks.losses import losses
+from tools.benchmarks.page import write_page
+from tools.benchmarks.picture import speeds, write_picture
 from tools.benchmarks.processes import memory, startup
 from tools.benchmarks.report import (
     COLUMNS,
@@ -31,10 +41,10 @@ from tools.benchmarks.report import (
     table,
     write_report,
 )
-from tools.benchmarks.training import losses, training
+from tools.benchmarks.training import training
 from training_data import load_training_data
 from utils.command_line import OneLineParser
-from utils.errors import UsageError, pick, run_program
+from utils.errors import UsageError, pick
 from utils.memory import keep_freed_memory
 
 SECTIONS: dict[str, Callable[[Settings], Iterator[Section]]] = {
@@ -46,21 +56,29 @@ SECTIONS: dict[str, Callable[[Settings], Iterator[Section]]] = {
     "memory": memory,
 }
 LEGEND = (
-    "ours: the capstone's layout, with Muon unless AdamW is named. transformers: its GPT-2 of the "
-    "same sizes, with PyTorch's fused AdamW. A value is the median of the rounds; a ratio is made "
-    "in each round. of peak: the model's arithmetic as a share of what matrix products reach."
+    "ours: the capstone's architecture, with Muon unless AdamW is named. transformers: its GPT-2 "
+    "of the same sizes, with PyTorch's fused AdamW. A value is the median over the rounds; a ratio "
+    "is computed within each round. of peak: the model's FLOP/s as a share of what plain matrix "
+    "products reach."
 )
-QUICK = "--quick: few rounds of small batches and short texts; these figures are not to be quoted."
+QUICK = "--quick: few rounds, small batches, short texts. Do not quote these figures."
 
 
 def main() -> None:
-    """Measure, print the table section by section, and write the files if they are asked for."""
+    """Measure, print each section as it is done, and write the files that are asked for."""
     args = parse_args()
+    written = write_page() if args.page else measure(args)
+    for path in written:
+        print(f"wrote {path}")
+
+
+def measure(args: argparse.Namespace) -> list[Path]:
+    """Run the chosen sections; return the paths of the files that --out asked for."""
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)  # now, not when the work is done
+        args.out.mkdir(parents=True, exist_ok=True)  # fails now, not after the measurements
     data = load_training_data(args.data)
     settings = Settings(data, args.data, args.rounds, args.quick, args.train_seeds, args.preset)
-    machine = describe_machine(data.origin.partition(":")[0])  # where it lies is nobody's business
+    machine = describe_machine(data.origin.partition(":")[0])  # without the path of the file
     for line in description(machine):
         print(textwrap.fill(line, COLUMNS, subsequent_indent="  "))
     sections = []
@@ -70,31 +88,49 @@ def main() -> None:
             print(f"\n{table(section)}", flush=True)
     legend = f"{LEGEND} {QUICK}" if args.quick else LEGEND
     print(f"\n{textwrap.fill(legend, COLUMNS)}")
-    if args.out is not None:
-        for path in write_report(args.out, machine, sections, legend):
-            print(f"wrote {path}")
+    if args.out is None:
+        return []
+    paths = write_report(args.out, machine, sections, legend)
+    if any(speeds(section) for section in sections):
+        paths.append(args.out / "picture.png")
+        write_picture(paths[-1], sections, description(machine)[0])
+    return paths
 
 
 def parse_args() -> argparse.Namespace:
-    """The command line. Raises UsageError for what cannot be."""
+    """The command line. Raises UsageError for values and combinations that make no sense."""
     parser = OneLineParser(description="Measure training, generation, start-up and memory.")
-    parser.add_argument("--only", nargs="+", metavar="SECTION", help=f"of: {', '.join(SECTIONS)}")
-    parser.add_argument("--rounds", type=int, metavar="N", help="values behind a median (5)")
-    parser.add_argument("--quick", action="store_true", help="see that it works; do not quote it")
     parser.add_argument(
-        "--train-seeds", type=int, default=0, metavar="N", help="train a preset N times"
+        "--only", nargs="+", metavar="SECTION", help=f"measure only these: {', '.join(SECTIONS)}"
     )
-    parser.add_argument("--preset", default="laptop", metavar="NAME", help="which (laptop)")
-    parser.add_argument("--data", default="shakespeare", metavar="TEXT", help="as train.py's")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write the results there as well")
+    parser.add_argument("--rounds", type=int, metavar="N", help="measurements per row (5)")
+    parser.add_argument(
+        "--quick", action="store_true", help="a trial run; its figures mean nothing"
+    )
+    parser.add_argument(
+        "--train-seeds", type=int, default=0, metavar="N", help="train the preset N times (0)"
+    )
+    parser.add_argument(
+        "--preset", default="laptop", metavar="NAME", help="what --train-seeds trains (laptop)"
+    )
+    parser.add_argument(
+        "--data", default="shakespeare", metavar="TEXT", help="the text, as for train.py"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write the results there")
+    parser.add_argument(
+        "--page", action="store_true", help="write 09_capstone/BENCHMARKS.md, measure nothing"
+    )
     args = parser.parse_args()
+    given = {name for name, value in vars(args).items() if value != parser.get_default(name)}
+    if args.page and given != {"page"}:
+        raise UsageError("--page measures nothing and takes no other flag")
     args.rounds = (2 if args.quick else 5) if args.rounds is None else args.rounds
-    refuse_nonsense(args)
+    validate_args(args)
     return args
 
 
-def refuse_nonsense(args: argparse.Namespace) -> None:
-    """Raise UsageError, in one line, for values that no benchmark can have."""
+def validate_args(args: argparse.Namespace) -> None:
+    """Raise UsageError, in one line, for values that are out of range or do not go together."""
     if args.rounds < 1:
         raise UsageError(f"--rounds {args.rounds} is out of range: it must be at least 1")
     if args.train_seeds < 0:
@@ -102,22 +138,24 @@ def refuse_nonsense(args: argparse.Namespace) -> None:
     for name in args.only or ():
         pick(name, SECTIONS, "section")
     if args.only and "losses" in args.only and not args.train_seeds:
-        raise UsageError("--only losses needs --train-seeds N, how often to train")
+        raise UsageError("--only losses needs --train-seeds N, the number of training runs")
     if args.only and "losses" not in args.only and args.train_seeds:
         raise UsageError("--train-seeds is for the section losses, which --only leaves out")
-    preset(args.preset)  # which knows the names
+    preset(args.preset)  # raises UsageError for an unknown name
     if args.preset != "laptop" and not args.train_seeds:
-        raise UsageError(f"--preset {args.preset} needs --train-seeds N, how often to train it")
+        raise UsageError(
+            f"--preset {args.preset} needs --train-seeds N, the number of training runs"
+        )
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise UsageError(f"--out {args.out} is a file, not a folder")
 
 
 def chosen(args: argparse.Namespace) -> list[str]:
-    """The sections to measure, in the order of the table; losses take long and wait to be asked."""
-    asked = args.only or [name for name in SECTIONS if name != "losses" or args.train_seeds]
-    return [name for name in SECTIONS if name in asked]
+    """The sections to measure, in the order of SECTIONS; losses only if --train-seeds asks."""
+    names = args.only or [name for name in SECTIONS if name != "losses" or args.train_seeds]
+    return [name for name in SECTIONS if name in names]
 
 
 if __name__ == "__main__":
-    keep_freed_memory()  # as train.py does; the process of the peer is left as it is
+    keep_freed_memory()  # as train.py does; the baseline's process keeps the defaults
     run_program(main)

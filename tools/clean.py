@@ -1,9 +1,9 @@
 """Remove what Python and its tools leave behind: caches and build folders.
 
-    python tools/clean.py          caches and build leftovers
-    python tools/clean.py --all    the environment .venv as well (make install brings it back)
+    python tools/clean.py          caches and build folders
+    python tools/clean.py --all    the environment .venv too (make install creates it again)
 
-Runs, checkpoints and data are never touched. Standard library only: it works without .venv.
+Runs, checkpoints and data are never removed. Standard library only: it works without .venv.
 """
 
 import argparse
@@ -25,7 +25,7 @@ KEPT = {".git", ".venv", "data", "runs", "checkpoints"}
 
 
 def leftovers(folder: Path) -> Iterator[Path]:
-    """Folders below `folder` that can be made again; never inside those of KEPT."""
+    """Folders below `folder` that can be generated again; those in KEPT are not searched."""
     for path in sorted(folder.iterdir()):
         if not path.is_dir() or path.is_symlink() or path.name in KEPT:
             continue
@@ -36,17 +36,17 @@ def leftovers(folder: Path) -> Iterator[Path]:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes in the files below `folder`; links are not followed."""
+    """The total size of the files below `folder` in bytes; links are not followed."""
     return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
 def clean(root: Path, everything: bool = False) -> list[str]:
-    """Remove what can be made again below `root`; returns one line for each folder removed."""
-    doomed = list(leftovers(root))
+    """Remove what can be generated again below `root`; return one line per removed folder."""
+    folders = list(leftovers(root))
     if everything and (root / ".venv").is_dir():
-        doomed.append(root / ".venv")
+        folders.append(root / ".venv")
     removed = []
-    for folder in doomed:
+    for folder in folders:
         megabytes = size_of(folder) / 1e6
         shutil.rmtree(folder)
         removed.append(f"removed {folder.relative_to(root).as_posix()} ({megabytes:.1f} MB)")
@@ -54,9 +54,9 @@ def clean(root: Path, everything: bool = False) -> list[str]:
 
 
 def main() -> int:
-    """Clean the repository; 0 done, 1 when something could not be removed."""
+    """Clean the repository; 0 done, 1 if something could not be removed."""
     parser = argparse.ArgumentParser(description="Remove caches and build leftovers.")
-    parser.add_argument("--all", action="store_true", help="remove .venv as well")
+    parser.add_argument("--all", action="store_true", help="remove .venv too")
     try:
         removed = clean(ROOT, everything=parser.parse_args().all)
     except OSError as error:

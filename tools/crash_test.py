@@ -9,6 +9,11 @@ state, random generators, metrics (but for the clock) and samples must be the sa
 Exit code 1 if a promise is broken. Everything happens in temporary folders.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import contextlib
 import importlib
 import itertools
@@ -45,18 +50,19 @@ from sealed_folder import MANIFEST, DamagedError, read_sealed, write_sealed
 from training_loop import Trainer
 from training_state import TrainingState, folders, last_good_state, random_states, save_state
 from utils.command_line import OneLineParser
-from utils.errors import CourseError, UsageError, run_program
+from utils.errors import CourseError, UsageError
 from utils.failpoint import EXIT_CODE, VARIABLE
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "09_capstone" / "train.py"
 SAVE_INTERVAL = 4
 OPTIONS = f"""
-    --data {ROOT / "data" / "simple_sequences.txt"} --device cpu --dtype float32 --n-layers 1
+    --device cpu --dtype float32 --n-layers 1
     --d-model 16 --n-heads 2 --max-seq-len 16 --dropout 0.1 --batch-size 4 --max-steps 96
     --warmup-steps 5 --eval-interval 8 --save-interval {SAVE_INTERVAL} --sample-interval 48
     --log-interval 1
-"""
+""".split()
+OPTIONS += ["--data", f"{ROOT / 'data' / 'simple_sequences.txt'}"]  # the path may contain spaces
 FILES = ("model.safetensors", "optimizer.safetensors", "random.safetensors", "position.json")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PLACES = {  # where in a run something can be made to happen
@@ -131,7 +137,7 @@ class Run:
     def start(self, *plants: Plant, failpoint: str = "") -> BaseProcess:
         """Start a process that begins the run or goes on with it."""
         begun = (self.folder / "run.json").exists()
-        options = ["--resume"] if begun else [*OPTIONS.split(), "--overwrite"]
+        options = ["--resume"] if begun else [*OPTIONS, "--overwrite"]
         options += ["--out-dir", str(self.folder), "--checkpoint-dir", str(self.root / "best")]
         if begun:
             self.look()
@@ -462,7 +468,7 @@ def cost_of_saving(root: Path) -> tuple[float, float]:
 
     def save() -> None:
         optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
-        position = trainer.position()
+        position = trainer.state_dict()
         state = TrainingState(model.state_dict(), optimizers, random_states(), position)
         save_state(root, state, "cost")
 

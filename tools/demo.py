@@ -3,11 +3,14 @@
 make demo        (or: python tools/demo.py, when the environment is there)
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import subprocess
 import sys
 from pathlib import Path
-
-from utils.errors import run_program
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = "09_capstone/runs/demo"

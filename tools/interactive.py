@@ -4,10 +4,14 @@ python tools/interactive.py
 python tools/interactive.py --checkpoint 09_capstone/checkpoints/demo.safetensors
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import sys
 
 from sample import main
-from utils.errors import run_program
 
 if __name__ == "__main__":
     sys.argv.insert(1, "--interactive")

@@ -1,69 +1,80 @@
-"""Where you stand in the course, and what to do next.
+"""Your progress in the course, and what to do next.
 
     python tools/learn.py status           every lesson: solved, wrong, to do, a bar, the next step
     python tools/learn.py next             the next exercise, and why it matters
-    python tools/learn.py check            judge your exercises now: all, a lesson's, or one (1.3)
-    python tools/learn.py watch            judge at each save, and move on when one is solved
-    python tools/learn.py hint 1.3         one hint more each time; the next exercise's if left out
-    python tools/learn.py reset 1.3        put its stub back; your version is kept aside
+    python tools/learn.py check            check your exercises: all, one lesson's, or one (1.3)
+    python tools/learn.py watch            check on every save, and move on when one is solved
+    python tools/learn.py hint 1.3         one more hint each time; by default for the next exercise
+    python tools/learn.py reset 1.3        restore its stub; a copy of your file is kept
 
-`make status`, `make hint EX=1.3` and so on are the same. Progress is what the tests say of your
-files now, so it cannot be wrong for long; torch is imported only when something has changed.
+`make status`, `make hint EX=1.3` and so on do the same. Your progress is what the tests say about
+your files now; torch is imported only if something has changed.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
+import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from utils.command_line import OneLineParser
-from utils.errors import UsageError, pick, run_program
+from utils.errors import UsageError, pick
 from utils.grader.check import (
     check,
     judged,
-    line_of_exercise,
+    level,
     next_exercise,
     next_step,
     place,
     print_verdicts,
+    step_indent,
+    where_is,
 )
 from utils.grader.exercises import ROOT, Exercise, Lesson, find_exercise, how_to, lessons
 from utils.grader.report import (
     SOLVED,
-    WIDTH,
     WRONG,
     Verdict,
     bar,
     colour,
     counts,
-    fold,
     message_lines,
+    width,
+    wrap,
 )
-from utils.grader.runner import Child, read_state, write_state
-from utils.grader.stubs import put_back
+from utils.grader.runner import Worker, read_state, write_state
+from utils.grader.stubs import reset_exercise
 
-POLL = 0.2  # seconds between looks at the file
-SHOWN = 3  # wrong exercises named in one line of the status
-COMMANDS = ("status", "next", "check", "watch", "hint", "reset")
+POLL = 0.2  # seconds between two looks at the file
+PATIENCE = 2.0  # seconds to wait for the rest of a save that has lost a function so far
+SHOWN = 3  # wrong exercises listed on one line of the status
+FUNCTION = re.compile(rb"^(?:async\s+def|def|class)\s+(\w+)", re.MULTILINE)
+ALL_SOLVED = "Everything here is solved."
 
 
 def main(root: Path = ROOT) -> int:
-    """Do what the command line says of the lessons below `root`; 1 if `check` finds a fault."""
-    parser = OneLineParser(description="Where you stand in the course, and what to do next.")
+    """Run a command on the lessons below `root`; 1 if `check` finds a wrong exercise."""
+    parser = OneLineParser(description="Your progress in the course, and what to do next.")
     parser.add_argument("command", nargs="?", default="status", help=", ".join(COMMANDS))
     parser.add_argument("what", nargs="?", default="", help="an exercise (1.3) or a lesson")
     options = parser.parse_args()
     command = pick(options.command, COMMANDS, "command")
     course = lessons(root)
     if not course:
-        raise UsageError("there is no lesson with exercises here")
-    return globals()[f"do_{command}"](course, options.what)
+        raise UsageError(f"there are no lessons with exercises in {root}")
+    return COMMANDS[command](course, options.what)
 
 
 # --- status and next ---
 
 
 def do_status(course: list[Lesson], what: str) -> int:
-    """Print a bar for each lesson and for the course, and the next step."""
+    """Print a bar per lesson and one for the course, then the next step."""
     chosen = choose(what, course)
     verdicts = {lesson.name: judged(lesson) for lesson in chosen}
     print(colour("Tiny Transformer Course", "bold"), end="\n\n")
@@ -72,59 +83,69 @@ def do_status(course: list[Lesson], what: str) -> int:
     everything = [found for each in verdicts.values() for found in each.values()]
     if len(chosen) > 1:
         print(status_line("course", everything))
-    print(f"\n{counts(everything)}")
-    print("\n".join(first_step(chosen, verdicts)))
+    print()
+    print("\n".join([*wrap(counts(everything)), *first_step(chosen, verdicts)]))
     return 0
 
 
 def status_line(name: str, found: list[Verdict]) -> str:
     """ "01_attention           ######--------------   3/10  wrong: 1.4"."""
     solved = sum(each.outcome == SOLVED for each in found)
-    wrong = [each.exercise for each in found if each.outcome == WRONG]
+    length = max(4, min(20, width() - 31))
+    shown = colour(bar(solved, len(found), length), SOLVED)
+    line = f"{name:<22} {shown} {solved:>3}/{len(found):<3}"
+    note = status_note(found)
+    if not note:
+        return line.rstrip()
+    fits = 22 + 1 + length + 8 + 1 + len(note) <= width()
+    return f"{line} {colour(note, WRONG)}" if fits else f"{line.rstrip()}\n  {colour(note, WRONG)}"
+
+
+def status_note(found: list[Verdict]) -> str:
+    """ "wrong: 1.2, 1.3, 1.4, ...", "cannot be read", or "" if nothing is wrong."""
     if any(each.broken_file for each in found):
-        note = colour("cannot be read", WRONG)
-    else:
-        named = wrong[:SHOWN] + ["..."] * (len(wrong) > SHOWN)
-        note = colour(f"wrong: {', '.join(named)}", WRONG) if wrong else ""
-    shown = colour(bar(solved, len(found)), SOLVED)
-    return f"{name:<22} {shown} {solved:>3}/{len(found):<3} {note}".rstrip()
+        return "cannot be read"
+    wrong = [each.exercise for each in found if each.outcome == WRONG]
+    named = wrong[:SHOWN] + ["..."] * (len(wrong) > SHOWN)
+    return f"wrong: {', '.join(named)}" if wrong else ""
 
 
 def first_step(course: list[Lesson], verdicts: dict[str, dict[str, Verdict]]) -> list[str]:
-    """The next step in the first lesson that is not done."""
+    """The next step in the first unfinished lesson."""
     for lesson in course:
         found = verdicts[lesson.name]
         exercise = next_exercise(lesson, found)
         if exercise is not None and found[exercise.id].broken_file:
-            return to_mend(lesson, found[exercise.id])
+            return fix_step(lesson, found[exercise.id])
         if exercise is not None:
             return next_step(lesson, found)
-    return ["Everything here is solved. Now train a model: make demo"]
+    return wrap(f"{ALL_SOLVED} Now train a model: make demo")
 
 
-def to_mend(lesson: Lesson, found: Verdict) -> list[str]:
-    """The next step while a file cannot be loaded."""
-    return [f"next: mend {place(lesson, lesson.file)}", *fold(found.message, indent="      ")]
+def fix_step(lesson: Lesson, found: Verdict) -> list[str]:
+    """The next step while the exercises of a lesson cannot be loaded."""
+    step = wrap(f"next: fix {place(lesson, lesson.file)}")
+    return [*step, *wrap(found.message, step_indent())]
 
 
 def do_next(course: list[Lesson], what: str) -> int:
-    """Print the next exercise with its reason and its place."""
+    """Print the next exercise, why it matters and where it is."""
     found = next_of(choose(what, course))
     if found is None:
-        print("Everything here is solved. Now train a model: make demo")
+        print("\n".join(wrap(f"{ALL_SOLVED} Now train a model: make demo")))
         return 0
     lesson, exercise, verdict = found
     if verdict.broken_file:
-        print("\n".join(to_mend(lesson, verdict)))
+        print("\n".join(fix_step(lesson, verdict)))
         return 0
     print("\n".join(introduction(lesson, exercise, verdict)))
     if verdict.outcome == WRONG:
-        print(f"What is wrong: {how_to('check', exercise.id)}")
+        print(f"To see what is wrong: {how_to('check', exercise.id)}")
     return 0
 
 
 def next_of(course: list[Lesson]) -> tuple[Lesson, Exercise, Verdict] | None:
-    """The first exercise of the course that is not solved; later lessons are not judged."""
+    """The first unsolved exercise of the course; later lessons are not judged."""
     for lesson in course:
         verdicts = judged(lesson)
         exercise = next_exercise(lesson, verdicts)
@@ -134,17 +155,15 @@ def next_of(course: list[Lesson]) -> tuple[Lesson, Exercise, Verdict] | None:
 
 
 def introduction(lesson: Lesson, exercise: Exercise, found: Verdict) -> list[str]:
-    """An exercise, for someone who is about to begin it."""
-    line = line_of_exercise(lesson, exercise)
+    """An exercise, introduced to a learner who is about to start it."""
     title = f"{exercise.id} {exercise.title}{' (challenge)' * exercise.challenge}"
-    level = f"{exercise.minutes} minutes, difficulty {exercise.difficulty} of 5"
     return [
-        colour(title, "bold"),
-        f"{level}; {found.outcome}",
+        *(colour(line, "bold") for line in wrap(title)),
+        *wrap(f"{level(exercise)}; {found.outcome}"),
         "",
-        *fold(exercise.why),
+        *wrap(exercise.why),
         "",
-        f"Write it in {place(lesson, lesson.file)}" + (f", line {line}" if line else ""),
+        *wrap(f"Write it in {where_is(lesson, exercise)}"),
         f"For a hint: {how_to('hint', exercise.id)}",
     ]
 
@@ -153,7 +172,7 @@ def introduction(lesson: Lesson, exercise: Exercise, found: Verdict) -> list[str
 
 
 def do_check(course: list[Lesson], what: str) -> int:
-    """Judge everything, a lesson or one exercise; 1 if something is wrong."""
+    """Check everything, one lesson or one exercise; 1 if something is wrong."""
     if "." in what:
         lesson, exercise = find_exercise(what, course)
         return check(lesson, [exercise])
@@ -161,13 +180,13 @@ def do_check(course: list[Lesson], what: str) -> int:
     code = 0
     for lesson in chosen:
         if len(chosen) > 1:
-            print(colour(f"--- {lesson.name} ".ljust(WIDTH, "-"), "dim"))
+            print(colour(f"--- {lesson.name} ".ljust(width(), "-"), "dim"))
         code = max(code, check(lesson, lesson.exercises))
     return code
 
 
 def choose(what: str, course: list[Lesson]) -> list[Lesson]:
-    """The lesson that was named, or else all of them."""
+    """The lesson of this name, or all lessons without a name."""
     return [pick_lesson(what, course)] if what else course
 
 
@@ -181,69 +200,78 @@ def pick_lesson(name: str, course: list[Lesson]) -> Lesson:
 
 
 def do_hint(course: list[Lesson], what: str) -> int:
-    """Print the hints given so far and one more."""
+    """Print the hints given so far and the next one."""
     if what:
         give_hint(*find_exercise(what, course))
         return 0
     found = next_of(course)
     if found is None:
-        print("Everything here is solved: no hint is needed.")
+        print(f"{ALL_SOLVED} There is nothing to give a hint for.")
     elif found[2].broken_file:
-        print("\n".join(to_mend(found[0], found[2])))
+        print("\n".join(fix_step(found[0], found[2])))
     else:
         give_hint(found[0], found[1])
     return 0
 
 
 def give_hint(lesson: Lesson, exercise: Exercise) -> None:
-    """Print the hints of one exercise so far and one more, and remember how many."""
-    root = lesson.folder.parent
-    state = read_state(root)
-    before = state["hints"].get(exercise.id, 0)
-    before = before if isinstance(before, int) else 0  # a person may have been in the file
-    given = max(1, min(before + 1, len(exercise.hints)))
-    state["hints"][exercise.id] = given
-    write_state(state, root)
-    print(f"{exercise.id} {exercise.title}")
+    """Print the hints of one exercise so far and the next one."""
+    given = count_hint(lesson.folder.parent, exercise)
+    print("\n".join(wrap(f"{exercise.id} {exercise.title}")))
     for number, hint in enumerate(exercise.hints[:given], start=1):
-        lines = fold(f"{number}. {hint}")
-        print("\n".join(["", *lines]))
+        print("\n".join(["", *wrap(f"{number}. {hint}")]))
     left = len(exercise.hints) - given
     more = f"{left} more: {how_to('hint', exercise.id)}" if left else "That was the last hint."
     print(f"\n({more})")
 
 
+def count_hint(root: Path, exercise: Exercise) -> int:
+    """Store that one more hint was given; returns how many that makes."""
+    state = read_state(root)
+    before = state["hints"].get(exercise.id, 0)
+    before = before if isinstance(before, int) else 0  # the file may have been edited by hand
+    given = max(1, min(before + 1, len(exercise.hints)))
+    state["hints"][exercise.id] = given
+    try:
+        write_state(state, root)
+    except OSError as error:  # a read-only folder
+        print(f"note: progress is not saved: {error.strerror}", file=sys.stderr)
+    return given
+
+
 def do_reset(course: list[Lesson], what: str) -> int:
-    """Put one stub back, and say where the old file is kept."""
+    """Restore the stub of one exercise, and print where the old file is kept."""
     if not what:
         raise UsageError(f"which exercise? For example: {how_to('reset', '1.3')}")
     lesson, exercise = find_exercise(what, course)
-    kept = put_back(lesson, exercise)
-    if kept is None:
-        print(f"{exercise.id} {exercise.title} is as it was handed out; nothing to do")
+    backup = reset_exercise(lesson, exercise)
+    name = f"{exercise.id} {exercise.title}"
+    if backup is None:
+        print("\n".join(wrap(f"{name}: nothing to reset, the stub is untouched")))
         return 0
-    print(f"{exercise.id} {exercise.title} is to do again in {place(lesson, lesson.file)}")
-    print(f"Your file as it was: {place(lesson, kept)}")
+    print("\n".join(wrap(f"{name}: stub restored in {place(lesson, lesson.file)}")))
+    print("\n".join(wrap(f"Your old file: {place(lesson, backup)}")))
     return 0
 
 
 # --- watch ---
 
 
-class Reserve:
-    """Keeps one process waiting with torch imported, so that a save is judged at once."""
+class SpareWorker:
+    """Keeps one process waiting with torch imported, so that a save is checked at once."""
 
     def __init__(self) -> None:
-        self.waiting: Child | None = None
+        self.waiting: Worker | None = None
 
-    def fill(self) -> None:
-        """Start the next one, if none waits."""
-        self.waiting = self.waiting or Child()
+    def prepare(self) -> None:
+        """Start the next process, unless one is waiting."""
+        self.waiting = self.waiting or Worker()
 
-    def take(self) -> Child:
-        """The one that waits; a new one if there is none."""
-        child, self.waiting = self.waiting or Child(), None
-        return child
+    def take(self) -> Worker:
+        """The waiting process; a new one if there is none."""
+        worker = self.waiting or Worker()
+        self.waiting = None
+        return worker
 
     def close(self) -> None:
         if self.waiting is not None:
@@ -251,48 +279,53 @@ class Reserve:
 
 
 def do_watch(course: list[Lesson], what: str) -> int:
-    """Judge the first lesson that is not done, at each save, until all is solved or Ctrl-C."""
+    """Check the first unfinished lesson on every save, until all is solved or Ctrl-C is pressed."""
     chosen = choose(what, course)
-    reserve = Reserve()
+    spare = SpareWorker()
     try:
         for lesson in chosen:
-            watch_lesson(lesson, reserve)
-        print("Everything here is solved.")
+            watch_lesson(lesson, spare)
+        print(ALL_SOLVED)
     except KeyboardInterrupt:
         print(f"\nstopped; {how_to('status')} shows where you are")
     finally:
-        reserve.close()
+        spare.close()
     return 0
 
 
-def watch_lesson(lesson: Lesson, reserve: Reserve) -> None:
-    """Judge a lesson at each save until every exercise in it is solved."""
-    at = ""  # the exercise that the learner is at
+def watch_lesson(lesson: Lesson, spare: SpareWorker) -> None:
+    """Check a lesson on every save until all its exercises are solved."""
+    current = ""  # the exercise that the learner is working on
+    before = None
     while True:
-        before = content(lesson.file)
-        verdicts = judged(lesson, reserve.take)
+        before = wait_for_save(lesson, before)
+        verdicts = judged(lesson, spare.take)
         exercise = next_exercise(lesson, verdicts)
-        if exercise is None and not at:  # it was solved before
+        if exercise is None and not current:  # it was solved before
             return
-        print(colour(time.strftime(f"--- %H:%M:%S {lesson.name} ").ljust(WIDTH, "-"), "dim"))
-        if at and verdicts[at].outcome == SOLVED:
-            print(colour(f"{at} is solved.", SOLVED), end=" ")
+        print_time(lesson)
+        if current and verdicts[current].outcome == SOLVED:
+            print(colour(f"{current} is solved.", SOLVED), end=" ")
             print(f"Compare with {place(lesson, lesson.solutions)}\n")
         if exercise is None:
             return
-        show_in_watch(lesson, exercise, verdicts, is_new=exercise.id != at)
-        if not verdicts[exercise.id].broken_file:  # else nothing is known of any exercise
-            at = exercise.id
+        show_in_watch(lesson, exercise, verdicts, is_new=exercise.id != current)
+        if not verdicts[exercise.id].broken_file:  # else the exercise is not known
+            current = exercise.id
         sys.stdout.flush()
-        reserve.fill()
-        while content(lesson.file) == before:
-            time.sleep(POLL)
+        spare.prepare()
+
+
+def print_time(lesson: Lesson) -> None:
+    """Print the line that begins the report of one save."""
+    line = time.strftime(f"--- %H:%M:%S {lesson.name} ").ljust(width(), "-")
+    print(colour(line[: width()], "dim"))
 
 
 def show_in_watch(
     lesson: Lesson, exercise: Exercise, verdicts: dict[str, Verdict], *, is_new: bool
 ) -> None:
-    """The exercise that the learner is at, as it stands; the others only by count."""
+    """Print the state of the current exercise in full, and of the others only their ids."""
     found = verdicts[exercise.id]
     if found.broken_file:
         print_verdicts(lesson, lesson.exercises, verdicts)
@@ -306,16 +339,58 @@ def show_in_watch(
         print(f"{exercise.id} {exercise.title}: still to do")
     others = [one for one, each in verdicts.items() if each.outcome == WRONG and one != exercise.id]
     if others:
-        print("\n".join(fold(f"wrong as well: {', '.join(others)}")))
-    print(counts(verdicts.values()))
+        print("\n".join(wrap(f"also wrong: {', '.join(others)}")))
+    print("\n".join(wrap(counts(verdicts.values()))))
 
 
-def content(path: Path) -> bytes | None:
-    """The bytes of a file; None while an editor has it away."""
+def wait_for_save(lesson: Lesson, before: bytes | None) -> bytes:
+    """Wait until the file differs from before and is complete; returns its bytes.
+
+    Some editors empty the file and then write it, or move it away and write a new one. So it must
+    stay the same between two looks, longer if it has lost a function, and an empty or missing one
+    is never judged.
+    """
+    seen = before
+    since = time.monotonic()
+    has_told = False
+    while True:
+        now = read_or_none(lesson.file)
+        if now != seen:
+            seen = now
+            since = time.monotonic()
+        quiet = time.monotonic() - since
+        if now and now.strip():
+            if before is None or (now != before and quiet >= required_quiet(before, now)):
+                return now
+        elif quiet > PATIENCE and not has_told:
+            has_told = True
+            print(f"waiting for a save: {place(lesson, lesson.file)} is empty or missing")
+            sys.stdout.flush()
+        time.sleep(POLL)
+
+
+def required_quiet(before: bytes, now: bytes) -> float:
+    """How long a file must be unchanged before it is taken for complete."""
+    lost = set(FUNCTION.findall(before)) - set(FUNCTION.findall(now))
+    return PATIENCE if lost else POLL
+
+
+def read_or_none(path: Path) -> bytes | None:
+    """The bytes of a file; None while it is missing."""
     try:
         return path.read_bytes()
     except OSError:
         return None
+
+
+COMMANDS: dict[str, Callable[[list[Lesson], str], int]] = {
+    "status": do_status,
+    "next": do_next,
+    "check": do_check,
+    "watch": do_watch,
+    "hint": do_hint,
+    "reset": do_reset,
+}
 
 
 if __name__ == "__main__":

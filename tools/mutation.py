@@ -1,33 +1,38 @@
-"""Are the tests of a lesson's exercises sharp? Change the solutions a little, and see who notices.
+"""Mutation testing of a lesson's exercise tests: do they notice small changes of the solutions?
 
     python -m pip install -e ".[mutation]"
     python tools/mutation.py 01_attention
 
-Each change (a mutant: + for -, < for <=, a number one larger, ...) is made by cosmic-ray in a copy
-of the repository, where the tests that judge the exercises then run on the changed solutions. A
-mutant that every test passes is printed: either a test is missing, or the change changes nothing.
-It takes about three seconds a mutant.
+cosmic-ray makes each change (a mutant: + for -, < for <=, a constant one larger, ...) in a copy of
+the repository, and runs the exercise tests on the changed solutions. A mutant that passes all tests
+has survived and is printed: either a test is missing, or the mutant computes the same. It takes
+about three seconds per mutant.
 """
+
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 from tqdm import tqdm
 
-from tools.checks.layout import kept_files
+from tools.checks.course_files import kept_files
 from utils.command_line import OneLineParser
-from utils.errors import CourseError, pick, run_program
+from utils.errors import CourseError, pick
 from utils.grader.exercises import Lesson, lessons
 
 ROOT = Path(__file__).resolve().parents[1]
-SECONDS = 60.0  # a mutant that runs longer counts as noticed
+SECONDS = 60.0  # a mutant that runs longer counts as killed
 CONFIG = """
 [cosmic-ray]
 module-path = {module}
@@ -41,9 +46,9 @@ name = "local"
 
 
 def main() -> int:
-    """Mutate one lesson's solutions and print who survived; 1 if somebody did."""
-    parser = OneLineParser(description="Change the solutions a little, and see who notices.")
-    parser.add_argument("lesson", help="its folder, as 01_attention")
+    """Mutate one lesson's solutions and print the survivors; 1 if there are any."""
+    parser = OneLineParser(description="Mutate a lesson's solutions; print what its tests miss.")
+    parser.add_argument("lesson", help="its folder, such as 01_attention")
     name = parser.parse_args().lesson.rstrip("/\\")
     if find_spec("cosmic_ray") is None:
         raise CourseError('cosmic-ray is missing: python -m pip install -e ".[mutation]"')
@@ -52,60 +57,84 @@ def main() -> int:
     lesson = next(one for one in course if one.name == name)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for path in kept_files(ROOT):
-            (copy / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / path, copy / path)
-        results = list(mutate(lesson, copy))
+        copy_repository(copy)
+        results = mutate(lesson, copy)
+    return print_results(results)
+
+
+def copy_repository(target: Path) -> None:
+    """Copy every file that git tracks or would track."""
+    for path in kept_files(ROOT):
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / path, target / path)
+
+
+def print_results(results: list[dict[str, str]]) -> int:
+    """Print the survivors and the score; 1 if a mutant survived."""
     survivors = [found for found in results if found["outcome"] == "survived"]
     for found in survivors:
         print(f"\nline {found['line']}, {found['operator']}:\n{found['diff']}")
-    noticed = len(results) - len(survivors)
-    print(f"\n{noticed} of {len(results)} mutants noticed ({100 * noticed / len(results):.1f}%)")
+    killed = len(results) - len(survivors)
+    print(f"\n{killed} of {len(results)} mutants killed ({100 * killed / len(results):.1f}%)")
     return int(bool(survivors))
 
 
-def mutate(lesson: Lesson, copy: Path) -> Iterator[dict[str, str]]:
-    """Run cosmic-ray in a copy of the repository; one result a mutant."""
+def mutate(lesson: Lesson, copy: Path) -> list[dict[str, str]]:
+    """Run cosmic-ray in a copy of the repository; one result per mutant."""
+    (copy / "mutation.toml").write_text(configuration(lesson), encoding="utf-8")
+    cosmic_ray(copy, "baseline", "mutation.toml")  # the unchanged solutions must pass
+    cosmic_ray(copy, "init", "mutation.toml", "session.sqlite")
+    run_mutants(copy)
+    return [result_of(job, result) for job, result in results_so_far(copy)]
+
+
+def configuration(lesson: Lesson) -> str:
+    """cosmic-ray's configuration file: which module to change, and how to test it."""
     tests = lesson.test_file().relative_to(ROOT).as_posix()
-    command = f'"{sys.executable}" -m pytest -q -x --solutions -p no:cacheprovider {tests}'
-    config = CONFIG.format(
+    python = shlex.quote(sys.executable)
+    command = f"{python} -m pytest -q -x --solutions -p no:cacheprovider {tests}"
+    return CONFIG.format(
         module=json.dumps(lesson.solutions.relative_to(ROOT).as_posix()),
         seconds=SECONDS,
         command=json.dumps(command),
     )
-    (copy / "mutation.toml").write_text(config, encoding="utf-8")
-    cosmic_ray(copy, "baseline", "mutation.toml")  # unchanged solutions pass
-    cosmic_ray(copy, "init", "mutation.toml", "session.sqlite")
-    work = [*results_so_far(copy)]
+
+
+def run_mutants(copy: Path) -> None:
+    """Run all mutants, with a progress bar on a terminal."""
+    total = len(results_so_far(copy))
     running = subprocess.Popen(
         [sys.executable, "-m", "cosmic_ray.cli", "exec", "mutation.toml", "session.sqlite"],
         cwd=copy,
         env=environment(),
     )
-    with tqdm(total=len(work), desc="mutants", disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=total, desc="mutants", disable=not sys.stderr.isatty()) as bar:
         while running.poll() is None:
             try:
                 running.wait(timeout=5)
             except subprocess.TimeoutExpired:
                 bar.update(sum(result is not None for _, result in results_so_far(copy)) - bar.n)
-    for job, result in results_so_far(copy):
-        [mutation] = job["mutations"]
-        yield {
-            "line": str(mutation["start_pos"][0]),
-            "operator": mutation["operator_name"].removeprefix("core/"),
-            "outcome": result["test_outcome"] if result else "not run",
-            "diff": (result or {}).get("diff") or "",
-        }
+
+
+def result_of(job: dict, result: dict | None) -> dict[str, str]:
+    """Where a mutant was, what it changed, and whether it survived."""
+    [mutation] = job["mutations"]
+    return {
+        "line": str(mutation["start_pos"][0]),
+        "operator": mutation["operator_name"].removeprefix("core/"),
+        "outcome": result["test_outcome"] if result else "not run",
+        "diff": (result or {}).get("diff") or "",
+    }
 
 
 def results_so_far(copy: Path) -> list[tuple[dict, dict | None]]:
-    """Every mutant with what became of it, None while it waits."""
+    """Every mutant with its result; None for one that has not run yet."""
     dumped = cosmic_ray(copy, "dump", "session.sqlite")
     return [tuple(json.loads(line)) for line in dumped.splitlines() if line.strip()]
 
 
 def cosmic_ray(copy: Path, *arguments: str) -> str:
-    """Run one of its commands; returns what it prints. Raises CourseError if it fails."""
+    """Run a command of cosmic-ray; returns its output. Raises CourseError if it fails."""
     done = subprocess.run(
         [sys.executable, "-m", "cosmic_ray.cli", *arguments],
         cwd=copy,
@@ -120,8 +149,13 @@ def cosmic_ray(copy: Path, *arguments: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """One thread, and no plugins that the tests do not need: half the time a mutant takes."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    """One thread, and no plugins that the tests do not need: this halves the time per mutant."""
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONOPTIMIZE": "",  # the tests need assert statements
+    }
 
 
 if __name__ == "__main__":

@@ -1,12 +1,19 @@
-"""Check everything that must hold, and say it in a table.
+"""Run every check of the course and print the results as a table.
 
-    python tools/validate_all.py                          all of it
-    python tools/validate_all.py --module 01_attention    one folder
-    python tools/validate_all.py --fast                   only what takes seconds
+    python tools/validate_all.py                          all checks
+    python tools/validate_all.py --module 01_attention    on one folder
+    python tools/validate_all.py --fast                   only checks that take seconds
     python tools/validate_all.py --json                   for programs
 
-Progress goes to standard error, the table to standard output. Exit code 1 if any check fails.
+Progress goes to standard error, the table to standard output. A check is ok, FAILED, skipped (its
+tool is not installed) or to come (a lesson that is not finished). Exit code 1 if any check failed.
+What is checked are the files that git tracks: `git add` a new file first.
 """
+
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
 
 import argparse
 import json
@@ -17,20 +24,21 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from tools.checks.course_files import TESTED_FOLDERS, lesson_folders
 from tools.checks.exercises import check_exercises
-from tools.checks.layout import TESTED_FOLDERS, check_structure, lesson_folders
+from tools.checks.layout import check_structure
 from tools.checks.links import check_links
-from tools.checks.result import Result
+from tools.checks.result import SKIPPED, TO_COME, Result
 from tools.checks.suites import check_environment, check_tests
 from tools.checks.text import check_notebooks, check_text_blocks
 from utils.command_line import OneLineParser
-from utils.errors import pick, run_program
+from utils.errors import pick
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 80
-SHOWN = 20  # problems of one check; --json gives them all
+SHOWN = 20  # problems per check; --json has all of them
 
-READY = ("01_attention",)  # lessons that are complete, and so held to the whole anatomy
+READY = ("01_attention",)  # complete lessons: every file of the anatomy must be there
 
 LEFT_OUT_WHEN_FAST = ["tests", "exercises", "text blocks", "notebooks"]
 
@@ -47,7 +55,7 @@ CHECKS: dict[str, Check] = {
 
 
 def main() -> int:
-    """Run the checks that were asked for; 0 when all pass, 1 otherwise."""
+    """Run the selected checks; 0 if none failed, 1 otherwise."""
     options = read_options()
     left_out = LEFT_OUT_WHEN_FAST if options.fast else ["tests"] if options.skip_tests else []
     start = time.perf_counter()
@@ -64,12 +72,12 @@ def main() -> int:
 
 
 def read_options() -> argparse.Namespace:
-    """The command line. Raises UsageError for a module that is not there."""
-    parser = OneLineParser(description="Check everything that must hold.")
-    parser.add_argument("--module", metavar="FOLDER", help="stay in one folder: 01_attention")
-    parser.add_argument("--fast", action="store_true", help="only what takes seconds")
-    parser.add_argument("--skip-tests", action="store_true", help="when they have just been run")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    """The command line. Raises UsageError for an unknown module."""
+    parser = OneLineParser(description="Run every check of the course.")
+    parser.add_argument("--module", metavar="FOLDER", help="check one folder, e.g. 01_attention")
+    parser.add_argument("--fast", action="store_true", help="only checks that take seconds")
+    parser.add_argument("--skip-tests", action="store_true", help="leave out the tests")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args()
     if options.module is not None:
         pick(options.module, [*lesson_folders(ROOT), *TESTED_FOLDERS], "module")
@@ -77,47 +85,53 @@ def read_options() -> argparse.Namespace:
 
 
 def run(name: str, check: Check, module: str | None) -> list[Result]:
-    """Run one check, telling where we are; a result without a time gets that of the check."""
+    """Run one check, showing progress; a result without a time gets the time of the check."""
     print(f"{name} ...", file=sys.stderr, flush=True)
     start = time.perf_counter()
     results = check(ROOT, module)
     seconds = time.perf_counter() - start
-    verdict = word(all(result.passed for result in results))
-    print(f"{name}: {verdict} ({seconds:.1f} s)", file=sys.stderr, flush=True)
+    print(f"{name}: {summary(results)} ({seconds:.1f} s)", file=sys.stderr, flush=True)
     return [
         replace(result, seconds=seconds) if result.seconds is None else result for result in results
     ]
 
 
-def word(passed: bool) -> str:
-    """How the table says it."""
-    return "ok" if passed else "FAILED"
+def summary(results: list[Result]) -> str:
+    """The results of one check or of all, in a few words: "1 failed, 2 skipped", "all ok"."""
+    failed = sum(not result.passed for result in results)
+    words = [f"{failed} failed"] if failed else []
+    for status in (SKIPPED, TO_COME):
+        count = sum(result.status == status for result in results)
+        words += [f"{count} {status}"] if count else []
+    ok = len(results) - failed - sum(bool(result.status) for result in results)
+    return ", ".join(words if failed or not ok else ["all ok" if not words else f"{ok} ok", *words])
 
 
 def as_table(results: list[Result], seconds: float, left_out: list[str]) -> str:
-    """One row a result, what failed below it, and the sum."""
-    lines = [row("check", "result", "seconds", "what"), "-" * WIDTH]
+    """One row per result, the total, and below the table the problems of what failed."""
+    lines = [row("check", "result", "seconds", "details"), "-" * WIDTH]
     for result in results:
         time_taken = f"{result.seconds or 0:.1f}"
-        lines.append(row(result.check, word(result.passed), time_taken, result.detail))
+        lines.append(row(result.check, result.word, time_taken, result.detail))
     failed = [result for result in results if not result.passed]
-    verdict = f"{len(failed)} failed" if failed else "all passed"
-    lines += ["-" * WIDTH, row("all", word(not failed), f"{seconds:.1f}", verdict)]
+    verdict = "FAILED" if failed else "ok"
+    lines += ["-" * WIDTH, row("all", verdict, f"{seconds:.1f}", summary(results))]
     if left_out:
         lines.append(f"left out: {', '.join(left_out)}")
-    for result in failed:
-        lines += ["", f"{result.check}:", *wrapped(result.problems)]
+    for result in results:
+        if result.problems:
+            lines += ["", f"{result.check}: {result.word}", *wrapped(result.problems)]
     return "\n".join(lines)
 
 
-def row(check: str, result: str, seconds: str, what: str) -> str:
+def row(check: str, result: str, seconds: str, details: str) -> str:
     """One line of the table, never wider than WIDTH."""
-    line = f"{check:<28}{result:<8}{seconds:>8}  {what}"
+    line = f"{check:<32}{result:<8}{seconds:>7}  {details}"
     return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
 
 
 def wrapped(problems: tuple[str, ...]) -> list[str]:
-    """The first problems, folded at WIDTH."""
+    """The first problems, wrapped at WIDTH."""
     lines = []
     for problem in problems[:SHOWN]:
         lines += textwrap.wrap(
@@ -129,14 +143,14 @@ def wrapped(problems: tuple[str, ...]) -> list[str]:
 
 
 def as_json(results: list[Result], seconds: float, left_out: list[str]) -> str:
-    """The same for a program, with every problem."""
-    summary = {
+    """The same as JSON, with every problem."""
+    report = {
         "passed": all(result.passed for result in results),
         "seconds": round(seconds, 3),
         "left_out": left_out,
         "results": [asdict(result) for result in results],
     }
-    return json.dumps(summary, indent=2)
+    return json.dumps(report, indent=2)
 
 
 if __name__ == "__main__":

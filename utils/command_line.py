@@ -1,4 +1,4 @@
-"""A command line made from a configuration dataclass: one flag a field, its help from the field.
+"""A command line made from a configuration dataclass: one flag per field, with the field's help.
 
     parser = OneLineParser(description="Train a model.")
     add_config_flags(parser, TrainConfig)
@@ -13,7 +13,7 @@ import typing
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from utils.config import article, field_types
+from utils.config_fields import article, field_types
 from utils.errors import UsageError, did_you_mean, pick
 
 Container = argparse.ArgumentParser | argparse._ArgumentGroup
@@ -34,11 +34,11 @@ class OneLineParser(argparse.ArgumentParser):
         return known
 
     def error(self, message: str) -> typing.NoReturn:
-        raise UsageError(f"{message} (--help lists what there is)")
+        raise UsageError(f"{message} (--help lists the options)")
 
 
 def add_config_flags(parser: Container, config_class: Any, skip: str = "") -> None:
-    """One flag a field, --d-model 128, --bias / --no-bias, but for those in `skip`."""
+    """Add one flag per field (--d-model 128, --bias / --no-bias), except those in `skip`."""
     for f in fields(config_class):
         kind = field_types(config_class)[f.name]
         flag = "--" + f.name.replace("_", "-")
@@ -55,11 +55,11 @@ def _add_flag(parser: Container, flag: str, kind: type, f: Any) -> None:
         return
     choices = f.metadata["choices"]
     metavar = "|".join(choices) if choices else {int: "N", float: "X"}.get(kind, "TEXT")
-    parser.add_argument(flag, metavar=metavar, **described)  # a text until config_from_args
+    parser.add_argument(flag, metavar=metavar, **described)  # text until config_from_args
 
 
 def read_value(f: dataclasses.Field[Any], kind: type, text: str) -> Any:
-    """What a person typed for a field, as its type; "none" is None where that is allowed."""
+    """Convert the text typed for a field; "none" is None where that is allowed."""
     if f.default is None and kind is not str and text.lower() == "none":
         return None
     if kind is bool:
@@ -71,7 +71,7 @@ def read_value(f: dataclasses.Field[Any], kind: type, text: str) -> Any:
 
 
 def change_field(config: Any, name: str, text: str) -> Any:
-    """The configuration with one field as a person typed it. Raises UsageError."""
+    """The configuration with one field set from typed text. Raises UsageError."""
     known = {f.name: f for f in fields(config)}
     f = known[pick(name, known, "field")]
     value = read_value(f, field_types(type(config))[name], text)
@@ -79,13 +79,13 @@ def change_field(config: Any, name: str, text: str) -> Any:
 
 
 def config_from_args(args: argparse.Namespace, base: Any) -> Any:
-    """The base configuration with the fields that were given as flags."""
+    """The base configuration, with the fields that were given as flags."""
     given, kinds = vars(args), field_types(type(base))
     changes = {}
     for f in fields(base):
         if is_dataclass(kinds[f.name]):
             changes[f.name] = config_from_args(args, getattr(base, f.name))
         elif f.name in given:
-            typed = given[f.name]  # a text, or what --bias and --no-bias have made of it
+            typed = given[f.name]  # text, or a bool from --bias and --no-bias
             changes[f.name] = read_value(f, kinds[f.name], str(typed))
     return dataclasses.replace(base, **changes)

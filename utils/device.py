@@ -1,4 +1,4 @@
-"""Where the arithmetic runs and how precisely: by what the machine has, and by measurement."""
+"""Choose device and precision, by what the machine has and by measurement."""
 
 import platform
 import random
@@ -14,7 +14,10 @@ from utils.errors import UsageError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" is CUDA, else MPS, else the CPU. Raises UsageError."""
+    """The device with this name; "auto" is CUDA, else MPS, else the CPU.
+
+    Raises UsageError if the name is unknown or the device is not present.
+    """
     present = available_devices()
     if name == "auto":
         return torch.device(present[0])
@@ -31,14 +34,14 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def available_devices() -> list[str]:
-    """The kinds of device here, the fastest first."""
+    """The kinds of device on this machine, the fastest first."""
     present = ["cuda"] if torch.cuda.is_available() else []
     present += ["mps"] if torch.backends.mps.is_available() else []
     return [*present, "cpu"]
 
 
 def describe_device(device: torch.device) -> str:
-    """One line for logs: "cpu (x86_64, 2 threads)" or the GPU's own name."""
+    """One line for logs: "cpu (x86_64, 2 threads)" or the name of the GPU."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "mps":
@@ -47,21 +50,21 @@ def describe_device(device: torch.device) -> str:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and PyTorch's global generators."""
+    """Seed the global random generators of Python, NumPy and PyTorch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Matrix products in `dtype`, the rest in float32; nothing at all for float32."""
+    """A context in which matrix products run in `dtype`, and the rest in float32."""
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype)
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was asked, so that a clock tells the truth."""
+    """Wait until all queued work on the device is done, so that timings include it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -75,12 +78,13 @@ def fastest(
     margin: float = 1.1,
     rounds: int = 3,
 ) -> str:
-    """Run each candidate a few times in turn and name the fastest, by its best round.
+    """Time each candidate in several interleaved rounds; returns the name of the fastest.
 
-    The first candidate is the default: another must beat it by `margin`, so noise does not decide.
+    Each counts with its best round. The first candidate is the default: another must be faster by a
+    factor of `margin`, so that noise does not decide.
     """
     best = dict.fromkeys(candidates, float("inf"))
-    for step in range(rounds + 1):  # the first round warms up and does not count
+    for step in range(rounds + 1):  # the first round is a warm-up and does not count
         for name, run in candidates.items():
             synchronize(device)
             start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A mistake of the person at the keyboard is told in one line, with an exit code, and no traceback.
+"""Errors that people can fix are one line on standard error and an exit code, not a traceback.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 """
@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterable
 
 
 class CourseError(ValueError):
-    """Something outside the code is wrong, a file or a device: one line says what would do."""
+    """Something outside the code is wrong, such as a file; the message says what would work."""
 
     exit_code = 1
 
 
 class UsageError(CourseError):
-    """The command or the configuration asks for something that cannot be: exit code 2."""
+    """The command or the configuration asks for something impossible: exit code 2."""
 
     exit_code = 2
 
 
 def did_you_mean(given: str, choices: Iterable[str]) -> str:
-    """ " (did you mean 'laptop'?)" when one of the choices is close to what was given, else ""."""
+    """ " (did you mean 'laptop'?)" if one of the choices is close to `given`, else ""."""
     close = difflib.get_close_matches(given.lower(), list(choices), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -38,8 +38,8 @@ def pick(given: str, choices: Iterable[str], what: str) -> str:
 
 
 def run_program(main: Callable[[], int | None]) -> None:
-    """Run `main` and leave with its exit code; a CourseError is one line on standard error."""
-    for stream in (sys.stdout, sys.stderr):  # a Windows console may not speak UTF-8 unasked
+    """Run `main` and exit with its exit code; a CourseError is one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):  # a Windows console may have another encoding
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
@@ -54,7 +54,7 @@ def run_program(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
-    except BrokenPipeError:  # `sample.py | head` closed the pipe: that is no error of ours
+    except BrokenPipeError:  # `sample.py | head` closed the pipe: that is not an error
         code = 0
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
@@ -63,14 +63,14 @@ def run_program(main: Callable[[], int | None]) -> None:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        print("error: not enough memory; a smaller model or batch needs less", file=sys.stderr)
+        print("error: out of memory; use a smaller model or batch", file=sys.stderr)
         code = 1
     _empty_stdout()
     sys.exit(code)
 
 
 def _empty_stdout() -> None:
-    """Python flushes once more when it ends: what a closed pipe refuses then goes nowhere."""
+    """Python flushes once more when it exits; with a closed pipe, discard the rest."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -78,6 +78,6 @@ def _empty_stdout() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python or PyTorch, which says it in a RuntimeError, asked for more than there is."""
+    """Did Python or PyTorch run out of memory? PyTorch may raise a RuntimeError then."""
     signs = ("allocate memory", "out of memory", "not enough memory", "size calculation overflowed")
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)

@@ -1,21 +1,21 @@
 """Random text from a grammar, whose entropy is known exactly.
 
-A grammar is a set of symbols. Each symbol is written in one of several ways, chosen at random; a
-way is plain text with `{slots}`, and a slot is another symbol:
+A grammar is a set of symbols. Each symbol has several ways to be written, of which one is chosen at
+random; a way is plain text with `{slots}`, and a slot is another symbol:
 
     sentence    The {noun} sleeps.   or   A {noun} and a {noun} walk by.
     noun        fox   or   hen
 
-No text is the opening of two ways at one choice (checked when a grammar is made), so a reader can
-always tell which way was taken: a text has one derivation, and its probability is the product of
-the probabilities chosen. For a symbol i, whose way w has probability p(w), the expected surprise h
-and the expected length l solve two sets of linear equations:
+No text is a prefix of two ways of the same symbol (this is checked when a grammar is made), so a
+parser can always tell which way was taken: a text has one derivation, and its probability is the
+product of the probabilities chosen. For a symbol i, whose way w has probability p(w), the expected
+surprisal h and the expected length l solve two systems of linear equations:
 
     h(i) = sum_w p(w) (-log p(w) + sum of h over the slots of w)
     l(i) = sum_w p(w) (characters of w + sum of l over the slots of w)
 
-Text written by the start symbol again and again, independently, has an entropy of h / l nats per
-character: the loss that no model can beat, and that a perfect one would reach.
+A sequence of independent texts of the start symbol has an entropy of h / l nats per character: the
+lowest possible loss, which a perfect model reaches.
 
 Grenander 1967, "Syntax-controlled probabilities"; Wetherell 1980, "Probabilistic languages".
 """
@@ -38,7 +38,7 @@ SLOT = re.compile(r"\{(.+?)\}")
 
 @dataclass(frozen=True)
 class Entropy:
-    """How surprising a character is, on average, to one who knows the grammar."""
+    """The average surprisal of a character for a reader who knows the grammar."""
 
     nats_per_char: float
 
@@ -50,16 +50,16 @@ class Entropy:
 
 @dataclass(frozen=True)
 class Parsed:
-    """One reading of the start symbol: its log-probability in nats and its length in characters."""
+    """One parsed start symbol: its log-probability in nats and its length in characters."""
 
     log_prob: float
     n_chars: int
 
 
 class Grammar:
-    """A set of symbols, each with its ways to be written; see the head of this file.
+    """A set of symbols, each with its ways to be written; see the top of this file.
 
-    Raises ValueError if a slot has no rule, or if two ways at one choice may begin alike.
+    Raises ValueError if a slot has no rule, or if one way of a symbol is a prefix of another.
     """
 
     def __init__(self, rules: Mapping[str, Ways], start: str) -> None:
@@ -77,7 +77,7 @@ class Grammar:
     def sample(self, rng: random.Random) -> str:
         """Write the start symbol once, choosing at random."""
         written: list[str] = []
-        pending: list[str | int] = [self._start]  # what is still to be written, last first
+        pending: list[str | int] = [self._start]  # a stack: the next part is last
         while pending:
             part = pending.pop()
             if isinstance(part, str):
@@ -89,9 +89,9 @@ class Grammar:
         return "".join(written)
 
     def parse(self, text: str, position: int = 0) -> Parsed:
-        """Read the start symbol once from `position`, finding the way taken at each choice.
+        """Parse the start symbol once from `position`, finding the way taken at each choice.
 
-        Raises CourseError at the first character that the grammar could not have written.
+        Raises CourseError at the first character that does not follow the grammar.
         """
         begin, log_prob = position, 0.0
         pending: list[str | int] = [self._start]
@@ -104,14 +104,14 @@ class Grammar:
             elif text.startswith(part, position):
                 position += len(part)
             else:
-                raise _foreign(text, position, f"{part!r}")
+                raise _mismatch(text, position, f"{part!r}")
         return Parsed(log_prob, position - begin)
 
     def entropy(self) -> Entropy:
-        """Solve for the expected surprise and length of the start symbol; return their ratio."""
+        """Solve for the expected surprisal and length of the start symbol; return their ratio."""
         n = len(self._ways)
-        slots = np.zeros((n, n))  # slots[i, j]: how many j one i is expected to hold
-        own = np.zeros((n, 2))  # nats and characters of i itself, its slots left out
+        slots = np.zeros((n, n))  # slots[i, j]: the expected number of j in one i
+        own = np.zeros((n, 2))  # nats and characters of i itself, without its slots
         for i, (probs, ways) in enumerate(zip(self._probs, self._ways, strict=True)):
             for prob, parts in zip(probs, ways, strict=True):
                 own[i, 0] -= prob * math.log(prob)
@@ -127,10 +127,10 @@ class Grammar:
         for opening, way in self._openings[symbol]:
             if text.startswith(opening, position):
                 return way
-        raise _foreign(text, position, f"a {self._names[symbol]!r}")
+        raise _mismatch(text, position, f"a {self._names[symbol]!r}")
 
     def _openings_of(self, symbol: int) -> list[tuple[str, int]]:
-        """With what each way begins: its first plain text, or the openings of its first slot."""
+        """The first text of each way: its own, or the openings of its first slot."""
         if symbol not in self._openings:
             self._openings[symbol] = [
                 (opening, way)
@@ -146,17 +146,17 @@ class Grammar:
         return [opening for opening, _ in self._openings_of(first)]
 
     def _check_openings(self, symbol: int) -> None:
-        """In sorted order a text that begins another stands right before one that it begins."""
+        """Compare neighbours in sorted order: a prefix comes right before a text it begins."""
         for (first, way), (second, other) in pairwise(sorted(self._openings_of(symbol))):
             if way != other and second.startswith(first):
                 name = self._names[symbol]
-                raise ValueError(f"{name!r} is ambiguous: {first!r} also begins {second!r}")
+                raise ValueError(f"{name!r} is ambiguous: {first!r} is a prefix of {second!r}")
 
 
 def _split(template: str, number: Mapping[str, int]) -> tuple[str | int, ...]:
     """Cut "The {noun} is" into "The ", the number of the symbol noun, and " is"."""
     parts: list[str | int] = []
-    for i, piece in enumerate(SLOT.split(template)):  # plain text and slots take turns
+    for i, piece in enumerate(SLOT.split(template)):  # plain text and slots alternate
         if i % 2 and piece not in number:
             raise ValueError(f"the slot {piece!r} in {template!r} has no rule")
         if piece:
@@ -164,6 +164,6 @@ def _split(template: str, number: Mapping[str, int]) -> tuple[str | int, ...]:
     return tuple(parts)
 
 
-def _foreign(text: str, position: int, expected: str) -> CourseError:
+def _mismatch(text: str, position: int, expected: str) -> CourseError:
     found = text[position : position + 20]
     return CourseError(f"at character {position} the grammar expects {expected}, not {found!r}")

@@ -1,13 +1,13 @@
-"""A memory of keys and values, so that a new token costs the work of one position only.
+"""A cache of keys and values, so that a new token costs one position of computation.
 
     cache = KVCache(config, batch_size=2)
-    logits = model(prompts, cache)           # prefill: every prompt token at once
+    logits = model(prompts, cache)           # prefill: all prompt tokens at once
     cache.truncate([5, 3])                   # prompts of 5 and 3 tokens, padded on the right
-    logits = model(next_tokens, cache)       # one token a row
+    logits = model(next_tokens, cache)       # one token per row
 
-The memory is allocated once. Each row of the batch has a length of its own: what lies beyond it
-(padding, say) is never looked at, for a query sees only keys at or before its own position, and is
-overwritten by the tokens that come. So unequal prompts need no padding mask.
+The tensors are allocated once. Each row of the batch has its own length. What lies beyond it, such
+as padding, is never attended to, because a query sees only keys at or before its own position, and
+is overwritten by later tokens. So prompts of unequal length need no padding mask.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from utils.config import ModelConfig
 
 
 class KVCache:
-    """Keys and values (n_layers, B, n_kv_heads, max_seq_len, d_head), and a length for each row."""
+    """Keys and values (n_layers, B, n_kv_heads, max_seq_len, d_head), and a length per row."""
 
     def __init__(
         self,
@@ -41,31 +41,35 @@ class KVCache:
         return len(self.lengths)
 
     @property
-    def is_even(self) -> bool:
-        """Whether all rows are equally long; then plain slices serve."""
+    def equal_lengths(self) -> bool:
+        """Whether all rows have the same length, so that plain slices can be used."""
         return min(self.lengths) == max(self.lengths)
 
     def positions(self, T: int) -> Tensor:
-        """Where the next T tokens stand: (1, T) if all rows are equally long, else (B, T)."""
+        """Positions of the next T tokens: (1, T) if all rows have the same length, else (B, T).
+
+        Raises ValueError if they do not fit.
+        """
         if max(self.lengths) + T > self.max_seq_len:
             raise ValueError(
                 f"the cache holds {self.max_seq_len} positions, of which {max(self.lengths)} are "
                 f"taken: {T} more do not fit"
             )
-        if self.is_even:
+        if self.equal_lengths:
             start = self.lengths[0]
             return self._steps[None, start : start + T]
         starts = torch.tensor(self.lengths, device=self._steps.device)
         return starts[:, None] + self._steps[:T]
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store k and v (B, n_kv_heads, T, d_head) behind each row; return all stored up to there.
+        """Append k and v (B, n_kv_heads, T, d_head) to each row; return all keys and values so far.
 
-        Returns two views (B, n_kv_heads, T_k, d_head), T_k being the longest row with its new T.
+        Returns two views (B, n_kv_heads, T_k, d_head), where T_k is the longest row with its T new
+        tokens. The lengths change in `advance`, after every layer has written.
         """
         T = k.size(2)
         keys, values = self.keys[layer], self.values[layer]
-        if self.is_even:
+        if self.equal_lengths:
             start = self.lengths[0]
             keys[:, :, start : start + T] = k
             values[:, :, start : start + T] = v
@@ -78,18 +82,18 @@ class KVCache:
         return keys[:, :, :T_k], values[:, :, :T_k]
 
     def advance(self, T: int) -> None:
-        """Every row has grown by T tokens."""
+        """Add T to the length of every row."""
         self.lengths = [length + T for length in self.lengths]
 
     def truncate(self, lengths: Sequence[int]) -> None:
-        """Forget what lies beyond these lengths, one for each row: padding, for instance."""
+        """Shorten each row to its length in `lengths`, to drop padding, for instance."""
         for row, (new, old) in enumerate(zip(lengths, self.lengths, strict=True)):
             if not 0 <= new <= old:
-                raise ValueError(f"row {row} holds {old} tokens; it cannot be cut to {new}")
+                raise ValueError(f"row {row} holds {old} tokens; it cannot be truncated to {new}")
         self.lengths = list(lengths)
 
     def replace_rows(self, rows: Sequence[int], other: "KVCache") -> None:
-        """Put the rows of another cache in the place of these rows."""
+        """Overwrite these rows with the rows of another cache."""
         index = torch.tensor(rows, device=self.keys.device)
         self.keys[:, index] = other.keys
         self.values[:, index] = other.values

@@ -1,19 +1,19 @@
-"""Memory that a process frees and soon needs again: keep it, and do not give it back.
+"""Let a process keep the memory it frees, because the next training step needs it again.
 
-A training step frees what the step before it took. The C library of Linux gives large pieces back
-to the system, which has to find, clear and map every page anew at the next step. Told to keep them,
-it does not; the process then holds, to its end, at least what it needed at its peak.
+Every training step allocates and frees the same large tensors. On Linux, glibc returns large blocks
+to the operating system, which then has to find, clear and map every page again for the next step.
+With these settings glibc keeps them. The cost: the process holds its peak memory until it ends.
 """
 
 import ctypes
 import platform
 import sys
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of malloc.h
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # from malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees; whether that was possible (glibc on Linux only)."""
+    """Make this process keep freed memory; returns whether that worked (glibc on Linux only)."""
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt

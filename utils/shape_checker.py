@@ -1,33 +1,39 @@
-"""Shapes that check themselves: a wrong one is told by name, where it enters, before it spreads.
+"""Check tensor shapes by name, at the entry of a function, before a wrong shape spreads.
 
     B, T, d_model = check_shape(x, ("B", "T", "d_model"), d_model=64)
     check_shapes(q=(q, ("...", "T_q", "d_k")), k=(k, ("...", "T_k", "d_k")))
     with ShapeTracer(model):
         model(tokens)
 
-A pattern says what each axis is: a name ("T") stands for one size wherever it appears, a plain
-integer for itself, and a first "..." for any leading axes, or none. Nothing is checked while
-`torch.compile` traces, so a compiled model pays nothing.
+A pattern describes each axis: a name ("T") stands for one size wherever it appears, an integer for
+itself, and a leading "..." for any number of axes, including none. Nothing is checked while
+`torch.compile` traces, so a compiled model pays nothing. The tracer is in utils/shape_tracer.py.
 """
 
-import textwrap
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Protocol, Self
-
-import torch
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from typing import Protocol
 
 from utils.errors import CourseError
+from utils.shape_tracer import Shape, ShapeRecord, ShapeTracer
 
-Shape = tuple[int, ...]
+__all__ = [
+    "HasShape",
+    "Pattern",
+    "Shape",
+    "ShapeError",
+    "ShapeRecord",
+    "ShapeTracer",
+    "check_shape",
+    "check_shapes",
+]
+
 Pattern = tuple[str | int, ...]
 
 
 class ShapeError(CourseError):
-    """A tensor has another shape than its place asks for; the message gives every size known."""
+    """A tensor does not have the expected shape; the message lists every known size."""
 
 
 class HasShape(Protocol):
@@ -38,13 +44,13 @@ class HasShape(Protocol):
 
 
 def check_shape(x: HasShape, pattern: Pattern, what: str = "x", /, **sizes: int) -> Shape:
-    """Return the shape of `x` as plain integers, once it matches the pattern.
+    """Check the shape of `x` against a pattern; return it as a tuple of integers.
 
     `sizes` fixes some of the names (d_model=64); `what` is the tensor's name in the message.
     Raises ShapeError if the shape does not match, TypeError if a size belongs to no axis.
     """
     shape = _shape_of(what, x, pattern)
-    if torch.compiler.is_compiling():
+    if _is_compiling():
         return shape
     for name in sizes:
         if name not in pattern:
@@ -63,7 +69,7 @@ def check_shapes(**tensors: tuple[HasShape, Pattern]) -> dict[str, int]:
     shapes = {
         what: (_shape_of(what, x, pattern), pattern) for what, (x, pattern) in tensors.items()
     }
-    if torch.compiler.is_compiling():
+    if _is_compiling():
         return _sizes_unchecked(shapes)
     bindings = _Bindings({})
     for what, (shape, pattern) in shapes.items():
@@ -72,8 +78,14 @@ def check_shapes(**tensors: tuple[HasShape, Pattern]) -> dict[str, int]:
     return bindings.sizes
 
 
+def _is_compiling() -> bool:
+    """Is torch.compile tracing this call? Without PyTorch loaded (NumPy arrays), no."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.compiler.is_compiling()
+
+
 class _Bindings:
-    """What the names stand for so far, and which tensor said so."""
+    """The size of each name so far, and the tensor that it came from."""
 
     def __init__(self, given: dict[str, int]) -> None:
         self.sizes = given
@@ -81,7 +93,7 @@ class _Bindings:
         self.leads: dict[str, Shape] = {}  # each tensor's own "..."
 
     def problem_with(self, what: str, shape: Shape, pattern: Pattern) -> str:
-        """Bind the names of one tensor; return what contradicts them, or "" if nothing does."""
+        """Bind the names of one tensor; return the first contradiction, "" if there is none."""
         if "..." in pattern[1:]:
             raise TypeError(f"'...' can only come first in a pattern, not as in {_show(pattern)}")
         if pattern[:1] != ("...",):
@@ -132,7 +144,7 @@ def _shape_of(what: str, x: HasShape, pattern: Pattern) -> Shape:
 
 
 def _sizes_unchecked(shapes: Mapping[str, tuple[Shape, Pattern]]) -> dict[str, int]:
-    """Pair names with sizes, the last axis first, and compare nothing."""
+    """Pair names with sizes, from the last axis, without comparing anything."""
     return {
         name: size
         for shape, pattern in shapes.values()
@@ -150,11 +162,11 @@ def _show(pattern: Pattern) -> str:
     return f"({', '.join(map(str, pattern))}{',' if len(pattern) == 1 else ''})"
 
 
-# --- the message: only a wrong shape pays for it ---
+# --- the message, which is computed only for a wrong shape ---
 
 
 def _explain(shapes: Mapping[str, tuple[Shape, Pattern]], given: Mapping[str, int]) -> str:
-    """Say which tensor does not fit, why, which sizes are known, and what might help."""
+    """The message: which tensor does not match, why, the known sizes, and a hint."""
     bindings = _Bindings(dict(given))
     for what, (shape, pattern) in shapes.items():
         if problem := bindings.problem_with(what, shape, pattern):
@@ -162,13 +174,13 @@ def _explain(shapes: Mapping[str, tuple[Shape, Pattern]], given: Mapping[str, in
             lines.append(f"known: {bindings}")
             lines.extend(_swap_hint(shapes, given, suspect=what))
             return "\n  ".join(lines)
-    raise AssertionError("every shape fits")
+    raise AssertionError("every shape matches")
 
 
 def _swap_hint(
     shapes: Mapping[str, tuple[Shape, Pattern]], given: Mapping[str, int], suspect: str
 ) -> Iterator[str]:
-    """Yield one line if exchanging two axes of one tensor makes everything fit."""
+    """Yield one line if swapping two axes of one tensor makes every shape match."""
     for what in sorted(shapes, key=lambda name: name != suspect):
         shape, pattern = shapes[what]
         for i, j in _axis_pairs(len(shape)):
@@ -179,7 +191,7 @@ def _swap_hint(
 
 
 def _axis_pairs(n_axes: int) -> list[tuple[int, int]]:
-    """Pairs of axes counted from the end, neighbours first and the last two before all others."""
+    """Pairs of axes counted from the end: neighbours first, the last two before all others."""
     pairs = [(j, i) for i, j in combinations(range(-1, -n_axes - 1, -1), 2)]
     return sorted(pairs, key=lambda pair: pair[1] - pair[0])
 
@@ -193,110 +205,3 @@ def _swap(shape: Shape, i: int, j: int) -> Shape:
 def _all_fit(shapes: Mapping[str, tuple[Shape, Pattern]], given: Mapping[str, int]) -> bool:
     bindings = _Bindings(dict(given))
     return not any(bindings.problem_with(what, *pair) for what, pair in shapes.items())
-
-
-# --- watching a whole module ---
-
-
-@dataclass(frozen=True)
-class ShapeRecord:
-    """One call of one submodule; `outputs` is None if the call did not return."""
-
-    name: str
-    kind: str
-    depth: int  # how many watched calls were running around this one
-    inputs: tuple[Shape, ...]
-    outputs: tuple[Shape, ...] | None = None
-
-
-class ShapeTracer:
-    """Record the shapes that flow through a module and its submodules, and print them at the end.
-
-    `records` holds one ShapeRecord a call, in the order in which the calls began. The table is
-    printed even when the forward pass raises: the calls that did not return lead to the culprit.
-    """
-
-    def __init__(self, module: nn.Module, *, show: bool = True) -> None:
-        self.module = module
-        self.show = show
-        self.records: list[ShapeRecord] = []
-        self._running: list[int] = []  # indices into records, the innermost call last
-        self._handles: list[RemovableHandle] = []
-
-    def __enter__(self) -> Self:
-        for name, module in self.module.named_modules():
-            self._watch(name or "(model)", module)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        if self.show:
-            print(self)
-
-    def _watch(self, name: str, module: nn.Module) -> None:
-        def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            kind, inputs = type(module).__name__, tuple(_shapes_in((args, kwargs)))
-            record = ShapeRecord(name, kind, len(self._running), inputs)
-            self._running.append(len(self.records))
-            self.records.append(record)
-
-        def end(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            index = self._running.pop()
-            if output is not None:  # None comes from a call that raised
-                outputs = tuple(_shapes_in(output))
-                self.records[index] = replace(self.records[index], outputs=outputs)
-
-        self._handles.append(module.register_forward_pre_hook(begin, with_kwargs=True))
-        self._handles.append(module.register_forward_hook(end, always_call=True))
-
-    def __str__(self) -> str:
-        """The table: name, class, and input -> output, in 80 columns."""
-        if not self.records:
-            return "no module was called"
-        names = [_fit(name, 26) for name in _indented_names(self.records)]
-        kinds = [_fit(record.kind, 22) for record in self.records]
-        name_width, kind_width = max(map(len, names)), max(map(len, kinds))
-        return "\n".join(
-            _row(f"{name:{name_width}}  {kind:{kind_width}}  ", record)
-            for name, kind, record in zip(names, kinds, self.records, strict=True)
-        )
-
-
-def _indented_names(records: list[ShapeRecord]) -> Iterator[str]:
-    """Each name below its caller's, without the part that they share."""
-    path: list[str] = []
-    for record in records:
-        path[record.depth :] = [record.name]
-        caller = path[record.depth - 1] if record.depth else ""
-        yield "  " * record.depth + record.name.removeprefix(f"{caller}.")
-
-
-def _row(head: str, record: ShapeRecord) -> str:
-    """One call as text; shapes that do not fit continue below, in their own column."""
-    outputs = "did\xa0not\xa0return" if record.outputs is None else _list(record.outputs)
-    shapes = f"{_list(record.inputs)} ->\xa0{outputs}"
-    lines = textwrap.wrap(shapes, 80 - len(head), break_long_words=False)
-    below = "\n" + " " * len(head)
-    return (head + below.join(lines)).replace("\xa0", " ")
-
-
-def _list(shapes: tuple[Shape, ...]) -> str:
-    """Shapes as text in which only the gaps between shapes may break a line."""
-    return ", ".join(str(shape).replace(" ", "\xa0") for shape in shapes) or "none"
-
-
-def _fit(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 3] + "..."
-
-
-def _shapes_in(value: Any) -> Iterator[Shape]:
-    """The shapes of the tensors in a value, also inside tuples, lists and dictionaries."""
-    if isinstance(value, Tensor):
-        yield tuple(value.shape)
-    elif isinstance(value, Mapping):
-        yield from _shapes_in(tuple(value.values()))
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _shapes_in(item)

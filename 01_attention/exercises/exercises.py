@@ -1,11 +1,11 @@
-"""Exercises of lesson 01: attention. Replace each `raise` by your own code.
+"""Exercises of lesson 01: attention. Replace each `raise` with your own code.
 
-    python 01_attention/exercises/exercises.py    check them all
-    make watch                                    check each time you save, one after the other
-    make hint EX=1.3                              a nudge; three for each exercise
+    python 01_attention/exercises/exercises.py    check all of them
+    make watch                                    check on every save, one exercise after the other
+    make hint EX=1.3                              a hint; there are three per exercise
 
-`python` is the environment's (.venv/bin/python, on Windows .venv\\Scripts\\python). The docstrings
-say what is wanted, theory.md why. Later exercises may use earlier ones.
+`python` is the one in .venv (.venv/bin/python, on Windows .venv\\Scripts\\python). The docstrings
+define what to write, theory.md explains why. Later exercises may use earlier ones.
 """
 
 import math
@@ -17,21 +17,21 @@ from utils.grader.check import check_file
 
 
 def softmax(x: Tensor, dim: int = -1) -> Tensor:
-    """Exercise 1.1: turn numbers into shares that sum to 1 along `dim`.
+    """Exercise 1.1: turn scores into weights that sum to 1 along `dim`.
 
-    The share of an entry is its exponential, divided by the sum of all the exponentials along
-    `dim`. Entries may be as large as 1e4, or -inf (share 0); a row of only -inf gives zeros.
+    The weight of an entry is its exponential divided by the sum of the exponentials along `dim`.
+    Entries may be as large as 1e4, or -inf (weight 0); a row of only -inf gives zeros.
 
-    Returns a tensor of the shape and dtype of x. (torch.softmax would do
-    nearly all of it in one call; here you write it.)
+    Returns a tensor of the same shape and dtype as x. (torch.softmax does nearly all of this in
+    one call; here you write it yourself.)
     """
     raise NotImplementedError("Exercise 1.1: softmax")  # TODO: your code here
 
 
 def attention_scores(q: Tensor, k: Tensor) -> Tensor:
-    """Exercise 1.2: how well does each key answer each query?
+    """Exercise 1.2: how well does each key match each query?
 
-    q (..., T_q, d_k), k (..., T_k, d_k), with any leading axes: batch, heads, or none.
+    q (..., T_q, d_k), k (..., T_k, d_k), with any leading axes: batch, heads or none.
 
     Returns (..., T_q, T_k): the dot product of query i with key j, divided by sqrt(d_k).
     """
@@ -39,7 +39,7 @@ def attention_scores(q: Tensor, k: Tensor) -> Tensor:
 
 
 def causal_mask(T: int, device: torch.device | str | None = None) -> Tensor:
-    """Exercise 1.3: which positions may position i look at?
+    """Exercise 1.3: which positions may position i attend to?
 
     Returns (T, T) bool on `device`, True where query i may attend to key j, that is j <= i.
     """
@@ -47,12 +47,13 @@ def causal_mask(T: int, device: torch.device | str | None = None) -> Tensor:
 
 
 def apply_mask(scores: Tensor, mask: Tensor) -> Tensor:
-    """Exercise 1.4: make forbidden scores count for nothing.
+    """Exercise 1.4: give masked positions no weight.
 
     scores (..., T_q, T_k); mask of any shape that broadcasts to it. A boolean mask is True where
-    attention is allowed: elsewhere the score becomes -inf. A floating mask is added to the scores.
+    attention is allowed; elsewhere the score becomes -inf, not merely a large negative number.
+    A floating mask is added to the scores.
 
-    Returns new scores (..., T_q, T_k) of the dtype of scores; the input is left as it was.
+    Returns new scores (..., T_q, T_k) with the dtype of scores; the input is not modified.
     """
     raise NotImplementedError("Exercise 1.4: apply_mask")  # TODO: your code here
 
@@ -60,7 +61,7 @@ def apply_mask(scores: Tensor, mask: Tensor) -> Tensor:
 def scaled_dot_product_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Exercise 1.5: attention itself. Use what you wrote in 1.1, 1.2 and 1.4.
+    """Exercise 1.5: attention, built from your functions of 1.1, 1.2 and 1.4.
 
     q (..., T_q, d_k), k (..., T_k, d_k), v (..., T_k, d_v); mask as in 1.4, or None.
 
@@ -71,12 +72,12 @@ def scaled_dot_product_attention(
 
 
 def padding_mask(lengths: Tensor, T: int) -> Tensor:
-    """Exercise 1.6: which keys are tokens, and which only fill up the batch?
+    """Exercise 1.6: which keys are tokens, and which are padding?
 
     lengths (B,) integers: row b holds lengths[b] tokens, then padding up to T.
 
     Returns (B, 1, 1, T) bool, True where the key is a token; the two axes of size 1 let it
-    broadcast over heads and queries. It is on the device of lengths.
+    broadcast over heads and queries. The mask is on the same device as lengths.
     """
     raise NotImplementedError("Exercise 1.6: padding_mask")  # TODO: your code here
 
@@ -84,11 +85,11 @@ def padding_mask(lengths: Tensor, T: int) -> Tensor:
 def cross_attention(
     x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Exercise 1.7: x asks, context answers.
+    """Exercise 1.7: queries from x, keys and values from context.
 
     x (B, T_q, d_model), context (B, T_k, d_model), w_q and w_k (d_model, d_k), w_v (d_model, d_v).
-    Queries are x times w_q; keys and values are context times w_k and w_v. With context = x this
-    is self-attention.
+    The queries are x @ w_q; the keys and values are context @ w_k and context @ w_v. With
+    context = x this is self-attention.
 
     Returns (output (B, T_q, d_v), weights (B, T_q, T_k)), as in 1.5.
     """
@@ -98,23 +99,23 @@ def cross_attention(
 def attention_cost(
     B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
 ) -> tuple[int, int]:
-    """Exercise 1.8: what does attention cost when the text grows?
+    """Exercise 1.8: how does the cost of attention grow with the sequence length?
 
-    Each of n_heads heads, for each of B sequences of T tokens, has queries, keys and values of
-    width d_head, and computes q times k transposed, then weights times v.
+    For each of B sequences of T tokens, each of n_heads heads has queries, keys and values of width
+    d_head, and computes q @ k.T and then weights @ v.
 
-    Returns (multiply-adds of both products, bytes of the weights). One multiplication with its
-    addition counts as one multiply-add.
+    Returns (multiply-adds of both products, bytes of the weights). One multiplication and its
+    addition count as one multiply-add.
     """
     raise NotImplementedError("Exercise 1.8: attention_cost")  # TODO: your code here
 
 
 def sliding_window_mask(T: int, window: int, n_sinks: int = 0) -> Tensor:
-    """Exercise 1.9, a challenge: look back a little way only, and at the beginning.
+    """Exercise 1.9, a challenge: attend to a recent window and to the first tokens.
 
-    Position i may look at the `window` positions that end with itself (window=1: only itself), and
-    also at the first n_sinks positions (the "attention sinks" of Xiao et al. 2023). Never at the
-    future.
+    Position i may attend to the `window` positions that end with itself (window=1: only itself),
+    and to the first n_sinks positions (the "attention sinks" of Xiao et al. 2023), but never to
+    the future.
 
     Returns (T, T) bool, True where query i may attend to key j.
     """
@@ -122,14 +123,15 @@ def sliding_window_mask(T: int, window: int, n_sinks: int = 0) -> Tensor:
 
 
 def online_attention(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
-    """Exercise 1.10, a challenge: attention that never holds all the scores of a query.
+    """Exercise 1.10, a challenge: attention that never holds all scores of a query at once.
 
-    q (..., T_q, d_k), k (..., T_k, d_k), v (..., T_k, d_v). Go through keys and values in blocks of
-    at most block_size, and keep for each query: the largest score so far, the sum of the
-    exponentials so far (relative to that largest), and the values mixed so far. When a block
-    brings a larger score, rescale what you kept. Divide once, at the end.
+    q (..., T_q, d_k), k (..., T_k, d_k), v (..., T_k, d_v). Go through the keys and values in
+    blocks of at most block_size. For each query keep the largest score so far, the sum of the
+    exponentials so far (relative to that largest score), and the weighted sum of the values so
+    far. When a block contains a larger score, rescale both sums. Divide once, at the end.
 
-    Returns the output (..., T_q, d_v). No tensor may be as large as T_q x T_k.
+    Returns the output (..., T_q, d_v). No tensor may hold T_q x T_k scores, and none may hold the
+    scores of a query for all T_k keys.
     """
     raise NotImplementedError("Exercise 1.10: online_attention")  # TODO: your code here
 

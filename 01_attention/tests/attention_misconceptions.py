@@ -1,7 +1,7 @@
-"""Wrong answers that people really give in lesson 01; each docstring is the diagnosis.
+"""Common wrong answers to the exercises of lesson 01; each docstring is the diagnosis.
 
-A learner whose result is exactly that of one of them is told its docstring. `MISCONCEPTIONS` says
-which function each one stands in for.
+A learner whose result equals that of one of them is shown its docstring. `MISCONCEPTIONS` lists
+them by the function that they imitate.
 """
 
 import math
@@ -27,31 +27,31 @@ def largest_not_subtracted(x: Tensor, dim: int = -1) -> Tensor:
     return exps / exps.sum(dim, keepdim=True)
 
 
-def one_largest_for_all(x: Tensor, dim: int = -1) -> Tensor:
-    """one largest entry for the whole tensor is subtracted, not each row's own: a row far below it
-    vanishes, and 0 / 0 is nan"""
+def largest_of_the_whole_tensor(x: Tensor, dim: int = -1) -> Tensor:
+    """the largest entry of the whole tensor is subtracted, not that of each row: a row far below it
+    underflows to 0, and 0 / 0 is nan"""
     exps = torch.exp(x - x.max())
     return exps / exps.sum(dim, keepdim=True)
 
 
 def sum_without_keepdim(x: Tensor, dim: int = -1) -> Tensor:
-    """the sum has lost its axis (no keepdim=True), so the division lines up with another axis"""
+    """the sum has lost its axis (no keepdim=True), so the division broadcasts along another axis"""
     exps = torch.exp(x - x.amax(dim, keepdim=True))
     return exps / exps.sum(dim)
 
 
-def nan_for_nothing(x: Tensor, dim: int = -1) -> Tensor:
-    """a row of only -inf becomes nan: its largest entry is -inf as well, and -inf - -inf is nan"""
+def nan_for_masked_rows(x: Tensor, dim: int = -1) -> Tensor:
+    """a row of only -inf becomes nan: its largest entry is -inf too, and -inf - -inf is nan"""
     return torch.softmax(x, dim)
 
 
 def without_exponentials(x: Tensor, dim: int = -1) -> Tensor:
-    """the numbers themselves are divided by their sum; their exponentials should be"""
+    """the entries themselves are divided by their sum; take their exponentials first"""
     return x / x.sum(dim, keepdim=True)
 
 
 def subtracted_after_exp(x: Tensor, dim: int = -1) -> Tensor:
-    """the largest entry is subtracted from the exponentials; it belongs inside exp"""
+    """the largest entry is subtracted from the exponentials; subtract it inside exp"""
     exps = torch.exp(x) - x.amax(dim, keepdim=True)
     return exps / exps.sum(dim, keepdim=True)
 
@@ -80,8 +80,8 @@ def scaled_by_the_number_of_keys(q: Tensor, k: Tensor) -> Tensor:
     return q @ k.transpose(-2, -1) / math.sqrt(k.size(-2))
 
 
-def keys_ask(q: Tensor, k: Tensor) -> Tensor:
-    """the keys ask and the queries answer: this is k times q transposed"""
+def queries_and_keys_exchanged(q: Tensor, k: Tensor) -> Tensor:
+    """queries and keys are exchanged: this is k times q transposed"""
     return k @ q.transpose(-2, -1) / math.sqrt(q.size(-1))
 
 
@@ -97,7 +97,7 @@ def first_two_axes_swapped(q: Tensor, k: Tensor) -> Tensor:
 
 
 def axes_one_and_two_swapped(q: Tensor, k: Tensor) -> Tensor:
-    """transpose(1, 2) counts from the front: those are the last two axes of three only; use
+    """transpose(1, 2) counts from the front: only with three axes are those the last two; use
     transpose(-2, -1)"""
     return q @ k.transpose(1, 2) / math.sqrt(q.size(-1))
 
@@ -105,60 +105,60 @@ def axes_one_and_two_swapped(q: Tensor, k: Tensor) -> Tensor:
 # --- 1.3 causal_mask ---
 
 
-def blind_to_itself(T: int, device: torch.device | str | None = None) -> Tensor:
-    """a position does not see itself: j < i, where j <= i is asked for"""
+def without_itself(T: int, device: torch.device | str | None = None) -> Tensor:
+    """a position does not attend to itself: the condition is j <= i, not j < i"""
     return torch.ones(T, T, dtype=torch.bool, device=device).tril(-1)
 
 
 def sees_the_future(T: int, device: torch.device | str | None = None) -> Tensor:
-    """the triangle is upside down: each position sees itself and the future"""
+    """the triangle is upside down: each position attends to itself and the future"""
     return torch.ones(T, T, dtype=torch.bool, device=device).triu()
 
 
 def true_means_forbidden(T: int, device: torch.device | str | None = None) -> Tensor:
-    """True and False are exchanged: here True says that a query may attend"""
+    """True and False are exchanged: True means that a query may attend"""
     return torch.ones(T, T, dtype=torch.bool, device=device).triu(1)
 
 
 def one_step_ahead(T: int, device: torch.device | str | None = None) -> Tensor:
-    """each position sees one step into the future: j <= i + 1, where j <= i is asked for"""
+    """each position sees one step into the future: the condition is j <= i, not j <= i + 1"""
     return torch.ones(T, T, dtype=torch.bool, device=device).tril(1)
 
 
 def ones_and_zeros(T: int, device: torch.device | str | None = None) -> Tensor:
-    """the mask holds the numbers 1 and 0, where True and False are asked for (dtype=torch.bool)"""
+    """the mask contains the numbers 1 and 0; make it boolean (dtype=torch.bool)"""
     return torch.ones(T, T, device=device).tril()
 
 
-def scores_to_add(T: int, device: torch.device | str | None = None) -> Tensor:
-    """these are numbers to add to the scores, 0 and -inf; a boolean mask is asked for"""
+def additive_mask(T: int, device: torch.device | str | None = None) -> Tensor:
+    """this is an additive mask of 0 and -inf; the exercise asks for a boolean one"""
     return torch.full((T, T), -math.inf, device=device).triu(1)
 
 
 # --- 1.4 apply_mask ---
 
 
-def zero_for_the_forbidden(scores: Tensor, mask: Tensor) -> Tensor:
-    """forbidden scores become 0, and exp(0) = 1 still takes a share; only -inf takes none"""
+def zero_for_masked(scores: Tensor, mask: Tensor) -> Tensor:
+    """masked scores become 0, and exp(0) = 1 still gets weight; only -inf gets none"""
     if mask.dtype == torch.bool:
         return scores.masked_fill(~mask, 0.0)
     return scores + mask.to(scores.dtype)
 
 
-def fills_the_allowed(scores: Tensor, mask: Tensor) -> Tensor:
-    """-inf stands where the mask is True, which is where attention is allowed: turn it with ~"""
+def fills_where_true(scores: Tensor, mask: Tensor) -> Tensor:
+    """-inf is written where the mask is True, where attention is allowed: invert the mask with ~"""
     if mask.dtype == torch.bool:
         return scores.masked_fill(mask, -math.inf)
     return scores + mask.to(scores.dtype)
 
 
 def multiplied(scores: Tensor, mask: Tensor) -> Tensor:
-    """scores and mask are multiplied: a forbidden score becomes 0, which still takes a share"""
+    """scores and mask are multiplied: a masked score becomes 0, which still gets weight"""
     return scores * mask
 
 
 def added_as_numbers(scores: Tensor, mask: Tensor) -> Tensor:
-    """a boolean mask is added as ones and zeros, which forbids nothing"""
+    """a boolean mask is added as ones and zeros, which masks nothing"""
     return scores + mask
 
 
@@ -168,13 +168,29 @@ def floats_taken_for_booleans(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 def floats_multiplied(scores: Tensor, mask: Tensor) -> Tensor:
-    """a floating mask is multiplied with the scores; it should be added"""
+    """the scores are multiplied by a floating mask; it should be added"""
     return right_mask(scores, mask) if mask.dtype == torch.bool else scores * mask.to(scores.dtype)
 
 
 def floats_ignored(scores: Tensor, mask: Tensor) -> Tensor:
-    """a floating mask is left out; it should be added to the scores"""
+    """a floating mask is ignored; it should be added to the scores"""
     return right_mask(scores, mask) if mask.dtype == torch.bool else scores
+
+
+def minus_a_billion(scores: Tensor, mask: Tensor) -> Tensor:
+    """masked scores are -1e9; a row that is masked entirely then attends to everything equally:
+    use -math.inf"""
+    if mask.dtype == torch.bool:
+        return scores.masked_fill(~mask, -1e9)
+    return scores + mask.to(scores.dtype)
+
+
+def smallest_finite_number(scores: Tensor, mask: Tensor) -> Tensor:
+    """masked scores are the smallest finite number; a row that is masked entirely then attends to
+    everything equally: use -math.inf"""
+    if mask.dtype == torch.bool:
+        return scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return scores + mask.to(scores.dtype)
 
 
 # --- 1.5 scaled_dot_product_attention ---
@@ -183,7 +199,7 @@ def floats_ignored(scores: Tensor, mask: Tensor) -> Tensor:
 def softmax_over_queries(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """the softmax runs over the queries (dim=-2), so columns sum to 1; it belongs over the keys,
+    """the softmax runs over the queries (dim=-2), so columns sum to 1; it should run over the keys,
     the last axis"""
     weights = right_softmax(masked_scores(q, k, mask), -2)
     return weights @ v, weights
@@ -192,7 +208,7 @@ def softmax_over_queries(
 def softmax_over_axis_one(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """the softmax runs over axis 1, which is the last axis only when there are no leading ones:
+    """the softmax runs over axis 1, which is the last axis only if there are no leading axes:
     use dim=-1"""
     weights = right_softmax(masked_scores(q, k, mask), 1)
     return weights @ v, weights
@@ -215,7 +231,7 @@ def attention_scaled_by_d_k(
 def mask_after_softmax(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """the mask comes after the softmax: the forbidden keys have taken their share already, and the
+    """the mask is applied after the softmax: the masked keys have had their weight already, so the
     rows no longer sum to 1"""
     _, weights = right_attention(q, k, v)
     if mask is not None:
@@ -231,19 +247,19 @@ def mask_ignored(
 
 
 def only_the_output(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """only the output is returned; output and weights are asked for"""
+    """only the output is returned; return output and weights"""
     return right_attention(q, k, v, mask)[0]
 
 
 def weights_first(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """the weights are returned first; the output comes first"""
+    """the weights are returned first; return the output first"""
     output, weights = right_attention(q, k, v, mask)
     return weights, output
 
 
-def nan_where_nothing_is_seen(
+def nan_for_masked_queries(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """a query that may attend to nothing gets nan: the softmax of a row of -inf is 0 / 0"""
@@ -251,26 +267,26 @@ def nan_where_nothing_is_seen(
     return weights @ v, weights
 
 
-def a_large_number_for_infinity(
+def large_number_for_infinity(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """forbidden scores are a large negative number (in 1.4, perhaps): a query that may attend to
-    nothing then attends to all the forbidden keys alike; -inf leaves zeros"""
+    """masked scores are a large negative number (perhaps in 1.4): a query that may attend to
+    nothing then attends to all masked keys equally; with -inf its weights are zeros"""
     scores = masked_scores(q, k, mask).clamp(min=-1e9)
     weights = torch.softmax(scores, -1)
     return weights @ v, weights
 
 
-def scores_mix_the_values(
+def values_weighted_by_scores(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """the output mixes the values with the scores; the weights, after the softmax, should mix"""
+    """the values are weighted by the scores; use the weights, after the softmax"""
     _, weights = right_attention(q, k, v, mask)
     return masked_scores(q, k, mask) @ v, weights
 
 
 def masked_scores(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-    """Scaled scores with the mask applied, for the wrong answers above."""
+    """Scaled and masked scores, used by the wrong answers."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
     return scores if mask is None else right_mask(scores, mask)
 
@@ -284,28 +300,33 @@ def without_axes_of_size_one(lengths: Tensor, T: int) -> Tensor:
 
 
 def true_for_padding(lengths: Tensor, T: int) -> Tensor:
-    """True stands for padding; it should stand for tokens, which may be attended to"""
+    """True marks padding; it should mark tokens, which may be attended to"""
     return (torch.arange(T) >= lengths[:, None])[:, None, None, :]
 
 
 def one_token_too_many(lengths: Tensor, T: int) -> Tensor:
-    """one padding token counts as real: positions begin at 0, so it is position < length"""
+    """one padding token counts as real: positions start at 0, so test position < length"""
     return (torch.arange(T) <= lengths[:, None])[:, None, None, :]
 
 
 def padded_on_the_left(lengths: Tensor, T: int) -> Tensor:
-    """the tokens are taken to be the last ones of each row; the padding is on the right"""
+    """the mask is for padding on the left; here the padding is on the right"""
     return (torch.arange(T) >= T - lengths[:, None])[:, None, None, :]
 
 
 def queries_masked(lengths: Tensor, T: int) -> Tensor:
-    """the mask is (B, 1, T, 1), which forbids queries; keys are the last axis, (B, 1, 1, T)"""
+    """the mask is (B, 1, T, 1), which masks queries; the keys are the last axis, (B, 1, 1, T)"""
     return (torch.arange(T) < lengths[:, None])[:, None, :, None]
 
 
 def padding_as_numbers(lengths: Tensor, T: int) -> Tensor:
-    """the mask holds numbers; True and False are asked for"""
+    """the mask contains numbers; it should be boolean"""
     return (torch.arange(T) < lengths[:, None]).float()[:, None, None, :]
+
+
+def on_the_default_device(lengths: Tensor, T: int) -> Tensor:
+    """the mask is made on PyTorch's default device; pass device=lengths.device"""
+    return (torch.arange(T) < lengths[:, None])[:, None, None, :]
 
 
 # --- 1.7 cross_attention ---
@@ -318,10 +339,10 @@ def context_ignored(
     return plain_attention(x @ w_q, x @ w_k, x @ w_v, mask)
 
 
-def context_asks(
+def queries_from_context(
     x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """the roles are exchanged: context asks and x answers"""
+    """the roles are exchanged: queries come from x, keys and values from context"""
     return plain_attention(context @ w_q, x @ w_k, x @ w_v, mask)
 
 
@@ -356,7 +377,7 @@ def cross_mask_ignored(
 def plain_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Attention without the reference's checks: it fails as a learner's own code would."""
+    """Attention without the reference's checks: it raises the errors of a learner's code."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
     if mask is not None and mask.dtype == torch.bool:
         scores = scores.masked_fill(~mask, -math.inf)
@@ -369,7 +390,7 @@ def plain_attention(
 # --- 1.8 attention_cost ---
 
 
-def second_product_forgotten(
+def one_product_counted(
     B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
 ) -> tuple[int, int]:
     """only one of the two products is counted: weights times v costs as much as q times k"""
@@ -379,32 +400,32 @@ def second_product_forgotten(
 def multiplications_and_additions(
     B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
 ) -> tuple[int, int]:
-    """multiplications and additions are counted apart; together they are one multiply-add"""
+    """multiplications and additions are counted separately; a pair of them is one multiply-add"""
     return 4 * B * n_heads * T * T * d_head, B * n_heads * T * T * bytes_per_number
 
 
 def numbers_not_bytes(
     B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
 ) -> tuple[int, int]:
-    """the second value counts the weights; their bytes are asked for"""
+    """the second value is the number of weights; multiply it by bytes_per_number"""
     return 2 * B * n_heads * T * T * d_head, B * n_heads * T * T
 
 
 def one_head_only(
     B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
 ) -> tuple[int, int]:
-    """the heads are forgotten: each has products and weights of its own"""
+    """n_heads is missing: each head has its own products and weights"""
     return 2 * B * T * T * d_head, B * T * T * bytes_per_number
 
 
 def one_weight_matrix(
     B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
 ) -> tuple[int, int]:
-    """the weights are counted once for all heads; each head has a T x T matrix of its own"""
+    """the weights are counted once for all heads; each head has its own T x T matrix"""
     return 2 * B * n_heads * T * T * d_head, B * T * T * bytes_per_number
 
 
-def linear_in_the_text(
+def linear_in_length(
     B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
 ) -> tuple[int, int]:
     """T is counted once; every query meets every key, which makes T * T"""
@@ -430,25 +451,25 @@ def window_both_ways(T: int, window: int, n_sinks: int = 0) -> Tensor:
     return ((i - j).abs() < window) | ((j < n_sinks) & (j <= i))
 
 
-def sinks_forgotten(T: int, window: int, n_sinks: int = 0) -> Tensor:
+def sinks_ignored(T: int, window: int, n_sinks: int = 0) -> Tensor:
     """the sinks are missing: the first n_sinks positions stay visible from everywhere later"""
     return right_window(T, window, 0)
 
 
 def sinks_in_the_future(T: int, window: int, n_sinks: int = 0) -> Tensor:
-    """sinks are visible before their time: position 0 sees sink 1; j <= i holds for sinks too"""
+    """sinks are visible from the past: position 0 sees sink 1; j <= i applies to sinks too"""
     i, j = torch.arange(T)[:, None], torch.arange(T)
     return ((j <= i) & (i - j < window)) | (j < n_sinks)
 
 
 def sinks_within_the_window(T: int, window: int, n_sinks: int = 0) -> Tensor:
-    """near AND a sink is asked; near OR a sink is meant"""
+    """the mask requires near and sink; either is enough: near or sink"""
     i, j = torch.arange(T)[:, None], torch.arange(T)
     return (j <= i) & (i - j < window) & (j < n_sinks)
 
 
 def right_window(T: int, window: int, n_sinks: int) -> Tensor:
-    """The right mask, for the wrong answers above."""
+    """The right mask, used by the wrong answers."""
     i, j = torch.arange(T)[:, None], torch.arange(T)
     return (j <= i) & ((i - j < window) | (j < n_sinks))
 
@@ -457,24 +478,24 @@ def right_window(T: int, window: int, n_sinks: int) -> Tensor:
 
 
 def values_not_rescaled(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
-    """the values mixed so far are not rescaled when a block brings a larger score"""
+    """the weighted sum of values is not rescaled when a block has a larger score"""
     return online(q, k, v, block_size, rescale_values=False)
 
 
 def sum_not_rescaled(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
-    """the sum of exponentials is not rescaled when a block brings a larger score"""
+    """the sum of exponentials is not rescaled when a block has a larger score"""
     return online(q, k, v, block_size, rescale_sum=False)
 
 
 def nothing_rescaled(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
-    """nothing is rescaled when a block brings a larger score: exponentials of different blocks are
-    then measured from different zeros"""
+    """nothing is rescaled when a block has a larger score: exponentials of different blocks are
+    then relative to different maxima"""
     return online(q, k, v, block_size, rescale_values=False, rescale_sum=False)
 
 
 def blocks_averaged(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
-    """each block has a softmax of its own, and the results are averaged; a block with larger
-    scores must count for more"""
+    """each block has its own softmax, and the results are averaged; a block with larger scores must
+    count for more"""
     starts = range(0, k.size(-2), block_size)
     blocks = [(k[..., s : s + block_size, :], v[..., s : s + block_size, :]) for s in starts]
     outputs = [right_attention(q, keys, values)[0] for keys, values in blocks]
@@ -482,7 +503,7 @@ def blocks_averaged(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Te
 
 
 def last_block_dropped(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
-    """the keys after the last full block are left out: T_k need not be a multiple of block_size"""
+    """the keys after the last full block are ignored: T_k need not be a multiple of block_size"""
     whole = max(k.size(-2) // block_size, 1) * block_size
     return right_attention(q, k[..., :whole, :], v[..., :whole, :])[0]
 
@@ -516,7 +537,7 @@ def online(
     rescale_values: bool = True,
     rescale_sum: bool = True,
 ) -> Tensor:
-    """The online softmax with parts of it left out, for the wrong answers above."""
+    """The online softmax with parts of it left out, used by the wrong answers."""
     largest = q.new_full((*q.shape[:-1], 1), start)
     total, mixed = torch.zeros_like(largest), q.new_zeros((*q.shape[:-1], v.size(-1)))
     for begin in range(0, k.size(-2), block_size):
@@ -535,9 +556,9 @@ MISCONCEPTIONS = {
     "softmax": (
         always_the_last_axis,
         largest_not_subtracted,
-        one_largest_for_all,
+        largest_of_the_whole_tensor,
         sum_without_keepdim,
-        nan_for_nothing,
+        nan_for_masked_rows,
         without_exponentials,
         subtracted_after_exp,
     ),
@@ -546,27 +567,29 @@ MISCONCEPTIONS = {
         scaled_by_d_k,
         multiplied_by_the_root,
         scaled_by_the_number_of_keys,
-        keys_ask,
+        queries_and_keys_exchanged,
         keys_not_transposed,
         first_two_axes_swapped,
         axes_one_and_two_swapped,
     ),
     "causal_mask": (
-        blind_to_itself,
+        without_itself,
         sees_the_future,
         true_means_forbidden,
         one_step_ahead,
         ones_and_zeros,
-        scores_to_add,
+        additive_mask,
     ),
     "apply_mask": (
-        zero_for_the_forbidden,
-        fills_the_allowed,
+        zero_for_masked,
+        fills_where_true,
         multiplied,
         added_as_numbers,
         floats_taken_for_booleans,
         floats_multiplied,
         floats_ignored,
+        minus_a_billion,
+        smallest_finite_number,
     ),
     "scaled_dot_product_attention": (
         softmax_over_queries,
@@ -577,9 +600,9 @@ MISCONCEPTIONS = {
         mask_ignored,
         only_the_output,
         weights_first,
-        nan_where_nothing_is_seen,
-        a_large_number_for_infinity,
-        scores_mix_the_values,
+        nan_for_masked_queries,
+        large_number_for_infinity,
+        values_weighted_by_scores,
     ),
     "padding_mask": (
         without_axes_of_size_one,
@@ -588,28 +611,29 @@ MISCONCEPTIONS = {
         padded_on_the_left,
         queries_masked,
         padding_as_numbers,
+        on_the_default_device,
     ),
     "cross_attention": (
         context_ignored,
-        context_asks,
+        queries_from_context,
         values_not_projected,
         keys_and_values_exchanged,
         values_from_x,
         cross_mask_ignored,
     ),
     "attention_cost": (
-        second_product_forgotten,
+        one_product_counted,
         multiplications_and_additions,
         numbers_not_bytes,
         one_head_only,
         one_weight_matrix,
-        linear_in_the_text,
+        linear_in_length,
     ),
     "sliding_window_mask": (
         window_one_longer,
         window_one_shorter,
         window_both_ways,
-        sinks_forgotten,
+        sinks_ignored,
         sinks_in_the_future,
         sinks_within_the_window,
     ),

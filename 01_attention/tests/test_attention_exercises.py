@@ -8,7 +8,6 @@ an axis, a scale or a pair taken for another shows.
 import itertools
 import math
 import weakref
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -121,10 +120,14 @@ def test_position_i_sees_itself_and_the_past(ex, T):
 
 
 def test_the_causal_mask_is_made_on_the_device_that_is_asked_for(ex):
-    ex.causal_mask(3)  # what is kept from one call must not serve another device
-    mask = ex.causal_mask(3, device="meta")  # a device of shapes without numbers, on any machine
+    ex.causal_mask(3)  # a mask cached by this call must not be returned for another device
+    mask = ex.causal_mask(3, device="meta")  # a device of shapes without data, on any machine
     device = getattr(mask, "device", None)
-    expect(str(device) == "meta", f'causal_mask(3, device="meta") made a mask on {device}')
+    expect(
+        str(device) == "meta",
+        f'causal_mask(3, device="meta") is on device {device}: pass device on to the function of '
+        "PyTorch that makes the mask",
+    )
 
 
 # --- 1.4 ---
@@ -292,10 +295,12 @@ def test_the_padding_mask_broadcasts_over_heads_and_queries(ex):
 
 
 def test_the_padding_mask_is_on_the_device_of_lengths(ex):
-    lengths = torch.tensor([4, 2, 3]).to("meta")  # a device of shapes without values
-    mask = ex.padding_mask(lengths, T)
-    device = getattr(mask, "device", None)
-    expect(str(device) == "meta", f"for lengths on the device meta, the mask is on {device}")
+    """Only without a device does a new tensor go to the default device, here one without data."""
+    lengths = torch.tensor([6, 2, 4])
+    truth = torch.tensor([[[[position < length for position in range(T)]]] for length in lengths])
+    expect_equal(ex.padding_mask(lengths, T), truth, what=PADDING)
+    with torch.device("meta"):
+        expect_equal(ex.padding_mask(lengths, T), truth, what=PADDING)
 
 
 # --- 1.8 ---
@@ -473,21 +478,18 @@ def test_sinks_stay_visible_but_not_ahead_of_time(ex, T, window, n_sinks):
 # --- 1.14 ---
 
 
-class LiveValues(TorchFunctionMode):
-    """Counts the values in the tensors that functions of PyTorch made and that are still alive."""
+class LiveElements(TorchFunctionMode):
+    """Counts the elements of the tensors that PyTorch functions returned and that still exist."""
 
-    def __init__(self, inputs: Sequence[int] = ()) -> None:
-        """`inputs` are sizes that do not count: copies of an input, in another dtype perhaps."""
+    def __init__(self) -> None:
         super().__init__()
-        self.inputs = inputs
         self.alive: dict[int, int] = {}
         self.peak = 0
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for x in result if isinstance(result, tuple | list) else [result]:
-            is_new = isinstance(x, Tensor) and x._base is None and id(x) not in self.alive
-            if is_new and x.numel() not in self.inputs:
+            if isinstance(x, Tensor) and x._base is None and id(x) not in self.alive:
                 self.alive[id(x)] = x.numel()
                 weakref.finalize(x, self.alive.pop, id(x), None)
         self.peak = max(self.peak, sum(self.alive.values()))
@@ -523,27 +525,46 @@ def test_online_attention_survives_large_scores(ex, size):
 def test_online_attention_never_holds_all_the_scores(ex):
     n = 96
     q, k, v = draw(n, d_k), draw(n, d_k), draw(n, d_v)
-    with LiveValues() as live:
+    with LiveElements() as live:
         result = ex.online_attention(q, k, v, 8)
     expect_equal(result, F.scaled_dot_product_attention(q, k, v), what=OUTPUT)
     expect(
         live.peak < n * n,
-        f"the result is right, but with {n} queries, {n} keys and blocks of 8 it held tensors of "
-        f"{live.peak} values at once; they must stay below {n} x {n} = {n * n}",
+        f"the result is right, but with {n} queries, {n} keys and blocks of 8 its tensors hold "
+        f"{live.peak} elements at once; that must stay below {n} x {n} = {n * n}",
     )
 
 
-def test_online_attention_never_holds_all_the_scores_of_a_query(ex):
-    """Few queries and many keys: whole rows of scores would be most of what is held."""
-    n_queries, n_keys, block_size = 2, 3000, 10
-    q, k, v = draw(n_queries, d_k), draw(n_keys, d_k), draw(n_keys, d_v)
-    with LiveValues(inputs=(k.numel(), v.numel())) as live:
-        result = ex.online_attention(q, k, v, block_size)
+class WholeRows(TorchFunctionMode):
+    """Finds the first tensor with a score for every key. (Copies of the keys have their width.)"""
+
+    def __init__(self, n_keys: int, widths: set[int]) -> None:
+        super().__init__()
+        self.n_keys = n_keys
+        self.widths = widths
+        self.shape: tuple[int, ...] = ()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for x in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(x, Tensor) and x.is_floating_point() and not self.shape:
+                sizes = set(x.shape)
+                if self.n_keys in sizes and not sizes & self.widths:
+                    self.shape = tuple(x.shape)
+        return result
+
+
+@pytest.mark.parametrize("n_queries", [1, 2])
+def test_online_attention_never_holds_a_whole_row_of_scores(ex, n_queries):
+    n_keys, width, value_width = 101, 3, 5
+    q, k, v = draw(n_queries, width), draw(n_keys, width), draw(n_keys, value_width)
+    with WholeRows(n_keys, {width, value_width}) as rows:
+        result = ex.online_attention(q, k, v, 8)
     expect_equal(result, F.scaled_dot_product_attention(q, k, v), what=OUTPUT)
     expect(
-        live.peak < n_keys,
-        f"the result is right, but with {n_queries} queries, {n_keys} keys and blocks of "
-        f"{block_size} it held {live.peak} values at once: all the scores of a query are {n_keys}",
+        not rows.shape,
+        f"the result is right, but with {n_keys} keys and blocks of 8 it makes a tensor of shape "
+        f"{rows.shape}, which holds a query's scores for all keys: go through the keys in blocks",
     )
 
 

@@ -1,4 +1,4 @@
-"""Transformer blocks against nn.TransformerEncoderLayer, with one set of weights for both."""
+"""Transformer blocks against nn.TransformerEncoderLayer with the same weights."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ B, T, D_MODEL, N_HEADS, D_FF = 3, 5, 12, 3, 20
 
 
 def random_block(placement: str, bias: bool = True, dropout: float = 0.0) -> TransformerBlock:
-    """A float64 block; no weight, no bias and no norm has its initial value."""
+    """A float64 block in which every parameter is random."""
     block = TransformerBlock(
         MultiHeadAttention(D_MODEL, N_HEADS, bias),
         FeedForward(D_MODEL, D_FF, "gelu", bias),
@@ -30,9 +30,9 @@ def random_block(placement: str, bias: bool = True, dropout: float = 0.0) -> Tra
     return block
 
 
-def torch_twin(block: TransformerBlock, bias: bool) -> nn.TransformerEncoderLayer:
+def torch_equivalent(block: TransformerBlock, bias: bool) -> nn.TransformerEncoderLayer:
     """PyTorch's layer with our weights."""
-    twin = nn.TransformerEncoderLayer(
+    nn_block = nn.TransformerEncoderLayer(
         D_MODEL,
         N_HEADS,
         D_FF,
@@ -59,25 +59,29 @@ def torch_twin(block: TransformerBlock, bias: bool) -> nn.TransformerEncoderLaye
     for kind in ("weight", "bias") if bias else ("weight",):
         projections = [ours[f"attention.{x}_proj.{kind}"] for x in "qkv"]
         state[f"self_attn.in_proj_{kind}"] = torch.cat(projections)
-    twin.load_state_dict(state)
-    return twin
+    nn_block.load_state_dict(state)
+    return nn_block
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_output_and_gradients_are_those_of_pytorch(placement, padded, bias):
+def test_output_and_gradients_equal_pytorch(placement, padded, bias):
     block = random_block(placement, bias)
-    twin = torch_twin(block, bias)
+    nn_block = torch_equivalent(block, bias)
     x = torch.randn(B, T, D_MODEL, dtype=torch.float64, requires_grad=True)
     keys = padding_mask(torch.tensor([5, 2, 3] if padded else [5, 5, 5]), T)
     ours = block(x, causal_mask(T) & keys)
-    theirs = twin(x, src_mask=~causal_mask(T), src_key_padding_mask=~keys[:, 0, 0])
+    theirs = nn_block(x, src_mask=~causal_mask(T), src_key_padding_mask=~keys[:, 0, 0])
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
     weight = torch.randn_like(ours)
     names = "attention.out_proj", "feed_forward.up_proj", "attention_norm"
     our_inputs = [block.get_parameter(f"{name}.weight") for name in names]
-    their_inputs = [twin.self_attn.out_proj.weight, twin.linear1.weight, twin.norm1.weight]
+    their_inputs = [
+        nn_block.self_attn.out_proj.weight,
+        nn_block.linear1.weight,
+        nn_block.norm1.weight,
+    ]
     our_gradients = torch.autograd.grad((ours * weight).sum(), [x, *our_inputs])
     their_gradients = torch.autograd.grad((theirs * weight).sum(), [x, *their_inputs])
     torch.testing.assert_close(our_gradients, their_gradients, rtol=1e-10, atol=1e-10)
@@ -85,26 +89,26 @@ def test_output_and_gradients_are_those_of_pytorch(placement, padded, bias):
 
 @pytest.mark.parametrize("n_kv_heads", [1, 3, 6])
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_any_pieces_fit_in(placement, n_kv_heads):
-    """RMSNorm, grouped queries and SwiGLU, against the two lines of the docstring."""
+def test_norm_attention_and_feed_forward_are_interchangeable(placement, n_kv_heads):
+    """RMSNorm, grouped queries and SwiGLU, against the formulas in the module docstring."""
     attention = GroupedQueryAttention(D_MODEL, 6, n_kv_heads)
     pieces = attention, SwiGLU(D_MODEL, D_FF), RMSNorm(D_MODEL), RMSNorm(D_MODEL)
     block = TransformerBlock(*pieces, placement)
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.5)
     x, mask = torch.randn(B, T, D_MODEL), causal_mask(T)
-    attend, think, norm_1, norm_2 = pieces
+    attend, feed_forward, norm_1, norm_2 = pieces
     if placement == "pre":
         y = x + attend(norm_1(x), mask)
-        expected = y + think(norm_2(y))
+        expected = y + feed_forward(norm_2(y))
     else:
         y = norm_1(x + attend(x, mask))
-        expected = norm_2(y + think(y))
+        expected = norm_2(y + feed_forward(y))
     torch.testing.assert_close(block(x, mask), expected)
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_the_future_does_not_reach_the_past(placement):
+def test_later_tokens_do_not_affect_earlier_outputs(placement):
     block = random_block(placement)
     x = torch.randn(B, T, D_MODEL, dtype=torch.float64)
     changed = x.clone()
@@ -115,7 +119,7 @@ def test_the_future_does_not_reach_the_past(placement):
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_attend_and_mask_are_handed_to_the_attention(placement):
+def test_attend_and_mask_are_passed_to_the_attention(placement):
     block, seen = random_block(placement), []
 
     def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, None]:
@@ -128,7 +132,7 @@ def test_attend_and_mask_are_handed_to_the_attention(placement):
     assert seen[0] is mask
 
 
-def test_silent_sublayers_leave_a_pre_norm_block_the_identity():
+def test_a_pre_norm_block_with_zero_sublayers_is_the_identity():
     block = random_block("pre")
     for name in ("attention.out_proj", "feed_forward.down_proj"):
         for parameter in block.get_submodule(name).parameters():
@@ -137,15 +141,15 @@ def test_silent_sublayers_leave_a_pre_norm_block_the_identity():
     assert torch.equal(block(x, causal_mask(T)), x)
 
 
-def test_dropout_thins_what_is_written_and_never_the_stream():
-    """With nearly everything dropped, what is left of a pre-norm block is its input."""
+def test_dropout_applies_to_the_updates_and_never_to_the_stream():
+    """With dropout 0.999 nearly every feature of a pre-norm block's output is its input."""
     block = random_block("pre", dropout=0.999)
     x = torch.randn(B, T, D_MODEL, dtype=torch.float64)
-    untouched = block(x, causal_mask(T)) == x
-    assert untouched.double().mean() > 0.98
+    unchanged = block(x, causal_mask(T)) == x
+    assert unchanged.double().mean() > 0.98
 
 
-def test_dropout_rests_outside_training():
+def test_dropout_is_off_in_eval_mode():
     with_dropout, without = random_block("pre", dropout=0.5).eval(), random_block("pre")
     without.load_state_dict(with_dropout.state_dict())
     x = torch.randn(B, T, D_MODEL, dtype=torch.float64)
@@ -153,6 +157,6 @@ def test_dropout_rests_outside_training():
     assert not torch.equal(with_dropout.train()(x), without(x))
 
 
-def test_an_unknown_placement_is_refused_with_the_choices():
+def test_an_unknown_placement_is_rejected_with_the_choices():
     with pytest.raises(UsageError, match="unknown norm placement 'middle'; choose one of: pre, po"):
         random_block("middle")

@@ -1,4 +1,4 @@
-"""Token embeddings against F.embedding and against the product with a one-hot matrix."""
+"""Token embeddings against F.embedding and the product with a one-hot matrix."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ TOKENS = torch.tensor([[2, 0, 2, 6, 5], [1, 1, 1, 1, 1], [6, 5, 4, 3, 2]])  # (B
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_rows_and_gradients_are_those_of_pytorch(dtype):
+def test_rows_and_gradients_equal_pytorch(dtype):
     embedding = TokenEmbedding(vocab_size=7, d_model=4).to(dtype)
     ours, theirs = embedding(TOKENS), F.embedding(TOKENS, embedding.weight)
     assert torch.equal(ours, theirs)
@@ -21,25 +21,25 @@ def test_rows_and_gradients_are_those_of_pytorch(dtype):
     torch.testing.assert_close(our_gradient, their_gradient)
 
 
-def test_looking_up_is_multiplying_a_one_hot_matrix():
+def test_lookup_equals_the_product_with_a_one_hot_matrix():
     embedding = TokenEmbedding(vocab_size=7, d_model=4)
     one_hot = F.one_hot(TOKENS, 7).float()
     torch.testing.assert_close(embedding(TOKENS), one_hot @ embedding.weight)
 
 
-def test_tokens_that_do_not_occur_get_no_gradient():
+def test_tokens_that_do_not_occur_get_zero_gradient():
     embedding = TokenEmbedding(vocab_size=7, d_model=4)
     embedding(TOKENS[1:2]).sum().backward()
     assert embedding.weight.grad is not None
     assert embedding.weight.grad.any(dim=1).tolist() == [False, True] + 5 * [False]
 
 
-def test_a_token_beyond_the_vocabulary_is_an_error():
+def test_a_token_outside_the_vocabulary_raises():
     with pytest.raises(IndexError):
         TokenEmbedding(vocab_size=6, d_model=4)(TOKENS)
 
 
 @pytest.mark.parametrize("tokens", [TOKENS[0], TOKENS[None]])
-def test_tokens_come_in_batches(tokens):
+def test_tokens_must_have_shape_batch_by_time(tokens):
     with pytest.raises(ShapeError, match=r"expected \(B, T\)"):
         TokenEmbedding(vocab_size=7, d_model=4)(tokens)

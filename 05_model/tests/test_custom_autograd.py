@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from custom_autograd import NormalizeAndRotate, ReLUSquared, RMSNorm, inverse_rms
+from custom_autograd import (
+    NormalizeAndRotateFunction,
+    ReLUSquaredFunction,
+    RMSNormFunction,
+    inverse_rms,
+)
 from layer_norm import rms_normalize
 from positional_embeddings import apply_rotary, rotary_angles
 
@@ -26,12 +31,12 @@ def both(name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, list[Tensor]]:
     x, weight, cos, sin = inputs(dtype)
     if name == "RMSNorm":
         expected = (rms_normalize(x.to(weight.dtype)) * weight).to(dtype)
-        return RMSNorm.apply(x, weight, EPS, dtype), expected, [x, weight]  # type: ignore[return-value]
+        return RMSNormFunction.apply(x, weight, EPS, dtype), expected, [x, weight]  # type: ignore[return-value]
     if name == "NormalizeAndRotate":
-        ours = NormalizeAndRotate.apply(x, cos, sin, EPS)
+        ours = NormalizeAndRotateFunction.apply(x, cos, sin, EPS)
         expected = apply_rotary(rms_normalize(x.to(cos.dtype)), cos, sin).to(dtype)
         return ours, expected, [x]  # type: ignore[return-value]
-    return ReLUSquared.apply(x), torch.relu(x).square(), [x]  # type: ignore[return-value]
+    return ReLUSquaredFunction.apply(x), torch.relu(x).square(), [x]  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize(("dtype", "within"), DTYPES)
@@ -47,9 +52,13 @@ def test_values_and_gradients_are_autograds(name, dtype, within):
 
 def test_the_derivatives_are_those_of_small_changes():
     x, weight, cos, sin = inputs(torch.float64)
-    assert torch.autograd.gradcheck(lambda x, w: RMSNorm.apply(x, w, EPS, x.dtype), (x, weight))
-    assert torch.autograd.gradcheck(lambda x: NormalizeAndRotate.apply(x, cos, sin, EPS), (x,))
-    assert torch.autograd.gradcheck(ReLUSquared.apply, (x,))
+    assert torch.autograd.gradcheck(
+        lambda x, w: RMSNormFunction.apply(x, w, EPS, x.dtype), (x, weight)
+    )
+    assert torch.autograd.gradcheck(
+        lambda x: NormalizeAndRotateFunction.apply(x, cos, sin, EPS), (x,)
+    )
+    assert torch.autograd.gradcheck(ReLUSquaredFunction.apply, (x,))
 
 
 @pytest.mark.parametrize("name", ["RMSNorm", "NormalizeAndRotate", "ReLUSquared"])
@@ -67,7 +76,7 @@ def test_heads_may_be_views_of_one_product():
     cos, sin = rotary_angles(torch.arange(T), D)
     q = together[:, :, 0].transpose(1, 2)
     ours, expected = (
-        NormalizeAndRotate.apply(q, cos, sin, EPS),
+        NormalizeAndRotateFunction.apply(q, cos, sin, EPS),
         apply_rotary(rms_normalize(q), cos, sin),
     )
     read_out = torch.randn_like(expected)
@@ -77,7 +86,7 @@ def test_heads_may_be_views_of_one_product():
 
 def test_one_token_by_itself_has_no_other_axes():
     x, weight = torch.randn(D, requires_grad=True), torch.randn(D, requires_grad=True)
-    pair = RMSNorm.apply(x, weight, EPS, x.dtype), rms_normalize(x) * weight
+    pair = RMSNormFunction.apply(x, weight, EPS, x.dtype), rms_normalize(x) * weight
     gradients = [torch.autograd.grad(y.square().sum(), (x, weight)) for y in pair]
     torch.testing.assert_close(*gradients)
 
@@ -85,7 +94,9 @@ def test_one_token_by_itself_has_no_other_axes():
 def test_a_token_of_zeros_is_divided_by_the_root_of_epsilon():
     x = torch.zeros(1, 4, requires_grad=True)
     assert inverse_rms(x.detach(), 0.25).item() == 2.0
-    (gradient,) = torch.autograd.grad(RMSNorm.apply(x, torch.ones(4), 0.25, x.dtype).sum(), x)
+    (gradient,) = torch.autograd.grad(
+        RMSNormFunction.apply(x, torch.ones(4), 0.25, x.dtype).sum(), x
+    )
     assert gradient.tolist() == [[2.0] * 4]
 
 

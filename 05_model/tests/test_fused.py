@@ -20,15 +20,19 @@ CLOSENESS = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
 KERNELS = [fused.sdpa, fused.matmul_attention]
 
 PIECES = {
-    "LayerNorm": (fused.LayerNorm, layer_norm.LayerNorm, (6,)),
-    "LayerNorm without bias": (fused.LayerNorm, layer_norm.LayerNorm, (6, False)),
-    "LayerNorm, large epsilon": (fused.LayerNorm, layer_norm.LayerNorm, (6, True, 0.5)),
-    "RMSNorm": (fused.RMSNorm, layer_norm.RMSNorm, (6,)),
-    "RMSNorm, large epsilon": (fused.RMSNorm, layer_norm.RMSNorm, (6, 0.5)),
-    "FeedForward, gelu": (fused.FeedForward, feedforward.FeedForward, (6, 10, "gelu")),
-    "FeedForward, relu2": (fused.FeedForward, feedforward.FeedForward, (6, 10, "relu2", False)),
-    "SwiGLU": (fused.SwiGLU, feedforward.SwiGLU, (6, 10)),
-    "SwiGLU without bias": (fused.SwiGLU, feedforward.SwiGLU, (6, 10, False)),
+    "LayerNorm": (fused.FusedLayerNorm, layer_norm.LayerNorm, (6,)),
+    "LayerNorm without bias": (fused.FusedLayerNorm, layer_norm.LayerNorm, (6, False)),
+    "LayerNorm, large epsilon": (fused.FusedLayerNorm, layer_norm.LayerNorm, (6, True, 0.5)),
+    "RMSNorm": (fused.FusedRMSNorm, layer_norm.RMSNorm, (6,)),
+    "RMSNorm, large epsilon": (fused.FusedRMSNorm, layer_norm.RMSNorm, (6, 0.5)),
+    "FeedForward, gelu": (fused.FusedFeedForward, feedforward.FeedForward, (6, 10, "gelu")),
+    "FeedForward, relu2": (
+        fused.FusedFeedForward,
+        feedforward.FeedForward,
+        (6, 10, "relu2", False),
+    ),
+    "SwiGLU": (fused.FusedSwiGLU, feedforward.SwiGLU, (6, 10)),
+    "SwiGLU without bias": (fused.FusedSwiGLU, feedforward.SwiGLU, (6, 10, False)),
 }
 
 
@@ -61,7 +65,8 @@ def test_layers_are_those_of_the_lessons(piece, dtype, within):
 @pytest.mark.parametrize(("dtype", "within"), CLOSENESS)
 @pytest.mark.parametrize("bias", [True, False])
 def test_queries_keys_and_values_from_one_product_are_those_of_three(bias, dtype, within):
-    fast, plain = (each.MultiHeadAttention(8, 2, bias) for each in (fused, multi_head))
+    fast = fused.FusedMultiHeadAttention(8, 2, bias)
+    plain = multi_head.MultiHeadAttention(8, 2, bias)
     randomized_twins(fast, plain, dtype)
     x = torch.randn(3, 5, 8, dtype=dtype, requires_grad=True)
     weight = torch.randn_like(x)
@@ -87,15 +92,17 @@ def test_long_texts_in_blocks_are_the_attention_of_lesson_1(T, shift):
 def test_a_block_is_given_all_keys_that_any_of_its_queries_sees():
     T = 2 * BLOCK
     mask = causal_mask(T)
-    assert [fused.last_seen(mask[:BLOCK]), fused.last_seen(mask[BLOCK:])] == [BLOCK, T]
+    assert [fused.visible_keys(mask[:BLOCK]), fused.visible_keys(mask[BLOCK:])] == [BLOCK, T]
     mask = mask.clone()
     mask[3, BLOCK + 7] = True
-    assert fused.last_seen(mask[:BLOCK]) == BLOCK + 8
-    assert fused.last_seen(torch.zeros(4, T, dtype=torch.bool)) == T  # nan for all, as in one piece
+    assert fused.visible_keys(mask[:BLOCK]) == BLOCK + 8
+    assert (
+        fused.visible_keys(torch.zeros(4, T, dtype=torch.bool)) == T
+    )  # nan for all, as in one piece
 
 
 def test_under_autocast_the_norm_writes_what_the_next_product_reads():
-    norm, x = fused.RMSNorm(8), torch.randn(3, 8)
+    norm, x = fused.FusedRMSNorm(8), torch.randn(3, 8)
     with torch.autocast("cpu", torch.bfloat16):
         assert norm(x).dtype == torch.bfloat16
     assert norm(x).dtype == torch.float32
@@ -103,7 +110,7 @@ def test_under_autocast_the_norm_writes_what_the_next_product_reads():
 
 
 def test_embeddings_are_those_of_the_lessons():
-    fast, plain = fused.TokenEmbedding(7, 4), token_embeddings.TokenEmbedding(7, 4)
+    fast, plain = fused.FusedTokenEmbedding(7, 4), token_embeddings.TokenEmbedding(7, 4)
     randomized_twins(fast, plain, torch.float64)
     tokens = torch.randint(7, (3, 5))
     weight = torch.randn(3, 5, 4, dtype=torch.float64)

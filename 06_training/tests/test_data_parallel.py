@@ -1,17 +1,15 @@
-"""Sharing the rows of a batch, against the whole batch; what a worker alone is spared.
+"""Data parallelism against one process: gradients of shards, and what DistributedTrainer overrides.
 
-All of it in one process. Two real workers train in 09_capstone/tests/test_data_parallel_run.py.
+Everything here runs in one process. Two real processes train in
+09_capstone/tests/test_data_parallel_run.py.
 """
 
-import io
 import math
-import os
-import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -20,300 +18,228 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import data_parallel
-from data_parallel import LostWorkerError, Workers, connected, init_from_environment
+from data_parallel import DistributedTrainer, SharedTimeBudget, wrap_model
+from distributed_context import DistributedContext, LostWorkerError
+from time_budget import TIMED_STEPS
 from tiny_transformer_lm import TinyTransformerLM
-from utils.config import ModelConfig
+from training_loop import Trainer
+from utils.config import ModelConfig, TrainConfig
 from utils.errors import UsageError
 
-HashStore: Any = vars(dist)["HashStore"]  # what type checkers know of torch leaves it out
+HashStore: Any = vars(dist)["HashStore"]  # missing from PyTorch's type stubs
 
 V, B, T = 11, 12, 5
-CPU = torch.device("cpu")
-TOLD = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
-LOST = "[/pytorch/third_party/gloo/pair.cc:5] Connection closed by peer [127.0.0.1]:7. And so on"
+MODEL = ModelConfig(V, max_seq_len=T, d_model=8, n_layers=1, n_heads=2, dropout=0.3)
+CONFIG = TrainConfig(MODEL, batch_size=4, accumulation=3, max_steps=4, eval_interval=2)
+TOKENS = np.random.default_rng(0).integers(V, size=500).astype(np.uint16)
 
 
-def batch() -> tuple[Tensor, Tensor]:
-    """Rows of which no two are alike, and their targets."""
-    x = torch.arange(B * T).view(B, T)
-    return x, x + 1000
+def all_ranks(world_size: int) -> list[DistributedContext]:
+    return [DistributedContext(rank, world_size) for rank in range(world_size)]
 
 
-def all_workers(world_size: int) -> list[Workers]:
-    return [Workers(rank, world_size) for rank in range(world_size)]
-
-
-# --- the shares of a batch ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 12])
-def test_every_row_is_one_workers_and_only_ones(world_size: int) -> None:
-    x, y = batch()
-    shares = [workers.shard((x, y)) for workers in all_workers(world_size)]
-    assert [len(rows) for rows, _ in shares] == [B // world_size] * world_size
-    rows = torch.cat([rows for rows, _ in shares])
-    assert sorted(rows[:, 0].tolist()) == x[:, 0].tolist()
-    assert all(torch.equal(targets, rows + 1000) for rows, targets in shares)
-
-
-def test_too_few_rows_for_all_are_still_taken_once() -> None:
-    x, y = batch()
-    shares = [workers.shard((x[:2], y[:2]))[0] for workers in all_workers(3)]
-    assert [len(rows) for rows in shares] == [1, 1, 0]
-    assert torch.equal(torch.cat(shares), x[:2])
+# --- gradients of shards --------------------------------------------------------------------------
 
 
 def gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The gradient of the mean loss with respect to all parameters, in one row."""
+    """The gradient of the mean loss with respect to all parameters, as one vector."""
     loss = F.cross_entropy(model(x).flatten(0, 1), y.flatten())
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
 
 
 def model_and_batch() -> tuple[TinyTransformerLM, Tensor, Tensor]:
-    config = ModelConfig(V, max_seq_len=T, d_model=8, n_layers=1, n_heads=2)
-    model = TinyTransformerLM(config).double()
+    model = TinyTransformerLM(replace(MODEL, dropout=0.0)).double()
     for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.3)  # some of them start at zero, and would pass nothing on
+        nn.init.normal_(parameter, std=0.3)  # those that start at zero would block the gradient
     return model, torch.randint(V, (B, T)), torch.randint(V, (B, T))
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4])
-def test_the_mean_of_the_shares_gradients_is_the_gradient_of_the_batch(world_size: int) -> None:
+def test_the_mean_of_the_shards_gradients_is_the_gradient_of_the_batch(world_size: int) -> None:
     model, x, y = model_and_batch()
-    shares = [gradient(model, *each.shard((x, y))) for each in all_workers(world_size)]
+    shards = [gradient(model, *context.shard((x, y))) for context in all_ranks(world_size)]
     expected = gradient(model, x, y)
-    torch.testing.assert_close(torch.stack(shares).mean(0), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(torch.stack(shards).mean(0), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_if_two_workers_took_the_same_rows_the_gradient_would_be_another() -> None:
+def test_if_all_processes_took_the_same_rows_the_gradient_would_differ() -> None:
     model, x, y = model_and_batch()
-    both_take = gradient(model, *Workers(0, 2).shard((x, y)))
+    same_rows = gradient(model, *DistributedContext(0, 2).shard((x, y)))
     expected = gradient(model, x, y)
-    assert (both_take - expected).norm() > 0.1 * expected.norm()
+    assert (same_rows - expected).norm() > 0.1 * expected.norm()
 
 
-# --- what is checked ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 6, 12])
-def test_rows_that_can_be_shared_pass(world_size: int) -> None:
-    Workers(0, world_size).check(12, CPU)
-
-
-@pytest.mark.parametrize(("batch_size", "world_size"), [(5, 2), (1, 2), (8, 3)])
-def test_rows_that_cannot_be_shared_are_refused_with_both_numbers(
-    batch_size: int, world_size: int
-) -> None:
-    message = f"^batch_size {batch_size} is not divisible by the {world_size} workers$"
-    with pytest.raises(UsageError, match=message):
-        Workers(0, world_size).check(batch_size, CPU)
-
-
-@pytest.mark.parametrize("device", ["cuda", "cuda:0", "mps"])
-def test_workers_without_a_processor_each_are_refused_and_told_what_would_do(
-    monkeypatch: pytest.MonkeyPatch, device: str
-) -> None:
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(UsageError, match=f"no {device} for each of 3 workers; try --device cpu"):
-        Workers(0, world_size=6).check(12, torch.device(device))
-    Workers().check(12, torch.device(device))  # alone, any will do
-
-
-def test_with_a_gpu_for_each_worker_here_nothing_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    Workers(0, world_size=4).check(12, torch.device("cuda"))
-
-
-# --- alone --------------------------------------------------------------------------------------
-
-
-def test_by_default_a_worker_is_alone_and_the_main_one() -> None:
-    assert Workers() == Workers(rank=0, world_size=1, local_rank=0)
-    assert [workers.is_main for workers in all_workers(3)] == [True, False, False]
-
-
-def test_alone_a_worker_keeps_its_model_its_rows_and_its_numbers() -> None:
-    alone, model, (x, y) = Workers(), nn.Linear(2, 2), batch()
-    assert alone.wrap(model, x, torch.float32) is model
-    assert torch.equal(torch.stack(alone.shard((x, y))), torch.stack((x, y)))
-    assert alone.add_up(2.5) == 2.5
-    value = object()
-    assert alone.from_main(value) is value
-    with alone.averaging(model, now=False):
-        model(torch.ones(2)).sum().backward()
-    assert model.weight.grad is not None
-    assert alone.leave(3) == 3
-
-
-def test_alone_a_worker_draws_nothing_for_its_dropout() -> None:
-    before = torch.get_rng_state()
-    Workers().seed_dropout(seed=7, step=3)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_dropout_is_that_of_seed_step_and_rank() -> None:
-    def drawn(seed: int, step: int, rank: int) -> float:
-        torch.manual_seed(torch.randint(1000, ()).item())  # whatever was drawn before
-        Workers(rank, world_size=2).seed_dropout(seed, step)
-        return torch.rand(()).item()
-
-    places = [(seed, step, rank) for seed in (0, 1) for step in (0, 1) for rank in (0, 1)]
-    first = [drawn(*place) for place in places]
-    assert first == [drawn(*place) for place in places]
-    assert len(set(first)) == len(places)
-
-
-# --- in a group ---------------------------------------------------------------------------------
+# --- the wrapped model ----------------------------------------------------------------------------
 
 
 @pytest.fixture
-def group() -> Iterator[Workers]:
-    """A worker that takes itself for one of two, in a group that is only itself."""
+def group() -> Iterator[None]:
+    """A process group that contains only this process; contexts of any rank can be tried in it."""
     dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
-    yield Workers(0, world_size=2)
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    yield
+    dist.destroy_process_group()
 
 
-def test_what_is_averaged_is_the_same_model_without_a_gradient_yet(group: Workers) -> None:
+def test_wrapping_keeps_the_model_and_leaves_no_gradient(group: None) -> None:
     model, x, _ = model_and_batch()
-    parallel = group.wrap(model, x, torch.float32)
+    parallel = wrap_model(model, x, torch.float32)
     assert isinstance(parallel, DistributedDataParallel)
     assert parallel.module is model
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_gradients_wait_for_the_last_part_of_a_batch(group: Workers) -> None:
-    model, x, _ = model_and_batch()
-    parallel = group.wrap(model, x, torch.float32)
-    assert isinstance(parallel, DistributedDataParallel)
-    for now in (False, True):
-        with group.averaging(parallel, now):
-            assert parallel.require_backward_grad_sync is now
+# --- the trainer ----------------------------------------------------------------------------------
 
 
-def test_sums_and_values_come_back_from_a_group(group: Workers) -> None:
-    assert group.add_up(1 / 3) == 1 / 3  # in double precision
-    assert group.add_up(True) == 1
-    assert group.from_main({"step": 3}) == {"step": 3}
+def trainer_of_rank(rank: int, config: TrainConfig = CONFIG, **options: Any) -> DistributedTrainer:
+    """One of two trainers, with the same weights every time."""
+    return DistributedTrainer(
+        TinyTransformerLM(config.model),
+        TOKENS[:-100],
+        TOKENS[-100:],
+        config,
+        distributed=DistributedContext(rank, world_size=2),
+        **options,
+    )
 
 
-def test_leaving_ends_the_group_and_the_process_at_once_even_if_the_others_are_gone(
-    monkeypatch: pytest.MonkeyPatch, group: Workers
+def single_trainer(config: TrainConfig = CONFIG) -> Trainer:
+    return Trainer(TinyTransformerLM(config.model), TOKENS[:-100], TOKENS[-100:], config)
+
+
+def test_two_ranks_together_see_the_micro_batches_of_one_process(group: None) -> None:
+    ranks = [trainer_of_rank(rank) for rank in range(2)]
+    shards = [[x for x, _ in trainer._micro_batches()] for trainer in ranks]
+    whole = [x for x, _ in single_trainer()._micro_batches()]
+    assert len(whole) == 3
+    for even_rows, odd_rows, x in zip(*shards, whole, strict=True):
+        assert torch.equal(even_rows, x[::2])
+        assert torch.equal(odd_rows, x[1::2])
+
+
+def test_gradients_are_averaged_after_the_last_micro_batch_only(group: None) -> None:
+    trainer = trainer_of_rank(0)
+    averaged = [trainer.parallel.require_backward_grad_sync for _ in trainer._micro_batches()]
+    assert averaged == [False, False, True]
+    assert trainer.parallel.require_backward_grad_sync
+
+
+def test_training_runs_the_wrapped_model(group: None) -> None:
+    trainer, calls = trainer_of_rank(0), []
+    trainer.parallel.register_forward_pre_hook(lambda module, inputs: calls.append(inputs))
+    trainer.train_step()
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("n_val_tokens", [17, 100, 8192 + T + 2])  # the last one has two batches
+def test_the_validation_loss_is_that_of_one_process(
+    monkeypatch: pytest.MonkeyPatch, group: None, n_val_tokens: int
 ) -> None:
-    """Python must not take itself apart while a thread of gloo holds one of its tensors."""
+    """The last batch has one row, so rank 1 gets an empty shard of it."""
+    val_tokens = np.random.default_rng(1).integers(V, size=n_val_tokens).astype(np.uint16)
+    sums: list[float] = []
 
-    def lost() -> None:
-        raise RuntimeError(LOST)
+    def all_reduce_sum(self: DistributedContext, value: float) -> float:
+        if isinstance(value, bool):  # should_stop
+            return 0.0
+        sums.append(value)
+        return sum(sums)
 
-    def end(code: int) -> None:
-        ended.append((code, dist.is_initialized(), kept.getvalue()))
-
-    ended, kept = [], io.BytesIO()
-    monkeypatch.setattr(dist, "barrier", lost)
-    monkeypatch.setattr(os, "_exit", end)
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(kept, newline="\n"))
-    print("the last word")
-    group.leave(7)
-    assert ended == [(7, False, b"the last word\n")]
-
-
-# --- joining ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def joined(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
-    """With what a group would have been joined; and the environment of nobody's worker."""
-    calls: list[tuple[object, ...]] = []
-    monkeypatch.setattr(dist, "init_process_group", lambda *given, **_: calls.append(given))
-    for name in TOLD:
-        monkeypatch.delenv(name, raising=False)
-    return calls
+    monkeypatch.setattr(DistributedContext, "all_reduce_sum", all_reduce_sum)
+    val_loss = math.nan
+    for rank in range(2):
+        trainer = trainer_of_rank(rank)
+        trainer.val_tokens = val_tokens
+        val_loss = trainer.evaluate()
+    assert min(sums) > 0
+    single = single_trainer()
+    single.val_tokens = val_tokens
+    assert val_loss == pytest.approx(single.evaluate(), rel=1e-6)
 
 
-def test_without_torchrun_a_program_works_alone(joined: list[tuple[object, ...]]) -> None:
-    assert init_from_environment() == Workers()
-    assert joined == []
-
-
-@pytest.mark.parametrize("missing", TOLD)
-def test_told_only_by_half_it_works_alone(
-    monkeypatch: pytest.MonkeyPatch, joined: list[tuple[object, ...]], missing: str
+def test_the_training_loss_is_the_mean_over_the_processes(
+    monkeypatch: pytest.MonkeyPatch, group: None
 ) -> None:
-    for name, value in TOLD.items():  # other launchers set some of these
-        if name != missing:
-            monkeypatch.setenv(name, value)
-    assert init_from_environment() == Workers()
-    assert joined == []
+    def all_reduce_sum(self: DistributedContext, value: float) -> float:
+        seen.append(value)
+        return value + 4.0  # the other process has a loss of 4
+
+    seen: list[float] = []
+    monkeypatch.setattr(DistributedContext, "all_reduce_sum", all_reduce_sum)
+    loss, _, _ = trainer_of_rank(0).train_step()
+    assert loss == (seen[0] + 4.0) / 2
 
 
-def test_one_worker_of_torchrun_works_alone(
-    monkeypatch: pytest.MonkeyPatch, joined: list[tuple[object, ...]]
+def test_a_stop_in_any_process_stops_this_one(monkeypatch: pytest.MonkeyPatch, group: None) -> None:
+    trainer = trainer_of_rank(0)
+    assert not trainer.should_stop()
+    monkeypatch.setattr(DistributedContext, "all_reduce_sum", lambda self, value: value + 1.0)
+    assert math.isnan(trainer.fit())
+    assert (trainer.step, trainer.stop) == (0, True)
+
+
+def test_dropout_is_reseeded_at_every_step(monkeypatch: pytest.MonkeyPatch, group: None) -> None:
+    def seed_dropout(self: DistributedContext, seed: int, step: int) -> None:
+        seeds.append((seed, step, self.rank))
+
+    seeds: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(DistributedContext, "seed_dropout", seed_dropout)
+    trainer_of_rank(1, replace(CONFIG, seed=5)).fit()
+    assert seeds == [(5, step, 1) for step in range(4)]
+
+
+def test_the_state_says_how_many_processes_must_resume_it(group: None) -> None:
+    state = trainer_of_rank(1).state_dict()
+    assert state.pop("workers") == 2
+    assert state == single_trainer().state_dict()
+
+
+def test_the_main_process_decides_how_many_steps_fit(
+    monkeypatch: pytest.MonkeyPatch, group: None
 ) -> None:
-    for name, value in {**TOLD, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
-        monkeypatch.setenv(name, value)
-    assert init_from_environment() == Workers()
-    assert joined == []
+    asked: list[int] = []
+
+    def broadcast(self: DistributedContext, value: int) -> int:
+        asked.append(value)
+        return 77
+
+    monkeypatch.setattr(DistributedContext, "broadcast", broadcast)
+    budget = SharedTimeBudget(1.0, DistributedContext(1, world_size=2))
+    trainer = single_trainer(replace(CONFIG, max_steps=1000))
+    budget.start()
+    for trainer.step in (TIMED_STEPS.start, TIMED_STEPS.stop, TIMED_STEPS.stop + 1):
+        trainer.seconds += 1.0
+        trainer.max_steps = budget.steps_for(trainer)
+        assert trainer.max_steps == 77
+    assert len(asked) == 2  # once it is settled, nothing is sent
+    assert isinstance(trainer_of_rank(0).budget, SharedTimeBudget)
 
 
-def test_one_of_several_joins_the_others_and_knows_its_place(
-    monkeypatch: pytest.MonkeyPatch, joined: list[tuple[object, ...]]
+def test_an_uneven_batch_is_refused_before_the_group_is_used() -> None:
+    with pytest.raises(UsageError, match="batch_size 5 is not divisible by the 2 workers"):
+        trainer_of_rank(0, replace(CONFIG, batch_size=5))
+
+
+def test_a_lost_worker_is_reported_wherever_it_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, group: None
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    for name, value in {**TOLD, "RANK": "5", "WORLD_SIZE": "8"}.items():
-        monkeypatch.setenv(name, value)
-    assert init_from_environment() == Workers(rank=5, world_size=8, local_rank=1)
-    assert joined == [("gloo",)]
+    def lost(*_: object) -> None:
+        raise RuntimeError("[gloo/pair.cc:5] Connection closed by peer. And so on")
+
+    trainer = trainer_of_rank(0)
+    monkeypatch.setattr(dist, "all_reduce", lost)
+    with pytest.raises(LostWorkerError, match="Connection closed by peer"):
+        trainer.fit()
+    monkeypatch.setattr(data_parallel, "wrap_model", lost)
+    with pytest.raises(LostWorkerError, match="Connection closed by peer"):
+        trainer_of_rank(0)
 
 
-# --- a worker that is gone ----------------------------------------------------------------------
-
-
-def test_a_lost_worker_is_told_in_one_line() -> None:
-    with pytest.raises(LostWorkerError) as caught, connected():
-        raise RuntimeError(LOST)
-    reason = "Connection closed by peer [127.0.0.1]:7"
-    assert str(caught.value) == f"a worker is gone, crashed or killed ({reason})"
-    assert caught.value.__suppress_context__
-    with pytest.raises(LostWorkerError) as caught, connected():
-        raise RuntimeError("NCCL: " + "x" * 5000)
-    assert len(str(caught.value)) < 200
-
-
-def test_one_that_never_comes_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {**TOLD, "RANK": "0", "MASTER_PORT": "0"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(data_parallel, "PATIENCE", timedelta(milliseconds=100))
-    with pytest.raises(LostWorkerError, match=r"^a worker is gone, [^\n]+$"):
-        init_from_environment()
-    assert not dist.is_initialized()
-
-
-def test_one_that_leaves_in_the_middle_is_told_as_gloo_says_it() -> None:
-    store, waiting = HashStore(), timedelta(milliseconds=200)
-    with ThreadPoolExecutor() as pool:
-        groups = pool.map(lambda rank: dist.ProcessGroupGloo(store, rank, 2, waiting), range(2))
-        first: Any = next(groups)  # the other one does no more than that
-    with pytest.raises(LostWorkerError, match=r"^a worker is gone, [^\n]+$"), connected():
-        first.allreduce([torch.ones(1)]).wait()
-
-
-@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("gloo"), KeyError(1)])
-def test_other_errors_pass_as_they_are(error: Exception) -> None:
-    with pytest.raises(type(error)) as caught, connected():
-        raise error
-    assert caught.value is error
-
-
-def test_the_program_shows_that_the_shares_average_to_the_batch(
+def test_the_program_shows_that_the_shards_average_to_the_batch(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     data_parallel.main()
     lines = capsys.readouterr().out.splitlines()
-    numbers = [[float(n) for n in line.split("[")[1].strip("])").split(",")] for line in lines]
-    for one, other, both in zip(*numbers, strict=True):
+    values = [[float(n) for n in line.split("[")[1].strip("])").split(",")] for line in lines]
+    for one, other, both in zip(*values, strict=True):
         assert math.isclose((one + other) / 2, both, abs_tol=2e-4)  # as printed

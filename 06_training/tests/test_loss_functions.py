@@ -1,4 +1,4 @@
-"""Cross-entropy against PyTorch's, value and gradient, and against what must hold."""
+"""Cross-entropy against PyTorch's, value and gradient, and against properties that must hold."""
 
 import math
 
@@ -8,11 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from loss_functions import bits_per_char, cross_entropy, perplexity
+from tiny_transformer_lm import TinyTransformerLM
+from utils.config import ModelConfig
 from utils.errors import CourseError
 
 
 def example(*shape: int, scale: float = 3.0) -> tuple[Tensor, Tensor]:
-    """Logits (*shape) in float64 that want a gradient, and targets for them."""
+    """Logits (*shape) in float64 that require a gradient, and targets for them."""
     generator = torch.Generator().manual_seed(0)
     logits = scale * torch.randn(shape, generator=generator, dtype=torch.float64)
     targets = torch.randint(shape[-1], shape[:-1], generator=generator)
@@ -33,7 +35,7 @@ def assert_same_with_gradient(ours: Tensor, theirs: Tensor, logits: Tensor) -> N
 
 @pytest.mark.parametrize("shape", [(7,), (5, 7), (3, 5, 65), (2, 3, 4, 1)])
 @pytest.mark.parametrize("scale", [1e-3, 3.0, 1e4])
-def test_loss_and_gradient_are_those_of_pytorch(shape, scale):
+def test_loss_and_gradient_equal_pytorch(shape, scale):
     logits, targets = example(*shape, scale=scale)
     assert_same_with_gradient(cross_entropy(logits, targets), torch_loss(logits, targets), logits)
 
@@ -65,19 +67,19 @@ def test_huge_logits_give_finite_losses_and_gradients(dtype):
     torch.testing.assert_close(logits.grad, expected)
 
 
-def test_adding_a_number_to_all_logits_changes_nothing():
+def test_adding_a_constant_to_all_logits_changes_nothing():
     logits, targets = example(5, 7)
     expected = cross_entropy(logits, targets)
     torch.testing.assert_close(cross_entropy(logits + 50, targets), expected)
 
 
-def test_a_forbidden_token_takes_no_part():
+def test_a_token_with_logit_minus_infinity_has_no_effect():
     logits, targets = example(5, 7)
-    forbidden = torch.cat([logits, torch.full((5, 1), -math.inf)], dim=-1)
-    torch.testing.assert_close(cross_entropy(forbidden, targets), cross_entropy(logits, targets))
+    masked = torch.cat([logits, torch.full((5, 1), -math.inf)], dim=-1)
+    torch.testing.assert_close(cross_entropy(masked, targets), cross_entropy(logits, targets))
 
 
-def test_the_inputs_are_left_as_they_were():
+def test_the_inputs_are_not_modified():
     logits, targets = example(5, 7)
     before = logits.detach().clone(), targets.clone()
     cross_entropy(logits, targets, ignore_index=2)
@@ -85,28 +87,36 @@ def test_the_inputs_are_left_as_they_were():
     assert torch.equal(targets, before[1])
 
 
-def test_nothing_but_ignored_targets_is_refused():
-    with pytest.raises(CourseError, match=r"no target is left .*-100"):
+def test_only_ignored_targets_are_refused():
+    with pytest.raises(CourseError, match=r"no targets are left .*-100"):
         cross_entropy(torch.zeros(3, 7), torch.full((3,), -100), ignore_index=-100)
 
 
 @pytest.mark.parametrize("targets_shape", [(3,), (5, 3), (1, 5), (3, 5, 1)])
-def test_targets_that_do_not_fit_the_logits_are_refused(targets_shape):
+def test_targets_of_another_shape_than_the_logits_are_refused(targets_shape):
     with pytest.raises(CourseError, match="targets has shape"):
         cross_entropy(torch.zeros(3, 5, 7), torch.zeros(targets_shape, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("vocab_size", [1, 2, 65])
-def test_a_fair_choice_has_the_perplexity_of_its_number_of_tokens(vocab_size):
+def test_a_uniform_choice_has_the_number_of_tokens_as_its_perplexity(vocab_size):
     loss = cross_entropy(torch.zeros(4, vocab_size), torch.zeros(4, dtype=torch.int64)).item()
     assert perplexity(loss) == pytest.approx(vocab_size, rel=1e-6)
     assert bits_per_char(loss) == pytest.approx(math.log2(vocab_size), rel=1e-6)
 
 
-def test_perplexity_of_a_run_that_diverged_is_infinite():
+def test_the_perplexity_of_a_diverged_run_is_infinite():
     assert perplexity(1e6) == math.inf
     assert math.isnan(perplexity(math.nan))
 
 
-def test_longer_tokens_spread_their_bits_over_more_characters():
+def test_bits_per_character_divide_by_the_characters_per_token():
     assert bits_per_char(math.log(16), chars_per_token=2) == pytest.approx(2)
+
+
+def test_an_untrained_model_with_a_zero_output_layer_has_loss_log_v():
+    model = TinyTransformerLM(ModelConfig(16, d_model=32, n_layers=2, tie_weights=False))
+    tokens = torch.randint(16, (2, 20), generator=torch.Generator().manual_seed(0))
+    loss = cross_entropy(model(tokens[:, :-1]), tokens[:, 1:]).item()
+    assert loss == pytest.approx(math.log(16), rel=1e-6)
+    assert f"{perplexity(1.5):.2f}" == "4.48"  # as the README says

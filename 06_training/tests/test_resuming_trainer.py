@@ -1,7 +1,7 @@
-"""A trainer that stands where another one stood goes on to the same bits.
+"""A resumed trainer ends with the same bits as an uninterrupted one.
 
-What 08_engineering/training_state.py keeps on disk is kept in memory here: weights, optimizers, the
-state of the random generator, and the trainer's position as JSON.
+What 08_engineering/training_state.py stores on disk is kept in memory here: weights, optimizers,
+the state of the random generator, and the trainer's state_dict as JSON.
 """
 
 import copy
@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 import training_loop
+from run_progress import StepReport
 from tiny_transformer_lm import TinyTransformerLM
-from training_loop import Callback, StepReport, Trainer
+from training_loop import Callback, Trainer
 from utils.config import ModelConfig, TrainConfig
 from utils.errors import CourseError
 
@@ -38,7 +39,7 @@ CONFIGS = {
 
 
 class Recorder(Callback):
-    """Keeps every report, without its clock; asks for an end after one step."""
+    """Keeps all reports, without their times; stops training after a given step."""
 
     def __init__(self, stop_at: int = 0) -> None:
         self.reports: list[StepReport] = []
@@ -51,12 +52,12 @@ class Recorder(Callback):
 
 @dataclass(frozen=True)
 class Saved:
-    """Everything that decides what a trainer does next."""
+    """Everything that determines what a trainer does next."""
 
     model: dict[str, Any]
     optimizers: list[dict[str, Any]]
     random: torch.Tensor
-    position: str
+    progress: str  # JSON
 
 
 def trainer_for(config: TrainConfig, recorder: Recorder, seed: int = 0) -> Trainer:
@@ -66,25 +67,25 @@ def trainer_for(config: TrainConfig, recorder: Recorder, seed: int = 0) -> Train
 
 def saved(trainer: Trainer) -> Saved:
     states = [optimizer.state_dict() for optimizer in trainer.optimizers]
-    position = json.dumps(trainer.position())
+    progress = json.dumps(trainer.state_dict())
     model = copy.deepcopy(trainer.model.state_dict())
-    return Saved(model, copy.deepcopy(states), torch.get_rng_state(), position)
+    return Saved(model, copy.deepcopy(states), torch.get_rng_state(), progress)
 
 
 def resumed(config: TrainConfig, state: Saved, recorder: Recorder) -> Trainer:
-    """Another trainer, in whose process other numbers have been drawn, put where one stood."""
+    """A new trainer with other weights and another random state, restored from `state`."""
     trainer = trainer_for(config, recorder, seed=1)
     torch.rand(7)
     trainer.model.load_state_dict(state.model)
     for optimizer, old in zip(trainer.optimizers, copy.deepcopy(state.optimizers), strict=True):
         optimizer.load_state_dict(old)
-    trainer.resume(json.loads(state.position))
+    trainer.load_state_dict(json.loads(state.progress))
     torch.set_rng_state(state.random)
     return trainer
 
 
 def bits_of(trainer: Trainer) -> bytes:
-    """Weights, optimizer states and the random generator, to the last bit."""
+    """The bytes of weights, optimizer states and random generator."""
     states = [optimizer.state_dict()["state"] for optimizer in trainer.optimizers]
     file = io.BytesIO()
     for tensor in (
@@ -96,8 +97,8 @@ def bits_of(trainer: Trainer) -> bytes:
     return file.getvalue()
 
 
-def whole_run(config: TrainConfig) -> tuple[bytes, list[StepReport], float]:
-    """A run that nobody stopped."""
+def uninterrupted_run(config: TrainConfig) -> tuple[bytes, list[StepReport], float]:
+    """An uninterrupted run."""
     recorder = Recorder()
     trainer = trainer_for(config, recorder)
     val_loss = trainer.fit()
@@ -105,7 +106,7 @@ def whole_run(config: TrainConfig) -> tuple[bytes, list[StepReport], float]:
 
 
 def stopped_run(config: TrainConfig, step: int) -> tuple[Saved, list[StepReport]]:
-    """A run that was stopped after a step; after step 0, before the first."""
+    """A run stopped after a step; 0 means before the first one."""
     recorder = Recorder(step)
     trainer = trainer_for(config, recorder)
     trainer.stop = step == 0
@@ -116,17 +117,17 @@ def stopped_run(config: TrainConfig, step: int) -> tuple[Saved, list[StepReport]
 
 @pytest.mark.parametrize("step", range(8))
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_stopped_after_any_step_it_comes_to_the_same_weights_and_reports(
+def test_stopped_after_any_step_a_run_ends_with_the_same_weights_and_reports(
     config: TrainConfig, step: int
 ) -> None:
     state, before = stopped_run(config, step)
     recorder = Recorder()
     trainer = resumed(config, state, recorder)
     val_loss = trainer.fit()
-    assert (bits_of(trainer), before + recorder.reports, val_loss) == whole_run(config)
+    assert (bits_of(trainer), before + recorder.reports, val_loss) == uninterrupted_run(config)
 
 
-def test_stopped_after_every_step_it_comes_to_the_same_weights_and_reports() -> None:
+def test_stopped_after_every_step_a_run_ends_with_the_same_weights_and_reports() -> None:
     recorder = Recorder(1)
     trainer = trainer_for(CONFIG, recorder)
     val_loss = trainer.fit()
@@ -134,7 +135,7 @@ def test_stopped_after_every_step_it_comes_to_the_same_weights_and_reports() -> 
         recorder.stop_at = step
         trainer = resumed(CONFIG, saved(trainer), recorder)
         val_loss = trainer.fit()
-    assert (bits_of(trainer), recorder.reports, val_loss) == whole_run(CONFIG)
+    assert (bits_of(trainer), recorder.reports, val_loss) == uninterrupted_run(CONFIG)
 
 
 def forget_optimizer(state: Saved, trainer: Trainer) -> None:
@@ -155,23 +156,23 @@ def forget_step(state: Saved, trainer: Trainer) -> None:
 
 
 @pytest.mark.parametrize("forget", [forget_optimizer, forget_random, forget_weights, forget_step])
-def test_whatever_is_forgotten_the_run_goes_another_way(
+def test_without_any_part_of_the_state_a_run_ends_differently(
     forget: Callable[[Saved, Trainer], None],
 ) -> None:
     state, _ = stopped_run(CONFIG, 4)
     trainer = resumed(CONFIG, state, Recorder())
     forget(state, trainer)
     trainer.fit()
-    assert bits_of(trainer) != whole_run(CONFIG)[0]
+    assert bits_of(trainer) != uninterrupted_run(CONFIG)[0]
 
 
-# --- stopped in an evaluation -------------------------------------------------------------------
+# --- stopped during an evaluation -----------------------------------------------------------------
 
 
 def stop_in_evaluation(
     monkeypatch: pytest.MonkeyPatch, trainer: Trainer, at_step: int
 ) -> list[int]:
-    """Ask for an end in the first batch of an evaluation; counts the batches from there on."""
+    """Stop in the first batch of the evaluation at `at_step`; returns the batches seen in it."""
     batches: list[int] = []
     monkeypatch.setattr(training_loop, "evaluation_blocks", one_row_at_a_time)
 
@@ -185,7 +186,7 @@ def stop_in_evaluation(
 
 
 def one_row_at_a_time(*arguments: Any) -> Any:
-    """The blocks of an evaluation, in small batches."""
+    """The blocks of an evaluation, in batches of one row."""
     tokens, seq_len, _, device = arguments
     return BLOCKS(tokens, seq_len, 1, device)
 
@@ -194,26 +195,28 @@ BLOCKS = training_loop.evaluation_blocks
 
 
 @pytest.mark.parametrize("step", [3, 6, 7])
-def test_stopped_in_an_evaluation_it_ends_after_one_batch_and_evaluates_when_it_goes_on(
+def test_stopped_during_an_evaluation_a_run_ends_after_one_batch_and_evaluates_when_resumed(
     monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(training_loop, "evaluation_blocks", one_row_at_a_time)
-        expected = whole_run(CONFIG)
+        expected = uninterrupted_run(CONFIG)
     recorder = Recorder()
     trainer = trainer_for(CONFIG, recorder)
     batches = stop_in_evaluation(monkeypatch, trainer, step)
     trainer.fit()
     assert len(batches) == 1 < len(list(one_row_at_a_time(TOKENS[-100:], 8, 1, "cpu")))
     assert (trainer.step, trainer.evaluation_due) == (step, True)
-    assert [report.step for report in recorder.reports] == list(range(1, step))  # not told yet
+    assert [report.step for report in recorder.reports] == list(
+        range(1, step)
+    )  # the last one is still due
     trainer = resumed(CONFIG, saved(trainer), recorder)
     val_loss = trainer.fit()
     assert (bits_of(trainer), recorder.reports, val_loss) == expected
     assert not trainer.evaluation_due
 
 
-def test_an_evaluation_that_was_not_a_number_is_not_taken_for_one_that_was_stopped() -> None:
+def test_an_evaluation_that_gives_nan_is_not_mistaken_for_a_stopped_one() -> None:
     recorder = Recorder()
     trainer = trainer_for(replace(CONFIG, max_steps=3), recorder)
     trainer.evaluate = lambda: math.nan
@@ -222,17 +225,17 @@ def test_an_evaluation_that_was_not_a_number_is_not_taken_for_one_that_was_stopp
     assert not trainer.evaluation_due
 
 
-# --- the position -------------------------------------------------------------------------------
+# --- the state dict -------------------------------------------------------------------------------
 
 
-def test_a_position_is_json_and_comes_back_as_it_was() -> None:
+def test_a_state_dict_is_json_and_is_restored_unchanged() -> None:
     state, _ = stopped_run(CONFIG, 4)
-    position = json.loads(state.position)
-    again = resumed(CONFIG, state, Recorder()).position()
-    spent = (position.pop("budget").pop("spent"), again.pop("budget").pop("spent"))
-    assert again == position
+    progress = json.loads(state.progress)
+    again = resumed(CONFIG, state, Recorder()).state_dict()
+    spent = (progress.pop("budget").pop("spent"), again.pop("budget").pop("spent"))
+    assert again == progress
     assert spent[0] > 0
-    assert (position["step"], position["max_steps"]) == (4, 7)
+    assert (progress["step"], progress["max_steps"]) == (4, 7)
 
 
 def test_the_last_validation_loss_is_known_after_a_resume_at_the_end() -> None:
@@ -240,7 +243,7 @@ def test_the_last_validation_loss_is_known_after_a_resume_at_the_end() -> None:
     assert resumed(CONFIG, state, Recorder()).fit() == before[-1].val_loss
 
 
-def test_the_seconds_of_training_go_on_where_they_were() -> None:
+def test_the_seconds_of_training_continue_from_the_saved_value() -> None:
     seconds: list[float] = []
 
     class Clock(Recorder):
@@ -255,7 +258,7 @@ def test_the_seconds_of_training_go_on_where_they_were() -> None:
     assert seconds == sorted(seconds)
 
 
-# --- not a number -------------------------------------------------------------------------------
+# --- nan ------------------------------------------------------------------------------------------
 
 
 def nan(*given: Any) -> Any:
@@ -263,7 +266,7 @@ def nan(*given: Any) -> Any:
 
 
 def spoil(trainer: Trainer, what: str) -> Any:
-    """From now on the data, the loss or a gradient is NaN."""
+    """From now on, make the data, the loss or a gradient NaN."""
     if what == "gradient":
         return next(trainer.model.parameters()).register_hook(nan)
     name = {"data": "token_embedding", "loss": ""}[what]
@@ -275,13 +278,13 @@ NAMED = {"data": "loss is nan", "loss": "loss is nan", "gradient": "gradient nor
 
 @pytest.mark.parametrize("what", NAMED)
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_nan_stops_before_the_step_and_without_it_the_run_could_go_on(
+def test_nan_stops_before_the_step_and_without_it_the_run_can_continue(
     what: str, optimizer: str
 ) -> None:
     config = replace(CONFIG, optimizer=optimizer)
     state, _ = stopped_run(config, 4)
     trainer = resumed(config, state, Recorder())
-    before = bits_of(trainer)[: -len(torch.get_rng_state())]  # dropout has been drawn
+    before = bits_of(trainer)[: -len(torch.get_rng_state())]  # dropout has advanced the generator
     hook = spoil(trainer, what)
     with pytest.raises(CourseError, match=f"^step 5: the {NAMED[what]}; [^\n]+$"):
         trainer.fit()
@@ -290,14 +293,14 @@ def test_nan_stops_before_the_step_and_without_it_the_run_could_go_on(
     hook.remove()
     trainer = resumed(config, state, Recorder())
     trainer.fit()
-    assert bits_of(trainer) == whole_run(config)[0]
+    assert bits_of(trainer) == uninterrupted_run(config)[0]
 
 
 @pytest.mark.parametrize("what", NAMED)
 def test_without_the_check_nan_would_reach_the_weights(
     monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(Trainer, "_check_finite", lambda *_: None)
+    monkeypatch.setattr(training_loop, "check_finite", lambda *_: None)
     trainer = trainer_for(CONFIG, Recorder())
     spoil(trainer, what)
     trainer.fit()

@@ -1,4 +1,4 @@
-"""Schedules against PyTorch's schedulers, and the promises they make at every step."""
+"""Schedules against PyTorch's schedulers, and properties that hold at every step."""
 
 import math
 from itertools import pairwise
@@ -8,7 +8,14 @@ import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler
 
-from schedules import SCHEDULES, learning_rate_at, warmup_cosine, warmup_stable_decay
+from schedules import (
+    SCHEDULES,
+    learning_rate_at,
+    learning_rate_ratio,
+    warmup_cosine,
+    warmup_stable_decay,
+)
+from utils.config import TrainConfig
 from utils.errors import UsageError
 
 RUNS = [
@@ -20,7 +27,7 @@ RUNS = [
 
 
 def rates(schedule: str, min_ratio: float = 0.1, **run: int) -> list[float]:
-    """The multiplier at every step of a run."""
+    """The factor at every step of a run."""
     return [
         learning_rate_at(step, schedule, min_ratio=min_ratio, **run)
         for step in range(run["max_steps"])
@@ -32,7 +39,7 @@ def sgd() -> SGD:
 
 
 def drive(scheduler: LRScheduler, steps: int) -> list[float]:
-    """The learning rates that a PyTorch scheduler sets, from its first step on."""
+    """The learning rates that a PyTorch scheduler sets, step by step."""
     seen = []
     for _ in range(steps):
         seen.append(scheduler.get_last_lr()[0])
@@ -43,7 +50,7 @@ def drive(scheduler: LRScheduler, steps: int) -> list[float]:
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("warmup_steps", [2, 5, 17])
-def test_the_warm_up_is_pytorchs_linear_schedule(schedule, warmup_steps):
+def test_the_warm_up_equals_pytorchs_linear_schedule(schedule, warmup_steps):
     linear = LinearLR(sgd(), start_factor=1 / warmup_steps, total_iters=warmup_steps - 1)
     ours = rates(schedule, max_steps=40, warmup_steps=warmup_steps)[:warmup_steps]
     assert ours == pytest.approx(drive(linear, warmup_steps), abs=1e-12)
@@ -51,7 +58,7 @@ def test_the_warm_up_is_pytorchs_linear_schedule(schedule, warmup_steps):
 
 @pytest.mark.parametrize("warmup_steps", [0, 1, 5, 17])
 @pytest.mark.parametrize("min_ratio", [0.0, 0.1])
-def test_the_fall_is_pytorchs_cosine_schedule(warmup_steps, min_ratio):
+def test_the_cosine_equals_pytorchs_cosine_schedule(warmup_steps, min_ratio):
     peak = max(warmup_steps, 1) - 1  # the step at which the rate is highest
     cosine = CosineAnnealingLR(sgd(), T_max=39 - peak, eta_min=min_ratio)
     ours = rates("cosine", min_ratio, max_steps=40, warmup_steps=warmup_steps)[peak:]
@@ -59,7 +66,7 @@ def test_the_fall_is_pytorchs_cosine_schedule(warmup_steps, min_ratio):
 
 
 @pytest.mark.parametrize("decay_steps", [1, 5, 20])
-def test_the_decay_is_pytorchs_linear_schedule(decay_steps):
+def test_the_decay_equals_pytorchs_linear_schedule(decay_steps):
     linear = LinearLR(sgd(), start_factor=1.0, end_factor=0.1, total_iters=decay_steps)
     ours = rates("wsd", max_steps=40, warmup_steps=3, decay_steps=decay_steps)
     assert ours[39 - decay_steps :] == pytest.approx(drive(linear, decay_steps + 1), abs=1e-12)
@@ -84,8 +91,8 @@ def test_rates_rise_to_one_peak_and_then_only_fall(schedule):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_no_rate_jumps_away_from_the_one_before(schedule):
-    """The steepest line of each part, times one step, bounds every change."""
+def test_no_rate_jumps(schedule):
+    """No step changes the rate by more than the steepest slope of the schedule."""
     for run in RUNS:
         warmup_steps = max(run["warmup_steps"], 1)
         left = max(run["max_steps"] - warmup_steps, 1)
@@ -98,7 +105,7 @@ def test_no_rate_jumps_away_from_the_one_before(schedule):
         assert all(abs(b - a) <= bound for a, b in pairwise(rates(schedule, **run))), run
 
 
-def test_the_last_step_is_made_at_the_smallest_rate_if_anything_follows_the_warm_up():
+def test_the_last_step_has_the_smallest_rate_if_the_warm_up_ends_before_it():
     for run in RUNS:
         falls = run["max_steps"] > max(run["warmup_steps"], 1)
         end = min(1.0, run["max_steps"] / max(run["warmup_steps"], 1))
@@ -129,6 +136,16 @@ def test_a_schedule_drives_pytorchs_lambda_scheduler():
     assert drive(scheduler, 12) == [warmup_cosine(step, **run) for step in range(12)]
 
 
-def test_an_unknown_schedule_is_refused_with_the_names_there_are():
+def test_an_unknown_schedule_is_refused_with_the_valid_names():
     with pytest.raises(UsageError, match=r"'cosin' \(did you mean 'cosine'\?\); .*wsd, constant"):
         learning_rate_at(0, "cosin", max_steps=10)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_ratio_of_a_configuration_uses_all_its_fields_and_the_given_number_of_steps(schedule):
+    config = TrainConfig(
+        max_steps=1000, schedule=schedule, warmup_steps=3, decay_fraction=0.3, min_lr_ratio=0.2
+    )
+    run = {"max_steps": 40, "warmup_steps": 3, "decay_steps": 12, "min_ratio": 0.2}
+    ratios = [learning_rate_ratio(config, step, max_steps=40) for step in range(40)]
+    assert ratios == [learning_rate_at(step, schedule, **run) for step in range(40)]

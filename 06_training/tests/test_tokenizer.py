@@ -1,4 +1,4 @@
-"""The character tokenizer against Python's own view of text: characters, code points, JSON."""
+"""The character tokenizer against Python's own characters, code points and JSON."""
 
 import json
 import random
@@ -25,19 +25,19 @@ def random_text(n: int, seed: int) -> str:
 
 
 @pytest.mark.parametrize("text", [*SAMPLES, random_text(2000, seed=0)])
-def test_decoding_what_was_encoded_gives_the_text_back(text):
+def test_decoding_the_encoded_text_returns_the_text(text):
     tokenizer = CharTokenizer.train(text)
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.decode(tokenizer.encode_array(text)) == text
 
 
 @pytest.mark.parametrize("text", [*SAMPLES, random_text(2000, seed=1)])
-def test_both_ways_to_encode_agree(text):
+def test_encode_and_encode_array_agree(text):
     tokenizer = CharTokenizer.train(text)
     assert tokenizer.encode_array(text).tolist() == tokenizer.encode(text)
 
 
-def test_ids_count_the_distinct_characters_in_the_order_of_unicode():
+def test_ids_number_the_distinct_characters_in_unicode_order():
     tokenizer = CharTokenizer.train("banana bread")
     assert tokenizer.characters == " abdenr"
     assert tokenizer.vocab_size == 7
@@ -48,7 +48,7 @@ def test_the_order_of_the_training_text_does_not_matter():
     assert CharTokenizer.train("cabbage") == CharTokenizer.train("egabbac")
 
 
-def test_nothing_encodes_to_nothing():
+def test_an_empty_text_has_no_ids():
     tokenizer = CharTokenizer.train("abc")
     assert tokenizer.encode("") == []
     assert tokenizer.encode_array("").shape == (0,)
@@ -56,14 +56,14 @@ def test_nothing_encodes_to_nothing():
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(2**16, np.uint16), (2**16 + 1, np.uint32)])
-def test_an_array_takes_the_smallest_integers_that_hold_every_id(vocab_size, dtype):
+def test_an_array_has_the_smallest_dtype_that_holds_every_id(vocab_size, dtype):
     text = "".join(map(chr, range(vocab_size)))
     ids = CharTokenizer.train(text).encode_array(text)
     assert ids.dtype == dtype
     assert np.array_equal(ids, np.arange(vocab_size))
 
 
-def test_five_thousand_characters_and_a_very_long_line_are_no_trouble():
+def test_a_large_vocabulary_and_a_very_long_line_work():
     alphabet = "".join(map(chr, range(0x4E00, 0x4E00 + 5000)))
     line = "".join(random.Random(2).choices(alphabet, k=100_000))
     tokenizer = CharTokenizer.train(alphabet)
@@ -71,21 +71,21 @@ def test_five_thousand_characters_and_a_very_long_line_are_no_trouble():
 
 
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor, lambda ids: map(torch.tensor, ids)])
-def test_decode_takes_integers_from_lists_arrays_and_tensors(kind):
+def test_decode_accepts_lists_arrays_and_tensors(kind):
     assert CharTokenizer.train("abc").decode(kind([2, 0, 1])) == "cab"
 
 
-@pytest.mark.parametrize("number", [-1, 3, 10**9])
-def test_an_id_outside_the_vocabulary_is_refused_by_name(number):
-    with pytest.raises(UsageError, match=rf"id {number}; ids run from 0 to 2"):
-        CharTokenizer.train("abc").decode([0, number])
+@pytest.mark.parametrize("token_id", [-1, 3, 10**9])
+def test_an_id_outside_the_vocabulary_is_refused_by_name(token_id):
+    with pytest.raises(UsageError, match=rf"id {token_id}; ids run from 0 to 2"):
+        CharTokenizer.train("abc").decode([0, token_id])
 
 
 @pytest.mark.parametrize("encode", ["encode", "encode_array"])
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("abxc", r"unknown character 'x' (U+0078) at index 2; the vocabulary holds 4: '\nabc'"),
+        ("abxc", r"unknown character 'x' (U+0078) at index 2; the vocabulary has 4: '\nabc'"),
         ("ab\nc\u00e9", r"'é' (U+00E9) at index 4 (line 2, column 2);"),
         ("\n\n#", r"'#' (U+0023) at index 2 (line 3, column 1);"),
         ("a\t", r"'\t' (U+0009) at index 1;"),
@@ -93,7 +93,7 @@ def test_an_id_outside_the_vocabulary_is_refused_by_name(number):
         ("a\U0001f600", "'\U0001f600' (U+1F600) at index 1;"),
     ],
 )
-def test_an_unknown_character_is_named_with_its_place(encode, text, expected):
+def test_an_unknown_character_is_named_with_its_position(encode, text, expected):
     tokenizer = CharTokenizer.train("\nabc")
     with pytest.raises(UsageError) as caught:
         getattr(tokenizer, encode)(text)
@@ -102,7 +102,7 @@ def test_an_unknown_character_is_named_with_its_place(encode, text, expected):
 
 
 @pytest.mark.parametrize("text", SAMPLES)
-def test_a_tokenizer_comes_back_from_json_unchanged(text):
+def test_a_tokenizer_survives_json(text):
     tokenizer = CharTokenizer.train(text)
     assert CharTokenizer.from_dict(json.loads(json.dumps(tokenizer.to_dict()))) == tokenizer
 
@@ -110,16 +110,16 @@ def test_a_tokenizer_comes_back_from_json_unchanged(text):
 @pytest.mark.parametrize(
     ("stored", "message"),
     [
-        ([], r"is a dictionary, not \[\]"),
+        ([], r"must be a dictionary, not \[\]"),
         ({}, "unknown tokenizer kind 'None'; choose one of: char"),
         ({"kind": "chat", "characters": "ab"}, "did you mean 'char'"),
-        ({"kind": "char"}, "must be a text, not None"),
-        ({"kind": "char", "characters": ["a", "b"]}, "must be a text, not"),
+        ({"kind": "char"}, "must be a string, not None"),
+        ({"kind": "char", "characters": ["a", "b"]}, "must be a string, not"),
         ({"kind": "char", "characters": ""}, "at least one character"),
-        ({"kind": "char", "characters": "abca"}, "'a' 2 times"),
+        ({"kind": "char", "characters": "abca"}, "'a' 2 times; every character must be unique"),
     ],
 )
-def test_what_is_no_stored_tokenizer_is_refused(stored, message):
+def test_an_invalid_stored_tokenizer_is_refused(stored, message):
     with pytest.raises(CourseError, match=message):
         CharTokenizer.from_dict(stored)
 
@@ -133,5 +133,5 @@ def test_an_empty_training_text_is_refused():
     ("characters", "line"),
     [("abcdxz", "'a-dxz'"), ("abc", "'abc'"), ("\nA", r"'\nA'"), ("acegikmoqsuwy", "'acegi...")],
 )
-def test_a_vocabulary_is_shown_on_one_short_line(characters, line):
+def test_a_vocabulary_is_shown_in_one_short_line(characters, line):
     assert shorten(characters, limit=9) == line

@@ -1,7 +1,7 @@
-"""The training loop against a plain one made of PyTorch's own pieces, and what it promises.
+"""The training loop against a plain PyTorch loop, and what it promises.
 
-The toy is counting: after token t comes t + 1, and after 10 comes 0. A tiny model learns it in a
-few dozen steps.
+The toy task is counting: token t is followed by t + 1, and 10 by 0. A tiny model learns it in a few
+dozen steps.
 """
 
 import math
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 import time_budget
 import training_loop
 from data_loader import DataLoader
+from run_progress import StepReport
 from schedules import learning_rate_at
 from tiny_transformer_lm import TinyTransformerLM
-from training_loop import Callback, StepReport, Trainer, clip_gradients_
+from training_loop import Callback, Trainer
 from utils.config import ModelConfig, TrainConfig
 from utils.errors import CourseError
 
@@ -34,7 +35,7 @@ CONFIG = TrainConfig(MODEL, batch_size=4, max_steps=6, lr=1e-2, warmup_steps=3, 
 
 
 class Recorder(Callback):
-    """Keeps every report."""
+    """Keeps all reports."""
 
     def __init__(self) -> None:
         self.reports: list[StepReport] = []
@@ -53,7 +54,7 @@ def trainer_for(
     callbacks: Iterable[Callback] = (),
     dtype: torch.dtype = torch.float32,
 ) -> Trainer:
-    """A trainer of a fresh model, whose weights are the same every time."""
+    """A trainer with a new model, whose initial weights are always the same."""
     model = TinyTransformerLM(config.model)
     return Trainer(model, tokens[:-100], tokens[-100:], config, None, dtype, list(callbacks))
 
@@ -67,7 +68,7 @@ def train(config: TrainConfig, tokens: np.ndarray = NOISE) -> tuple[Trainer, Rec
 
 
 def bits_of(model: nn.Module) -> list[bytes]:
-    """The weights to the last bit, NaN included."""
+    """The bytes of the weights, so that NaN compares equal too."""
     return [parameter.detach().numpy().tobytes() for parameter in model.parameters()]
 
 
@@ -75,7 +76,7 @@ def with_model(**changes: Any) -> TrainConfig:
     return replace(CONFIG, model=replace(MODEL, **changes))
 
 
-# --- learning -----------------------------------------------------------------------------------
+# --- learning -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -90,7 +91,7 @@ def test_a_tiny_model_learns_to_count(optimizer, dtype):
     assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
 
 
-def test_bfloat16_is_the_type_of_the_products_and_not_of_weights_or_loss():
+def test_bfloat16_is_used_in_the_forward_pass_and_not_for_weights_or_loss():
     trainer, seen = trainer_for(CONFIG, dtype=torch.bfloat16), []
     trainer.model.register_forward_hook(lambda model, inputs, logits: seen.append(logits.dtype))
     loss, _, _ = trainer.train_step()
@@ -101,7 +102,7 @@ def test_bfloat16_is_the_type_of_the_products_and_not_of_weights_or_loss():
 
 
 def plain_loop(config: TrainConfig, steps: int) -> tuple[list[float], nn.Module]:
-    """The same training in PyTorch's own words."""
+    """The same training in plain PyTorch."""
     model = TinyTransformerLM(config.model)
     vectors = [p for p in model.parameters() if p.dim() == 1]
     others = [p for p in model.parameters() if p.dim() > 1]
@@ -126,8 +127,8 @@ def plain_loop(config: TrainConfig, steps: int) -> tuple[list[float], nn.Module]
 
 
 @pytest.mark.parametrize("grad_clip", [0.1, 100.0])
-def test_twenty_steps_are_those_of_a_plain_loop(grad_clip):
-    # Without biases: that of the keys has no effect, so AdamW would blow its rounding errors up.
+def test_twenty_steps_equal_those_of_a_plain_loop(grad_clip):
+    # No biases: the gradient of the key bias is rounding noise around zero, and AdamW amplifies it.
     config = replace(with_model(bias=False), max_steps=20, lr=1e-3, schedule="constant", seed=3)
     config = replace(config, grad_clip=grad_clip)
     trainer, recorder = train(config)
@@ -139,7 +140,7 @@ def test_twenty_steps_are_those_of_a_plain_loop(grad_clip):
 
 
 class FixedBatches:
-    """A loader that hands out these batches."""
+    """A loader that returns the given batches."""
 
     def __init__(self, batches: list[tuple[Tensor, Tensor]]) -> None:
         self.batches = batches
@@ -149,7 +150,7 @@ class FixedBatches:
 
 
 @pytest.mark.parametrize("k", [2, 3])
-def test_k_micro_batches_are_one_batch_of_all_their_rows(k):
+def test_k_micro_batches_equal_one_batch_of_all_their_rows(k):
     loader = DataLoader(NOISE, 2, MODEL.max_seq_len, seed=0)
     small = [loader.batch(step) for step in range(4 * k)]
     groups = [small[i : i + k] for i in range(0, 4 * k, k)]
@@ -162,7 +163,7 @@ def test_k_micro_batches_are_one_batch_of_all_their_rows(k):
     np.testing.assert_allclose(results[0], results[1], rtol=1e-5)
 
 
-def test_micro_batches_differ_from_one_another_and_from_step_to_step(monkeypatch):
+def test_every_micro_batch_of_every_step_is_a_different_one(monkeypatch):
     trainer = trainer_for(replace(CONFIG, accumulation=3))
     asked: list[int] = []
     batch = trainer.loader.batch
@@ -173,7 +174,7 @@ def test_micro_batches_differ_from_one_another_and_from_step_to_step(monkeypatch
     assert trainer.tokens_per_step == 3 * 4 * 8
 
 
-# --- what is reported ---------------------------------------------------------------------------
+# --- reports --------------------------------------------------------------------------------------
 
 
 def test_every_step_is_reported_to_every_callback_in_order():
@@ -193,7 +194,7 @@ def test_every_step_is_reported_to_every_callback_in_order():
     assert events == [(name, step, evaluated[step]) for step in range(1, 6) for name in "ab"]
 
 
-def test_a_report_says_what_happened():
+def test_a_report_describes_the_step():
     config = replace(CONFIG, accumulation=2, eval_interval=3)
     trainer, recorder = train(config)
     reports = recorder.reports
@@ -207,18 +208,18 @@ def test_a_report_says_what_happened():
     assert reports[-1].val_loss == trainer.evaluate()
 
 
-def test_the_schedule_multiplies_the_peak_of_every_group():
+def test_the_schedule_scales_the_peak_learning_rate_of_every_group():
     trainer = trainer_for(replace(CONFIG, optimizer="muon", muon_lr=0.5, lr=0.25))
     trainer.train_step()
     peaks = {group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups}
     assert peaks == {0.5 / 3, 0.25 / 3}  # the first of three steps of warm-up
 
 
-# --- evaluation ---------------------------------------------------------------------------------
+# --- evaluation -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [9, 10, 16, 17, 18, 100, 8192 + 15])  # the last needs two batches
-def test_evaluation_is_the_mean_over_every_position_the_tail_included(n):
+def test_evaluation_is_the_mean_over_every_position_including_the_remainder(n):
     tokens = np.random.default_rng(1).integers(V, size=n).astype(np.uint16)
     trainer, _ = train(with_model(dropout=0.5))
     trainer.val_tokens = tokens
@@ -232,7 +233,7 @@ def test_evaluation_is_the_mean_over_every_position_the_tail_included(n):
 
 
 def random_states() -> tuple[Any, ...]:
-    """Where all three global generators stand."""
+    """The states of the three global random generators."""
     numpy_state = [str(part) for part in np.random.get_state()]
     return torch.get_rng_state().tolist(), random.getstate(), numpy_state
 
@@ -241,10 +242,10 @@ def test_evaluation_keeps_no_gradients():
     trainer, seen = trainer_for(CONFIG), []
     trainer.model.register_forward_hook(lambda model, inputs, out: seen.append(out.requires_grad))
     trainer.evaluate()
-    assert seen == [False, False]  # the whole blocks, and the tail
+    assert seen == [False, False]  # the full blocks, and the remainder
 
 
-def test_evaluation_draws_no_random_numbers_and_changes_no_weights():
+def test_evaluation_changes_neither_random_generators_nor_weights():
     trainer, _ = train(with_model(dropout=0.5))
     before, weights = random_states(), bits_of(trainer.model)
     assert trainer.evaluate() == trainer.evaluate()
@@ -252,10 +253,10 @@ def test_evaluation_draws_no_random_numbers_and_changes_no_weights():
     assert bits_of(trainer.model) == weights
 
 
-# --- the same again -----------------------------------------------------------------------------
+# --- reproducibility ------------------------------------------------------------------------------
 
 
-def test_one_seed_gives_one_training_to_the_last_bit_whatever_was_drawn_before():
+def test_training_is_reproducible_bit_for_bit_from_its_seed():
     config = with_model(dropout=0.3)
     first, recorded = train(config)
     torch.rand(5)
@@ -264,11 +265,11 @@ def test_one_seed_gives_one_training_to_the_last_bit_whatever_was_drawn_before()
     assert bits_of(first.model) == bits_of(second.model)
 
 
-def test_another_seed_gives_another_training():
+def test_a_different_seed_trains_differently():
     assert train(CONFIG)[1].losses != train(replace(CONFIG, seed=1))[1].losses
 
 
-def test_how_often_one_evaluates_does_not_change_the_training():
+def test_the_evaluation_interval_does_not_change_training():
     rarely = with_model(dropout=0.3)
     often = replace(rarely, eval_interval=1)
     (first, recorded), (second, again) = train(rarely), train(often)
@@ -276,15 +277,15 @@ def test_how_often_one_evaluates_does_not_change_the_training():
     assert bits_of(first.model) == bits_of(second.model)
 
 
-def test_dropout_is_on_in_training():
+def test_dropout_is_active_in_training():
     assert train(with_model(dropout=0.5))[1].losses[2:] != train(CONFIG)[1].losses[2:]
 
 
-# --- stopping -----------------------------------------------------------------------------------
+# --- stopping -------------------------------------------------------------------------------------
 
 
 class StopAt(Callback):
-    """Asks for an end after this step."""
+    """Stops training after a given step."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -293,7 +294,7 @@ class StopAt(Callback):
         trainer.stop = report.step == self.step
 
 
-def test_a_training_that_was_stopped_goes_on_where_it_was():
+def test_a_stopped_trainer_continues_where_it_stopped():
     whole, _ = train(CONFIG)
     trainer = trainer_for(CONFIG, callbacks=[StopAt(2)])
     assert math.isnan(trainer.fit())  # stopped before the first evaluation
@@ -305,7 +306,7 @@ def test_a_training_that_was_stopped_goes_on_where_it_was():
 
 
 class FakeTime:
-    """A clock that a model moves: 1 second for a training step, 1/3 for as much evaluation."""
+    """A clock driven by the model: 1 second per training step, 1/3 for as many tokens evaluated."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -339,12 +340,12 @@ def test_max_minutes_shortens_the_schedule_to_fit(monkeypatch, eval_interval, mi
     assert trainer.step == trainer.max_steps < 1000
     assert recorder.reports[-1].val_loss is not None
     rates = [report.learning_rate for report in recorder.reports[31:]]
-    assert rates[-1] == pytest.approx(config.min_lr_ratio)  # the schedule came to its end
-    assert max(abs(a - b) for a, b in pairwise(rates)) < 0.05  # and did not jump there
+    assert rates[-1] == pytest.approx(config.min_lr_ratio)  # the schedule was completed
+    assert max(abs(a - b) for a, b in pairwise(rates)) < 0.05  # without a jump
 
 
 @pytest.mark.parametrize(("minutes", "steps"), [(0.01, 31), (None, 50)])
-def test_max_minutes_never_stops_a_run_at_once(monkeypatch, minutes, steps):
+def test_max_minutes_always_leaves_at_least_one_more_step(monkeypatch, minutes, steps):
     clock = FakeTime()
     watch_time(monkeypatch, clock)
     trainer = trainer_for(replace(CONFIG, max_steps=50, max_minutes=minutes))
@@ -353,11 +354,11 @@ def test_max_minutes_never_stops_a_run_at_once(monkeypatch, minutes, steps):
     assert trainer.step == steps
 
 
-# --- what is not finite -------------------------------------------------------------------------
+# --- values that are not finite -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_stops_before_any_weight_changes(poison):
+def test_a_non_finite_loss_stops_before_any_weight_changes(poison):
     trainer, _ = train(CONFIG)
     trainer.max_steps = 10
     with torch.no_grad():
@@ -372,9 +373,7 @@ def test_a_loss_that_is_not_finite_stops_before_any_weight_changes(poison):
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("grad_clip", [0.0, 1.0])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_gradient_that_is_not_finite_stops_before_any_weight_changes(
-    poison, grad_clip, optimizer
-):
+def test_a_non_finite_gradient_stops_before_any_weight_changes(poison, grad_clip, optimizer):
     config = replace(CONFIG, grad_clip=grad_clip, optimizer=optimizer)
     trainer = trainer_for(config)
     trainer.train_step()
@@ -387,55 +386,10 @@ def test_a_gradient_that_is_not_finite_stops_before_any_weight_changes(
     assert trainer.step == 1
 
 
-# --- clipping -----------------------------------------------------------------------------------
+# --- data -----------------------------------------------------------------------------------------
 
 
-def parameters_with_gradients(scale: float) -> list[nn.Parameter]:
-    """Parameters of several shapes; the third has no gradient."""
-    generator = torch.Generator().manual_seed(0)
-    parameters = [nn.Parameter(torch.zeros(shape)) for shape in ((3, 4), (5,), (2,), ())]
-    for parameter in parameters[:2] + parameters[3:]:
-        parameter.grad = scale * torch.randn(parameter.shape, generator=generator)
-    return parameters
-
-
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-@pytest.mark.parametrize("max_norm", [0.01, 1.0, 50.0])
-def test_clipping_is_pytorchs(scale, max_norm):
-    mine, theirs = parameters_with_gradients(scale), parameters_with_gradients(scale)
-    norm = clip_gradients_(iter(mine), max_norm)
-    expected = nn.utils.clip_grad_norm_(theirs, max_norm)
-    assert norm == pytest.approx(expected.item(), rel=1e-6)
-    for a, b in zip(mine, theirs, strict=True):
-        torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=0.0)
-
-
-@pytest.mark.parametrize("max_norm", [0.0, 1e9])
-def test_gradients_below_the_limit_and_without_one_stay_as_they_are(max_norm):
-    parameters = parameters_with_gradients(1e3)
-    clip_gradients_(parameters, max_norm)
-    for clipped, fresh in zip(parameters, parameters_with_gradients(1e3), strict=True):
-        torch.testing.assert_close(clipped.grad, fresh.grad, rtol=0.0, atol=0.0)
-
-
-def test_clipped_gradients_have_the_largest_norm_that_is_allowed():
-    parameters = parameters_with_gradients(1e3)
-    clip_gradients_(parameters, 2.0)
-    assert clip_gradients_(parameters, 0.0) == pytest.approx(2.0)
-
-
-def test_zero_gradients_and_none_at_all_have_norm_zero():
-    zero = parameters_with_gradients(0.0)
-    assert clip_gradients_(zero, 1.0) == 0.0
-    assert all(parameter.grad is None or not parameter.grad.any() for parameter in zero)
-    assert clip_gradients_([nn.Parameter(torch.ones(3))], 1.0) == 0.0
-    assert clip_gradients_([], 1.0) == 0.0
-
-
-# --- data ---------------------------------------------------------------------------------------
-
-
-def test_data_too_short_for_the_context_is_refused_by_name():
+def test_data_shorter_than_the_context_is_refused_by_name():
     model = TinyTransformerLM(MODEL)
     with pytest.raises(CourseError, match="the training split has 8 tokens"):
         Trainer(model, NOISE[:8], NOISE, CONFIG)

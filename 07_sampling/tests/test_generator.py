@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from generator import NextToken, TextGenerator, choose_with, generate_tokens, window_start
+from decoding_loop import BatchDecoder, generate_tokens, window_start
+from generator import TextGenerator, choose_with
 from greedy import greedy
 from parts import Parts
 from tiny_transformer_lm import TinyTransformerLM
@@ -318,9 +319,9 @@ def test_no_prompts_and_no_tokens_are_no_work():
 
 def test_next_token_continues_a_text_that_somebody_else_extends():
     model, texts = noisy_model("rope", 4), [[1, 2, 3]]
-    next_token = NextToken(model, model.config, texts)
+    decoder = BatchDecoder(model, model.config, texts)
     for token in (5, 6, 7, 8):
-        logits = next_token.logits()
+        logits = decoder.logits()
         window = texts[0][plain_window(len(texts[0]), 4) :]
         torch.testing.assert_close(logits, model(torch.tensor([window]))[:, -1])
         texts[0].append(token)

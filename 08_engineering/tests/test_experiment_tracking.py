@@ -203,6 +203,14 @@ def test_the_home_folder_itself_is_shown_as_a_tilde():
     assert shown_command(["--out-dir", str(Path.home())]) == ["--out-dir", "~"]
 
 
+def test_a_user_without_a_home_folder_can_train_too(monkeypatch):
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert shown_command(["--data", "a.txt"]) == ["--data", "a.txt"]
+
+
 def test_a_command_that_is_missing_or_fails_gives_none():
     assert run_quietly("no-such-command-anywhere") is None
     assert run_quietly(sys.executable, "-c", "raise SystemExit(3)") is None

@@ -1,16 +1,22 @@
-"""fast_decoder.py: the logits of the model's own forward, and the same cache behind them."""
+"""fast_decoder.py: the logits and the cache of the model's own forward pass, or no fast decoder."""
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from fast_decoder import FastDecoder, fast_decode_step, rotations
+import feedforward
+import fused
+from decoding_loop import MakeDecodeStep, forward_step, generate_tokens
+from fast_decoder import FastDecoder, RotationMatrices, fast_decode_step
 from fused import matmul_attention
-from generator import MakeDecodeStep, choose_with, forward_step, generate_tokens
-from inference_ops import linear_of
+from generator import choose_with
+from inference_ops import linear_op, norm_matmul_op
+from layer_norm import RMSNorm
 from parts import Parts
 from positional_embeddings import apply_rotary, rotary_angles
 from tiny_transformer_lm import TinyTransformerLM
@@ -23,7 +29,7 @@ MODERN: dict[str, Any] = {
     **{"norm": "rmsnorm", "activation": "relu2", "position": "rope"},
     **{"qk_norm": True, "bias": False, "tie_weights": False},
 }
-KNOWN: dict[str, dict[str, Any]] = {
+SUPPORTED: dict[str, dict[str, Any]] = {
     "classic": {},
     "modern": MODERN,
     "rope without qk-norm": {**MODERN, "qk_norm": False},
@@ -34,8 +40,8 @@ KNOWN: dict[str, dict[str, Any]] = {
 }
 
 
-def model_of(changes: dict[str, Any], parts: Parts | None = None) -> TinyTransformerLM:
-    """A model far from its start."""
+def random_model(changes: dict[str, Any], parts: Parts | None = None) -> TinyTransformerLM:
+    """A model whose weights are far from their initial values."""
     model = TinyTransformerLM(replace(SMALL, **changes), parts or Parts.fused())
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -44,9 +50,26 @@ def model_of(changes: dict[str, Any], parts: Parts | None = None) -> TinyTransfo
     return model.eval()
 
 
-def is_fast(model: torch.nn.Module) -> bool:
+def is_fast(model: nn.Module) -> bool:
     """Whether the model gets the fast decode step."""
     return isinstance(fast_decode_step(model, KVCache(SMALL, 1)), FastDecoder)
+
+
+@torch.inference_mode()
+def assert_same_as_forward(model: TinyTransformerLM, B: int = 2, within: float = 1e-4) -> None:
+    """Decode a sequence by fast_decode_step and by the forward pass: same logits, same cache."""
+    dtype = model.output_weight.dtype
+    prompt, tokens = torch.randint(V, (B, 4)), torch.randint(V, (B, T - 4))
+    cache, expected_cache = (KVCache(model.config, B, dtype) for _ in range(2))
+    decode_step = fast_decode_step(model, cache)
+    model(prompt, cache)
+    model(prompt, expected_cache)
+    for newest in tokens.unbind(1):
+        expected = model(newest[:, None], expected_cache)[:, -1]
+        torch.testing.assert_close(decode_step(newest), expected, rtol=within, atol=within)
+    assert cache.lengths == expected_cache.lengths == [T] * B
+    torch.testing.assert_close(cache.keys, expected_cache.keys, rtol=within, atol=within)
+    torch.testing.assert_close(cache.values, expected_cache.values, rtol=within, atol=within)
 
 
 CLOSENESS = [(torch.float64, 1e-6), (torch.float32, 1e-4), (torch.bfloat16, 0.2)]
@@ -54,121 +77,251 @@ CLOSENESS = [(torch.float64, 1e-6), (torch.float32, 1e-4), (torch.bfloat16, 0.2)
 
 @pytest.mark.parametrize(("dtype", "within"), CLOSENESS)
 @pytest.mark.parametrize("B", [1, 3])
-@pytest.mark.parametrize("changes", KNOWN.values(), ids=KNOWN)
-@torch.inference_mode()
+@pytest.mark.parametrize("changes", SUPPORTED.values(), ids=SUPPORTED)
 def test_logits_and_cache_are_those_of_the_forward_pass(
     changes: dict[str, Any], B: int, dtype: torch.dtype, within: float
 ) -> None:
-    model = model_of(changes).to(dtype)
-    prompt, tokens = torch.randint(V, (B, 4)), torch.randint(V, (B, T - 4))
-    caches = [KVCache(model.config, B, dtype) for _ in range(2)]
-    decode_step = fast_decode_step(model, caches[0])
-    assert isinstance(decode_step, FastDecoder)
-    for cache in caches:
-        model(prompt, cache)
-    for newest in tokens.unbind(1):
-        expected = model(newest[:, None], caches[1])[:, -1]
-        torch.testing.assert_close(decode_step(newest), expected, rtol=within, atol=within)
-    assert caches[0].lengths == caches[1].lengths == [T] * B
-    torch.testing.assert_close(caches[0].keys, caches[1].keys, rtol=within, atol=within)
-    torch.testing.assert_close(caches[0].values, caches[1].values, rtol=within, atol=within)
+    model = random_model(changes).to(dtype)
+    assert isinstance(fast_decode_step(model, KVCache(model.config, B, dtype)), FastDecoder)
+    assert_same_as_forward(model, B, within)
 
 
 @pytest.mark.parametrize("B", [1, 3])
 @pytest.mark.parametrize("engines", [["none"], torch.backends.quantized.supported_engines])
-def test_large_float32_matrices_are_rounded_to_float16_where_that_can_be_read(
+def test_large_float32_matrices_are_rounded_to_float16_where_fbgemm_is_available(
     B: int, engines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("inference_ops.LARGE", 0)
     monkeypatch.setattr(type(torch.backends.quantized), "supported_engines", engines)
-    layer, x = torch.nn.Linear(50, 30), torch.randn(B, 50)
+    layer, x = nn.Linear(50, 30), torch.randn(B, 50)
     weight, bias = layer.weight.detach(), layer.bias.detach()
-    read = weight.half().float() if "fbgemm" in engines else weight
-    expected = torch.addmm(bias, x, read.t())
-    torch.testing.assert_close(linear_of(layer)(x), expected, rtol=1e-6, atol=1e-6)
+    rounded = weight.half().float() if "fbgemm" in engines else weight
+    expected = torch.addmm(bias, x, rounded.t())
+    torch.testing.assert_close(linear_op(layer)(x), expected, rtol=1e-6, atol=1e-6)
     exact = (x.double() @ weight.double().t() + bias).float()
-    torch.testing.assert_close(linear_of(layer)(x), exact, rtol=2**-10, atol=2**-10)
-    small = linear_of(layer.double())(x.double())
-    torch.testing.assert_close(small.float(), exact, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(linear_op(layer)(x), exact, rtol=2**-10, atol=2**-10)
+    in_float64 = linear_op(layer.double())(x.double())
+    torch.testing.assert_close(in_float64.float(), exact, rtol=1e-6, atol=1e-6)
 
 
-UNKNOWN: dict[str, tuple[dict[str, Any], Parts]] = {
+# --- a model that the fast decoder does not know uses its own forward pass ---
+
+UNSUPPORTED: dict[str, tuple[dict[str, Any], Parts]] = {
     "alibi": ({"position": "alibi"}, Parts.fused()),
     "post-norm": ({"norm_placement": "post"}, Parts.fused()),
     "swiglu": ({"activation": "swiglu"}, Parts.fused()),
     "grouped queries": ({"n_kv_heads": 1}, Parts.fused()),
-    "the code of the lessons": ({}, Parts.reference()),
+    "reference parts": ({}, Parts.reference()),
 }
 
 
-@pytest.mark.parametrize(("changes", "parts"), UNKNOWN.values(), ids=UNKNOWN)
-def test_other_models_use_their_own_forward_pass(changes: dict[str, Any], parts: Parts) -> None:
-    model = model_of(changes, parts)
+@pytest.mark.parametrize(("changes", "parts"), UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_other_layouts_use_their_own_forward_pass(changes: dict[str, Any], parts: Parts) -> None:
+    model = random_model(changes, parts)
     assert not is_fast(model)
+    assert_same_as_forward(model)
 
 
 @pytest.mark.parametrize("part", [field.name for field in fields(Parts)])
-def test_parts_of_your_own_are_never_passed_over(part: str) -> None:
+def test_a_replaced_part_is_never_bypassed(part: str) -> None:
     given = getattr(Parts.fused(), part)
 
     def own(*arguments: Any) -> Any:
         return given(*arguments)
 
-    model = model_of(MODERN, replace(Parts.fused(), **{part: own}))
+    model = random_model(MODERN, replace(Parts.fused(), **{part: own}))
     assert not is_fast(model)
 
 
-def test_models_of_your_own_and_models_in_training_use_their_own_forward_pass() -> None:
-    class Mine(TinyTransformerLM):
+def test_a_subclass_a_model_in_training_and_other_modules_use_their_own_forward_pass() -> None:
+    class Subclass(TinyTransformerLM):
         pass
 
-    assert not is_fast(Mine(SMALL, Parts.fused()).eval())
+    assert is_fast(TinyTransformerLM(SMALL, Parts.fused()).eval())
+    assert not is_fast(Subclass(SMALL, Parts.fused()).eval())
     assert not is_fast(TinyTransformerLM(SMALL, Parts.fused()).train())
-    assert not is_fast(torch.nn.Linear(1, 1))
+    assert not is_fast(nn.Linear(1, 1))
+
+
+def tanh_gelu(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+@pytest.mark.parametrize("own", [tanh_gelu, torch.sigmoid, F.gelu, nn.Tanh()])
+@pytest.mark.parametrize("name", ["gelu", "relu2"])
+def test_a_registered_activation_is_the_one_that_generates(
+    name: str, own: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under its own name or in place of a known one: it trains, so it must generate too."""
+    monkeypatch.setitem(feedforward.ACTIVATIONS, name, own)
+    model = random_model({"activation": name})
+    assert model.blocks[0].get_submodule("feed_forward").activation is own
+    assert not is_fast(model)
+    assert_same_as_forward(model)
+
+
+class HalvedLinear(nn.Linear):
+    """A layer of another kind with the same weights, like a quantized or a LoRA layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.5 * super().forward(x)
+
+
+def halve_linear(block: nn.Module) -> None:
+    layer = HalvedLinear(16, 16)
+    layer.load_state_dict(block.get_submodule("attention.out_proj").state_dict())
+    block.attention.out_proj = layer.eval()  # pyright: ignore
+
+
+def add_hook(block: nn.Module) -> None:
+    hook = block.get_submodule("feed_forward").register_forward_hook
+    hook(lambda module, inputs, output: 2 * output)
+
+
+def add_pre_hook(block: nn.Module) -> None:
+    hook = block.get_submodule("attention_norm").register_forward_pre_hook
+    hook(lambda module, inputs: (2 * inputs[0],))
+
+
+def replace_forward(block: nn.Module) -> None:
+    block.forward = lambda x, mask, attend: 2 * x
+
+
+def replace_norm(block: nn.Module) -> None:
+    block.attention_norm = RMSNorm(16).eval()
+
+
+def replace_activation(block: nn.Module) -> None:
+    block.get_submodule("feed_forward").activation = tanh_gelu  # pyright: ignore
+
+
+def replace_split_heads(block: nn.Module) -> None:
+    def reversed_heads(x: Tensor, n_heads: int) -> Tensor:
+        return x.unflatten(-1, (n_heads, -1)).transpose(1, 2).flip(-1)
+
+    block.get_submodule("attention").split_heads = reversed_heads  # pyright: ignore
+
+
+def change_placement(block: nn.Module) -> None:
+    block.placement = "post"  # pyright: ignore
+
+
+def one_module_in_training(block: nn.Module) -> None:
+    block.get_submodule("dropout").train()
+
+
+CHANGES: dict[str, Callable[[nn.Module], None]] = {
+    change.__name__: change
+    for change in (
+        *(halve_linear, add_hook, add_pre_hook, replace_forward, replace_norm),
+        *(replace_activation, replace_split_heads, change_placement, one_module_in_training),
+    )
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_model_that_was_changed_after_it_was_built_uses_its_own_forward_pass(
+    change: Callable[[nn.Module], None],
+) -> None:
+    model = random_model({})
+    assert is_fast(model)
+    change(model.blocks[1])
+    assert not is_fast(model)
+    assert_same_as_forward(model)
+
+
+def test_a_cache_of_another_dtype_uses_the_forward_pass() -> None:
+    model = random_model({})
+    step = fast_decode_step(model, KVCache(SMALL, 1, torch.float64))
+    assert not isinstance(step, FastDecoder)
+
+
+def test_each_norm_uses_its_own_eps() -> None:
+    for changes in ({}, MODERN):
+        model = random_model(changes)
+        for module in model.modules():
+            if hasattr(module, "eps"):
+                module.eps = 0.5  # pyright: ignore
+        assert is_fast(model)
+        assert_same_as_forward(model)
+
+
+def test_the_model_s_own_rotary_tables_are_used() -> None:
+    model = random_model(MODERN)
+    model.cos, model.sin = rotary_angles(torch.arange(T), 8, base=50.0)
+    assert is_fast(model)
+    assert_same_as_forward(model)
+
+
+def test_a_norm_without_an_inference_op_is_refused() -> None:
+    with pytest.raises(TypeError, match="no inference op for RMSNorm"):
+        norm_matmul_op(torch.ones(3, 4), RMSNorm(4))
+    assert fused.FusedRMSNorm is not RMSNorm
+
+
+# --- the rotation ---
+
+
+def test_rotating_is_a_product_with_one_matrix_per_position() -> None:
+    x = torch.randn(3, 1, T, 8, dtype=torch.float64)
+    cos, sin = (table.double() for table in rotary_angles(torch.arange(T), 8))
+    rotation = RotationMatrices(cos, sin, (3.0, 0.5), like=x)
+    expected = apply_rotary(x, cos, sin)
+    for t in (0, T - 1, 5):
+        rotation.move_to(t)
+        torch.testing.assert_close(x[:, 0, t] @ rotation.keys, 3.0 * expected[:, 0, t])
+        torch.testing.assert_close(x[:, 0, t] @ rotation.queries, 0.5 * expected[:, 0, t])
+
+
+def test_memory_of_the_rotation_grows_with_the_width_of_a_head_and_not_its_square() -> None:
+    d_head, context = 128, 1024
+    like = torch.zeros(())
+    rotation = RotationMatrices(*rotary_angles(torch.arange(context), d_head), (1.0, 1.0), like)
+    stored = {tensor.untyped_storage().data_ptr(): tensor for tensor in rotation.entries}
+    n_bytes = sum(tensor.untyped_storage().nbytes() for tensor in stored.values())
+    assert n_bytes == 4 * (4 * d_head * context)  # two matrices, 2 d_head entries each
+    assert rotation.flat.numel() == 2 * d_head**2
+
+
+# --- in use ---
 
 
 def test_a_full_cache_is_refused_as_by_the_forward_pass() -> None:
-    model = model_of(MODERN)
+    model = random_model(MODERN)
     cache = KVCache(model.config, 1)
     decode_step = fast_decode_step(model, cache)
     assert isinstance(decode_step, FastDecoder)
     for _ in range(T):
-        decode_step(torch.tensor([1]))  # with gradients on, which it has no use for
+        decode_step(torch.tensor([1]))  # with gradients enabled, which it does not need
     with pytest.raises(ValueError, match="the cache holds 12 positions, of which 12 are taken"):
         decode_step(torch.tensor([1]))
 
 
-def test_turning_is_a_product_with_one_matrix() -> None:
-    x = torch.randn(3, 1, T, 8, dtype=torch.float64)
-    turns = rotations(replace(SMALL, **MODERN)).double()  # (T, 8, 8)
-    expected = apply_rotary(x, *(each.double() for each in rotary_angles(torch.arange(T), 8)))
-    torch.testing.assert_close((x[..., None, :] @ turns).squeeze(-2), expected)
-
-
 @pytest.mark.parametrize("changes", [{}, MODERN], ids=["classic", "modern"])
 @pytest.mark.parametrize("prompts", [[[1]], [[1, 2, 3], [4, 5, 6]], [[1, 2, 3], [4]]])
-def test_texts_are_those_of_the_forward_pass(
+def test_generated_tokens_are_those_of_the_forward_pass(
     changes: dict[str, Any], prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three windows long, so that the cache is filled again; with unequal rows as well."""
-    model = model_of(changes, Parts.fused(matmul_attention)).double()
+    """Three contexts long, so that the cache is refilled; with rows of unequal length as well."""
+    model = random_model(changes, Parts.fused(matmul_attention)).double()
     sampling = SampleConfig(temperature=1.0, seed=3)
-    used = count_calls(monkeypatch)
+    calls = count_calls(monkeypatch)
 
-    def texts(make_decode_step: MakeDecodeStep) -> list[list[int]]:
+    def generated(make_decode_step: MakeDecodeStep) -> list[list[int]]:
         choose = choose_with(sampling)
         steps = generate_tokens(
             model, model.config, prompts, 3 * T, choose, make_decode_step=make_decode_step
         )
         return list(steps)
 
-    expected = texts(forward_step)
-    assert not used
-    assert texts(fast_decode_step) == expected
-    assert used
+    expected = generated(forward_step)
+    assert not calls
+    assert generated(fast_decode_step) == expected
+    assert calls
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The batch size of every call of a FastDecoder from now on."""
     calls: list[int] = []
     original = FastDecoder.__call__
 

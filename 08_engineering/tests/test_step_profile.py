@@ -1,4 +1,4 @@
-"""Profiles as properties: accounts add up, every call has a kind, every operation counts once."""
+"""Properties of profiles: they add up, every call has a kind, every operation counts once."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import step_profile
 import step_timing
 from compute_peak import forward_flops, product_weights, training_flops_per_token
+from engine import Engine
 from greedy import greedy
 from parts import Parts
 from profile_report import Profile, draw, rows_of, table
@@ -28,6 +29,7 @@ from utils.config import ModelConfig, TrainConfig, save_config
 from utils.errors import UsageError
 
 CPU = torch.device("cpu")
+FUSED = Engine(Parts.fused(), CPU, torch.float32, "fused")
 small = partial(ModelConfig, vocab_size=19, max_seq_len=12, d_model=16, n_layers=2, n_heads=2)
 MODELS = {
     "classic": small(),
@@ -46,8 +48,8 @@ every_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys(
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch) -> None:
-    """As few steps as will do; the machine's peak is a made-up one."""
+def short_measurements(monkeypatch) -> None:
+    """Run as few steps as possible, and use made-up peaks of this machine."""
     monkeypatch.setattr(step_timing, "SECONDS", 0.0)
     monkeypatch.setattr(step_timing, "ROUNDS", 1)
     monkeypatch.setattr(step_profile, "PROFILED_TOKENS", 3)
@@ -65,7 +67,7 @@ def new_trainer(config: TrainConfig, parts: Parts | None = None) -> Trainer:
 
 
 class Clock:
-    """Time that passes only when somebody says so."""
+    """A clock that advances only when a test sets it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -84,28 +86,28 @@ def test_time_between_two_readings_belongs_to_the_stage_that_ends():
     def step() -> None:
         for seconds, stage in ((3, "forward"), (5, "loss"), (2, "forward")):
             clock.now += seconds
-            watch.ends(stage)
+            watch.end_stage(stage)
         clock.now += 7
 
-    assert watch.time(step, last_stage="optimizer") == 3 + 5 + 2 + 7
+    assert watch.time_step(step, last_stage="optimizer") == 3 + 5 + 2 + 7
     assert watch.laps == [{"forward": 5, "loss": 5, "optimizer": 7}]
 
 
-def test_what_happens_between_two_steps_is_no_part_of_either():
+def test_time_between_two_steps_belongs_to_neither():
     clock = Clock()
     watch = Stopwatch(CPU, clock)
 
     def step() -> None:
         clock.now += 1
 
-    watch.time(step, "all")
+    watch.time_step(step, "all")
     clock.now += 100
-    watch.ends("prompt")
-    watch.time(step, "all")
+    watch.end_stage("prompt")
+    watch.time_step(step, "all")
     assert watch.laps == [{"all": 1}, {"all": 1}]
 
 
-def test_a_stage_is_the_median_and_the_first_steps_do_not_count(monkeypatch):
+def test_a_stage_is_the_median_over_steps_without_the_warm_up(monkeypatch):
     monkeypatch.setattr(step_timing, "SECONDS", 9.5)
     clock = Clock()
     watch = Stopwatch(CPU, clock)
@@ -113,7 +115,7 @@ def test_a_stage_is_the_median_and_the_first_steps_do_not_count(monkeypatch):
 
     def step(seconds: float) -> None:
         clock.now += seconds
-        watch.ends("forward")
+        watch.end_stage("forward")
         clock.now += 2
 
     steps = (partial(step, seconds) for seconds in lengths)
@@ -122,37 +124,37 @@ def test_a_stage_is_the_median_and_the_first_steps_do_not_count(monkeypatch):
         "loss": 0.0,
         "rest": 2.0,
     }
-    assert len(watch.laps) == 5  # 4 * 3 seconds are enough, but steps are too few
+    assert len(watch.laps) == 5  # 12 seconds exceed the limit, but 4 steps are too few
 
 
 # --- a training step ---
 
 
 class Recorder(Stopwatch):
-    """Keeps the order of the readings."""
+    """A stopwatch that records the order of its readings."""
 
     def __init__(self) -> None:
         super().__init__(CPU, count().__next__)
         self.order: list[str] = []
 
-    def ends(self, stage: str, *from_a_hook: object) -> None:
+    def end_stage(self, stage: str, *from_a_hook: object) -> None:
         self.order.append(stage)
-        super().ends(stage)
+        super().end_stage(stage)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("accumulation", [1, 3])
-def test_the_stages_of_a_training_step_come_in_their_order(optimizer, accumulation):
+def test_the_stages_of_a_training_step_are_read_in_order(optimizer, accumulation):
     config = TrainConfig(small(), batch_size=2, accumulation=accumulation, optimizer=optimizer)
     trainer, watch = new_trainer(config), Recorder()
     with step_profile._watched(trainer, watch):
-        watch.time(trainer.train_step, TRAINING_STAGES[-1])
+        watch.time_step(trainer.train_step, TRAINING_STAGES[-1])
     micro_batch = ["batch", "forward", "loss", "backward"]
     assert watch.order == micro_batch * accumulation + ["clipping, checks", "optimizer"]
     assert watch.laps == [{stage: watch.order.count(stage) for stage in TRAINING_STAGES}]
 
 
-def test_watching_changes_nothing_of_what_is_learned_and_leaves_no_trace():
+def test_profiling_changes_no_weight_and_removes_its_hooks():
     config = TrainConfig(small(), batch_size=2, warmup_steps=0)
     plain, backward = new_trainer(config), Tensor.backward
     watched = new_trainer(config)
@@ -189,9 +191,9 @@ def adds_up(profile: Profile) -> bool:
 
 
 @every_model
-def test_a_training_step_is_taken_apart_as_a_whole(model):
+def test_the_breakdown_of_a_training_step_is_complete(model):
     config = TrainConfig(model, batch_size=3, accumulation=2, optimizer="muon")
-    profile = profile_training(config, CPU, torch.float32, Parts.fused(), some_tokens())
+    profile = profile_training(config, FUSED, some_tokens())
     assert adds_up(profile)
     assert tuple(row.name for row in profile.stages) == TRAINING_STAGES
     assert {row.name for row in profile.kinds} <= {*KINDS, "optimizer", "interpreter"}
@@ -204,7 +206,7 @@ def test_a_training_step_is_taken_apart_as_a_whole(model):
 
 
 def event(name: str, *callers: str, device: str = "CPU") -> Any:
-    """A call as the profiler tells of it; `callers` from the innermost outwards."""
+    """A call as the profiler reports it; `callers` from the innermost to the outermost."""
     caller = event(*callers) if callers else None
     return SimpleNamespace(name=name, cpu_parent=caller, device_type=SimpleNamespace(name=device))
 
@@ -229,29 +231,29 @@ def event(name: str, *callers: str, device: str = "CPU") -> Any:
         ("aten::mul", "norms, elementwise"),
         ("aten::tanh", "norms, elementwise"),
         ("aten::topk", "norms, elementwise"),
-        ("somebody::else", "norms, elementwise"),
+        ("other_library::operation", "norms, elementwise"),
         ("autograd::engine::evaluate_function: MmBackward0", "autograd"),
         ("AddmmBackward0", "autograd"),
         ("torch::autograd::AccumulateGrad", "autograd"),
     ],
 )
-def test_a_call_has_the_kind_of_its_name(name, kind):
+def test_the_name_of_a_call_decides_its_kind(name, kind):
     assert kind_of(event(name)) == kind
 
 
-def test_what_an_optimizer_calls_is_the_optimizers_and_its_own_time_is_pythons():
+def test_calls_inside_an_optimizer_count_as_optimizer_and_its_own_time_as_interpreter():
     assert kind_of(event("aten::mm", "Optimizer.step#Muon.step")) == "optimizer"
     assert kind_of(event("aten::t", "aten::linear", "Optimizer.step#Muon.step")) == "optimizer"
     assert kind_of(event("Optimizer.step#Muon.step")) is None
 
 
-def test_a_kernel_of_a_gpu_is_counted_with_the_call_that_started_it_only():
+def test_a_gpu_kernel_is_counted_only_with_the_call_that_launched_it():
     assert kind_of(event("ampere_sgemm_128x64", device="CUDA")) is None
 
 
 @pytest.fixture
 def profiled(monkeypatch) -> Callable[..., None]:
-    """Rounds under the profiler that never were: (seconds of a round, microseconds of calls)."""
+    """Fake rounds under the profiler: (seconds of a round, microseconds of each call)."""
 
     def install(*rounds: tuple[float, dict[str, float]]) -> None:
         left = list(rounds)
@@ -269,7 +271,7 @@ def profiled(monkeypatch) -> Callable[..., None]:
     return install
 
 
-def test_seconds_of_all_calls_and_the_rest_are_the_seconds_of_a_step(profiled):
+def test_calls_and_interpreter_add_up_to_the_length_of_a_step(profiled):
     profiled((20.0, {"aten::linear": 2e6, "aten::mm < aten::linear": 6e6, "aten::gelu": 4e6}))
     rows = {row.name: row for row in by_kind(iter([]), CPU, n_steps=2)}
     seconds = {name: row.seconds for name, row in rows.items()}
@@ -278,12 +280,12 @@ def test_seconds_of_all_calls_and_the_rest_are_the_seconds_of_a_step(profiled):
     assert rows["matrix products"].flops == 50  # of aten::mm alone
 
 
-def test_the_round_of_median_length_is_taken_apart(profiled):
+def test_the_round_of_median_length_is_analysed(profiled):
     profiled(*((wall, {"aten::mm": 1e6 * wall / 2}) for wall in (9.0, 1.0, 600.0, 2.0, 7.0)))
     assert [row.seconds for row in by_kind(iter([]), CPU, n_steps=1)] == [3.5, 3.5]
 
 
-def test_calls_that_overlap_leave_the_interpreter_nothing_and_not_less(profiled):
+def test_overlapping_calls_leave_the_interpreter_zero_and_not_less(profiled):
     profiled((2.0, {"aten::mm": 3e6}))
     assert [row.name for row in by_kind(iter([]), CPU, n_steps=1)] == ["matrix products"]
 
@@ -310,7 +312,7 @@ def test_every_operation_of_a_step_is_counted_once(model, optimizer):
 
 
 @every_model
-def test_a_generated_token_is_taken_apart_as_a_whole(model):
+def test_the_breakdown_of_a_generated_token_is_complete(model):
     profile = profile_generation(model, CPU, Parts.fused())
     assert adds_up(profile)
     assert tuple(row.name for row in profile.stages) == TOKEN_STAGES
@@ -319,7 +321,7 @@ def test_a_generated_token_is_taken_apart_as_a_whole(model):
     assert profile.weight_bytes == 4 * product_weights(model)
 
 
-def test_one_token_is_one_call_of_the_model_and_prompts_are_read_between_the_steps():
+def test_one_token_is_one_call_of_the_model_and_prompts_are_prefilled_between_steps():
     config = small()
     model = TinyTransformerLM(config).eval()
     seen: list[tuple[int, ...]] = []
@@ -353,7 +355,7 @@ def made_up(scale: float = 1.0) -> Profile:
     )
 
 
-def test_the_table_says_how_long_what_share_and_how_fast():
+def test_the_table_shows_time_share_and_speed():
     lines = [line.split() for line in table(made_up()).splitlines()]
     assert ["forward", "4.000", "25.0%", "25.00", "25.0%"] in lines
     assert ["backward", "12.000", "75.0%"] in lines
@@ -373,13 +375,13 @@ def test_the_table_fits_80_columns(scale):
 
 
 def bars(figure: Figure) -> Iterator[tuple[list[float], list[float]]]:
-    """Left ends and widths of the pieces of each bar."""
+    """Left ends and widths of the segments of each bar."""
     for axes in figure.axes:
         pieces = [patch for container in axes.containers for patch in container]
         yield [piece.get_x() for piece in pieces], [piece.get_width() for piece in pieces]
 
 
-def test_the_picture_has_one_bar_an_account_whose_pieces_lie_end_to_end(tmp_path):
+def test_the_picture_has_one_stacked_bar_per_breakdown(tmp_path):
     path = tmp_path / "new" / "profile.png"
     profiles = {"training step": made_up(), "generated token": made_up(0.1)}
     figure = draw(profiles, path)
@@ -393,7 +395,7 @@ def test_the_picture_has_one_bar_an_account_whose_pieces_lie_end_to_end(tmp_path
     assert labels == ["forward 0.4 ms", "backward 1.2 ms"]
 
 
-def test_a_name_has_one_colour_in_all_bars_and_more_names_than_colours_are_drawn():
+def test_a_name_has_one_colour_in_all_bars_and_there_may_be_more_names_than_colours():
     names = [f"stage {i}" for i in range(12)]
     seconds = dict.fromkeys(names, 1.0)
     whole = Profile("a", rows_of(seconds, {}), rows_of(seconds, {}), peak=1.0)
@@ -403,7 +405,7 @@ def test_a_name_has_one_colour_in_all_bars_and_more_names_than_colours_are_drawn
     assert first.containers[7][0].get_facecolor() == second.containers[0][0].get_facecolor()
 
 
-def test_a_picture_of_nothing_or_of_an_unknown_format_is_refused(tmp_path):
+def test_an_empty_profile_and_an_unknown_picture_format_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no profile"):
         draw({})
     with pytest.raises(UsageError, match=r"unknown suffix of a picture '.bmp'"):
@@ -440,7 +442,7 @@ def test_the_program_prints_both_profiles_in_80_columns(program, dtype):
     assert dtype in output or dtype == "auto"
 
 
-def test_the_program_draws_where_it_is_told(program, tmp_path):
+def test_the_program_draws_to_the_path_in_out(program, tmp_path):
     path = tmp_path / "profile.svg"
     output = program(*SMALL_FLAGS, "--parts", "reference", "--out", str(path))
     assert "generated token, by stage" in path.read_text(encoding="utf-8")
@@ -454,6 +456,6 @@ def test_the_program_starts_from_the_configuration_of_a_run(program, tmp_path):
     assert "1 layers x 16, 5 x 12 tokens, float32" in output
 
 
-def test_a_picture_of_an_unknown_format_is_refused_before_anything_is_measured(program):
+def test_an_unknown_picture_format_is_refused_before_anything_is_measured(program):
     with pytest.raises(UsageError, match=r"'.bmp'"):
         program("--out", "profile.bmp", "--n-layers", "1000000")

@@ -2,15 +2,19 @@
 
 import importlib
 import importlib.util
+import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
 import torch
 
+import tensorboard_log
 from logging_utils import METRIC_COLUMNS, MetricsLog, read_csv
 from tensorboard_log import TensorBoardLog
 
@@ -149,12 +153,61 @@ def test_an_installation_that_is_broken_is_one_line_with_its_reason(tmp_path, mo
     assert "Descriptors cannot be created" in said.out
 
 
-# --- the real one -------------------------------------------------------------------------------
+# --- reading the files --------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="needs tensorboard")
-def test_tensorboard_itself_reads_the_curves_of_a_resumed_run(tmp_path):
+class Message(SimpleNamespace):
+    """A stand-in for TensorBoard's protobuf messages; its bytes are JSON."""
+
+    def SerializeToString(self) -> bytes:  # noqa: N802, the name is TensorBoard's
+        return json.dumps(self, default=vars).encode()
+
+
+class Event(Message):
+    SessionLog = type("SessionLog", (Message,), {"START": 1})
+
+
+class Records:
+    """A stand-in for TensorBoard's RecordWriter: one line per record."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.write: Callable[[bytes], object] = lambda record: file.write(record + b"\n")
+
+
+def read_stand_in(folder: Path) -> list[tuple[int, float]]:
+    """The points that TensorBoard shows: a START hides earlier points from its step on."""
+    points: dict[int, float] = {}
+    for file in sorted(folder.iterdir()):
+        for event in map(json.loads, file.read_bytes().splitlines()):
+            if "session_log" in event:
+                points = {step: y for step, y in points.items() if step < event["step"]}
+            for value in event.get("summary", {}).get("value", []):
+                points[event["step"]] = value["simple_value"]
+    return sorted(points.items())
+
+
+def read_with_tensorboard(folder: Path) -> list[tuple[int, float]]:
     reader: Any = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
+    found = reader.EventAccumulator(str(folder)).Reload()
+    return [(event.step, event.value) for event in found.Scalars("train_loss")]
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], list[tuple[int, float]]]:
+    """Reads the curve from the files, with TensorBoard itself where it is installed."""
+    if importlib.util.find_spec("tensorboard") is not None:
+        return read_with_tensorboard
+    modules = (
+        SimpleNamespace(Event=Event, SessionLog=Event.SessionLog),
+        SimpleNamespace(Summary=type("Summary", (Message,), {"Value": Message})),
+        SimpleNamespace(RecordWriter=Records),
+    )
+    for name, module in zip(tensorboard_log.MODULES, modules, strict=True):
+        monkeypatch.setitem(sys.modules, name, module)
+    return read_stand_in
+
+
+def test_the_files_contain_the_curve_of_a_resumed_run(read, tmp_path):
     logs = []
     for resumed_at, last, factor in ((0, 40, 1.0), (20, 50, 2.0)):
         logs.append(log := TensorBoardLog(tmp_path, resumed_at))
@@ -162,8 +215,7 @@ def test_tensorboard_itself_reads_the_curves_of_a_resumed_run(tmp_path):
             if row["step"] > resumed_at:
                 log.append({"step": row["step"], "train_loss": factor * row["step"]})
         time.sleep(0.01)  # the second file must not have the time of the first
-    found = reader.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    points = [(event.step, event.value) for event in found.Scalars("train_loss")]
-    for log in logs:  # they were not closed when they were read: a killed run loses no row
+    points = read(tmp_path / "tensorboard")
+    for log in logs:  # they were still open when they were read: a killed run loses no row
         log.close()
     assert points == [(10, 10.0), (20, 20.0), (30, 60.0), (40, 80.0), (50, 100.0)]

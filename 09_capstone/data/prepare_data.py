@@ -1,19 +1,24 @@
-"""Turn a text into what training reads: two arrays of token ids, and the tokenizer that made them.
+"""Turn a text into what training reads: two arrays of token ids, and their tokenizer.
 
     python 09_capstone/data/prepare_data.py                    # Tiny Shakespeare or mock
     python 09_capstone/data/prepare_data.py --data my_text.txt
 
-A text may be larger than memory: a file of more than 100 MB is read in pieces, twice, once for its
-vocabulary and once for its ids. Of such a text a million characters validate, not a tenth.
+The text may be larger than memory: a file of more than 100 MB is read in pieces, twice, first for
+its vocabulary and then for its ids. Its validation split is a million characters, not a tenth.
 
-The folder it writes can be given to train.py as --data, which maps the arrays into memory and
-reads only the pieces that a batch needs:
+The output folder can be given to train.py as --data, which maps the arrays into memory and reads
+only what a batch needs:
 
-    train.npy, val.npy    (n,) unsigned integers: the ids of what trains, and of the end, which
-                          validates
+    train.npy, val.npy    (n,) unsigned integers: the token ids of the two splits
     tokenizer.json        the vocabulary
-    meta.json             name, origin, characters, entropy; written last: without it, not finished
+    meta.json             name, origin, characters, entropy; written last: a folder without it is
+                          incomplete
 """
+
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
 
 import json
 from collections.abc import Callable, Iterator
@@ -27,17 +32,18 @@ from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from tokenizer import CharTokenizer
 from utils.command_line import OneLineParser
-from utils.corpus import LARGE, NAMES, at_home, load_corpus, read_pieces, train_length
-from utils.errors import CourseError, UsageError, run_program
+from utils.corpus import LARGE, NAMES, load_corpus, read_pieces, train_length
+from utils.errors import CourseError, UsageError
 from utils.files import atomic_write_text, atomic_writer
+from utils.shakespeare import expand_home
 
 HERE = Path(__file__).resolve().parent
-LARGEST_VAL = 1_000_000  # characters that validate a large text: an evaluation reads all of them
+LARGEST_VAL = 1_000_000  # characters: an evaluation reads the whole validation split
 
 
 @dataclass(frozen=True)
 class Source:
-    """A text that can be gone through again and again, piece by piece."""
+    """A text that can be read repeatedly, piece by piece."""
 
     name: str
     origin: str
@@ -47,8 +53,8 @@ class Source:
 
 
 def find_source(data: str) -> Source:
-    """The corpus of that name, or a file; a large one is read only as it is needed."""
-    path = at_home(data)
+    """The corpus of that name, or a file; a large file is not read yet."""
+    path = expand_home(data)
     if data not in NAMES and path.is_file() and path.stat().st_size > LARGE:
         pieces = partial(read_pieces, path)
         return Source(path.stem, f"your file: {path}", pieces, largest_val=LARGEST_VAL)
@@ -58,9 +64,9 @@ def find_source(data: str) -> Source:
 
 
 def prepare(source: Source, out_dir: Path) -> dict[str, object]:
-    """Write the four files into `out_dir`, each whole or not at all; return what meta.json holds.
+    """Write the four files into `out_dir`, each completely or not at all; return the metadata.
 
-    Raises CourseError if the text is too short to split, or changes while it is read, or the folder
+    Raises CourseError if the text is too short to split or changes while it is read, or the folder
     cannot be written.
     """
     characters: set[str] = set()
@@ -86,7 +92,7 @@ def prepare(source: Source, out_dir: Path) -> dict[str, object]:
             atomic_writer(out_dir / "val.npy") as val,
         ):
             write_ids(source, tokenizer, {train: n_train, val: length - n_train})
-            # Old and new files must not pass for one set: from here on the old one is gone.
+            # From here on old and new files would be mixed: without meta.json they do not count.
             (out_dir / "meta.json").unlink(missing_ok=True)
         _write_json(out_dir / "tokenizer.json", tokenizer.to_dict())
         _write_json(out_dir / "meta.json", meta)
@@ -96,28 +102,28 @@ def prepare(source: Source, out_dir: Path) -> dict[str, object]:
 
 
 def write_ids(source: Source, tokenizer: CharTokenizer, lengths: dict[IO[bytes], int]) -> None:
-    """Encode the text into .npy files, so many ids into each, one file after the other."""
+    """Encode the text into .npy files one after the other, each with its number of ids."""
     dtype = tokenizer.encode_array("").dtype
     for file, length in lengths.items():
         header = {"descr": dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
         write_array_header_1_0(file, header)
-    left = list(lengths.items())
+    remaining = list(lengths.items())
     for piece in source.pieces():
         ids = encode(tokenizer, piece, source)
-        while len(ids) and left:
-            file, room = left.pop(0)
+        while len(ids) and remaining:
+            file, room = remaining.pop(0)
             file.write(ids[:room].tobytes())
             if room > len(ids):
-                left.insert(0, (file, room - len(ids)))
+                remaining.insert(0, (file, room - len(ids)))
             ids = ids[room:]
         if len(ids):
             raise changed(source)
-    if left:
+    if remaining:
         raise changed(source)
 
 
 def encode(tokenizer: CharTokenizer, piece: str, source: Source) -> np.ndarray:
-    """The ids of a piece, whose characters have all been seen in the first reading."""
+    """The ids of a piece; all of its characters were seen when the text was read first."""
     try:
         return tokenizer.encode_array(piece)
     except UsageError:
@@ -125,8 +131,8 @@ def encode(tokenizer: CharTokenizer, piece: str, source: Source) -> np.ndarray:
 
 
 def changed(source: Source) -> CourseError:
-    """The text is not what it was when it was read before."""
-    return CourseError(f"{source.origin} changed while it was read; prepare it again")
+    """The error for a text that differs between the two readings."""
+    return CourseError(f"{source.origin} changed while it was being read; prepare it again")
 
 
 def _write_json(path: Path, content: object) -> None:
@@ -134,7 +140,7 @@ def _write_json(path: Path, content: object) -> None:
 
 
 def summary(meta: dict[str, object], out_dir: Path) -> str:
-    """Say in a few lines what was prepared, and where it lies."""
+    """What was prepared, and where it is, in a few lines."""
     entropy = meta["entropy_bits_per_char"]
     lines = [
         f"corpus      {meta['origin']}",
@@ -148,10 +154,10 @@ def summary(meta: dict[str, object], out_dir: Path) -> str:
 
 
 def main() -> None:
-    """Prepare the corpus that the command line names."""
+    """Turn a text into token ids for training."""
     parser = OneLineParser(description=main.__doc__)
     parser.add_argument("--data", default="shakespeare", help="shakespeare, mock, or a text file")
-    parser.add_argument("--out-dir", type=Path, help="default: 09_capstone/data/ and the name")
+    parser.add_argument("--out-dir", type=Path, help="default: 09_capstone/data/NAME")
     options = parser.parse_args()
     source = find_source(options.data)
     out_dir = options.out_dir or HERE / source.name

@@ -12,17 +12,17 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from checkpointing import load_checkpoint
-from data_parallel import Workers
+from data_loader import Batch
+from data_parallel import DistributedTrainer
+from distributed_context import DistributedContext
 from tools.crash_test import (
     OPTIONS,
     SAVE_INTERVAL,
@@ -44,7 +44,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 PATIENCE = 90  # seconds for one start; a worker that waits for a lost one would take ten minutes
 MAX_STEPS = 48
-QUICK = [*OPTIONS.split(), "--max-steps", f"{MAX_STEPS}"]
+QUICK = [*OPTIONS, "--max-steps", f"{MAX_STEPS}"]
 EXACT = [*QUICK, "--dropout", "0", "--accumulation", "2", "--max-steps", "32"]
 STEPS = list(range(1, MAX_STEPS + 1))
 
@@ -205,15 +205,18 @@ def test_two_workers_have_the_losses_and_weights_of_one_process(
 
 
 def take_the_rows_of_the_main_one() -> None:
-    shard = Workers.shard
-    Workers.shard = lambda self, batch: shard(Workers(0, self.world_size), batch)
+    shard = DistributedContext.shard
+    main = DistributedContext(0, world_size=2)
+    DistributedContext.shard = lambda self, batch: shard(main, batch)
 
 
 def never_average() -> None:
-    def averaging(self: Workers, model: Any, now: bool) -> AbstractContextManager[object]:
-        return model.no_sync()
+    def micro_batches(self: DistributedTrainer) -> Iterator[Batch]:
+        with self.parallel.no_sync():
+            yield from every_batch(self)
 
-    Workers.averaging = averaging
+    every_batch = DistributedTrainer._micro_batches
+    DistributedTrainer._micro_batches = micro_batches
 
 
 @pytest.mark.parametrize("mistake", [take_the_rows_of_the_main_one, never_average])
@@ -338,7 +341,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line_of_ours(disturbed: D
     ended = disturbed.other_killed
     assert ended.code not in (0, None)
     (line,) = lines(ended.said, "error: ")
-    assert line.startswith("error: a worker is gone, crashed or killed (")
+    assert line.startswith("error: a worker process crashed, was killed or did not start (")
     assert line.endswith("; --resume goes on from the last saved state")
     assert_no_traceback_of_ours(ended.said)
     assert disturbed.saved[0] == 8
@@ -350,7 +353,7 @@ def test_when_the_main_worker_is_killed_another_one_says_so(disturbed: Disturbed
     assert (main.code, other.code) == (-SIGKILL, 1)
     assert "error: " not in main.said
     assert other.said.count("\n") == 1
-    assert other.said.startswith("error: a worker is gone, crashed or killed (")
+    assert other.said.startswith("error: a worker process crashed, was killed or did not start (")
     assert disturbed.saved[1] == 12  # the state of 16 was not yet whole
 
 
@@ -406,7 +409,7 @@ def test_under_torchrun_too_each_line_is_said_once(disturbed: Disturbed) -> None
 
 
 def keep_dropout_as_it_comes() -> None:
-    Workers.seed_dropout = lambda self, seed, step: None
+    DistributedContext.seed_dropout = lambda self, seed, step: None
 
 
 @posix

@@ -279,7 +279,7 @@ UNGUARDED = {
     "Ctrl-C or SIGTERM": partial(without, "signal", "signal"),
     "newest state damaged": trust_files,
     "every state damaged": start_over,
-    "not a number": partial(without, "training_loop", "Trainer._check_finite"),
+    "not a number": partial(without, "training_loop", "check_finite"),
 }
 
 

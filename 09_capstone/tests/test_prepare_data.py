@@ -117,7 +117,7 @@ def test_a_text_that_changes_between_its_two_readings_is_noticed(program, tmp_pa
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     texts = iter([TEXT, {"shorter": TEXT[:-1], "longer": TEXT + "a"}.get(second, TEXT.upper())])
     changing = program.Source("new", "a text", lambda: iter([next(texts)]))
-    with pytest.raises(CourseError, match="a text changed while it was read; prepare it again"):
+    with pytest.raises(CourseError, match="a text changed while it was being read; prepare"):
         program.prepare(changing, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 

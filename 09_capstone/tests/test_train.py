@@ -358,7 +358,7 @@ REFUSED = {
     "empty file": (["--data", "{root}/empty.txt"], 1, "empty.txt is empty"),
     "not UTF-8": (["--data", "{root}/latin.txt"], 1, "byte 0xe9 at offset 3"),
     "a folder": (["--data", "{root}"], 2, "is a folder"),
-    "short": (["--data", "{root}/tiny.txt"], 1, "training split has 18 tokens, a context of 32"),
+    "short": (["--data", "{root}/tiny.txt"], 1, "training split has 18 tokens; a context of 32"),
     "short end": (["--data", "{root}/short.txt"], 1, "validation split has 30 tokens"),
     "no config": (["--config", "{root}/no.yaml"], 2, "no configuration file at"),
     "config field": (["--config", "{root}/typo.yaml"], 2, "(did you mean 'max_steps'?)"),

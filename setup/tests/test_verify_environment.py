@@ -1,8 +1,9 @@
-"""The environment check says [OK] where all is well, and names each fault where it is not."""
+"""The environment check prints [OK] where all is well, and names each problem otherwise."""
 
 import ast
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ def test_a_ready_machine_gets_ok_lines_and_the_next_step():
     assert (answer.returncode, answer.stderr) == (0, "")
 
 
-def test_json_tells_the_same_to_a_program():
+def test_json_gives_the_same_report():
     answer = run("--json")
     report = json.loads(answer.stdout)
     assert report["ready"] is True and answer.returncode == 0
@@ -49,7 +50,7 @@ def test_json_tells_the_same_to_a_program():
     assert all(check["ok"] for check in report["checks"])
 
 
-def test_without_any_package_it_still_runs_and_says_what_is_missing():
+def test_without_any_package_it_still_runs_and_names_what_is_missing():
     answer = run(options=("-I", "-S"))  # no site-packages: as on a fresh machine
     *lines, last = answer.stdout.splitlines()
     assert answer.returncode == 1
@@ -80,7 +81,7 @@ def test_the_supported_pythons_are_3_11_to_3_14(version, ok):
     assert verify.check_python(version).ok is ok
 
 
-def test_pins_are_read_from_requirements_and_the_rest_is_passed_over():
+def test_pins_are_read_from_requirements_and_other_lines_are_skipped():
     text = "# with a==1\ntorch==2.13.0  # exactly\n\nnumpy == 2.4.6\n-e .\n"
     assert verify.pins(text) == {"torch": "2.13.0", "numpy": "2.4.6"}
 
@@ -96,7 +97,7 @@ def test_a_package_must_have_the_pinned_version_in_any_build(monkeypatch, instal
     assert ok or ("2.13.0" in check.found and "make install" in check.fix)
 
 
-def test_a_package_that_is_not_there_is_named():
+def test_a_missing_package_is_named():
     line = str(verify.check_package("no-such-package-at-all", "1.0"))
     assert line == "[FAIL] no-such-package-at-all: not installed (the course pins 1.0)"
 
@@ -113,7 +114,47 @@ def test_course_modules_are_the_files_and_folders_that_lessons_make_importable(t
     }
 
 
-def test_a_module_that_another_package_shadows_is_told_with_both_places(monkeypatch, tmp_path):
+STRAY = (  # editors, systems and learners leave these
+    *("01_a/._one.py", "01_a/.#one.py", "01_a/one.old.py", "01_a/.ipynb_checkpoints/one.py"),
+    *("01_a/__pycache__/one.py", "02_b/.hidden/one.py"),
+)
+
+
+def make_files(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_files_that_cannot_be_imported_are_no_course_modules(tmp_path):
+    make_files(tmp_path, "01_a/one.py", *STRAY)
+    assert set(verify.course_modules(tmp_path)) == {"utils", "one"}
+
+
+def test_a_name_in_two_lessons_is_the_learners_and_no_problem(tmp_path):
+    make_files(tmp_path, "01_a/one.py", "01_a/scratch.py", "02_b/scratch.py")
+    assert set(verify.course_modules(tmp_path)) == {"utils", "one"}
+
+
+def test_a_copy_that_hides_a_module_of_the_course_is_to_be_renamed(tmp_path, monkeypatch):
+    make_files(tmp_path, "01_a/hidden_module.py", "05_b/hidden_module.py")
+    copy, original = (tmp_path / name / "hidden_module.py" for name in ("01_a", "05_b"))
+    monkeypatch.setattr(verify, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "path", [str(copy.parent), str(original.parent), *sys.path])
+    (check,) = verify.check_modules({"hidden_module": original})
+    assert not check.ok and check.fix == f"rename {copy}"
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_in_a_clone_only_files_that_git_tracks_are_course_modules(tmp_path):
+    make_files(tmp_path, "01_a/one.py", "01_a/package/two.py", "01_a/tests/test_one.py")
+    for command in (["init", "--quiet"], ["add", "."]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    make_files(tmp_path, "01_a/scratch.py", "02_b/scratch.py", "09_c/scratch/x.py", *STRAY)
+    assert set(verify.course_modules(tmp_path)) == {"utils", "one", "package"}
+
+
+def test_for_a_shadowed_module_both_places_are_named(monkeypatch, tmp_path):
     theirs, ours = tmp_path / "site-packages", tmp_path / "01_lesson"
     for folder in (theirs, ours):
         folder.mkdir()
@@ -129,7 +170,7 @@ def test_a_module_that_another_package_shadows_is_told_with_both_places(monkeypa
     assert str(theirs) in check.found and str(ours) in check.found
 
 
-def test_a_folder_of_modules_is_found_where_it_is(monkeypatch, tmp_path):
+def test_a_package_is_found(monkeypatch, tmp_path):
     (tmp_path / "folder_of_a_lesson").mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     modules = {"folder_of_a_lesson": tmp_path / "folder_of_a_lesson"}
@@ -157,7 +198,7 @@ def test_a_device_without_bfloat16_is_only_noted(monkeypatch):
     assert check.ok and "not supported" in check.found
 
 
-def test_a_torch_that_breaks_is_told_in_one_line(monkeypatch):
+def test_a_broken_torch_is_reported_in_one_line(monkeypatch):
     def break_down() -> None:
         raise OSError("libtorch.so: no such file\nand a long story")
 
@@ -184,7 +225,7 @@ def test_a_folder_that_cannot_be_written_fails(tmp_path):
     assert not check.ok and str(tmp_path / "runs") in check.found
 
 
-def test_the_next_step_is_the_remedy_of_the_first_fault(monkeypatch, tmp_path):
+def test_the_next_step_is_the_fix_of_the_first_problem(monkeypatch, tmp_path):
     monkeypatch.setattr(verify, "ROOT", tmp_path)
     checks = [
         verify.Check("a", True, "fine"),
@@ -194,12 +235,12 @@ def test_the_next_step_is_the_remedy_of_the_first_fault(monkeypatch, tmp_path):
     assert verify.next_step(checks) == "Not ready: 2 of 3 checks failed. Next: make install"
 
 
-def test_with_another_python_the_next_step_is_that_of_the_course(monkeypatch, tmp_path):
+def test_with_another_python_the_next_step_is_to_use_the_one_of_the_course(monkeypatch, tmp_path):
     own = tmp_path / ".venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     own.parent.mkdir(parents=True)
     own.touch()
     monkeypatch.setattr(verify, "ROOT", tmp_path)
-    fault = verify.Check("b", False, "broken", "make install")
-    assert "make verify" in verify.next_step([fault])
+    problem = verify.Check("b", False, "broken", "make install")
+    assert "make verify" in verify.next_step([problem])
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
-    assert verify.next_step([fault]).endswith("Next: make install")
+    assert verify.next_step([problem]).endswith("Next: make install")

@@ -1,10 +1,10 @@
-"""The peer of tools/benchmark.py: GPT-2 as the library transformers writes it, of the same sizes.
+"""The baseline of tools/benchmark.py: GPT-2 as the library transformers implements it.
 
-It has as many layers, heads and features, the same context and vocabulary, random weights and no
-dropout. What it can be given, it is given: its attention is the fused one it chooses by itself
-(sdpa), its AdamW is PyTorch's fused one, gradients are not clipped, and training keeps no cache of
-keys and values. It computes GPT-2's function, ours the newer one of the capstone; a ratio between
-them is one of programs that do the same job, and not of the same sums done twice.
+It has the same number of layers, heads and features, the same context and vocabulary, random
+weights and no dropout. It gets every advantage available: the fused attention that it selects by
+default (sdpa), PyTorch's fused AdamW, no gradient clipping, and no KV cache during training. It
+computes GPT-2's architecture and ours the newer one of the capstone, so a ratio compares two
+programs that do the same job, not two implementations of the same arithmetic.
 
     pip install -e .[interop]
 """
@@ -22,17 +22,17 @@ from data_loader import DataLoader
 from utils.config import ModelConfig, TrainConfig
 from utils.device import autocast
 
-INSTALL = "not measured: pip install -e .[interop]"
+NOT_INSTALLED = "not measured: pip install -e .[interop]"
 CPU = torch.device("cpu")
 
 
 def is_installed() -> bool:
-    """Whether transformers is there; nothing is imported yet, which takes seconds."""
+    """Whether transformers is installed, without importing it, which takes seconds."""
     return importlib.util.find_spec("transformers") is not None
 
 
-def build_peer(config: ModelConfig) -> Any:
-    """GPT2LMHeadModel with the sizes of `config`, its weights random."""
+def build_baseline(config: ModelConfig) -> Any:
+    """A GPT2LMHeadModel of the sizes in `config`, with random weights."""
     transformers: Any = importlib.import_module("transformers")
     return transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
@@ -45,14 +45,14 @@ def build_peer(config: ModelConfig) -> Any:
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
-            bos_token_id=None,  # those of GPT-2's own vocabulary lie beyond ours
+            bos_token_id=None,  # the defaults, 50256, lie outside our vocabulary
             eos_token_id=None,
         )
     )
 
 
-def classic(config: ModelConfig) -> ModelConfig:
-    """What the peer computes, in our words: GPT-2's layout in the sizes of `config`."""
+def gpt2_layout(config: ModelConfig) -> ModelConfig:
+    """The architecture of the baseline as a configuration of ours, in the sizes of `config`."""
     return ModelConfig(
         vocab_size=config.vocab_size,
         max_seq_len=config.max_seq_len,
@@ -63,11 +63,11 @@ def classic(config: ModelConfig) -> ModelConfig:
     )
 
 
-class PeerTrainer:
-    """The peer with torch.optim.AdamW, on the batches that our Trainer takes, in their order."""
+class BaselineTrainer:
+    """Trains the baseline with torch.optim.AdamW on the same batches as our Trainer."""
 
     def __init__(self, config: TrainConfig, tokens: np.ndarray, dtype: torch.dtype) -> None:
-        self.model = build_peer(config.model).train()
+        self.model = build_baseline(config.model).train()
         self.loader = DataLoader(tokens, config.batch_size, config.model.max_seq_len, config.seed)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True
@@ -76,7 +76,7 @@ class PeerTrainer:
         self.step = 0
 
     def train_step(self) -> float:
-        """One step; returns the loss, the mean over all positions."""
+        """One optimizer step; returns the loss, the mean over all positions."""
         x, y = self.loader.batch(self.step)
         with autocast(CPU, self.dtype):
             logits = self.model(input_ids=x, use_cache=False).logits  # (B, T, vocab_size)
@@ -89,15 +89,15 @@ class PeerTrainer:
 
 
 @torch.inference_mode()
-def peer_generate(model: Any, prompt: list[int], n_tokens: int) -> Tensor:
-    """Its own `generate` with its cache, drawing as ours does: (1, prompt and n_tokens)."""
+def baseline_generate(model: Any, prompt: list[int], n_tokens: int) -> Tensor:
+    """Sample with the model's own `generate` and KV cache: (1, len(prompt) + n_tokens) ids."""
     tokens = torch.tensor([prompt])
     return model.eval().generate(
         tokens,
         attention_mask=torch.ones_like(tokens),
         do_sample=True,
-        temperature=0.8,  # that of SampleConfig
-        top_k=0,  # all tokens, as ours; its default of 50 would be one more thing to do
+        temperature=0.8,  # as in SampleConfig
+        top_k=0,  # no truncation, as in ours; the default of 50 would cost extra time
         use_cache=True,
         min_new_tokens=n_tokens,
         max_new_tokens=n_tokens,

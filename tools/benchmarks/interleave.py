@@ -1,11 +1,10 @@
-"""How tools/benchmark.py measures: everything that is to be compared takes turns.
+"""How tools/benchmark.py measures: the candidates of a comparison are interleaved.
 
     round 1:  A B C        round 2:  A B C        ...
 
-A machine that slows down for a while then slows all of them, and the ratio of two values of one
-round hardly moves. What is done for the first time (memory asked for, kernels chosen) is done
-before the first round and does not count. What could be helped or hindered by the settings of the
-process that it runs in, gets one of its own.
+When the machine slows down for a while, it slows down all of them, so the ratio of two values from
+the same round hardly moves. First calls (memory allocation, kernel selection) happen before round 1
+and do not count. A candidate that depends on settings of its process gets a process of its own.
 """
 
 import multiprocessing
@@ -22,93 +21,108 @@ from tqdm import tqdm
 
 from training_data import TrainingData
 from utils.config import ModelConfig
+from utils.errors import CourseError
 
-Run = Callable[[], float]  # measures once
+Measure = Callable[[], float]  # each call takes one measurement
 clock = time.perf_counter
-REST = 0.5  # seconds before each turn: idle threads spin for a while, those of the side before too
+REST = (
+    0.5  # seconds before each measurement, until the OpenMP threads of the last one stop spinning
+)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all sections are told."""
+    """What every section of the benchmark needs to know."""
 
     data: TrainingData
-    source: str = "shakespeare"  # where that came from, as --data says it
+    source: str = "shakespeare"  # the value of --data that `data` was loaded from
     rounds: int = 5
     quick: bool = False
-    seeds: int = 0  # how often to train
-    preset: str = "laptop"  # what to train
+    seeds: int = 0  # training runs of the section "losses"
+    preset: str = "laptop"  # the preset that these runs train
 
     def fit(self, config: ModelConfig) -> ModelConfig:
-        """The configuration with the vocabulary of the data."""
+        """The configuration with the vocabulary size of the data."""
         return replace(config, vocab_size=self.data.tokenizer.vocab_size)
 
 
-def take_turns(runs: Mapping[str, Run], rounds: int, what: str) -> dict[str, tuple[float, ...]]:
-    """Run each once, then each once more, and so on; return the values of each, by name."""
-    values: dict[str, list[float]] = {name: [] for name in runs}
-    with progress(rounds * len(runs), what) as bar:
+def interleave(
+    measures: Mapping[str, Measure], rounds: int, description: str
+) -> dict[str, tuple[float, ...]]:
+    """Measure each candidate once per round; return the values of each by name."""
+    values: dict[str, list[float]] = {name: [] for name in measures}
+    with progress(rounds * len(measures), description) as bar:
         for _ in range(rounds):
-            for name, run in runs.items():
+            for name, measure in measures.items():
                 time.sleep(REST)
-                values[name].append(run())
+                values[name].append(measure())
                 bar.update()
-    return {name: tuple(found) for name, found in values.items()}
+    return {name: tuple(measured) for name, measured in values.items()}
 
 
-def in_own_process(make: Callable[..., Run], *given: Any) -> Run:
-    """Measures what make(*given) measures, in a new process that was told nothing else.
+def in_subprocess(make: Callable[..., Measure], *args: Any) -> Measure:
+    """What make(*args) measures, measured in a fresh process with the same number of threads.
 
-    It is ready when this returns, waits between the rounds, and ends with the last mention of it.
+    The process is warmed up when this returns. It waits between rounds and exits when the returned
+    function is garbage-collected. Raises CourseError if it fails.
     """
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    arguments = (there, torch.get_num_threads(), make, given)
-    context.Process(target=_measure_on_request, args=arguments, daemon=True).start()
-    there.close()  # it has its own: if it dies, we are told
-    here.recv()
+    ours, theirs = context.Pipe()
+    worker_args = (theirs, torch.get_num_threads(), make, args)
+    context.Process(target=_serve_measurements, args=worker_args, daemon=True).start()
+    theirs.close()  # the child has its own copy; with ours closed, its end raises EOFError here
+    _receive(ours)  # "ready"
 
-    def run() -> float:
-        here.send("now")
-        return here.recv()
+    def measure() -> float:
+        ours.send("measure")
+        return _receive(ours)
 
-    return run
+    return measure
 
 
-def _measure_on_request(
-    there: Connection, threads: int, make: Callable[..., Run], given: tuple[Any, ...]
+def _receive(connection: Connection) -> Any:
+    try:
+        return connection.recv()
+    except EOFError:
+        raise CourseError("a measuring process failed; its own error is shown above") from None
+
+
+def _serve_measurements(
+    connection: Connection, threads: int, make: Callable[..., Measure], args: tuple[Any, ...]
 ) -> None:
     torch.set_num_threads(threads)
-    run = make(*given)
-    there.send("ready")
-    with suppress(EOFError):  # nobody asks any more
-        while there.recv():
-            there.send(run())
+    measure = make(*args)
+    connection.send("ready")
+    with suppress(EOFError):  # the parent has closed its end
+        while connection.recv():
+            connection.send(measure())
 
 
-def progress(total: int, what: str) -> tqdm:
-    """A line that moves on a terminal while something is measured, and then goes away."""
+def progress(total: int, description: str) -> tqdm:
+    """A progress bar that is shown only on a terminal and disappears when it is done."""
     layout = "{desc} |{bar}| {n_fmt} of {total_fmt}, {remaining} left"
-    return tqdm(total=total, desc=what, disable=None, leave=False, ncols=79, bar_format=layout)
+    return tqdm(
+        total=total, desc=description, disable=None, leave=False, ncols=79, bar_format=layout
+    )
 
 
-def speed_of(work: Callable[[], object], amount: float) -> Run:
-    """Measures how much a second `work` does, which does `amount`."""
-    return lambda: amount / seconds_of(work)
+def throughput(work: Callable[[], object], amount: float) -> Measure:
+    """Measures units per second of `work`, one call of which processes `amount` units."""
+    return lambda: amount / elapsed(work)
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """How long it takes, once."""
+def elapsed(work: Callable[[], object]) -> float:
+    """The seconds that one call of `work` takes."""
     start = clock()
     work()
     return clock() - start
 
 
-def repeated(work: Callable[[], object], n: int) -> Callable[[], None]:
-    """The same work n times."""
-    return partial(_repeat, work, n)
+def repeat(work: Callable[[], object], n: int) -> Callable[[], None]:
+    """A function that calls `work` n times."""
+    return partial(_call_n_times, work, n)
 
 
-def _repeat(work: Callable[[], object], n: int) -> None:
+def _call_n_times(work: Callable[[], object], n: int) -> None:
     for _ in range(n):
         work()

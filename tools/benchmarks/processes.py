@@ -1,7 +1,7 @@
-"""What the programs themselves cost: seconds until sample.py speaks, and the memory of train.py.
+"""What the programs cost as processes: seconds until sample.py prints, and peak memory of train.py.
 
-Both are run as a person runs them, as processes of their own; beside each stands what Python and
-`import torch` take alone, which no program of the course can go below.
+Both run as a user runs them. Beside each stands `import torch` in a bare Python process, a floor
+that no program of the course can go below.
 """
 
 import importlib.util
@@ -16,15 +16,15 @@ from pathlib import Path
 from checkpointing import save_checkpoint
 from model.config import preset
 from tiny_transformer_lm import TinyTransformerLM
-from tools.benchmarks.interleave import Settings, take_turns
+from tools.benchmarks.interleave import Settings, interleave
 from tools.benchmarks.report import Row, Section
 from utils.errors import CourseError
 
 CAPSTONE = Path(__file__).resolve().parents[2] / "09_capstone"
-ALONE = "python and import torch alone"
+FLOOR = "import torch in a bare Python process"
 IMPORT_TORCH = [sys.executable, "-c", "import torch; print(0, flush=True)"]
-# A process is born with the peak of the one that starts it, and this one is large by now: between
-# it and the program to be measured stands a small one, which also does the asking.
+# A process inherits the peak memory of its parent, and the benchmark is large by now. So a small
+# process in between starts the program to be measured and reads its peak.
 MEASURE_CHILD = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
@@ -41,41 +41,44 @@ def startup(settings: Settings) -> Iterator[Section]:
         path = Path(folder) / "fresh.safetensors"
         model = TinyTransformerLM(settings.fit(preset("laptop").model))
         save_checkpoint(path, model, tokenizer)
-        words = ["--checkpoint", str(path), "--prompt", letter, "--max-tokens", "1"]
-        sample = [sys.executable, str(CAPSTONE / "sample.py"), *words, "--device", "cpu"]
-        runs = {
+        flags = ["--checkpoint", str(path), "--prompt", letter, "--max-tokens", "1"]
+        sample = [sys.executable, str(CAPSTONE / "sample.py"), *flags, "--device", "cpu"]
+        measures = {
             "sample.py --max-tokens 1": partial(first_character, sample),
-            ALONE: partial(first_character, IMPORT_TORCH),
+            FLOOR: partial(first_character, IMPORT_TORCH),
         }
-        values = take_turns(runs, min(3, settings.rounds), "start-up")
-    rows = tuple(Row(label, found, 2) for label, found in values.items())
-    yield Section("start-up, from process to first character", "seconds", rows)
+        values = interleave(measures, min(3, settings.rounds), "start-up")
+    rows = tuple(Row(label, measured, 2) for label, measured in values.items())
+    yield Section("start-up, from launch to the first character", "seconds", rows)
 
 
 def memory(settings: Settings) -> Iterator[Section]:
-    """The most memory that train.py holds at once, from its first step to its last picture."""
-    title, label = "memory, resident, the peak of a process", "train.py --preset laptop"
+    """The peak resident memory of train.py, from its first step to its last picture."""
+    title = "peak resident memory of a process"
+    label = "train.py --preset laptop"
     if importlib.util.find_spec("resource") is None:
-        yield Section(title, "MiB", (Row(label, note="not measured: Windows keeps no count"),))
+        note = "not measured: Windows does not record it"
+        yield Section(title, "MiB", (Row(label, note=note),))
         return
-    n_steps = 20 if settings.quick else 100  # more steps do not need more
+    n_steps = 20 if settings.quick else 100  # the peak does not grow with more steps
     with tempfile.TemporaryDirectory() as folder:
-        words = ["--preset", "laptop", "--max-steps", str(n_steps), "--data", settings.source]
-        words += ["--device", "cpu", "--checkpoint-dir", folder, "--out-dir", f"{folder}/run"]
-        train = [sys.executable, str(CAPSTONE / "train.py"), *words]
-        runs = {
+        flags = ["--preset", "laptop", "--max-steps", str(n_steps), "--data", settings.source]
+        flags += ["--device", "cpu", "--checkpoint-dir", folder, "--out-dir", f"{folder}/run"]
+        train = [sys.executable, str(CAPSTONE / "train.py"), *flags]
+        measures = {
             f"{label}, {n_steps} steps": partial(peak_memory, train),
-            ALONE: partial(peak_memory, IMPORT_TORCH),
+            FLOOR: partial(peak_memory, IMPORT_TORCH),
         }
-        values = take_turns(runs, 1, "memory")
-    yield Section(title, "MiB", tuple(Row(name, found) for name, found in values.items()))
+        values = interleave(measures, 1, "memory")
+    rows = tuple(Row(label, measured) for label, measured in values.items())
+    yield Section(title, "MiB", rows)
 
 
 def first_character(command: list[str]) -> float:
     """Seconds until the program prints something. Raises CourseError if it fails."""
-    start, pipe = time.perf_counter(), subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe) as child:
-        assert child.stdout is not None  # it is a pipe
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None  # because it is a pipe
         first = child.stdout.read(1)
         seconds = time.perf_counter() - start
         errors = child.communicate()[1]
@@ -85,16 +88,16 @@ def first_character(command: list[str]) -> float:
 
 
 def peak_memory(command: list[str]) -> float:
-    """MiB that the program held at its peak. Raises CourseError if it fails."""
-    asking = [sys.executable, "-c", MEASURE_CHILD, *command]
-    answer = subprocess.run(asking, capture_output=True, check=False)
+    """The program's peak memory in MiB. Raises CourseError if it fails."""
+    measuring = [sys.executable, "-c", MEASURE_CHILD, *command]
+    answer = subprocess.run(measuring, capture_output=True, check=False)
     if answer.returncode:
         raise CourseError(failure(command, answer.stderr))
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others kibibytes
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS reports bytes, others KiB
     return int(answer.stdout) * unit / 2**20
 
 
 def failure(command: list[str], errors: bytes) -> str:
-    """The program and the last line it said, which is the one that matters."""
-    said = errors.decode("utf-8", errors="replace").strip().splitlines() or ["it said nothing"]
-    return f"{Path(command[1]).name} failed: {said[-1]}"
+    """The program's name and the last line of its error output, the one that matters."""
+    lines = errors.decode("utf-8", errors="replace").strip().splitlines() or ["no output"]
+    return f"{Path(command[1]).name} failed: {lines[-1]}"

@@ -1,60 +1,65 @@
-"""What tools/benchmark.py has measured, as a table of 80 columns, as files, and as a picture.
+"""The results of tools/benchmark.py as a table of 80 columns, as Markdown, and as JSON.
 
-A row holds one value a round. Its median is what to quote, and the smallest and largest say how far
-to trust it. A ratio is made round by round, of two values that were measured one after the other,
-so that a machine which slows down for a while slows both sides of it.
+A row holds one value per round. Quote its median; the smallest and the largest value say how far to
+trust it. A ratio is computed round by round, from two values that were measured one shortly after
+the other, so a machine that slows down for a while slows down both.
 """
 
-import io
 import json
 import os
 import statistics
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from experiment_tracking import environment_info
-from utils.files import atomic_write_bytes, atomic_write_text
-from utils.visualization import BLUE, GREY, ORANGE
+from utils.errors import CourseError
+from utils.files import atomic_write_text
 
 COLUMNS = 80
 SPEED = "tokens per second"  # the unit of the sections that the picture shows
-OURS, PEER = "ours", "transformers"  # how the labels of the two sides begin
+OURS, BASELINE = "ours", "transformers"  # the first word of each side's labels
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing measured, once a round; without values, the note says why."""
+    """One measured quantity; without values, the note says why."""
 
     label: str
-    values: tuple[float, ...] = ()
-    digits: int = 0  # behind the point
-    of_peak: tuple[float, ...] = ()  # FLOP done, as a share of what the machine can do
+    values: tuple[float, ...] = ()  # one per round
+    digits: int = 0  # shown after the decimal point
+    of_peak: tuple[float, ...] = ()  # FLOP/s as a share of the machine's peak
     note: str = ""
+
+    @property
+    def median(self) -> float:
+        """The middle value."""
+        return statistics.median(self.values)
 
 
 @dataclass(frozen=True)
 class Section:
-    """Rows of one unit."""
+    """Rows that share a unit."""
 
     title: str
     unit: str
     rows: tuple[Row, ...]
 
-
-def ratio(label: str, above: Sequence[float], below: Sequence[float]) -> Row:
-    """How many times `below` fits into `above`, round by round: pairs measured in turn."""
-    return Row(label, tuple(a / b for a, b in zip(above, below, strict=True)), digits=2)
+    def __getitem__(self, label: str) -> Row:
+        return next(row for row in self.rows if row.label == label)
 
 
-# --- the table ---
+def ratio(label: str, numerators: Sequence[float], denominators: Sequence[float]) -> Row:
+    """The ratios of two candidates, round by round."""
+    values = tuple(a / b for a, b in zip(numerators, denominators, strict=True))
+    return Row(label, values, digits=2)
+
+
+# --- the tables ---
 
 
 def table(section: Section) -> str:
@@ -69,44 +74,48 @@ def _lines(row: Row) -> list[str]:
     if not row.values:
         text = f"  {row.label}: {row.note}"
         return textwrap.wrap(text, COLUMNS, subsequent_indent="    ", break_on_hyphens=False)
-    note = f", {row.note}" if row.note else ""
-    return [f"  {row.label + share(row) + note:<50} {median(row):>8} {spread(row):>18}"]
+    return [f"  {full_label(row):<50} {median(row):>8} {spread(row):>18}"]
+
+
+def full_label(row: Row) -> str:
+    """The label, the median share of the peak where it is known, and the note."""
+    share = f"{statistics.median(row.of_peak):.0%} of peak" if row.of_peak else ""
+    return ", ".join(part for part in (row.label, share, row.note) if part)
 
 
 def median(row: Row) -> str:
-    """The middle value, or nothing."""
-    return f"{statistics.median(row.values):,.{row.digits}f}" if row.values else ""
+    """The middle value as shown; empty if there is none."""
+    return f"{row.median:,.{row.digits}f}" if row.values else ""
 
 
 def spread(row: Row) -> str:
-    """The smallest and the largest value, or nothing where there is but one."""
+    """The smallest and the largest value as shown; empty for a single value."""
     if len(row.values) < 2:
         return ""
     return f"({min(row.values):,.{row.digits}f}-{max(row.values):,.{row.digits}f})"
 
 
-def share(row: Row) -> str:
-    """How much of the machine's arithmetic the row has used, where that is known."""
-    return f", {statistics.median(row.of_peak):.0%} of peak" if row.of_peak else ""
+def markdown(machine: Mapping[str, Any], sections: Sequence[Section], legend: str) -> str:
+    """All sections as a page of Markdown."""
+    machine_list = "\n".join(f"- {line}" for line in description(machine))
+    tables = [markdown_table(section) for section in sections]
+    return "\n\n".join(["# Benchmark", machine_list, *tables, legend]) + "\n"
 
 
-def markdown(machine: dict[str, Any], sections: Sequence[Section], legend: str) -> str:
-    """The same as a page of Markdown."""
-    parts = ["# Benchmark", "\n".join(f"- {line}" for line in description(machine))]
-    for section in sections:
-        lines = [f"| {section.title} | {section.unit} | min-max |", "| --- | --- | --- |"]
-        for row in section.rows:
-            label = row.label + share(row) + (f", {row.note}" if row.note else "")
-            lines.append(f"| {label} | {median(row)} | {spread(row).strip('()')} |")
-        parts.append("\n".join(lines))
-    return "\n\n".join([*parts, legend]) + "\n"
+def markdown_table(section: Section) -> str:
+    """One section as a Markdown table."""
+    lines = [f"| {section.title} | {section.unit} | min-max |", "| --- | ---: | ---: |"]
+    for row in section.rows:
+        cells = (full_label(row), median(row), spread(row).strip("()"))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 # --- the machine ---
 
 
 def describe_machine(origin: str) -> dict[str, Any]:
-    """What the figures depend on; `origin` says in one line where the text came from."""
+    """What the results depend on; `origin` says in one line where the text came from."""
     info = environment_info("cpu")
     info["transformers"] = installed("transformers")
     info["memory_gib"] = memory_gib()
@@ -116,7 +125,7 @@ def describe_machine(origin: str) -> dict[str, Any]:
 
 
 def installed(package: str) -> str | None:
-    """The version of a package, or None."""
+    """The version of a package, or None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -124,24 +133,24 @@ def installed(package: str) -> str | None:
 
 
 def memory_gib() -> float | None:
-    """The machine's memory; None where the system does not tell it this way (Windows)."""
+    """The machine's memory; None on Windows, which has no sysconf."""
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (AttributeError, ValueError, OSError):
         return None
 
 
-def description(machine: dict[str, Any]) -> list[str]:
+def description(machine: Mapping[str, Any]) -> list[str]:
     """The machine in a few lines."""
     memory = f", {machine['memory_gib']} GiB" if machine["memory_gib"] else ""
-    peer = f", transformers {machine['transformers']}" if machine["transformers"] else ""
+    library = f", transformers {machine['transformers']}" if machine["transformers"] else ""
     git = machine["git"] or {"commit": "unknown", "dirty": False}
-    changed = ", with changes" if git["dirty"] else ""
+    changed = ", with uncommitted changes" if git["dirty"] else ""
     threads = f"threads {machine['torch_threads']}"
     return [
         f"{machine['cpu']}, cores {machine['cores']}, {threads}{memory}",
         f"{machine['platform']}, Python {machine['python']}",
-        f"torch {machine['torch']}{peer}",
+        f"torch {machine['torch']}{library}",
         f"{machine['date']}, commit {git['commit'][:12]}{changed}",
         f"{machine['data']}",
     ]
@@ -153,25 +162,21 @@ def description(machine: dict[str, Any]) -> list[str]:
 def write_report(
     folder: Path, machine: dict[str, Any], sections: Sequence[Section], legend: str
 ) -> list[Path]:
-    """Write results.json, table.md and, of speeds, picture.png; returns their paths."""
-    results = {"machine": machine, "sections": [_plain(section) for section in sections]}
+    """Write results.json and table.md; return their paths."""
+    results = {"machine": machine, "sections": [_to_dict(section) for section in sections]}
     paths = [folder / "results.json", folder / "table.md"]
     atomic_write_text(paths[0], json.dumps(results, indent=2) + "\n")
     atomic_write_text(paths[1], markdown(machine, sections, legend))
-    if any(speeds(section) for section in sections):
-        picture = io.BytesIO()
-        draw(sections, description(machine)[0]).savefig(picture, format="png", dpi=150)
-        paths.append(folder / "picture.png")
-        atomic_write_bytes(paths[2], picture.getvalue())
     return paths
 
 
-def _plain(section: Section) -> dict[str, Any]:
+def _to_dict(section: Section) -> dict[str, Any]:
     rows = [
         {
             "label": row.label,
-            "median": statistics.median(row.values) if row.values else None,
+            "median": row.median if row.values else None,
             "values": list(row.values),
+            "digits": row.digits,
             "of_peak": list(row.of_peak),
             "note": row.note,
         }
@@ -180,33 +185,18 @@ def _plain(section: Section) -> dict[str, Any]:
     return {"title": section.title, "unit": section.unit, "rows": rows}
 
 
-def draw(sections: Sequence[Section], title: str) -> Figure:
-    """A panel for each section of speeds: a bar to the median, a whisker from min to max."""
-    shown = {section.title: bars for section in sections if (bars := speeds(section))}
-    heights = [len(bars) for bars in shown.values()]
-    size = (8.0, 0.6 + 0.9 * len(shown) + 0.3 * sum(heights))
-    figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(f"{title}\n{SPEED}", fontsize=10)
-    panels = figure.subplots(len(shown), squeeze=False, height_ratios=heights).ravel()
-    for axes, (name, bars) in zip(panels, shown.items(), strict=True):
-        axes.set_title(name, fontsize=10)
-        _draw_bars(axes, bars)
-    return figure
+def read_report(path: Path) -> tuple[dict[str, Any], tuple[Section, ...]]:
+    """The machine and the sections, as write_report wrote them to results.json."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        return results["machine"], tuple(_from_dict(section) for section in results["sections"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CourseError(f"{path} is not a file of benchmark results: {error!r}") from None
 
 
-def _draw_bars(axes: Axes, bars: Sequence[Row]) -> None:
-    middles = [statistics.median(row.values) for row in bars]
-    below = [m - min(row.values) for m, row in zip(middles, bars, strict=True)]
-    above = [max(row.values) - m for m, row in zip(middles, bars, strict=True)]
-    colours = [BLUE if row.label.startswith(OURS) else ORANGE for row in bars]
-    axes.barh(range(len(bars)), middles, xerr=[below, above], color=colours, ecolor=GREY)
-    axes.set_yticks(range(len(bars)), [row.label for row in bars], fontsize=9)
-    axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def speeds(section: Section) -> list[Row]:
-    """The rows of a section that a picture of speeds can show: no ratios, no peaks."""
-    if section.unit != SPEED:
-        return []
-    return [row for row in section.rows if row.values and row.label.startswith((OURS, PEER))]
+def _from_dict(section: Mapping[str, Any]) -> Section:
+    rows = tuple(
+        Row(row["label"], tuple(row["values"]), row["digits"], tuple(row["of_peak"]), row["note"])
+        for row in section["rows"]
+    )
+    return Section(section["title"], section["unit"], rows)

@@ -1,11 +1,11 @@
-"""How fast models learn: tokens per second beside the peer's, and the time to given losses.
+"""Training speed in tokens per second, ours and the baseline's.
 
-A training step is everything from the batch to the moved weights. A speed is also given as a share
-of the machine's peak (model FLOP utilisation, Chowdhery et al. 2022, section 4.1):
+A training step is everything from drawing the batch to updating the weights. A speed is also given
+as a share of the machine's peak (model FLOP utilisation, Chowdhery et al. 2022, section 4.1):
 
     tokens per second * FLOP per token / FLOP per second of a plain matrix product
 
-of the same precision, measured in the same round.
+where the matrix product has the same precision and was measured in the same round.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,218 +14,162 @@ from functools import partial
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from compute_peak import matmul_peak, training_flops_per_token
 from engine import Engine, build_model, choose_engine
-from model.config import MODERN, MODERN_TRAINING, preset
-from tools.benchmarks.baseline import INSTALL, PeerTrainer, classic, is_installed
-from tools.benchmarks.interleave import (
-    Run,
-    Settings,
-    in_own_process,
-    progress,
-    repeated,
-    seconds_of,
-    speed_of,
-    take_turns,
+from tools.benchmarks import shapes
+from tools.benchmarks.baseline import (
+    CPU,
+    NOT_INSTALLED,
+    BaselineTrainer,
+    gpt2_layout,
+    is_installed,
 )
-from tools.benchmarks.report import OURS, PEER, SPEED, Row, Section, ratio
-from training_loop import Callback, StepReport, Trainer
-from utils.config import ModelConfig, TrainConfig
-
-CPU = torch.device("cpu")
-LARGE = ModelConfig(max_seq_len=256, d_model=384, n_layers=6, n_heads=6, **MODERN)
-SHAPES = {  # name: configuration, steps a round
-    "laptop": (preset("laptop"), 20),
-    "6x384": (TrainConfig(LARGE, batch_size=16, **MODERN_TRAINING), 1),
-    "6x384 in GPT-2's layout": (TrainConfig(classic(LARGE), batch_size=16, grad_clip=0.0), 1),
-}
-LEVELS = (1.92, 1.70, 1.60, 1.50)  # the validation losses that a run is timed to
-MINUTES = 0.25  # of the runs that are given so long
+from tools.benchmarks.interleave import (
+    Measure,
+    Settings,
+    in_subprocess,
+    interleave,
+    progress,
+    repeat,
+    throughput,
+)
+from tools.benchmarks.report import BASELINE, OURS, SPEED, Row, Section, ratio
+from training_loop import Trainer
+from utils.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class Competitor:
-    """One side of the comparison, ready to train."""
+class Candidate:
+    """One row of the comparison: a program, its precision, and how to measure it."""
 
     label: str
     dtype: str
     flops: float  # per token
-    run: Run  # measures tokens per second; warmed up
+    measure: Measure  # tokens per second; warmed up
 
 
 def training(settings: Settings) -> Iterator[Section]:
-    """Tokens per second of a training step, ours and the peer's."""
-    for name, (config, n_steps) in SHAPES.items():
+    """Tokens per second of a training step, ours and the baseline's."""
+    for name, (config, n_steps) in shapes.TRAINING.items():
         config = replace(config, model=settings.fit(config.model), device="cpu")
-        if settings.quick:  # four texts are enough to see that it works
-            config, n_steps = replace(config, batch_size=min(4, config.batch_size)), 1
-        with progress(1, f"getting ready, {name}"):
-            sides = competitors(config, settings, choose_engine(config), n_steps)
+        if settings.quick:
+            config = replace(config, batch_size=min(4, config.batch_size))
+            n_steps = 1
+        with progress(1, f"warming up, {name}"):
+            compared = candidates(config, settings, choose_engine(config), n_steps)
         seconds = 0.1 if settings.quick else 1.0
-        runs: dict[str, Run] = {
-            peak(side.dtype): partial(peak_rate, side.dtype, seconds) for side in sides
-        }
-        runs |= {side.label: side.run for side in sides}
-        values = take_turns(runs, settings.rounds, f"training, {name}")
-        title = f"training {name}, {config.batch_size} x {config.model.max_seq_len} tokens a step"
-        yield Section(title, SPEED, training_rows(sides, values))
+        measures = peak_measures(compared, seconds) | {c.label: c.measure for c in compared}
+        values = interleave(measures, settings.rounds, f"training, {name}")
+        batch = f"{config.batch_size} x {config.model.max_seq_len} tokens per step"
+        yield Section(f"training {name}, {batch}", SPEED, training_rows(compared, values))
 
 
-def competitors(
+def candidates(
     config: TrainConfig, settings: Settings, engine: Engine, n_steps: int
-) -> list[Competitor]:
-    """Who takes turns: ours as train.py runs it, the peer, and each in the other's precision."""
-    exact = choose_engine(replace(config, dtype="float32"))
-    plain = replace(config, optimizer="adamw")  # which is the peer's
-    sides = [ours(f"{OURS}, {engine.dtype_name}", config, settings, engine, n_steps)]
+) -> list[Candidate]:
+    """Ours as train.py runs it, the baseline in float32, and each with the other's settings."""
+    float32 = choose_engine(replace(config, dtype="float32"))
+    adamw = replace(config, optimizer="adamw")  # the baseline's optimizer
+    compared = [ours(f"{OURS}, {engine.dtype_name}", config, settings, engine, n_steps)]
     if is_installed():
-        sides.append(peers(f"{PEER}, float32", config, settings, exact, n_steps))
-    if plain != config:
-        sides.append(ours(f"{OURS} with AdamW, float32", plain, settings, exact, n_steps))
+        compared.append(baseline(config, settings, float32, n_steps))
+    if adamw != config:
+        compared.append(ours(f"{OURS} with AdamW, float32", adamw, settings, float32, n_steps))
     if engine.dtype == torch.bfloat16:
-        sides.append(ours(f"{OURS}, float32", config, settings, exact, n_steps))
+        compared.append(ours(f"{OURS}, float32", config, settings, float32, n_steps))
         if is_installed():
-            sides.append(peers(f"{PEER}, bfloat16", config, settings, engine, n_steps))
-    return sides
+            compared.append(baseline(config, settings, engine, n_steps))
+    return compared
 
 
 def ours(
     label: str, config: TrainConfig, settings: Settings, engine: Engine, n_steps: int
-) -> Competitor:
-    """Our Trainer."""
-    model, data = build_model(config.model, engine, config.seed), settings.data
+) -> Candidate:
+    """The Trainer of lesson 06 on the engine of lesson 05."""
+    model = build_model(config.model, engine, config.seed)
+    data = settings.data
     trainer = Trainer(model, data.train, data.val, config, CPU, engine.dtype)
     flops = training_flops_per_token(config.model)
-    return Competitor(label, engine.dtype_name, flops, run_of(trainer, config, n_steps))
+    return Candidate(label, engine.dtype_name, flops, training_speed(trainer, config, n_steps))
 
 
-def peers(
-    label: str, config: TrainConfig, settings: Settings, engine: Engine, n_steps: int
-) -> Competitor:
-    """The peer, in the engine's precision; the parts are its own, and so is the process."""
-    flops = training_flops_per_token(classic(config.model))
-    run = in_own_process(peers_run, config, settings.data.train, engine.dtype, n_steps)
-    return Competitor(label, engine.dtype_name, flops, run)
+def baseline(config: TrainConfig, settings: Settings, engine: Engine, n_steps: int) -> Candidate:
+    """The baseline in the engine's precision, in a process of its own."""
+    label = f"{BASELINE}, {engine.dtype_name}"
+    flops = training_flops_per_token(gpt2_layout(config.model))
+    tokens = settings.data.train
+    measure = in_subprocess(baseline_speed, config, tokens, engine.dtype, n_steps)
+    return Candidate(label, engine.dtype_name, flops, measure)
 
 
-def peers_run(config: TrainConfig, tokens: np.ndarray, dtype: torch.dtype, n_steps: int) -> Run:
-    """Called in the peer's process."""
-    return run_of(PeerTrainer(config, tokens, dtype), config, n_steps)
+def baseline_speed(
+    config: TrainConfig, tokens: np.ndarray, dtype: torch.dtype, n_steps: int
+) -> Measure:
+    """The baseline's training speed; runs in a subprocess."""
+    return training_speed(BaselineTrainer(config, tokens, dtype), config, n_steps)
 
 
-def run_of(trainer: Trainer | PeerTrainer, config: TrainConfig, n_steps: int) -> Run:
-    """Measures the tokens per second of n_steps; the first steps are made now and do not count."""
-    steps = repeated(trainer.train_step, n_steps)
+def training_speed(
+    trainer: Trainer | BaselineTrainer, config: TrainConfig, n_steps: int
+) -> Measure:
+    """Measures tokens per second over n_steps, after n_steps of warm-up."""
+    steps = repeat(trainer.train_step, n_steps)
     steps()
-    return speed_of(steps, n_steps * config.batch_size * config.model.max_seq_len)
+    return throughput(steps, n_steps * config.batch_size * config.model.max_seq_len)
 
 
-def peak(dtype: str) -> str:
-    """What the table calls it."""
-    return f"peak of matrix products, {dtype}, GFLOP/s"
+def peak_measures(compared: Sequence[Candidate], seconds: float) -> dict[str, Measure]:
+    """One matrix-product measurement per precision in use, by label."""
+    dtypes = dict.fromkeys(candidate.dtype for candidate in compared)
+    return {peak_label(dtype): partial(matmul_gflops, dtype, seconds) for dtype in dtypes}
 
 
-def peak_rate(dtype: str, seconds: float) -> float:
-    """The fastest matrix product of this precision here and now, in GFLOP/s."""
+def peak_label(dtype: str) -> str:
+    """The label of the peak's row."""
+    return f"matrix product peak, {dtype}, GFLOP/s"
+
+
+def matmul_gflops(dtype: str, seconds: float) -> float:
+    """The speed of the fastest matrix product in this precision, in GFLOP/s."""
     return matmul_peak(getattr(torch, dtype), CPU, seconds=seconds) / 1e9
 
 
 def training_rows(
-    sides: Sequence[Competitor], values: Mapping[str, tuple[float, ...]]
+    compared: Sequence[Candidate], values: Mapping[str, tuple[float, ...]]
 ) -> tuple[Row, ...]:
-    """Speeds with their shares of the peak, ratios of ours to the peer's, and the peaks."""
-    rows = []
-    for side in sides:
-        pairs = zip(values[side.label], values[peak(side.dtype)], strict=True)
-        shares = tuple(speed * side.flops / (best * 1e9) for speed, best in pairs)
-        rows.append(Row(side.label, values[side.label], of_peak=shares))
-    ratios = list(training_ratios(sides, values))
-    absent = [] if ratios else [Row(PEER, note=INSTALL)]
-    peaks = [Row(name, values[name]) for name in dict.fromkeys(peak(side.dtype) for side in sides)]
+    """Speeds with their shares of the peak, ratios of ours to the baseline's, and the peaks."""
+    rows = [
+        Row(each.label, values[each.label], of_peak=shares_of_peak(each, values))
+        for each in compared
+    ]
+    ratios = list(training_ratios(compared, values))
+    absent = [] if ratios else [Row(BASELINE, note=NOT_INSTALLED)]
+    labels = dict.fromkeys(peak_label(candidate.dtype) for candidate in compared)
+    peaks = [Row(label, values[label]) for label in labels]
     return (*rows, *absent, *ratios, *peaks)
 
 
+def shares_of_peak(
+    candidate: Candidate, values: Mapping[str, tuple[float, ...]]
+) -> tuple[float, ...]:
+    """FLOP per second of the model, divided by that of the matrix product, round by round."""
+    pairs = zip(values[candidate.label], values[peak_label(candidate.dtype)], strict=True)
+    return tuple(speed * candidate.flops / (peak * 1e9) for speed, peak in pairs)
+
+
 def training_ratios(
-    sides: Sequence[Competitor], values: Mapping[str, tuple[float, ...]]
+    compared: Sequence[Candidate], values: Mapping[str, tuple[float, ...]]
 ) -> Iterator[Row]:
-    """Each of ours beside the peer of its precision, and the first, which may have a faster one,
-    beside the peer as most people run it."""
-    usual = f"{PEER}, float32"
-    if sides[0].dtype != "float32" and usual in values:
-        label = f"ratio: {OURS} {sides[0].dtype} / {PEER} float32"
-        yield ratio(label, values[sides[0].label], values[usual])
-    for side in sides:
-        theirs = f"{PEER}, {side.dtype}"
-        if side.label.startswith(OURS) and theirs in values:
-            name = side.label.removesuffix(f", {side.dtype}")
-            yield ratio(f"ratio: {name} / {theirs}", values[side.label], values[theirs])
-
-
-# --- time to given losses ---
-
-
-class Watch(Callback):
-    """Moves a bar, and remembers which loss was measured after how many seconds of training."""
-
-    def __init__(self, bar: tqdm) -> None:
-        self.bar = bar
-        self.losses: list[tuple[float, float]] = []  # seconds, validation loss
-        self.total = 0.0  # seconds with the evaluations
-
-    def on_step(self, trainer: Trainer, report: StepReport) -> None:
-        """Called by the trainer."""
-        self.bar.total = trainer.max_steps
-        self.bar.update()
-        if report.val_loss is not None:
-            self.losses.append((report.seconds, report.val_loss))
-
-    def seconds_to(self, level: float) -> float | None:
-        """When the loss was first at or below `level`; None if never."""
-        return next((seconds for seconds, loss in self.losses if loss <= level), None)
-
-
-def losses(settings: Settings) -> Iterator[Section]:
-    """Train a preset: seconds to given losses, and what a quarter of a minute gives."""
-    usual = preset(settings.preset)
-    config = replace(usual, eval_interval=125, device="cpu")
-    config = replace(config, model=settings.fit(config.model))
-    engine = choose_engine(config)
-    seeds = [replace(config, seed=n) for n in range(settings.seeds)]
-    runs = [train(each, settings, engine) for each in seeds]
-    name = f"{settings.preset} preset, {engine.dtype_name}"
-    yield Section(f"{name}: training time", "seconds, evaluations not counted", level_rows(runs))
-    limited = {"eval_interval": usual.eval_interval, "max_minutes": MINUTES}
-    short = [train(replace(each, **limited), settings, engine) for each in seeds]
-    longest = f"took {max(run.total for run in short):.1f} s at most"
-    rows = (
-        Row(f"after {config.max_steps} steps", last_losses(runs), 4),
-        Row(f"given {MINUTES} minutes", last_losses(short), 4, note=longest),
-    )
-    yield Section(f"{name}: validation loss", "nats a character", rows)
-
-
-def last_losses(runs: Sequence[Watch]) -> tuple[float, ...]:
-    """Where each run ended."""
-    return tuple(run.losses[-1][1] for run in runs)
-
-
-def level_rows(runs: Sequence[Watch]) -> tuple[Row, ...]:
-    """A row for each level, of the seeds that came there, and one for whole runs."""
-    rows = []
-    for level in LEVELS:
-        times = [seconds for run in runs if (seconds := run.seconds_to(level)) is not None]
-        note = "" if len(times) == len(runs) else f"{len(times)} of {len(runs)} seeds"
-        rows.append(Row(f"to a validation loss of {level:.2f}", tuple(times), 1, note=note))
-    return (*rows, Row("to the last step", tuple(run.losses[-1][0] for run in runs), 1))
-
-
-def train(config: TrainConfig, settings: Settings, engine: Engine) -> Watch:
-    """Train as train.py does, without a folder; returns what was seen on the way."""
-    model, data = build_model(config.model, engine, config.seed), settings.data
-    with progress(config.max_steps, f"training, seed {config.seed}") as bar:
-        watch = Watch(bar)
-        trainer = Trainer(model, data.train, data.val, config, CPU, engine.dtype, [watch])
-        watch.total = seconds_of(trainer.fit)
-    return watch
+    """Each of ours to the baseline in the same precision; first, if ours as train.py runs it is not
+    float32, to the baseline in float32, which is how most people run it."""
+    first = compared[0]
+    usual = f"{BASELINE}, float32"
+    if first.dtype != "float32" and usual in values:
+        label = f"ratio: {OURS} {first.dtype} / {BASELINE} float32"
+        yield ratio(label, values[first.label], values[usual])
+    for candidate in compared:
+        theirs = f"{BASELINE}, {candidate.dtype}"
+        if candidate.label.startswith(OURS) and theirs in values:
+            name = candidate.label.removesuffix(f", {candidate.dtype}")
+            yield ratio(f"ratio: {name} / {theirs}", values[candidate.label], values[theirs])

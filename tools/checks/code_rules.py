@@ -1,28 +1,37 @@
-"""The rules that Python code keeps, read from its syntax trees.
+"""The rules for Python code, checked on its syntax trees.
 
-Each rule takes the root of a repository and returns its problems, one line each: "file:line: what".
+Each rule takes the root of a repository and returns its problems, one per line: "file:line: what".
 """
 
 import ast
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tools.checks.layout import NEVER_IMPORTED, lesson_folders, lesson_modules, python_files
+from tools.checks.course_files import (
+    NEVER_IMPORTED,
+    lesson_folders,
+    lesson_modules,
+    python_files,
+)
 
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve"}
 OPENS_NO_TEXT = {"os", "webbrowser", "tarfile", "zipfile", "gzip", "Image", "wave", "urllib"}
 SUBPROCESS = {"run", "Popen", "check_output", "check_call", "call"}
 
+PROGRAM_FOLDERS = ("tools", "09_capstone", "setup")  # where people start programs by their path
+NOT_INSTALLED = "error: not installed; run make install, then use .venv/bin/python"
+
 Finder = Callable[[ast.AST], str | None]
 
 
 def parse(path: Path) -> ast.Module:
-    """The syntax tree of a Python file, read as Python itself reads it: bytes."""
+    """The syntax tree of a Python file, which Python decodes itself."""
     return ast.parse(path.read_bytes(), filename=str(path))
 
 
 def imported_modules(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """(line, first part of the name) for each import of the tree, wherever it stands."""
+    """(line, first part of the name) for each import of the tree, at any depth."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
@@ -31,23 +40,69 @@ def imported_modules(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def upward_imports(root: Path) -> list[str]:
-    """A lesson imports utils and lessons up to its own number; utils imports no lesson."""
-    owner = {name: lessons[0] for name, lessons in lesson_modules(root).items()}
+    """Imports run one way: utils, then the lessons by number, then tools.
+
+    A lesson imports utils and lessons up to its own number; utils (its grader too) and tools/checks
+    import no lesson; only tools, and tests, import tools.
+    """
     lessons = lesson_folders(root)
+    owner = {name: folders[0] for name, folders in lesson_modules(root).items()}
+    owner |= {"utils": "", "tools": "tools"}
     problems = []
     for path in python_files(root):
         here = path.parts[0]
-        if here != "utils" and here not in lessons:
+        if here in lessons:
+            allowed = {"", *(name for name in lessons if name <= here)}
+        elif here == "utils":
+            allowed = {""}
+        elif path.parts[:2] == ("tools", "checks"):
+            allowed = {"", "tools"}
+        else:
             continue
         for line, name in imported_modules(parse(root / path)):
             there = owner.get(name, "")
-            if there and (here == "utils" or there > here):
+            if there == "tools" and "tests" in path.parts:
+                continue
+            if there not in allowed:
                 problems.append(f"{path.as_posix()}:{line}: {here} imports {name} of {there}")
     return problems
 
 
+def unguarded_programs(root: Path) -> list[str]:
+    """A program that people start says how to install, where the course is not installed.
+
+    So its first import from outside the standard library is guarded: `try: from utils.errors import
+    run_program`, `except ImportError: raise SystemExit(NOT_INSTALLED) from None`. The guard has to
+    stand in each program: before the course is installed, they can import nothing in common.
+    """
+    return [
+        f"{path.as_posix()}: the first import of utils has no guard with {NOT_INSTALLED!r}"
+        for path in python_files(root)
+        if path.parts[0] in PROGRAM_FOLDERS
+        and "tests" not in path.parts
+        and is_unguarded_program(parse(root / path))
+    ]
+
+
+def is_unguarded_program(tree: ast.Module) -> bool:
+    """Has the module a `__main__` block, and an import that can fail before any guard?"""
+    if not any(isinstance(node, ast.If) and "__main__" in ast.unparse(node) for node in tree.body):
+        return False
+    for node in tree.body:
+        if isinstance(node, ast.Try) and NOT_INSTALLED in ast.unparse(node):
+            return False
+        if isinstance(node, ast.Import | ast.ImportFrom) and not is_standard(node):
+            return True
+    return False
+
+
+def is_standard(node: ast.Import | ast.ImportFrom) -> bool:
+    """Does the statement import from the standard library only?"""
+    return all(name in sys.stdlib_module_names for _, name in imported_modules(node))
+
+
 def unimportable_imports(root: Path) -> list[str]:
-    """exercises, tests and data are folders of many lessons: loaded by path, never by name."""
+    """exercises, tests and data are folders in several lessons: load them by path, not by name."""
     return [
         f"{path.as_posix()}:{line}: imports {name} by name"
         for path in python_files(root)
@@ -62,7 +117,7 @@ def path_edits(root: Path) -> list[str]:
 
 
 def path_edit(node: ast.AST) -> str | None:
-    """Names an edit of sys.path, if the node is one."""
+    """The edit of sys.path, if the node is one."""
     if isinstance(node, ast.Call):
         name = ast.unparse(node.func)
         edits = ("sys.path.append", "sys.path.insert", "sys.path.extend", "site.addsitedir")
@@ -76,16 +131,16 @@ def path_edit(node: ast.AST) -> str | None:
 
 
 def pickles(root: Path) -> list[str]:
-    """No pickle is read or written: opening a file must never run code that stands in it.
+    """No pickle is read or written, because opening a file must never run code.
 
-    Tests may: they prove that a pickle is refused.
+    Tests may use pickle, to prove that one is refused.
     """
     found = search(root, pickle_use)
     return [problem for problem in found if "/tests/" not in problem]
 
 
 def pickle_use(node: ast.AST) -> str | None:
-    """Names a use of pickle, torch.load and torch.save included, if the node is one."""
+    """The use of pickle, torch.load and torch.save included, if the node is one."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         for _, name in imported_modules(node):
             if name in PICKLES:
@@ -107,11 +162,11 @@ def unnamed_encodings(root: Path) -> list[str]:
 
 
 def unnamed_encoding(node: ast.AST) -> str | None:
-    """Names a call that reads or writes text in the system's encoding, if the node is one."""
+    """The call that reads or writes text in the system's encoding, if the node is one."""
     if not isinstance(node, ast.Call):
         return None
     words = {word.arg for word in node.keywords}
-    if words & {"encoding", None}:  # None stands for **options, which may hold it
+    if words & {"encoding", None}:  # None means **options, which may include it
         return None
     whole = ast.unparse(node.func)
     receiver, _, name = whole.rpartition(".")
@@ -128,7 +183,7 @@ def unnamed_encoding(node: ast.AST) -> str | None:
 
 
 def is_binary(call: ast.Call, position: int) -> bool:
-    """Does this call of open ask for bytes? A mode that is not written out counts as yes."""
+    """Does this call of open read or write bytes? A mode that is not a literal counts as yes."""
     named = [word.value for word in call.keywords if word.arg == "mode"]
     mode = (named or call.args[position : position + 1] or [ast.Constant("r")])[0]
     return not isinstance(mode, ast.Constant) or "b" in str(mode.value)
@@ -140,7 +195,7 @@ def imports(node: ast.ImportFrom, module: str, name: str) -> bool:
 
 
 def search(root: Path, finder: Finder) -> list[str]:
-    """Every node of every Python file for which the finder has a word to say."""
+    """Every node of every Python file in which the finder finds something."""
     return [
         f"{path.as_posix()}:{getattr(node, 'lineno', '?')}: {found}"
         for path in python_files(root)

@@ -1,8 +1,8 @@
-"""The maintainer's side of the exercises: can each be failed, solved and diagnosed?
+"""Checks for maintainers: can each exercise be failed, solved and diagnosed?
 
-A check of a lesson asks whether exercises.py is what the learner should get (every stub untouched,
-and made from its solution), whether every stub counts as not started, and whether every known wrong
-answer is rejected with its own diagnosis. That the solutions pass is asked by the tests.
+For each lesson: exercises.py is what a learner should get (every stub untouched and made from its
+solution), every stub counts as not started, and every known wrong answer is rejected with its own
+diagnosis. The tests check that the solutions pass.
 """
 
 import ast
@@ -13,16 +13,16 @@ from tools.checks.result import Result
 from utils.errors import CourseError
 from utils.grader.exercises import Exercise, Lesson, lessons
 from utils.grader.learner_code import LoadError, read_source
-from utils.grader.report import TO_DO, WRONG, Case, named
-from utils.grader.runner import Child, judge, listen
-from utils.grader.stubs import handed_out
+from utils.grader.report import TO_DO, WRONG, Case, diagnose
+from utils.grader.runner import Worker, collect_cases, judge, test_path
+from utils.grader.stubs import make_stubs
 
-MISCONCEPTIONS = 3  # for each exercise, unless its yaml says why there are fewer
-CLEAR = 100  # tolerances: a wrong answer must be wrong beyond doubt
+MISCONCEPTIONS = 3  # per exercise, unless its yaml gives a reason for fewer
+CLEAR = 100  # tolerances between a wrong answer and the right one, at least
 
 
 def check_exercises(root: Path, module: str | None) -> list[Result]:
-    """One result for each lesson that has exercises."""
+    """One result per lesson that has exercises."""
     try:
         found = [lesson for lesson in lessons(root) if module in (None, lesson.name)]
     except CourseError as error:
@@ -31,7 +31,7 @@ def check_exercises(root: Path, module: str | None) -> list[Result]:
 
 
 def check_lesson(lesson: Lesson) -> Result:
-    """All of it for one lesson."""
+    """Run all checks on one lesson."""
     problems: list[str] = []
     try:
         problems += [*list_problems(lesson), *stub_problems(lesson)]
@@ -39,39 +39,37 @@ def check_lesson(lesson: Lesson) -> Result:
         problems += misconception_problems(lesson, wrong_answers)
         problems += not_started_problems(lesson)
     except (CourseError, OSError, SyntaxError) as error:
-        found = (*problems, str(error))  # what was found before may say why it could not run
+        found = (*problems, str(error))  # an earlier problem may be the cause
         return Result(f"exercises {lesson.name}", False, "could not run", found)
     count = sum(len(each) for each in wrong_answers.values())
-    detail = f"{len(lesson.exercises)} exercises, {count} wrong answers named"
+    detail = f"{len(lesson.exercises)} exercises, {count} wrong answers diagnosed"
     detail = detail if not problems else f"{len(problems)} problems"
     return Result(f"exercises {lesson.name}", not problems, detail, tuple(problems))
 
 
 def list_problems(lesson: Lesson) -> list[str]:
-    """What exercises.yaml says must be so: the judges exist, each judges once, difficulty rises."""
+    """Compare exercises.yaml with the tests: each test is listed once, and difficulty rises."""
     where = f"{lesson.name}/exercises/exercises.yaml"
     tests = tests_with_ex(lesson.test_file())
-    named_tests = [test for exercise in lesson.exercises for test in exercise.judge]
+    listed = [test for exercise in lesson.exercises for test in exercise.judge]
     problems = [
-        f"{where}: {exercise.id}: there is no test {test} in {lesson.test_file().name}"
+        f"{where}: {exercise.id}: no test {test} in {lesson.test_file().name}"
         for exercise in lesson.exercises
         for test in exercise.judge
         if test not in tests
     ]
-    problems += [f"{where}: {test} judges no exercise" for test in tests if test not in named_tests]
+    problems += [f"{where}: {test} is not listed" for test in tests if test not in listed]
     problems += [
-        f"{where}: {test} judges two exercises"
-        for test in sorted(set(named_tests))
-        if named_tests.count(test) > 1
+        f"{where}: {test} is listed twice" for test in sorted(set(listed)) if listed.count(test) > 1
     ]
     levels = [exercise.difficulty for exercise in lesson.exercises]
     if levels != sorted(levels):
-        problems.append(f"{where}: the difficulty must rise: {levels}")
+        problems.append(f"{where}: the difficulty must not fall: {levels}")
     return problems
 
 
 def tests_with_ex(path: Path) -> list[str]:
-    """The test functions of a file that ask for the fixture `ex`."""
+    """The test functions of a file that use the fixture `ex`."""
     return [
         node.name
         for node in ast.parse(path.read_bytes(), str(path)).body
@@ -82,7 +80,7 @@ def tests_with_ex(path: Path) -> list[str]:
 
 
 def stub_problems(lesson: Lesson) -> list[str]:
-    """exercises.py holds every stub, untouched, and as its solution makes it."""
+    """exercises.py must hold every stub, untouched and as made from its solution."""
     where = f"{lesson.name}/exercises/exercises.py"
     try:
         source = read_source(lesson.file)
@@ -90,35 +88,36 @@ def stub_problems(lesson: Lesson) -> list[str]:
         return [f"{where}: {error}"]
     wanted = {(exercise.id, stub) for exercise in lesson.exercises for stub in exercise.stubs}
     found = {(stub.exercise, stub.name) for stub in source.stubs()}
-    problems = [f"{where}: {one} {name} is no untouched stub" for one, name in wanted - found]
+    problems = [f"{where}: {one} {name} is not an untouched stub" for one, name in wanted - found]
     problems += [f"{where}: {one} {name} is not in the yaml" for one, name in found - wanted]
     text = source.data.decode("utf-8")
     problems += [
-        f"{where}: {name} differs from its solution in more than the body"
-        for name, stub in handed_out(lesson).items()
+        f"{where}: {name} differs from its solution outside the body"
+        for name, stub in make_stubs(lesson).items()
         if stub not in text
     ]
     return sorted(problems)
 
 
 def not_started_problems(lesson: Lesson) -> list[str]:
-    """As handed out, every exercise is to do."""
+    """Every exercise of the untouched file must be to do."""
     verdicts, _ = judge(lesson)
     return [
-        f"{lesson.name}: {one} is {found.outcome} before anyone has begun: {found.message}"
+        f"{lesson.name}: {one} is {found.outcome} before it was started: {found.message}"
         for one, found in verdicts.items()
         if found.outcome != TO_DO
     ]
 
 
 def judge_misconceptions(lesson: Lesson) -> dict[str, dict[str, list[Case]]]:
-    """The cases of each known wrong answer, by exercise and by name."""
+    """The cases of each known wrong answer, by exercise and name."""
     cases: dict[str, list[Case]] = defaultdict(list)
-    arguments = [str(lesson.test_file()), "--misconceptions", "-m", "exercise"]
-    with Child() as child:
-        end = listen(child, {"root": str(lesson.folder.parent), "arguments": arguments}, cases)
-    if end.problem:
-        raise CourseError(f"{lesson.name}: wrong answers of {end.at}: {end.problem}")
+    arguments = [test_path(lesson), "--misconceptions", "-m", "exercise"]
+    job = {"root": str(lesson.folder.parent), "arguments": arguments}
+    with Worker() as worker:
+        lost = collect_cases(worker, job, cases)
+    if lost is not None:
+        raise CourseError(f"{lesson.name}: wrong answers of {lost.exercise}: {lost.problem}")
     groups: dict[str, dict[str, list[Case]]] = defaultdict(lambda: defaultdict(list))
     for exercise, found in cases.items():
         for case in found:
@@ -130,7 +129,7 @@ def judge_misconceptions(lesson: Lesson) -> dict[str, dict[str, list[Case]]]:
 def misconception_problems(
     lesson: Lesson, wrong_answers: dict[str, dict[str, list[Case]]]
 ) -> list[str]:
-    """Enough of them, and each is rejected, clearly, and named by its own diagnosis."""
+    """Each exercise has enough wrong answers; each is clearly rejected with its own diagnosis."""
     problems = []
     for exercise in lesson.exercises:
         found = wrong_answers.get(exercise.id, {})
@@ -143,29 +142,34 @@ def misconception_problems(
 
 
 def count_problems(lesson: Lesson, exercise: Exercise, count: int) -> list[str]:
-    """Fewer than three wrong answers need a reason, three or more need none."""
+    """Fewer than three wrong answers need a reason; three or more must not give one."""
     where = f"{lesson.name}: {exercise.id} has {count} misconceptions"
     if count < MISCONCEPTIONS and not exercise.fewer_misconceptions:
-        return [f"{where}; it needs {MISCONCEPTIONS}, or fewer_misconceptions says why not"]
+        return [f"{where}; it needs {MISCONCEPTIONS}, or a reason in fewer_misconceptions"]
     if count >= MISCONCEPTIONS and exercise.fewer_misconceptions:
-        return [f"{where}, so fewer_misconceptions is out of date"]
+        return [f"{where}, so fewer_misconceptions is outdated"]
     return []
 
 
 def fault_of(cases: list[Case]) -> str:
-    """What is wrong with a wrong answer, "" if it is rejected as it should be."""
+    """What is wrong with a known wrong answer; "" if it is rejected as it should be."""
     failed = [case for case in cases if case.outcome == WRONG]
     if not failed:
         return "passes every test"
     if max(case.margin for case in failed) < CLEAR:
-        return f"is less than {CLEAR} tolerances from the truth"
-    diagnosis = named(cases)
+        return f"is less than {CLEAR} tolerances from the right answer"
+    diagnosis = diagnose(cases)
     if not diagnosis:
-        first = f": {failed[0].message}"
-        alike = [case.explained_by for case in failed if case.explained_by is not None]
-        left = frozenset.intersection(*alike) if alike else frozenset()
-        others = f"; it cannot be told from: {' / '.join(sorted(left))}" if left else first
-        return f"is rejected, but not named{others}"
+        return f"is rejected without a diagnosis{reason(failed)}"
     if diagnosis != failed[0].own_diagnosis:
-        return f"is taken for another: {diagnosis}"
+        return f"gets the diagnosis of another one: {diagnosis}"
     return ""
+
+
+def reason(failed: list[Case]) -> str:
+    """Why a wrong answer has no diagnosis: others give the same results, or none explains them."""
+    explained = [case.explained_by for case in failed if case.explained_by is not None]
+    candidates = frozenset.intersection(*explained) if explained else frozenset()
+    if candidates:
+        return f"; it cannot be told apart from: {' / '.join(sorted(candidates))}"
+    return f": {failed[0].message}"

@@ -1,13 +1,11 @@
-"""The rules that files and folders keep.
+"""The rules for files and folders.
 
-Each rule takes the root of a repository and returns its problems, one line each, [] when there are
-none; `tools/tests/test_checks_layout.py` holds the course to them. What syntax trees tell is in
-`tools/checks/code_rules.py`.
+Each rule takes the root of a repository and returns its problems, one line per problem, [] if there
+are none; `tools/tests/test_checks_layout.py` runs them on the course. The rules that need syntax
+trees are in `tools/checks/code_rules.py`, those for wording in `tools/checks/wording.py`.
 """
 
 import re
-import shutil
-import subprocess
 import sys
 import tomllib
 from collections import defaultdict
@@ -15,13 +13,19 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from tools.checks.result import Result
+from tools.checks.course_files import (
+    TESTED_FOLDERS,
+    kept_files,
+    lesson_folders,
+    lesson_modules,
+    python_files,
+)
+from tools.checks.result import TO_COME, Result
 
-TESTED_FOLDERS = ("utils", "tools", "setup")  # besides the lessons
 TOP_LEVEL = {
-    *("utils", "data", "setup", "tools", ".ci", ".github"),
+    *("utils", "data", "setup", "tools", ".ci", ".github", ".devcontainer"),
     *("Makefile", "requirements.txt", "README.md", "pyproject.toml", "conftest.py", "LICENSE"),
-    *(".gitignore", ".gitattributes"),
+    *(".gitignore", ".gitattributes", "AGENTS.md"),
 }
 LESSONS = (
     "00_setup",
@@ -35,32 +39,41 @@ LESSONS = (
     "08_engineering",
     "09_capstone",
 )
-REQUIRED = (
-    *(f"{lesson}/README.md" for lesson in LESSONS),
-    "09_capstone/train.py",
-    "09_capstone/sample.py",
-    "09_capstone/data/prepare_data.py",
-    "utils/shape_checker.py",
-    "utils/config.py",
-    "utils/visualization.py",
-    "utils/corpus.py",
-    "utils/mock_corpus.py",
-    "utils/device.py",
-    "data/README.md",
-    "data/download_datasets.sh",
-    "data/simple_sequences.txt",
+REQUIRED = (  # whatever the state of the lessons
+    *("Makefile", "README.md", "requirements.txt", "pyproject.toml", "conftest.py", "LICENSE"),
+    *(".gitignore", ".gitattributes", ".ci/run", ".github/workflows/ci.yml"),
+    *("data/README.md", "data/download_datasets.sh", "data/simple_sequences.txt"),
     "setup/verify_environment.py",
-    "tools/install.py",
-    "tools/validate_all.py",
-    "Makefile",
-    "README.md",
-    "requirements.txt",
-    "pyproject.toml",
-    "conftest.py",
-    "LICENSE",
-    ".gitignore",
-    ".ci/run",
-    ".github/workflows/ci.yml",
+    *(f"{lesson}/README.md" for lesson in LESSONS),
+    *(
+        f"utils/{name}.py"
+        for name in (
+            *("command_line", "config", "corpus", "device", "errors", "files", "grammar"),
+            *("kv_cache", "mock_corpus", "shape_checker", "visualization"),
+        )
+    ),
+    *(
+        f"utils/grader/{name}.py"
+        for name in (
+            *("exercises", "stubs", "learner_code", "guard", "feedback"),
+            *("runner", "worker", "report", "check", "pytest_plugin"),
+        )
+    ),
+    *(
+        f"tools/{name}.py"
+        for name in (
+            *("install", "clean", "learn", "module_tests", "validate_all"),
+            *("demo", "interactive", "benchmark", "ablations", "crash_test"),
+        )
+    ),
+    *(
+        f"05_model/{name}.py"
+        for name in ("tiny_transformer_lm", "parts", "fused", "custom_autograd", "engine")
+    ),
+    *("06_training/training_loop.py", "06_training/data_parallel.py"),
+    *("07_sampling/generator.py", "08_engineering/fast_decoder.py"),
+    *("09_capstone/train.py", "09_capstone/sample.py", "09_capstone/data/prepare_data.py"),
+    *("09_capstone/runs/README.md", "09_capstone/checkpoints/README.md"),
 )
 ANATOMY = (  # patterns; a complete lesson has a file for each
     "README.md",
@@ -74,13 +87,12 @@ ANATOMY = (  # patterns; a complete lesson has a file for each
     "tests/*_misconceptions.py",
     "**/*.ipynb",
 )
-NEVER_IMPORTED = {"tests", "exercises", "data"}  # folders of these names are in several places
-NEW_IN_PYTHON = {"annotationlib", "compression", "profiling"}  # of the library after 3.11
+NEW_IN_PYTHON = {"annotationlib", "compression", "profiling"}  # standard library after 3.11
 LARGE_ON_PURPOSE = {"01_attention/interactive_demo.html"}
 LARGEST = 1_000_000  # bytes
 
-# A path that works on one person's machine only, or a key that opens something. Ann and "you" are
-# nobody: examples and tests may give them a home.
+# A path that works on one person's machine only, or an access key. Examples and tests may use the
+# made-up users "ann" and "you".
 PRIVATE = re.compile(
     r"/(?:home|Users)/(?!ann|you)[a-z][\w.-]*/"
     r"|/root/[\w.]"
@@ -94,45 +106,8 @@ PRIVATE = re.compile(
 )
 
 
-def lesson_folders(root: Path) -> list[str]:
-    """The names of the numbered folders, in order."""
-    return sorted(path.name for path in root.glob("[0-9][0-9]_*") if path.is_dir())
-
-
-def kept_files(root: Path) -> list[Path]:
-    """Files that are in git or would be added, relative to root; all files where git cannot say."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    if shutil.which("git") and (root / ".git").exists():
-        answer = subprocess.run(command, cwd=root, capture_output=True, check=True)
-        names = answer.stdout.decode("utf-8").split("\0")
-        found = [Path(name) for name in names if name]
-    else:
-        found = [path.relative_to(root) for path in root.rglob("*")]
-    return sorted(
-        path for path in found if (root / path).is_file() and path.parts[0] not in (".git", ".venv")
-    )
-
-
-def python_files(root: Path) -> list[Path]:
-    """The Python files among them."""
-    return [path for path in kept_files(root) if path.suffix == ".py"]
-
-
-def lesson_modules(root: Path) -> dict[str, list[str]]:
-    """Each name that a lesson folder makes importable, with the lessons that do so.
-
-    That is a .py file directly in the lesson's folder, or a folder with .py files in it.
-    """
-    owners: dict[str, set[str]] = defaultdict(set)
-    lessons = lesson_folders(root)
-    for path in python_files(root):
-        if path.parts[0] in lessons and path.parts[1] not in NEVER_IMPORTED:
-            owners[Path(path.parts[1]).stem].add(path.parts[0])
-    return {name: sorted(lessons) for name, lessons in sorted(owners.items())}
-
-
 def wrong_folder_lists(root: Path) -> list[str]:
-    """Three tools in pyproject.toml are told the folders; each list must say what is on disk."""
+    """Three tools in pyproject.toml list the folders; each list must match what is on disk."""
     settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     lessons = lesson_folders(root)
     importable = {".", *lessons}
@@ -151,8 +126,21 @@ def wrong_folder_lists(root: Path) -> list[str]:
     ]
 
 
+def wrong_pins(root: Path) -> list[str]:
+    """requirements.txt and pyproject.toml must pin the same versions of the same packages."""
+    lines = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    required = {line for line in lines if line and not line.startswith(("#", "-"))}
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = set(project["dependencies"])
+    return [
+        *(f"only in requirements.txt: {pin}" for pin in sorted(required - declared)),
+        *(f"only in pyproject.toml: {pin}" for pin in sorted(declared - required)),
+        *(f"not pinned to one version: {pin}" for pin in sorted(required) if "==" not in pin),
+    ]
+
+
 def clashing_modules(root: Path) -> list[str]:
-    """A module name must be in one lesson only, and belong to no library."""
+    """A module name must be used by one lesson only, and by no library."""
     ours = ["tiny-transformer-course"]
     libraries = {name for name, owners in packages_distributions().items() if owners != ours}
     taken = sys.stdlib_module_names | NEW_IN_PYTHON | libraries | {"conftest", "utils", "tools"}
@@ -161,12 +149,12 @@ def clashing_modules(root: Path) -> list[str]:
         if len(lessons) > 1:
             problems.append(f"module {name} is in {' and '.join(lessons)}")
         if name in taken:
-            problems.append(f"module {name} of {lessons[0]} has the name of another library")
+            problems.append(f"module {name} of {lessons[0]} has the name of a library")
     return problems
 
 
 def clashing_test_files(root: Path) -> list[str]:
-    """pytest loads every file of a tests folder by its bare name, so no two may share one."""
+    """pytest imports each test file by its bare name, so no two may have the same name."""
     places: dict[str, list[str]] = defaultdict(list)
     for path in python_files(root):
         if "tests" in path.parts[:-1]:
@@ -174,14 +162,14 @@ def clashing_test_files(root: Path) -> list[str]:
     for module, lessons in lesson_modules(root).items():
         places[f"{module}.py"] += [f"{lesson}/{module}.py" for lesson in lessons]
     return [
-        f"files of one name: {', '.join(paths)}"
+        f"files with the same name: {', '.join(paths)}"
         for paths in places.values()
         if len(paths) > 1 and any("/tests/" in path for path in paths)
     ]
 
 
 def stray_inits(root: Path) -> list[str]:
-    """An __init__.py in tests/ or exercises/ would make a package of one name in ten places."""
+    """An __init__.py in tests/ or exercises/ would make ten packages with the same name."""
     return [
         f"{path.as_posix()}: remove it"
         for path in python_files(root)
@@ -190,14 +178,14 @@ def stray_inits(root: Path) -> list[str]:
 
 
 def stray_top_level(root: Path) -> list[str]:
-    """The top level holds what the design lists, and nothing else."""
+    """The top level has the entries that the design lists, and no others."""
     allowed = TOP_LEVEL | set(lesson_folders(root))
     entries = {path.parts[0] for path in kept_files(root)}
     return [f"not in the design: {name}" for name in sorted(entries - allowed)]
 
 
 def missing_readmes(root: Path) -> list[str]:
-    """Every lesson opens with a README."""
+    """Every lesson has a README."""
     return [
         f"{lesson}/README.md is missing"
         for lesson in lesson_folders(root)
@@ -206,7 +194,7 @@ def missing_readmes(root: Path) -> list[str]:
 
 
 def large_files(root: Path) -> list[str]:
-    """What is larger than a megabyte is made, not kept."""
+    """Files of more than a megabyte are generated, not committed."""
     return [
         f"{path.as_posix()}: {size:,} bytes, the limit is {LARGEST:,}"
         for path in kept_files(root)
@@ -216,7 +204,7 @@ def large_files(root: Path) -> list[str]:
 
 
 def private_strings(root: Path) -> list[str]:
-    """No file names a person's home folder or holds a key."""
+    """No file contains the path of a person's home folder, or an access key."""
     return [
         f"{path.as_posix()}:{number}: a home folder or a key: {found[0]!r}"
         for path in kept_files(root)
@@ -233,18 +221,24 @@ def text_lines(path: Path) -> Iterable[str]:
         return []
 
 
-def markdown_files(root: Path, module: str | None) -> list[Path]:
-    """The Markdown pages of the repository, or of one folder, relative to root."""
-    pages = [path for path in kept_files(root) if path.suffix == ".md"]
-    return [path for path in pages if module in (None, path.parts[0])]
-
-
 def check_structure(root: Path, module: str | None, ready: Sequence[str] = ()) -> list[Result]:
-    """Is every file there that the design asks for, and all of a lesson that is ready?"""
+    """Is every required file there, and every file of the lessons that are ready?"""
     required = [name for name in REQUIRED if module in (None, name.split("/")[0])]
-    wanted = required + [
-        f"{lesson}/{pattern}" for lesson in ready if module in (None, lesson) for pattern in ANATOMY
+    lessons = [lesson for lesson in LESSONS if module in (None, lesson)]
+    return [
+        files_result("structure", root, required),
+        *(lesson_result(root, lesson, lesson in ready) for lesson in lessons),
     ]
-    missing = tuple(f"missing: {pattern}" for pattern in wanted if not any(root.glob(pattern)))
-    detail = f"{len(wanted) - len(missing)} of {len(wanted)} files"
-    return [Result("structure", not missing, detail, missing)]
+
+
+def lesson_result(root: Path, lesson: str, ready: bool) -> Result:
+    """A ready lesson must be complete; any other is still to come, however much of it is there."""
+    found = files_result(f"lesson {lesson}", root, [f"{lesson}/{pattern}" for pattern in ANATOMY])
+    return found if ready else Result(found.check, True, found.detail, status=TO_COME)
+
+
+def files_result(check: str, root: Path, patterns: Sequence[str]) -> Result:
+    """Does each pattern match a file?"""
+    missing = tuple(f"missing: {pattern}" for pattern in patterns if not any(root.glob(pattern)))
+    found = len(patterns) - len(missing)
+    return Result(check, not missing, f"{found} of {len(patterns)} files", missing)

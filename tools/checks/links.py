@@ -1,7 +1,7 @@
-"""Do the links in the Markdown lead anywhere? Links within the repository; the web is not asked.
+"""Are the links in the Markdown pages valid? Links to the web are not followed.
 
-A link is good when the file or folder it names is kept in git (so that it is there in a fresh
-clone) and, after a `#`, when that page has such a heading.
+A link is valid when git tracks the file or folder that it names, so that a fresh clone has it, and
+when the page has the heading that the link names after a `#`.
 """
 
 import posixpath
@@ -9,7 +9,7 @@ import re
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from tools.checks.layout import kept_files, markdown_files
+from tools.checks.course_files import kept_files, markdown_files
 from tools.checks.result import Result
 
 FENCE = re.compile(r"^[ >]*(`{3,}|~{3,}).*?^[ >]*\1[`~]*[ ]*$", re.MULTILINE | re.DOTALL)
@@ -27,7 +27,7 @@ ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
 
 
 def check_links(root: Path, module: str | None) -> list[Result]:
-    """Does every relative link of every page resolve, anchor included?"""
+    """Is every relative link of every page valid, anchor included?"""
     kept = [path.as_posix() for path in kept_files(root)]
     folders = {parent.as_posix() for name in kept for parent in PurePosixPath(name).parents}
     places = {*kept, *folders}
@@ -43,7 +43,7 @@ def check_links(root: Path, module: str | None) -> list[Result]:
 
 
 def links_of(text: str) -> list[tuple[int, str]]:
-    """(line, target) of each link to this repository; code and formulas hold none."""
+    """(line, target) of each link into this repository, code and formulas left out."""
     for hidden in (FENCE, CODE, FORMULA):
         text = hidden.sub(blank, text)
     found = [(match.start(), next(filter(None, match.groups()))) for match in LINK.finditer(text)]
@@ -55,17 +55,18 @@ def links_of(text: str) -> list[tuple[int, str]]:
 
 
 def blank(match: re.Match[str]) -> str:
-    """As many line breaks as the match had, so that line numbers stay true."""
+    """As many line breaks as the match has, so that line numbers stay correct."""
     return "\n" * match[0].count("\n")
 
 
 def problem_with(link: str, page: Path, root: Path, places: set[str]) -> str | None:
-    """What is wrong with a link on a page, None when it is good."""
+    """What is wrong with a link on a page, None if it is valid."""
     name, _, anchor = unquote(link).partition("#")
     start = "." if name.startswith("/") else page.parent.as_posix()
     place = posixpath.normpath(posixpath.join(start, name.lstrip("/"))) if name else page.as_posix()
     if place not in places:
-        return "no such file in the repository"
+        there = not place.startswith("..") and (root / place).exists()
+        return "git does not track this file" if there else "no such file in the repository"
     if anchor and place.endswith(".md"):
         text = (root / place).read_text(encoding="utf-8")
         return None if anchor in anchors_of(text) else "no such heading"
@@ -73,7 +74,7 @@ def problem_with(link: str, page: Path, root: Path, places: set[str]) -> str | N
 
 
 def anchors_of(text: str) -> set[str]:
-    """The anchors that GitHub gives to the headings of a page, and those written in HTML."""
+    """The anchors of a page: those that GitHub derives from headings, and those in HTML."""
     text = FENCE.sub(blank, text)
     anchors = set(ANCHOR.findall(text))
     seen: dict[str, int] = {}
@@ -87,6 +88,6 @@ def anchors_of(text: str) -> set[str]:
 
 def slug_of(heading: str) -> str:
     """GitHub's anchor: "Step 1: `softmax`, [again](x.md)" becomes "step-1-softmax-again"."""
-    words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)  # a link counts by its text
+    words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)  # of a link, the text counts
     words = re.sub(r"<[^>]*>", "", words)
     return re.sub(r"[^\w\- ]", "", words.strip().lower()).replace(" ", "-")

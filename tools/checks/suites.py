@@ -1,9 +1,10 @@
 """The test suites and the environment, as `tools/validate_all.py` runs them.
 
-Each check takes the root of the repository and one folder to stay in (None: all of it), and returns
-its results: one, or for the tests one per folder.
+Each check takes the root of the repository and one folder to check (None: all of them), and returns
+a list of results: one, or for the tests one per folder.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -12,14 +13,14 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.checks.layout import TESTED_FOLDERS, lesson_folders
+from tools.checks.course_files import TESTED_FOLDERS, lesson_folders
 from tools.checks.result import Result
 
-STDERR = 2  # pytest's report is progress: standard output is for the table
-# A file is one process's: its tests may share what is costly to make.
+STDERR = 2  # pytest's output is progress; standard output is for the table
+# One process runs all tests of a file, because they may share expensive fixtures.
 PARALLEL = ("-p", "xdist", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
-COLOUR = re.compile(r"#x1B\[[\d;]*m")  # how pytest's report writes a colour
-CELL = re.compile(r"^Cell \d+: (Cell .+)$", re.MULTILINE)  # how nbval says what became of it
+COLOUR = re.compile(r"#x1B\[[\d;]*m")  # an escape sequence, as pytest's XML report writes it
+CELL = re.compile(r"^Cell \d+: (Cell .+)$", re.MULTILINE)  # nbval's verdict on a cell
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Case:
 
 
 def check_environment(root: Path, module: str | None) -> list[Result]:
-    """Is this machine ready, by setup/verify_environment.py? The same for every module."""
+    """Does setup/verify_environment.py pass? The result is the same for every module."""
     done = subprocess.run(
         [sys.executable, "setup/verify_environment.py"],
         cwd=root,
@@ -52,7 +53,7 @@ def check_environment(root: Path, module: str | None) -> list[Result]:
 
 
 def check_tests(root: Path, module: str | None) -> list[Result]:
-    """Do the tests pass? One run of pytest, so that each test runs once; one result a folder."""
+    """Do the tests pass? One run of pytest, so that each test runs once; one result per folder."""
     folders = [module] if module else [*TESTED_FOLDERS, *lesson_folders(root)]
     options = ["-p", "utils.grader.pytest_plugin", "--solutions", *([] if module else PARALLEL)]
     code, cases = run_pytest(root, [*options, *folders])
@@ -66,17 +67,18 @@ def check_tests(root: Path, module: str | None) -> list[Result]:
 
 
 def run_pytest(root: Path, arguments: list[str]) -> tuple[int, list[Case]]:
-    """Run pytest once; returns its exit code and what it says of each test."""
+    """Run pytest once, with assertions on; return its exit code and the result of each test."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "--no-header", "--continue-on-collection-errors"]
         command += [f"--junitxml={report}", *arguments]
-        code = subprocess.run(command, cwd=root, stdout=STDERR).returncode
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONOPTIMIZE"}
+        code = subprocess.run(command, cwd=root, env=env, stdout=STDERR).returncode
         return code, read_report(report) if report.exists() else []
 
 
 def read_report(report: Path) -> list[Case]:
-    """The tests in pytest's JUnit report; a file that could not be loaded counts as one."""
+    """The tests in pytest's JUnit report; a file that cannot be imported counts as one test."""
     cases = []
     for element in ElementTree.parse(report).iter("testcase"):
         found = [child for child in element if child.tag in ("skipped", "failure", "error")]
@@ -94,17 +96,17 @@ def read_report(report: Path) -> list[Case]:
 
 
 def first_words(found: ElementTree.Element) -> str:
-    """What a failure says in one line; of a notebook's cell, what became of it and the error."""
-    said, text = (COLOUR.sub("", words or "") for words in (found.get("message"), found.text))
+    """A failure in one line; for a notebook cell, nbval's verdict and the error."""
+    message, text = (COLOUR.sub("", words or "") for words in (found.get("message"), found.text))
     cell = CELL.search(text)
     if cell is None:
-        return said.partition("\n")[0]
+        return message.partition("\n")[0]
     error = text.strip().rpartition("\n")[2] if "exception" in cell[1] else ""
     return f"{cell[1]}: {error}".removesuffix(": ")
 
 
 def summarise(check: str, cases: list[Case]) -> Result:
-    """One result for many tests: counts, the time they took, and what failed."""
+    """One result for many tests: the counts, the total time, and what failed."""
     failed = [case for case in cases if case.outcome in ("failure", "error")]
     passed = sum(case.outcome == "passed" for case in cases)
     skipped = sum(case.outcome == "skipped" for case in cases)

@@ -17,16 +17,16 @@ NAMES = ("training", "losses", "generation", "changes", "startup", "memory")
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Settings]]:
-    """Sections that measure nothing; each that is asked is written down with its settings."""
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Settings]]:
+    """Replace the sections by fakes that record their name and settings."""
     seen: list[tuple[str, Settings]] = []
 
     def section(name: str) -> Callable[[Settings], Iterator[Section]]:
-        def measured(settings: Settings) -> Iterator[Section]:
+        def fake(settings: Settings) -> Iterator[Section]:
             seen.append((name, settings))
             yield Section(f"the {name}", SPEED, (Row("ours, one", (1.0, 2.0, 4.0)),))
 
-        return measured
+        return fake
 
     monkeypatch.setattr(benchmark, "SECTIONS", {name: section(name) for name in NAMES})
     return seen
@@ -44,48 +44,52 @@ def call(
         monkeypatch.setattr(sys, "argv", ["benchmark.py", "--data", str(text), *map(str, words)])
         with pytest.raises(SystemExit) as left:
             run_program(benchmark.main)
-        said = capsys.readouterr()
-        return int(left.value.code or 0), said.out, said.err
+        printed = capsys.readouterr()
+        return int(left.value.code or 0), printed.out, printed.err
 
     return call
 
 
-def names(asked: list[tuple[str, Settings]]) -> list[str]:
-    return [name for name, _ in asked]
+def names(measured: list[tuple[str, Settings]]) -> list[str]:
+    return [name for name, _ in measured]
 
 
-def test_all_sections_but_the_long_one_are_measured_in_order(call: Call, asked: list) -> None:
+def test_by_default_all_sections_but_losses_are_measured_in_order(
+    call: Call, measured: list
+) -> None:
     code, out, err = call()
     assert (code, err) == (0, "")
-    assert names(asked) == ["training", "generation", "changes", "startup", "memory"]
-    places = [out.index(f"the {name}\n") for name in names(asked)]
+    assert names(measured) == ["training", "generation", "changes", "startup", "memory"]
+    places = [out.index(f"the {name}\n") for name in names(measured)]
     assert places == sorted(places)
 
 
-def test_training_to_given_losses_is_done_when_seeds_are_named(call: Call, asked: list) -> None:
+def test_losses_are_measured_when_train_seeds_is_given(call: Call, measured: list) -> None:
     assert call("--train-seeds", 3, "--preset", "full")[0] == 0
-    assert names(asked) == list(NAMES)
-    assert (asked[0][1].seeds, asked[0][1].preset) == (3, "full")
+    assert names(measured) == list(NAMES)
+    assert (measured[0][1].seeds, measured[0][1].preset) == (3, "full")
 
 
-def test_only_the_named_sections_are_measured(call: Call, asked: list) -> None:
+def test_only_the_named_sections_are_measured(call: Call, measured: list) -> None:
     assert call("--only", "memory", "training")[0] == 0
-    assert names(asked) == ["training", "memory"]
+    assert names(measured) == ["training", "memory"]
 
 
 @pytest.mark.parametrize(
     ("words", "rounds"), [((), 5), (("--quick",), 2), (("--quick", "--rounds", "7"), 7)]
 )
-def test_rounds_are_five_or_two_or_as_told(
-    call: Call, asked: list, words: tuple[str, ...], rounds: int
+def test_rounds_are_five_or_two_or_as_given(
+    call: Call, measured: list, words: tuple[str, ...], rounds: int
 ) -> None:
     _, out, _ = call(*words)
-    settings = asked[0][1]
+    settings = measured[0][1]
     assert (settings.rounds, settings.quick) == (rounds, "--quick" in words)
-    assert ("not to be quoted" in " ".join(out.split())) == settings.quick
+    assert ("Do not quote" in " ".join(out.split())) == settings.quick
 
 
-def test_the_table_names_machine_versions_and_data_in_80_columns(call: Call, asked: list) -> None:
+def test_the_output_names_machine_versions_and_data_in_80_columns(
+    call: Call, measured: list
+) -> None:
     _, out, _ = call("--quick")
     for word in ("torch 2.", "Python 3.", "cores", "threads", "commit", "UTC", "your file"):
         assert word in out
@@ -94,13 +98,13 @@ def test_the_table_names_machine_versions_and_data_in_80_columns(call: Call, ask
     assert "(1-4)" in out
 
 
-def test_without_out_nothing_is_written(call: Call, asked: list, tmp_path: Path) -> None:
+def test_without_out_nothing_is_written(call: Call, measured: list, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     call()
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_out_writes_results_table_and_picture(call: Call, asked: list, tmp_path: Path) -> None:
+def test_out_writes_results_table_and_picture(call: Call, measured: list, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "results"
     code, out, _ = call("--out", folder)
     assert code == 0
@@ -109,11 +113,11 @@ def test_out_writes_results_table_and_picture(call: Call, asked: list, tmp_path:
     assert all(f"wrote {folder / name}" in out for name in found)
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     titles = [section["title"] for section in results["sections"]]
-    assert titles == [f"the {name}" for name in names(asked)]
+    assert titles == [f"the {name}" for name in names(measured)]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--only", "trainin"], "did you mean 'training'?"),
         (["--rounds", "0"], "--rounds 0 is out of range: it must be at least 1"),
@@ -124,21 +128,35 @@ def test_out_writes_results_table_and_picture(call: Call, asked: list, tmp_path:
         (["--train-seeds", "2", "--preset", "ful"], "did you mean 'full'?"),
         (["--preset", "full"], "--preset full needs --train-seeds N"),
         (["--quik"], "did you mean '--quick'?"),
+        (["--page", "--quick"], "--page measures nothing and takes no other flag"),
+        (["--page"], "--page measures nothing and takes no other flag"),  # `call` adds --data
         (["--out", __file__], "is a file, not a folder"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(
-    call: Call, asked: list, words: list[str], said: str
+def test_wrong_usage_is_refused_in_one_line(
+    call: Call, measured: list, words: list[str], message: str
 ) -> None:
     code, out, err = call(*words)
-    assert (code, out, asked) == (2, "", [])
+    assert (code, out, measured) == (2, "", [])
     assert err.startswith("error: ")
     assert err.count("\n") == 1
-    assert said in err
+    assert message in err
 
 
-def test_data_that_is_not_there_is_refused_in_one_line(call: Call, asked: list) -> None:
+def test_missing_data_is_refused_in_one_line(call: Call, measured: list) -> None:
     code, _, err = call("--data", "no_such_text.txt")
     assert code != 0
     assert err.count("\n") == 1
     assert "no_such_text.txt" in err
+
+
+def test_page_writes_the_page_and_measures_nothing(
+    measured: list, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "write_page", lambda: [Path("BENCHMARKS.md")])
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--page"])
+    with pytest.raises(SystemExit) as left:
+        run_program(benchmark.main)
+    assert not left.value.code
+    assert capsys.readouterr().out == "wrote BENCHMARKS.md\n"
+    assert measured == []

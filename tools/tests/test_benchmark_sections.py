@@ -1,4 +1,4 @@
-"""What the benchmark's sections measure, on tiny shapes and with a clock that is told the time."""
+"""What the benchmark's sections measure, on tiny shapes and with a simulated clock."""
 
 import multiprocessing
 import os
@@ -12,7 +12,8 @@ import torch
 
 import tools.benchmarks.changes as changes_section
 import tools.benchmarks.generation as generation_section
-import tools.benchmarks.interleave as interleave
+import tools.benchmarks.interleave as interleave_module
+import tools.benchmarks.losses as losses_section
 import tools.benchmarks.training as training_section
 from compute_peak import training_flops_per_token
 from engine import choose_engine
@@ -20,35 +21,35 @@ from fast_decoder import FastDecoder
 from model.config import MODERN, MODERN_TRAINING
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
-from tools.benchmarks.baseline import INSTALL, classic, is_installed
-from tools.benchmarks.changes import changes, generation_runs
+from tools.benchmarks import shapes
+from tools.benchmarks.baseline import NOT_INSTALLED, gpt2_layout
+from tools.benchmarks.changes import changes, generation_measures
 from tools.benchmarks.generation import generation
 from tools.benchmarks.interleave import (
-    Run,
+    Measure,
     Settings,
-    in_own_process,
+    elapsed,
+    in_subprocess,
+    interleave,
     progress,
-    repeated,
-    seconds_of,
-    speed_of,
-    take_turns,
+    repeat,
+    throughput,
 )
+from tools.benchmarks.losses import LossHistory, losses, time_rows
 from tools.benchmarks.report import Section, table
-from tools.benchmarks.training import Watch, level_rows, losses, training
+from tools.benchmarks.training import training
 from training_data import TrainingData
 from utils.config import ModelConfig, TrainConfig
+from utils.errors import CourseError
 
-needs_peer = pytest.mark.skipif(
-    not is_installed(), reason="needs transformers (pip install -e .[interop])"
-)
 MODEL = ModelConfig(max_seq_len=8, d_model=16, n_layers=1, n_heads=2, **MODERN)
 TRAIN = TrainConfig(MODEL, batch_size=2, max_steps=6, dtype="float32", **MODERN_TRAINING)
-PEAK = 4e9  # FLOP/s of the machine that these tests run on
+PEAK = 4e9  # FLOP/s of the simulated machine
 
 
 @pytest.fixture(autouse=True)
 def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interleave, "REST", 0.0)
+    monkeypatch.setattr(interleave_module, "REST", 0.0)
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def settings() -> Settings:
 
 @pytest.fixture
 def seconds(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """How long the next pieces of work take, from the first; then a second each."""
+    """What the next calls of elapsed() return, in order; after the last, one second each."""
     durations: list[float] = []
     now, started = 100.0, False
 
@@ -72,21 +73,40 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
         started = not started
         return now
 
-    monkeypatch.setattr(interleave, "clock", clock)
+    monkeypatch.setattr(interleave_module, "clock", clock)
     yield durations
 
 
 @pytest.fixture
 def shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One tiny shape for training, of two steps a round, and one for generation; a known peak."""
-    monkeypatch.setattr(training_section, "SHAPES", {"tiny": (TRAIN, 2)})
-    monkeypatch.setattr(generation_section, "SHAPES", {"tiny": MODEL})
+    """Tiny shapes, two training steps per round, a known peak, and the baseline as a fake.
+
+    Everything is measured in this process, where the clock is simulated.
+    """
+    monkeypatch.setattr(shapes, "TRAINING", {"tiny": (TRAIN, 2)})
+    monkeypatch.setattr(shapes, "GENERATION", {"tiny": MODEL})
     monkeypatch.setattr(training_section, "matmul_peak", lambda *args, **kwargs: PEAK)
-    monkeypatch.setattr(changes_section, "TRAINING_SHAPES", {"tiny": (TRAIN, 2)})
-    monkeypatch.setattr(changes_section, "GENERATION_SHAPES", {"tiny": MODEL})
     for section in (training_section, generation_section, changes_section):
-        # where the clock can be told
-        monkeypatch.setattr(section, "in_own_process", lambda make, *given: make(*given))
+        monkeypatch.setattr(section, "in_subprocess", lambda make, *args: make(*args))
+    for section in (training_section, generation_section):
+        monkeypatch.setattr(section, "is_installed", lambda: True)
+    monkeypatch.setattr(training_section, "BaselineTrainer", FakeBaselineTrainer)
+    monkeypatch.setattr(generation_section, "build_baseline", lambda config: "the model")
+    monkeypatch.setattr(generation_section, "baseline_generate", fake_generate)
+
+
+class FakeBaselineTrainer:
+    """Takes the baseline's arguments and does no work; test_benchmark_baseline.py has the rest."""
+
+    def __init__(self, config: TrainConfig, tokens: np.ndarray, dtype: torch.dtype) -> None:
+        assert len(tokens) and dtype in (torch.float32, torch.bfloat16)
+
+    def train_step(self) -> float:
+        return 0.0
+
+
+def fake_generate(model: str, prompt: list[int], n_tokens: int) -> None:
+    assert (model, prompt) == ("the model", [0])
 
 
 def labels(section: Section) -> list[str]:
@@ -97,41 +117,41 @@ def values(section: Section) -> dict[str, tuple[float, ...]]:
     return {row.label: row.values for row in section.rows}
 
 
-# --- turns ---
+# --- how it is measured ---
 
 
-def test_all_take_turns_and_keep_their_values_apart() -> None:
+def test_candidates_are_interleaved_and_keep_their_own_values() -> None:
     order: list[str] = []
 
     def run(name: str, value: float) -> Any:
         return lambda: order.append(name) or value + len(order)
 
-    found = take_turns({"A": run("A", 0.0), "B": run("B", 10.0)}, 3, "letters")
+    found = interleave({"A": run("A", 0.0), "B": run("B", 10.0)}, 3, "letters")
     assert order == ["A", "B", "A", "B", "A", "B"]
     assert found == {"A": (1.0, 3.0, 5.0), "B": (12.0, 14.0, 16.0)}
 
 
-def test_speed_is_the_amount_over_the_time_that_the_work_took(seconds: list[float]) -> None:
+def test_throughput_is_the_amount_over_the_elapsed_time(seconds: list[float]) -> None:
     done: list[int] = []
     seconds += [4.0, 2.0]
-    run = speed_of(repeated(lambda: done.append(1), 3), amount=12)
-    assert done == []  # nothing runs before it is measured
+    run = throughput(repeat(lambda: done.append(1), 3), amount=12)
+    assert done == []  # nothing runs before the first measurement
     assert [run(), run(), run()] == [3.0, 6.0, 12.0]
     assert len(done) == 9
-    assert seconds_of(lambda: None) == 1.0
+    assert elapsed(lambda: None) == 1.0
 
 
-def threads_and_process() -> Run:
-    """Made in the other process."""
+def threads_and_process() -> Measure:
+    """Called in the subprocess."""
     answers = iter([float(torch.get_num_threads()), float(os.getpid())])
     return lambda: next(answers)
 
 
-def test_a_process_of_its_own_has_as_many_threads_and_ends_when_nobody_asks(
+def test_a_subprocess_has_as_many_threads_and_exits_with_its_last_reference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    run = in_own_process(threads_and_process)
+    run = in_subprocess(threads_and_process)
     (child,) = multiprocessing.active_children()
     assert [run(), run()] == [3.0, child.pid]
     del run
@@ -139,37 +159,38 @@ def test_a_process_of_its_own_has_as_many_threads_and_ends_when_nobody_asks(
     assert child.exitcode == 0
 
 
-def test_what_goes_wrong_in_the_other_process_ends_the_wait() -> None:
-    run = in_own_process(speed_of, "nothing that can be called", 1.0)
-    with pytest.raises(EOFError):
+def test_a_failure_in_the_subprocess_is_one_line_here() -> None:
+    run = in_subprocess(throughput, "not callable", 1.0)
+    with pytest.raises(CourseError, match="a measuring process failed"):
         run()
 
 
 # --- training ---
 
 
-@needs_peer
-def test_in_float32_ours_meets_the_peer_in_two_ways(
+def test_in_float32_ours_is_compared_with_both_optimizers(
     settings: Settings, shape: None, seconds: list[float]
 ) -> None:
     (section,) = training(settings)
-    assert section.title == "training tiny, 2 x 8 tokens a step"
+    assert section.title == "training tiny, 2 x 8 tokens per step"
     assert labels(section) == [
         "ours, float32",
         "transformers, float32",
         "ours with AdamW, float32",
         "ratio: ours / transformers, float32",
         "ratio: ours with AdamW / transformers, float32",
-        "peak of matrix products, float32, GFLOP/s",
+        "matrix product peak, float32, GFLOP/s",
     ]
 
 
-@needs_peer
 def test_in_bfloat16_both_sides_run_in_both_precisions_within_80_columns(
-    settings: Settings, shape: None, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    shape: None,
+    seconds: list[float],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     half = TrainConfig(MODEL, batch_size=2, dtype="bfloat16", **MODERN_TRAINING)
-    monkeypatch.setattr(training_section, "SHAPES", {"tiny": (half, 1)})
+    monkeypatch.setattr(shapes, "TRAINING", {"tiny": (half, 1)})
     (section,) = training(settings)
     assert labels(section) == [
         "ours, bfloat16",
@@ -181,68 +202,66 @@ def test_in_bfloat16_both_sides_run_in_both_precisions_within_80_columns(
         "ratio: ours / transformers, bfloat16",
         "ratio: ours with AdamW / transformers, float32",
         "ratio: ours / transformers, float32",
-        "peak of matrix products, bfloat16, GFLOP/s",
-        "peak of matrix products, float32, GFLOP/s",
+        "matrix product peak, bfloat16, GFLOP/s",
+        "matrix product peak, float32, GFLOP/s",
     ]
     assert max(map(len, table(section).splitlines())) == 80
 
 
-@needs_peer
-def test_a_ratio_of_training_speeds_is_made_in_each_round(
+def test_ratios_of_training_speeds_are_computed_within_each_round(
     settings: Settings, shape: None, seconds: list[float]
 ) -> None:
     seconds += [1.0, 2.0, 4.0, 8.0, 8.0, 4.0, 2.0, 5.0, 1.0]  # ours, theirs, ours with AdamW, ...
     (section,) = training(settings)
     found = values(section)
-    tokens = 2 * 2 * 8  # steps x rows x positions
+    tokens = 2 * 2 * 8  # steps x batch size x context
     assert found["ours, float32"] == (tokens / 1, tokens / 8, tokens / 2)
     assert found["transformers, float32"] == (tokens / 2, tokens / 8, tokens / 5)
     assert found["ratio: ours / transformers, float32"] == (2.0, 1.0, 2.5)
     assert found["ratio: ours with AdamW / transformers, float32"] == (0.5, 2.0, 5.0)
 
 
-@needs_peer
 def test_shares_of_the_peak_count_what_each_side_computes(
     settings: Settings, shape: None, seconds: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gated = replace(TRAIN, model=replace(MODEL, activation="swiglu"))  # three matrices, not two
-    monkeypatch.setattr(training_section, "SHAPES", {"tiny": (gated, 2)})
+    monkeypatch.setattr(shapes, "TRAINING", {"tiny": (gated, 2)})
     (section,) = training(settings)
     model = settings.fit(gated.model)
     flops = {"ours": training_flops_per_token(model)}
-    flops["transformers"] = training_flops_per_token(classic(model))
+    flops["transformers"] = training_flops_per_token(gpt2_layout(model))
     assert flops["ours"] > flops["transformers"]
     for row in section.rows[:3]:
-        expected = 32 * flops[row.label.split(",")[0].split()[0]] / PEAK  # 32 tokens a second
+        expected = 32 * flops[row.label.split(",")[0].split()[0]] / PEAK  # 32 tokens per second
         assert row.of_peak == pytest.approx((expected,) * 3)
     assert section.rows[-1].values == (4.0, 4.0, 4.0)
 
 
-def test_without_transformers_its_row_says_how_to_get_it(
+def test_without_transformers_its_row_says_how_to_install_it(
     settings: Settings, shape: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_section, "is_installed", lambda: False)
     monkeypatch.setattr(generation_section, "is_installed", lambda: False)
     for section in (*training(settings), *generation(settings)):
         (row,) = (row for row in section.rows if row.label == "transformers")
-        assert (row.values, row.note) == ((), INSTALL)
+        assert (row.values, row.note) == ((), NOT_INSTALLED)
         assert not any(" / transformers" in label for label in labels(section))
         assert (
             "\n  transformers: not measured: pip install -e .[interop]\n" in table(section) + "\n"
         )
 
 
-def test_quick_takes_small_steps_and_short_texts(
+def test_quick_uses_small_batches_and_short_texts(
     settings: Settings, shape: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = TrainConfig(MODEL, batch_size=32, dtype="float32", **MODERN_TRAINING)
-    monkeypatch.setattr(training_section, "SHAPES", {"tiny": (large, 20)})
+    monkeypatch.setattr(shapes, "TRAINING", {"tiny": (large, 20)})
     longer = ModelConfig(max_seq_len=64, d_model=16, n_layers=1, n_heads=2, **MODERN)
-    monkeypatch.setattr(generation_section, "SHAPES", {"tiny": longer})
+    monkeypatch.setattr(shapes, "GENERATION", {"tiny": longer})
     quick = Settings(settings.data, rounds=1, quick=True)
-    (trained,), (spoken,) = training(quick), generation(quick)
-    assert trained.title == "training tiny, 4 x 8 tokens a step"
-    assert spoken.title == "generation tiny, 15 new tokens"
+    (trained,), (generated,) = training(quick), generation(quick)
+    assert trained.title == "training tiny, 4 x 8 tokens per step"
+    assert generated.title == "generation tiny, 15 new tokens"
 
 
 def test_ours_with_adamw_differs_from_ours_in_the_optimizer_alone(
@@ -266,23 +285,24 @@ def test_ours_with_adamw_differs_from_ours_in_the_optimizer_alone(
 # --- time to given losses ---
 
 
-def watched(*losses: tuple[float, float]) -> Watch:
+def history_of(*losses: tuple[float, float]) -> LossHistory:
     with progress(1, "nothing") as bar:
-        watch = Watch(bar)
-    watch.losses = list(losses)
-    return watch
+        history = LossHistory(bar)
+    history.losses = list(losses)
+    return history
 
 
-def test_a_level_is_reached_when_the_loss_is_first_at_or_below_it() -> None:
-    watch = watched((1.0, 2.0), (2.0, 1.70), (3.0, 1.8), (4.0, 1.65))
-    assert watch.seconds_to(1.92) == 2.0
-    assert watch.seconds_to(1.70) == 2.0
-    assert watch.seconds_to(1.69) == 4.0
-    assert watch.seconds_to(1.60) is None
+def test_a_target_is_reached_when_the_loss_is_first_at_or_below_it() -> None:
+    history = history_of((1.0, 2.0), (2.0, 1.70), (3.0, 1.8), (4.0, 1.65))
+    assert history.seconds_to(1.92) == 2.0
+    assert history.seconds_to(1.70) == 2.0
+    assert history.seconds_to(1.69) == 4.0
+    assert history.seconds_to(1.60) is None
 
 
-def test_a_level_that_some_seeds_miss_says_so() -> None:
-    rows = level_rows([watched((1.0, 1.9), (5.0, 1.65)), watched((2.0, 1.9), (7.0, 1.75))])
+def test_a_target_that_some_seeds_miss_says_how_many_reached_it() -> None:
+    seeds = [history_of((1.0, 1.9), (5.0, 1.65)), history_of((2.0, 1.9), (7.0, 1.75))]
+    rows = time_rows(seeds)
     found = {row.label: (row.values, row.note) for row in rows}
     assert found == {
         "to a validation loss of 1.92": ((1.0, 2.0), ""),
@@ -296,18 +316,18 @@ def test_a_level_that_some_seeds_miss_says_so() -> None:
     assert "  to a validation loss of 1.60: 0 of 2 seeds" in shown
 
 
-def test_losses_train_each_seed_to_its_end_and_for_given_minutes(
+def test_losses_trains_each_seed_without_and_with_a_time_limit(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[TrainConfig] = []
 
-    class Recorder(training_section.Trainer):
+    class Recorder(losses_section.Trainer):
         def __init__(self, model: Any, train: Any, val: Any, config: TrainConfig, *rest: Any):
             seen.append(config)
             super().__init__(model, train, val, config, *rest)
 
-    monkeypatch.setattr(training_section, "Trainer", Recorder)
-    monkeypatch.setattr(training_section, "preset", {"tiny": TRAIN}.__getitem__)
+    monkeypatch.setattr(losses_section, "Trainer", Recorder)
+    monkeypatch.setattr(losses_section, "preset", {"tiny": TRAIN}.__getitem__)
     two = Settings(settings.data, seeds=2, preset="tiny")
     time, loss = losses(two)
     assert [(config.seed, config.max_minutes) for config in seen] == [
@@ -327,12 +347,12 @@ def test_losses_train_each_seed_to_its_end_and_for_given_minutes(
 def test_the_losses_are_those_of_the_trainer_itself(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_section, "preset", lambda name: TRAIN)
+    monkeypatch.setattr(losses_section, "preset", lambda name: TRAIN)
     _, loss = losses(Settings(settings.data, seeds=1))
     config = TrainConfig(settings.fit(MODEL), batch_size=2, max_steps=6, **MODERN_TRAINING)
     engine = choose_engine(TrainConfig(config.model, dtype="float32", device="cpu"))
-    model = training_section.build_model(config.model, engine, 0)
-    trainer = training_section.Trainer(
+    model = losses_section.build_model(config.model, engine, 0)
+    trainer = losses_section.Trainer(
         model, settings.data.train, settings.data.val, config, torch.device("cpu")
     )
     assert values(loss)["after 6 steps"] == (trainer.fit(),)
@@ -341,28 +361,27 @@ def test_the_losses_are_those_of_the_trainer_itself(
 # --- generation ---
 
 
-@needs_peer
-def test_generation_measures_four_ways_and_two_ratios(
+def test_generation_measures_four_candidates_and_three_ratios(
     settings: Settings, shape: None, seconds: list[float]
 ) -> None:
-    seconds += [1.0, 4.0, 2.0, 3.0]  # of the first round
+    seconds += [1.0, 4.0, 2.0, 3.0]  # the first round
     (section,) = generation(settings)
-    n_tokens = 7  # with one token of prompt, the context of 8
+    n_tokens = 7  # a prompt of one token fills up the context of 8
     assert section.title == "generation tiny, 7 new tokens"
     first = {label: found[0] for label, found in values(section).items()}
     assert first == {
-        "ours, one text": n_tokens / 1,
-        "ours, one text, no cache": n_tokens / 4,
-        "ours, 16 texts at once": 16 * n_tokens / 2,
-        "transformers, one text": n_tokens / 3,
-        "ratio: ours with the cache / without": 4.0,
-        "ratio: ours, 16 texts / one": 8.0,
+        "ours, batch size 1": n_tokens / 1,
+        "ours, batch size 1, no cache": n_tokens / 4,
+        "ours, batch size 16": 16 * n_tokens / 2,
+        "transformers, batch size 1": n_tokens / 3,
+        "ratio: with cache / without": 4.0,
+        "ratio: batch size 16 / batch size 1": 8.0,
         "ratio: ours / transformers": 3.0,
     }
     assert all(len(line) <= 80 for line in table(section).splitlines())
 
 
-def test_each_way_of_speaking_does_what_its_label_says(
+def test_each_candidate_of_generation_does_what_its_label_says(
     settings: Settings, shape: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int, bool]] = []
@@ -379,70 +398,72 @@ def test_each_way_of_speaking_does_what_its_label_says(
     monkeypatch.setattr(generation_section, "is_installed", lambda: False)
     list(generation(Settings(settings.data, rounds=2)))
     one_round = [(1, 7, True), (1, 7, False), (16, 7, True)]
-    assert seen == 3 * one_round  # the first warms up
+    assert seen == 3 * one_round  # one warm-up, two rounds
 
 
 # --- one change at a time ---
 
 
-def test_each_change_is_measured_against_the_row_above_and_all_against_the_first(
+def test_each_change_is_compared_with_the_row_above_and_the_last_with_the_first(
     settings: Settings, shape: None, seconds: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[bool] = []
     monkeypatch.setattr(changes_section, "keep_freed_memory", lambda: kept.append(True))
-    trained, spoken = changes(settings)
-    assert kept == [True]  # the last row of training alone
+    trained, generated = changes(settings)
+    assert kept == [True]  # only the last row of training
     assert labels(trained) == [
-        "the code of the lessons, float32",
+        "reference parts, float32",
         "+ fused parts",
-        "+ freed memory is kept",
-        "ratio: fused parts / before",
-        "ratio: freed memory is kept / before",
-        "ratio: all of them together",
+        "+ freed memory reused",
+        "ratio: fused parts / row above",
+        "ratio: freed memory reused / row above",
+        "ratio: all changes together",
     ]
-    assert labels(spoken)[:4] == [
-        "the code of the lessons, no cache",
+    assert labels(generated)[:4] == [
+        "reference parts, no cache",
         "+ fused parts",
-        "+ a cache of keys and values",
-        "+ the fast decode step",
+        "+ KV cache",
+        "+ fast decode step",
     ]
-    assert all(len(line) <= 80 for part in (trained, spoken) for line in table(part).splitlines())
+    assert all(
+        len(line) <= 80 for part in (trained, generated) for line in table(part).splitlines()
+    )
 
 
-def test_the_ratios_of_changes_are_made_round_by_round() -> None:
+def test_the_ratios_of_changes_are_computed_within_each_round() -> None:
     found = changes_section.rows({"old": (1.0, 2.0), "+ one": (2.0, 2.0), "+ two": (6.0, 4.0)})
     assert {row.label: row.values for row in found[3:]} == {
-        "ratio: one / before": (2.0, 1.0),
-        "ratio: two / before": (3.0, 2.0),
-        "ratio: all of them together": (6.0, 2.0),
+        "ratio: one / row above": (2.0, 1.0),
+        "ratio: two / row above": (3.0, 2.0),
+        "ratio: all changes together": (6.0, 2.0),
     }
 
 
-def test_bfloat16_is_a_change_where_it_is_used(
+def test_bfloat16_has_a_row_if_the_engine_uses_it(
     settings: Settings, shape: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     half = replace(TRAIN, dtype="bfloat16")
-    monkeypatch.setattr(changes_section, "TRAINING_SHAPES", {"tiny": (half, 1)})
+    monkeypatch.setattr(shapes, "TRAINING", {"tiny": (half, 1)})
     assert "+ bfloat16" in labels(next(changes(settings)))
 
 
-def test_speaking_by_the_forward_pass_does_without_the_decoder(
+def test_the_row_of_the_kv_cache_does_not_use_the_fast_decoder(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    called: list[str] = []
     for kind, name in ((FastDecoder, "__call__"), (TinyTransformerLM, "forward")):
         real = getattr(kind, name)
 
-        def noted(*given: Any, real: Any = real, kind: type = kind) -> Any:
-            asked.append(kind.__name__)
-            assert torch.is_inference_mode_enabled()  # a graph of all the steps would cost more
-            return real(*given)
+        def recorded(*args: Any, real: Any = real, kind: type = kind) -> Any:
+            called.append(kind.__name__)
+            assert torch.is_inference_mode_enabled()  # recording a graph would cost time
+            return real(*args)
 
-        monkeypatch.setattr(kind, name, noted)
-    runs = generation_runs(settings.fit(MODEL), 5)
-    asked.clear()
-    runs["+ a cache of keys and values"]()
-    assert asked == ["TinyTransformerLM"] * 5
-    asked.clear()
-    runs["+ the fast decode step"]()
-    assert asked == ["TinyTransformerLM"] + ["FastDecoder"] * 4
+        monkeypatch.setattr(kind, name, recorded)
+    measures = generation_measures(settings.fit(MODEL), 5)
+    called.clear()
+    measures["+ KV cache"]()
+    assert called == ["TinyTransformerLM"] * 5
+    called.clear()
+    measures["+ fast decode step"]()
+    assert called == ["TinyTransformerLM"] + ["FastDecoder"] * 4

@@ -112,7 +112,7 @@ def good_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_good_lesson_passes_and_its_wrong_answers_are_counted(good_root: Path) -> None:
     before = {path: path.read_bytes() for path in good_root.rglob("*") if path.is_file()}
-    expected = Result("exercises 01_first", True, "2 exercises, 4 wrong answers named")
+    expected = Result("exercises 01_first", True, "2 exercises, 4 wrong answers diagnosed")
     assert exercise_checks.check_exercises(good_root, None) == [expected]
     kept = [path for path in good_root.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert {path: path.read_bytes() for path in kept} == before
@@ -157,18 +157,18 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Result:
     "said",
     [
         "01_first: 1.1: wrong_2_3 passes every test",
-        "01_first: 1.2: wrong_3_0 is rejected, but not named; it cannot be told from: "
+        "01_first: 1.2: wrong_3_0 is rejected without a diagnosis; it cannot be told apart from: "
         "3 is added / 3 is put in front",
-        "01_first: 1.2: wrong_3_3 is rejected, but not named; it cannot be told from: "
+        "01_first: 1.2: wrong_3_3 is rejected without a diagnosis; it cannot be told apart from: "
         "3 is added / 3 is put in front",
-        "01_first: 1.3: wrong_4_3 is less than 100 tolerances from the truth",
-        "01_first: 1.4 has 2 misconceptions; it needs 3, or fewer_misconceptions says why not",
-        "01_first: 1.5 has 3 misconceptions, so fewer_misconceptions is out of date",
-        "01_first/exercises/exercises.py: 1.6 times_7 is no untouched stub",
-        "01_first/exercises/exercises.py: times_7 differs from its solution in more than the body",
-        "01_first: 1.6 is solved before anyone has begun: ",
-        "01_first: 1.7 is solved before anyone has begun: ",
-        "01_first: 1.8 is wrong before anyone has begun: "
+        "01_first: 1.3: wrong_4_3 is less than 100 tolerances from the right answer",
+        "01_first: 1.4 has 2 misconceptions; it needs 3, or a reason in fewer_misconceptions",
+        "01_first: 1.5 has 3 misconceptions, so fewer_misconceptions is outdated",
+        "01_first/exercises/exercises.py: 1.6 times_7 is not an untouched stub",
+        "01_first/exercises/exercises.py: times_7 differs from its solution outside the body",
+        "01_first: 1.6 is solved before it was started: ",
+        "01_first: 1.7 is solved before it was started: ",
+        "01_first: 1.8 is wrong before it was started: "
         "it calls times_2 (1.1), which is still to do",
     ],
 )
@@ -193,13 +193,13 @@ HEAD = "\ndef test_times_2(ex)"
         ({}, []),
         (
             {YAML: [("[test_times_2]", "[test_times_22]")]},
-            ["1.1: there is no test test_times_22 in", "test_times_2 judges no exercise"],
+            ["1.1: no test test_times_22 in", "test_times_2 is not listed"],
         ),
         ({TESTS: [(HEAD, f"{HEAD}:\n    pass\n{HEAD}".replace("2", "22", 1))]},
-         ["test_times_22 judges no exercise"]),
+         ["test_times_22 is not listed"]),
         ({YAML: [("[test_times_3]", "[test_times_3, test_times_2]")]},
-         ["test_times_2 judges two exercises"]),
-        ({YAML: [("difficulty: 1", "difficulty: 4")]}, ["the difficulty must rise: [4, 4, 2]"]),
+         ["test_times_2 is listed twice"]),
+        ({YAML: [("difficulty: 1", "difficulty: 4")]}, ["the difficulty must not fall: [4, 4, 2]"]),
         ({TESTS: [(HEAD, f"\ndef test_ours():\n    pass\n{HEAD}")]}, []),  # it asks for no `ex`
         ({TESTS: [(HEAD, f"\ndef helper(ex):\n    pass\n{HEAD}")]}, []),
         ({TESTS: [("test_times_2(ex)", "test_times_2(tmp_path, ex)")]}, []),
@@ -217,8 +217,11 @@ def test_the_list_of_exercises_is_compared_with_the_tests(
 @pytest.mark.parametrize(
     ("edits", "said"),
     [
-        ([("[one, two, three]", "[one, two]")], "exercise 1.1: it has 2 hints, and needs 3"),
-        ([("[one, two, three]", "[one, two, three, four]")], "it has 4 hints, and needs 3"),
+        (
+            [("[one, two, three]", "[one, two]")],
+            "exercise 1.1: found 2 hints; exactly 3 are needed",
+        ),
+        ([("[one, two, three]", "[one, two, three, four]")], "found 4 hints; exactly 3 are needed"),
         ([('"1.2"', '"1.3"')], "the ids are ['1.1', '1.3']; they must be ['1.1', '1.2']"),
     ],
 )
@@ -242,7 +245,7 @@ def test_what_was_found_before_is_kept_when_the_tests_cannot_run(
     build(tmp_path, 2, None, {YAML: [("[test_times_2]", "[test_times_22]")]})
     [found] = exercise_checks.check_exercises(tmp_path, None)
     assert (found.passed, found.detail) == (False, "could not run")
-    assert "there is no test test_times_22" in found.problems[0]
+    assert "no test test_times_22" in found.problems[0]
     assert found.problems[-1] == "the tests could not run: not found"
 
 
@@ -252,7 +255,7 @@ def test_what_was_found_before_is_kept_when_the_tests_cannot_run(
         (SOLUTIONS, "def f(:\n", "invalid syntax"),
         (TESTS, "def f(:\n", "invalid syntax (test_first_exercises.py, line 1)"),
         (SOLUTIONS, None, "solutions.py"),
-        (TESTS, None, "01_first/tests must hold one test_*_exercises.py, not 0"),
+        (TESTS, None, "01_first/tests must hold exactly one test_*_exercises.py; it holds none"),
     ],
 )
 def test_a_file_that_is_missing_or_no_python_is_a_problem_and_no_crash(
@@ -271,8 +274,8 @@ def test_a_file_that_is_missing_or_no_python_is_a_problem_and_no_crash(
 # --- what exercises.py holds ---
 
 RAISE = '    raise NotImplementedError("Exercise 1.1'
-TOUCHED = "1.1 times_2 is no untouched stub"
-DRIFTED = "times_2 differs from its solution in more than the body"
+TOUCHED = "1.1 times_2 is not an untouched stub"
+DRIFTED = "times_2 differs from its solution outside the body"
 
 
 @pytest.mark.parametrize(
@@ -301,6 +304,7 @@ def test_the_stubs_are_compared_with_their_solutions(
 # --- one wrong answer ---
 
 OWN = frozenset({"own"})
+APART = "is rejected without a diagnosis; it cannot be told apart from: "
 
 
 def case(outcome: str = WRONG, **details: object) -> Case:
@@ -315,17 +319,15 @@ def case(outcome: str = WRONG, **details: object) -> Case:
         ([case(), case(SOLVED, explained_by=None, margin=0.0)], ""),
         ([case(), case(margin=2.0)], ""),  # clear once is clear enough
         ([case(margin=100.0)], ""),
-        ([case(margin=99.0)], "is less than 100 tolerances from the truth"),
+        ([case(margin=99.0)], "is less than 100 tolerances from the right answer"),
         ([case(SOLVED)], "passes every test"),
         ([], "passes every test"),
-        ([case(explained_by=OWN | {"b"})], "is rejected, but not named; it cannot be told from: "
-                                           "b / own"),
+        ([case(explained_by=OWN | {"b"})], f"{APART}b / own"),
         ([case(explained_by=OWN | {"b"}), case()], ""),  # the second case tells them apart
-        ([case(explained_by=None)], "is rejected, but not named: it differs"),
-        ([case(explained_by=frozenset())], "is rejected, but not named: it differs"),
-        ([case(), case(SOLVED, refuted=OWN)], "is rejected, but not named; it cannot be told from: "
-                                              "own"),
-        ([case(explained_by=frozenset({"b"}))], "is taken for another: b"),
+        ([case(explained_by=None)], "is rejected without a diagnosis: it differs"),
+        ([case(explained_by=frozenset())], "is rejected without a diagnosis: it differs"),
+        ([case(), case(SOLVED, refuted=OWN)], f"{APART}own"),
+        ([case(explained_by=frozenset({"b"}))], "gets the diagnosis of another one: b"),
     ],
 )  # fmt: skip
 def test_a_wrong_answer_must_be_rejected_clearly_and_by_its_own_name(

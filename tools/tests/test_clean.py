@@ -1,4 +1,4 @@
-"""tools/clean.py removes what can be made again, and nothing else."""
+"""tools/clean.py removes what can be generated again, and nothing else."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_caches_go_and_runs_checkpoints_data_and_the_environment_stay(root: Path) -> None:
+def test_caches_are_removed_but_no_runs_checkpoints_data_or_environment(root: Path) -> None:
     clean(root)
     assert [name for name in GONE if (root / name).exists()] == []
     assert [name for name in [*KEPT, ENVIRONMENT] if not (root / name).exists()] == []
@@ -49,10 +49,10 @@ def test_everything_includes_the_environment(root: Path) -> None:
     assert [name for name in KEPT if not (root / name).exists()] == []
 
 
-def test_it_says_what_it_removed(root: Path) -> None:
+def test_it_prints_what_it_removed(root: Path) -> None:
     (root / "build" / "large").write_bytes(bytes(2_500_000))
-    said = clean(root)
-    assert "removed build (2.5 MB)" in said
-    assert "removed utils/__pycache__ (0.0 MB)" in said
-    assert len(said) == len(GONE)
+    lines = clean(root)
+    assert "removed build (2.5 MB)" in lines
+    assert "removed utils/__pycache__ (0.0 MB)" in lines
+    assert len(lines) == len(GONE)
     assert clean(root) == []

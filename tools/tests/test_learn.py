@@ -5,6 +5,8 @@ kept and so cost nothing.
 """
 
 import contextlib
+import errno
+import io
 import json
 import os
 import re
@@ -247,7 +249,7 @@ def test_a_broken_file_is_noted_and_is_the_next_step(run: Run, pretend: Pretend)
     code, out, _ = run("status")
     assert code == 0
     assert re.search(r"^01_first .* 0/7 +cannot be read$", out, re.MULTILINE)
-    step = "next: mend 01_first/exercises/exercises.py\n      exercises.py, line 3: invalid syntax"
+    step = "next: fix 01_first/exercises/exercises.py\n      exercises.py, line 3: invalid syntax"
     assert step in out
     assert "    def f(:" in out
     assert "hint" not in out
@@ -274,7 +276,7 @@ def test_when_all_is_solved_the_status_says_what_comes_after(run: Run, pretend: 
     assert "Everything here is solved. Now train a model: make demo" in out
 
 
-WORDS = "exercises.py stops while it loads, line 12: " + "something went wrong; " * 20
+WORDS = "exercises.py fails to load: line 12: " + "something went wrong; " * 20
 SITUATIONS = {
     "nothing begun": lambda one: Verdict(one, TO_DO),
     "all solved": lambda one: Verdict(one, SOLVED),
@@ -437,9 +439,7 @@ def test_next_in_a_lesson_stays_in_it(run: Run) -> None:
 def test_next_of_a_broken_file_is_to_mend_it(run: Run, pretend: Pretend) -> None:
     pretend(broken("01_first", "exercises.py, line 3: invalid syntax"))
     code, out, _ = run("next")
-    said = (
-        "next: mend 01_first/exercises/exercises.py\n      exercises.py, line 3: invalid syntax\n"
-    )
+    said = "next: fix 01_first/exercises/exercises.py\n      exercises.py, line 3: invalid syntax\n"
     assert (code, out) == (0, said)
 
 
@@ -486,13 +486,13 @@ def test_what_is_wrong_is_told_in_three_to_eight_lines_that_fit(run: Run) -> Non
         assert widest("\n".join(lines)) <= 80
         assert lines[-1].strip() == f"For a hint: {how_to('hint', one)}"
     texts = {one: " ".join(" ".join(lines).split()) for one, lines in found.items()}
-    assert "square(4.0): square of x is 8.0, where 16.0 was expected" in texts["1.2"]
+    assert "square(4.0): square of x is 8.0; expected 16.0" in texts["1.2"]
     assert "This looks like: x is added to itself, where it should be" in texts["1.2"]
     assert "NameError: name 'one' is not defined" in texts["1.3"]
     assert "negate of x is None: is a return missing?" in texts["1.4"]
     assert "It printed: x is 4.0" in texts["1.4"]
     assert "it calls cube (1.7), which is still to do" in texts["1.5"]
-    assert "sign of x is a list, where a number was asked for" in texts["1.6"]
+    assert "sign of x is a list; expected a number" in texts["1.6"]
 
 
 @pytest.mark.parametrize(
@@ -564,7 +564,7 @@ def test_a_folder_without_lessons_is_said_to_be_one(
     with pytest.raises(SystemExit) as left:
         run_program(lambda: learn.main(tmp_path))
     assert left.value.code == 2
-    assert capsys.readouterr().err == "error: there is no lesson with exercises here\n"
+    assert capsys.readouterr().err == f"error: there are no lessons with exercises in {tmp_path}\n"
 
 
 # --- hint ---
@@ -597,7 +597,10 @@ def test_a_hint_without_an_id_is_for_the_next_exercise(run: Run, pretend: Preten
     assert "1. the nudge for square" in run("hint")[1]
     assert "2. more about square" in run("hint")[1]
     pretend({})
-    assert run("hint")[:2] == (0, "Everything here is solved: no hint is needed.\n")
+    assert run("hint")[:2] == (
+        0,
+        "Everything here is solved. There is nothing to give a hint for.\n",
+    )
 
 
 def test_a_hint_takes_no_verdict_away(course: Path, run: Run) -> None:
@@ -609,7 +612,7 @@ def test_a_hint_takes_no_verdict_away(course: Path, run: Run) -> None:
 def test_no_hint_is_spent_on_a_broken_file(course: Path, run: Run, pretend: Pretend) -> None:
     pretend(broken("01_first", "exercises.py, line 3: invalid syntax"))
     code, out, _ = run("hint")
-    assert (code, out.splitlines()[0]) == (0, "next: mend 01_first/exercises/exercises.py")
+    assert (code, out.splitlines()[0]) == (0, "next: fix 01_first/exercises/exercises.py")
     assert json.loads(state_file(course).read_text(encoding="utf-8"))["hints"] == {}
 
 
@@ -654,9 +657,10 @@ def test_reset_puts_one_stub_back_and_keeps_the_old_file(course: Path, run: Run)
     assert (code, err) == (0, "")
     without = {name: body for name, body in BEGUN.items() if name != "square"}
     assert file.read_text(encoding="utf-8") == text_of("01_first", without)
-    said, kept = out.splitlines()
-    assert said == "1.2 The square of a number is to do again in 01_first/exercises/exercises.py"
-    place = kept.removeprefix("Your file as it was: ")
+    *said, kept = out.splitlines()
+    restored = "1.2 The square of a number: stub restored in 01_first/exercises/exercises.py"
+    assert " ".join(said) == restored
+    place = kept.removeprefix("Your old file: ")
     assert place.startswith(".progress/backups/01_first-")
     assert (course / place).read_bytes() == old
 
@@ -664,7 +668,7 @@ def test_reset_puts_one_stub_back_and_keeps_the_old_file(course: Path, run: Run)
 def test_reset_of_what_is_untouched_changes_nothing(course: Path, run: Run) -> None:
     old = file_of(course).read_bytes()
     code, out, _ = run("reset", "1.7")
-    said = "1.7 The cube of a number is as it was handed out; nothing to do\n"
+    said = "1.7 The cube of a number: nothing to reset, the stub is untouched\n"
     assert (code, out) == (0, said)
     assert file_of(course).read_bytes() == old
     assert not (course / ".progress" / "backups").exists()
@@ -749,7 +753,7 @@ def test_watch_goes_with_the_learner_from_save_to_save(course: Path, watch: Sess
     said = watch.until(counted.format(1, 5, 1))  # as kept: 1.2 is wrong
     assert "1.2 The square of a number\n5 minutes, difficulty 1 of 5; wrong\n" in said
     assert "This looks like: x is added to itself" in said
-    assert "wrong as well: 1.3, 1.4, 1.5, 1.6\n" in said
+    assert "also wrong: 1.3, 1.4, 1.5, 1.6\n" in said
 
     file.write_text("def f(:\n", encoding="utf-8")
     said = watch.until("def f(:\n")
@@ -763,16 +767,16 @@ def test_watch_goes_with_the_learner_from_save_to_save(course: Path, watch: Sess
         ("1.2", "01_first/exercises/solutions.py")
     ]
     assert "1.3 The increase of a number\n5 minutes" in said
-    assert "increase(4.0): increase of x is 4.0, where 5.0 was expected" in said
+    assert "increase(4.0): increase of x is 4.0; expected 5.0" in said
 
     write(course, "01_first", {**done, "increase": "return x + 2"})
     said = watch.until(counted.format(2, 4, 1))
-    assert "increase of x is 6.0, where 5.0 was expected" in said
+    assert "increase of x is 6.0; expected 5.0" in said
     assert "Whoever has" not in said  # who it was introduced to knows it
     assert "is solved" not in said
 
     file.unlink()
-    assert "nothing can be checked" in watch.until("exercises.py is missing")
+    watch.until("waiting for a save: 01_first/exercises/exercises.py is empty or missing\n")
 
     write(course, "01_first", done)
     time.sleep(0.3)  # two saves within a second
@@ -819,15 +823,15 @@ def test_one_process_is_kept_in_reserve_and_ended_with_the_watch(
         started.append(Waiting())
         return started[-1]
 
-    def watch_lesson(lesson: Lesson, reserve: learn.Reserve) -> None:
-        reserve.fill()
-        reserve.fill()
+    def watch_lesson(lesson: Lesson, spare: learn.SpareWorker) -> None:
+        spare.prepare()
+        spare.prepare()
         assert len(started) == 1
-        assert reserve.take() is started[0]
-        reserve.fill()
+        assert spare.take() is started[0]
+        spare.prepare()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(learn, "Child", start)
+    monkeypatch.setattr(learn, "Worker", start)
     monkeypatch.setattr(learn, "watch_lesson", watch_lesson)
     assert run("watch") == (0, f"\nstopped; {how_to('status')} shows where you are\n", "")
     assert [one.ended for one in started] == [False, True]  # whoever took the first ends it
@@ -857,3 +861,97 @@ def test_watch_fits_eighty_columns_when_everything_is_wrong(
     said = capsys.readouterr().out
     assert widest(said) <= 80
     assert "3.18" in said
+
+
+# --- a save that takes its time ---
+
+DESTRUCTIVE = ("reset", "git checkout", "git restore")
+
+
+def solved_so_far() -> dict[str, str]:
+    return {**BEGUN, "square": SOLUTIONS["square"]}
+
+
+@pytest.mark.parametrize("way", ["truncated", "written in two parts", "renamed away"])
+def test_watch_waits_for_a_slow_save_and_gives_no_advice_that_loses_work(
+    course: Path, watch: Session, way: str
+) -> None:
+    watch.until("to do 1\n")
+    file = file_of(course)
+    text = text_of("01_first", solved_so_far())
+    if way == "renamed away":
+        file.rename(file.with_name("exercises.py~"))
+    else:
+        file.write_text(text[: len(text) // 2] if "parts" in way else "", encoding="utf-8")
+    time.sleep(1.2)
+    file.write_text(text, encoding="utf-8")
+    said = watch.until("1.2 is solved.")
+    assert "wrong" not in said
+    for word in DESTRUCTIVE:
+        assert word not in said
+
+
+def test_watch_checks_a_file_that_has_really_lost_a_function(course: Path, watch: Session) -> None:
+    watch.until("to do 1\n")
+    text = text_of("01_first", BEGUN).replace("def square(", "def squared(")
+    file_of(course).write_text(text, encoding="utf-8")
+    assert "square is missing from the file" in watch.until("For a hint")
+
+
+# --- errors of the course, other folders, narrow terminals ---
+
+
+@pytest.mark.parametrize("command", ["check", "status"])
+def test_a_second_file_of_misconceptions_is_an_error_and_not_to_do(
+    course: Path, run: Run, command: str
+) -> None:
+    (course / "01_first" / "tests" / "b_misconceptions.py").write_text("MISCONCEPTIONS = {}\n")
+    code, out, err = run(command)
+    assert (code, "to do" in out, err.count("\n")) == (1, False, 1)
+    assert "must hold exactly one *_misconceptions.py; it holds 2" in err
+
+
+def test_watch_ends_with_the_error_of_the_course(course: Path) -> None:
+    (course / "01_first" / "tests" / "first_misconceptions.py").write_text("<<<<<<< HEAD\n")
+    session = Session(course)
+    assert session.ended() == 1
+    assert "first_misconceptions.py, line 1: invalid syntax\n" in session.until("syntax\n")
+
+
+def test_a_hint_is_given_where_progress_cannot_be_saved(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(learn, "write_state", refuse)
+    code, out, err = run("hint", "1.1")
+    assert (code, HINTS[0] in out) == (0, True)
+    assert err == "note: progress is not saved: Read-only file system\n"
+
+
+@needs_pty
+def test_a_dumb_terminal_gets_no_escape_sequences(course: Path) -> None:
+    write(course, "02_second", {"root": "return x"})  # so that something is judged
+    assert "\033" not in on_a_terminal(course, TERM="dumb")
+
+
+class Narrow(io.StringIO):
+    """A terminal whose width comes from COLUMNS."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+@pytest.mark.parametrize("command", ["status", "next", "check", "hint", "reset"])
+def test_lines_fit_a_narrow_terminal(
+    course: Path, monkeypatch: pytest.MonkeyPatch, command: str, columns: int
+) -> None:
+    screen = Narrow()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "argv", ["learn.py", command, *["1.2"] * (command == "reset")])
+    learn.main(course)
+    assert 30 < widest(screen.getvalue()) <= min(columns, 80)

@@ -1,4 +1,4 @@
-"""The Makefile, .ci/run and the workflow call programs that are there, as the design asks."""
+"""The Makefile, .ci/run and the workflow run programs that exist, as the design requires."""
 
 import os
 import re
@@ -26,13 +26,13 @@ needs_make = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run make in the repository, as if no other make (`make test`) had started these tests."""
+    """Run make in the repository, without the variables of a make that started these tests."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     command = ["make", *arguments]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, encoding="utf-8")
 
 
-def test_every_promised_target_is_there() -> None:
+def test_every_promised_target_exists() -> None:
     assert TARGETS >= PROMISED
 
 
@@ -48,8 +48,21 @@ def test_make_alone_lists_every_target() -> None:
     assert set(listed) == TARGETS
 
 
+@needs_make
+def test_assertions_count_even_with_pythonoptimize(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    printed = make("PYTHON=env #", "install").stdout.splitlines()
+    assert any(line.startswith("PATH=") for line in printed)
+    assert not any(line.startswith("PYTHONOPTIMIZE=") for line in printed)
+
+
+@needs_make
+def test_the_list_of_targets_fits_eighty_columns() -> None:
+    assert max(len(line) for line in make().stdout.splitlines()) <= 80
+
+
 @pytest.mark.parametrize("target", ["verify", "data", "demo", "test", "test-module"])
-def test_a_target_that_needs_the_environment_makes_it_first(target: str) -> None:
+def test_a_target_that_needs_the_environment_installs_it_first(target: str) -> None:
     assert re.search(rf"^{target}: install\b", MAKEFILE, re.MULTILINE)
 
 
@@ -101,6 +114,6 @@ def test_a_module_is_found_by_its_name(given: str) -> None:
         ("99", "choose one of: 00_setup"),
     ],
 )
-def test_a_module_that_is_not_there_is_wrong_usage(given: str, said: str) -> None:
+def test_an_unknown_module_is_wrong_usage(given: str, said: str) -> None:
     with pytest.raises(UsageError, match=re.escape(said)):
         pick_module(given, ROOT)

@@ -102,10 +102,10 @@ def run(course: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixt
 def test_a_lesson_ends_in_the_learners_summary_and_the_next_step(course: Path, run: Run) -> None:
     code, out, err = run(LESSON)
     assert (code, err) == (1, "")
-    own, _, yours = out.partition("What you wrote:\n")
+    own, _, yours = out.partition("Your exercises:\n")
     assert own.startswith(f"The course's own code in {LESSON}:\n")
     assert "1 passed, 8 deselected" in own  # the exercises are judged once, below
-    assert "four is -1, where 4 was expected" in yours
+    assert "four is -1; expected 4" in yours
     assert "\nsolved 3, wrong 1, to do 4\nnext: 1.4 The number four (5 minutes," in yours
     assert yours.endswith(f"{how_to('watch')} checks each save\n")
 
@@ -130,7 +130,7 @@ def test_what_is_solved_or_to_do_is_no_failure_but_a_failing_test_of_the_course_
 
 def test_a_module_without_exercises_runs_its_tests_and_no_more(course: Path, run: Run) -> None:
     code, out, _ = run("02_second")
-    assert (code, "1 passed" in out, "What you wrote" in out) == (0, True, False)
+    assert (code, "1 passed" in out, "Your exercises" in out) == (0, True, False)
     write(course, {"02_second/tests/number.txt": "2"})
     assert run("02_second")[0] == 1
 

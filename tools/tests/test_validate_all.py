@@ -1,4 +1,4 @@
-"""tools/validate_all.py: each check on a small made-up repository, good and broken."""
+"""tools/validate_all.py: each check on a small made-up repository, valid and broken."""
 
 import importlib.util
 import json
@@ -9,7 +9,7 @@ import pytest
 
 from tools import validate_all
 from tools.checks import layout, suites, text
-from tools.checks.result import Result
+from tools.checks.result import SKIPPED, TO_COME, Result
 from tools.checks.suites import Case
 from utils.errors import UsageError
 
@@ -36,31 +36,33 @@ def test_the_structure_names_each_missing_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layout, "REQUIRED", ("01_one/README.md", "01_one/first.py", "LICENSE"))
-    [found] = layout.check_structure(build(tmp_path, {}), None)
+    [found, *_] = layout.check_structure(build(tmp_path, {}), None)
     assert (found.passed, found.detail) == (False, "1 of 3 files")
     assert found.problems == ("missing: 01_one/first.py", "missing: LICENSE")
-    [inside] = layout.check_structure(tmp_path, "01_one")
+    [inside, *_] = layout.check_structure(tmp_path, "01_one")
     assert inside.problems == ("missing: 01_one/first.py",)
 
 
-def test_a_ready_lesson_is_held_to_the_whole_anatomy(
+def test_a_ready_lesson_must_have_every_file_of_the_anatomy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layout, "REQUIRED", ())
+    monkeypatch.setattr(layout, "LESSONS", ("01_one", "02_two"))
     anatomy = [
         *("theory.md", "first.py", "notebook.ipynb", "tests/test_first_exercises.py"),
         *("exercises/exercises.py", "exercises/solutions.py", "exercises/exercises.yaml"),
         "tests/first_misconceptions.py",
     ]
     build(tmp_path, {f"01_one/{name}": "" for name in anatomy})
-    assert layout.check_structure(tmp_path, None, ["01_one"])[0].passed
+    [_, found, _] = layout.check_structure(tmp_path, None, ["01_one"])
+    assert (found.check, found.word, found.detail) == ("lesson 01_one", "ok", "10 of 10 files")
     for name in anatomy:
         (tmp_path / "01_one" / name).unlink()
-        assert not layout.check_structure(tmp_path, None, ["01_one"])[0].passed, name
+        assert layout.check_structure(tmp_path, None, ["01_one"])[1].word == "FAILED", name
         (tmp_path / "01_one" / name).touch()
 
 
-def test_the_environment_is_judged_by_its_own_program(tmp_path: Path) -> None:
+def test_the_environment_is_checked_by_its_own_program(tmp_path: Path) -> None:
     [found] = suites.check_environment(build(tmp_path, {}), None)
     assert (found.passed, found.detail) == (True, "2 OK, 0 failed")
 
@@ -72,7 +74,7 @@ def test_the_environment_is_judged_by_its_own_program(tmp_path: Path) -> None:
         ("raise ValueError('a bug')", "ValueError: a bug"),
     ],
 )
-def test_a_failed_environment_says_what_failed(program: str, problem: str, tmp_path: Path) -> None:
+def test_a_failed_environment_names_what_failed(program: str, problem: str, tmp_path: Path) -> None:
     root = build(tmp_path, {"setup/verify_environment.py": program})
     [found] = suites.check_environment(root, None)
     assert (found.passed, found.problems) == (False, (problem,))
@@ -80,7 +82,7 @@ def test_a_failed_environment_says_what_failed(program: str, problem: str, tmp_p
 
 @pytest.fixture
 def bare_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pytest that a check starts loads no plugins, and so starts in a fraction of the time."""
+    """The pytest that a check starts loads no plugins, so that it starts faster."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
 
@@ -112,12 +114,22 @@ def test_tests_are_run_once_and_counted_by_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("bare_pytest")
-def test_a_failing_a_skipped_and_an_unloadable_test_are_told_apart(tmp_path: Path) -> None:
+def test_a_failing_a_skipped_and_an_unloadable_test_are_distinguished(tmp_path: Path) -> None:
     broken = {"01_one/tests/test_z.py": "import nowhere_at_all", "01_one/tests/test_m.py": MIXED}
     [found] = suites.check_tests(build(tmp_path, broken), "01_one")
     assert (found.passed, found.detail) == (False, "2 passed, 2 failed, 1 skipped")
     assert "01_one.tests.test_m: test_a: assert 1 == 2" in found.problems
     assert any("test_z" in problem for problem in found.problems)
+
+
+@pytest.mark.usefixtures("bare_pytest")
+def test_assertions_count_even_with_pythonoptimize(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    wrong = "def test_a():\n    assert 1 == 2\n"
+    [found] = suites.check_tests(build(tmp_path, {"01_one/tests/test_first.py": wrong}), "01_one")
+    assert (found.passed, found.detail) == (False, "1 failed")
 
 
 @pytest.mark.usefixtures("bare_pytest")
@@ -128,7 +140,7 @@ def test_a_crash_of_pytest_itself_is_a_failure(tmp_path: Path) -> None:
     assert not results[-1].passed
 
 
-def test_code_in_the_text_is_run_and_what_is_not_is_counted(
+def test_code_in_the_text_is_run_and_blocks_that_are_not_run_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -146,17 +158,17 @@ def test_code_in_the_text_is_run_and_what_is_not_is_counted(
     assert asked[-2:] == ["01_one/README.md", "01_one/theory.md"]
 
 
-def test_without_the_plugin_the_text_says_how_to_get_it(
+def test_without_the_plugin_the_text_is_skipped_and_the_table_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     [found] = text.check_text_blocks(tmp_path, None)
-    assert not found.passed
+    assert (found.passed, found.word) == (True, "skipped")
     assert "python tools/install.py --dev" in found.problems[0]
 
 
 def notebook(*cells: tuple[str, str]) -> str:
-    """A notebook of code cells: what each holds, and what it printed when it was kept."""
+    """A notebook of code cells, each with its source and its committed output."""
     shown = [
         {
             "cell_type": "code",
@@ -205,7 +217,7 @@ def test_notebooks_run_and_marked_cells_print_what_they_printed(tmp_path: Path) 
         ("tools", 3, [], True),  # there is nothing to run
     ],
 )
-def test_only_the_notebooks_that_were_asked_for_are_run(
+def test_only_the_selected_notebooks_are_run(
     module: str | None,
     code: int,
     names: list[str],
@@ -229,14 +241,29 @@ def test_only_the_notebooks_that_were_asked_for_are_run(
 
 ROWS = [
     Result("structure", True, "34 of 34 files", (), 0.04),
+    Result("exercises 03_transformer_blocks", True, "none", status=TO_COME),
     Result("tests 03_transformer_blocks", False, "x" * 99, ("a long problem " * 20,) * 25, 101.25),
 ]
+
+
+def test_the_table_shows_what_was_skipped_and_what_is_to_come_never_as_ok() -> None:
+    rows = [
+        Result("structure", True, "34 of 34 files"),
+        Result("lesson 02_two", True, "3 of 10 files", status=TO_COME),
+        Result("text blocks", True, "tool not installed", ("needs a plugin",), status=SKIPPED),
+    ]
+    lines = validate_all.as_table(rows, 1.0, []).splitlines()
+    assert lines[3].split() == ["lesson", "02_two", "to", "come", "0.0", "3", "of", "10", "files"]
+    assert lines[4].startswith("text blocks                     skipped")
+    assert lines[6].endswith("1 ok, 1 skipped, 1 to come")
+    assert lines[-2:] == ["text blocks: skipped", "  needs a plugin"]
 
 
 def test_the_table_fits_eighty_columns_and_shows_the_problems() -> None:
     table = validate_all.as_table(ROWS, 101.3, ["tests"])
     assert max(len(line) for line in table.splitlines()) <= 80
-    assert "structure                   ok" in table
+    assert "structure                       ok" in table
+    assert "exercises 03_transformer_blocks to come" in table
     assert "101.2" in table
     assert "... and 5 more" in table
     assert "left out: tests" in table
@@ -245,14 +272,14 @@ def test_the_table_fits_eighty_columns_and_shows_the_problems() -> None:
 def test_the_json_holds_every_problem() -> None:
     found = json.loads(validate_all.as_json(ROWS, 101.3, []))
     assert found["passed"] is False
-    assert len(found["results"][1]["problems"]) == 25
+    assert len(found["results"][2]["problems"]) == 25
     assert found["results"][0]["check"] == "structure"
 
 
 def run_main(
     monkeypatch: pytest.MonkeyPatch, passed: bool, *arguments: str
 ) -> tuple[int, list[str]]:
-    """Run the program with checks that only note that they ran: exit code and names."""
+    """Run the program with checks that only record their names: exit code and names."""
     ran: list[str] = []
 
     def stand_in(name: str) -> validate_all.Check:
@@ -282,7 +309,7 @@ def test_the_exit_code_says_whether_all_passed(monkeypatch: pytest.MonkeyPatch) 
         ("--skip-tests", {"tests"}),
     ],
 )
-def test_an_option_leaves_out_what_it_says(
+def test_an_option_leaves_out_what_its_help_says(
     option: str, left_out: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = set(validate_all.CHECKS)
@@ -296,19 +323,21 @@ def test_the_exercises_are_checked(tmp_path: Path) -> None:
     assert found.problems == ("01_one/exercises/exercises.yaml must be a list of exercises",)
 
 
-def test_a_ready_lesson_is_checked_whole_and_others_as_far_as_they_are(
+def test_a_ready_lesson_must_be_complete_and_any_other_is_to_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layout, "REQUIRED", ("01_one/README.md",))
+    monkeypatch.setattr(layout, "LESSONS", ("01_one",))
     monkeypatch.setattr(validate_all, "READY", ())
-    [found] = validate_all.CHECKS["structure"](build(tmp_path, {}), None)
-    assert found.passed
+    [house, lesson] = validate_all.CHECKS["structure"](build(tmp_path, {}), None)
+    assert (house.word, lesson.word, lesson.passed) == ("ok", "to come", True)
     monkeypatch.setattr(validate_all, "READY", ("01_one",))
-    [found] = validate_all.CHECKS["structure"](tmp_path, None)
-    assert "missing: 01_one/theory.md" in found.problems
+    [_, lesson] = validate_all.CHECKS["structure"](tmp_path, None)
+    assert lesson.word == "FAILED"
+    assert "missing: 01_one/theory.md" in lesson.problems
 
 
-def test_what_is_called_ready_is_a_lesson() -> None:
+def test_every_ready_lesson_exists() -> None:
     assert set(validate_all.READY) <= set(layout.LESSONS)
 
 

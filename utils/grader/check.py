@@ -1,4 +1,4 @@
-"""Judge exercises and print what was found: `learn.py check`, and an exercises.py run by itself."""
+"""Check exercises and print the verdicts: `learn.py check`, and exercises.py run as a program."""
 
 import re
 import sys
@@ -10,20 +10,24 @@ from utils.grader.exercises import Exercise, Lesson, how_to, read_lesson
 from utils.grader.report import (
     SOLVED,
     TO_DO,
+    WIDTH,
     WRONG,
     Verdict,
     colour,
     counts,
-    fold,
     message_lines,
+    understands_escapes,
+    width,
+    wrap,
 )
-from utils.grader.runner import Child, progress
+from utils.grader.runner import Worker, ignore, progress
 
 SIGNS = {SOLVED: "ok", WRONG: "wrong", TO_DO: "to do"}
+ERASE_LINE = "\r\033[K"
 
 
 def check_file(file: str) -> None:
-    """Check the lesson that this exercises.py belongs to, and leave with its exit code."""
+    """Check the lesson that this exercises.py belongs to, and leave with the exit code."""
     lesson = read_lesson(Path(file).resolve().parents[1])
     run_program(lambda: check(lesson, lesson.exercises))
 
@@ -35,30 +39,32 @@ def check(lesson: Lesson, exercises: Sequence[Exercise]) -> int:
     return int(any(verdicts[exercise.id].outcome == WRONG for exercise in exercises))
 
 
-def judged(lesson: Lesson, start: Callable[[], Child] = Child) -> dict[str, Verdict]:
-    """The verdicts of a lesson; a terminal is told where it is."""
-    show = sys.stderr.isatty()
+def judged(lesson: Lesson, start: Callable[[], Worker] = Worker) -> dict[str, Verdict]:
+    """The verdicts of a lesson; a terminal shows which exercise is being checked."""
+    if not understands_escapes(sys.stderr):
+        return progress(lesson, start, ignore)
 
-    def watcher(exercise: str) -> None:
-        if show:
-            print(f"\r\033[K{lesson.name}: checking {exercise} ...", end="", file=sys.stderr)
-            sys.stderr.flush()
+    def show(exercise: str) -> None:
+        text = f"{lesson.name}: checking {exercise} ..."[: width() - 1]
+        print(ERASE_LINE + text, end="", file=sys.stderr, flush=True)
 
     try:
-        return progress(lesson, start, watcher)
+        return progress(lesson, start, show)
     finally:
-        if show:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        print(ERASE_LINE, end="", file=sys.stderr, flush=True)
+
+
+# --- what is printed ---
 
 
 def print_verdicts(
     lesson: Lesson, exercises: Sequence[Exercise], verdicts: dict[str, Verdict]
 ) -> None:
-    """One line an exercise, below it what is wrong; then the counts and the next step."""
+    """Print one line per exercise, followed by what is wrong; then the counts and the next step."""
     broken = next((found for found in verdicts.values() if found.broken_file), None)
     if broken is not None:
         print(colour(f"{lesson.name}: nothing can be checked", WRONG))
-        print("\n".join(fold(broken.message, indent="  ")))
+        print("\n".join(wrap(broken.message, indent="  ")))
         return
     for exercise in exercises:
         found = verdicts[exercise.id]
@@ -68,53 +74,75 @@ def print_verdicts(
     shown = [verdicts[exercise.id] for exercise in exercises]
     if shown[-1].outcome != WRONG:
         print()
-    print(counts(shown))
-    if all(found.outcome == SOLVED for found in shown):
-        print(f"Compare with {place(lesson, lesson.solutions)}")
-    elif len(shown) > 1:
-        print("\n".join(next_step(lesson, verdicts)))
-    elif shown[0].outcome == TO_DO:
-        print(f"It is to do in {where_is(lesson, exercises[0])}")
+    print("\n".join([*wrap(counts(shown)), *what_next(lesson, exercises, verdicts)]))
 
 
 def verdict_line(exercise: Exercise, found: Verdict) -> str:
     """ "1.3   ok     The causal mask"."""
     sign = colour(f"{SIGNS[found.outcome]:<6}", found.outcome)
-    return f"{exercise.id:<5} {sign} {exercise.title}{' (challenge)' * exercise.challenge}"
+    start = f"{exercise.id:<5} {SIGNS[found.outcome]:<6} "
+    title = f"{exercise.title}{' (challenge)' * exercise.challenge}"
+    first, *others = wrap(title, indent=" " * len(start))
+    return "\n".join([f"{exercise.id:<5} {sign} {first.strip()}", *others])
+
+
+def what_next(
+    lesson: Lesson, exercises: Sequence[Exercise], verdicts: dict[str, Verdict]
+) -> list[str]:
+    """The lines that follow the counts: what to read or to do now."""
+    shown = [verdicts[exercise.id] for exercise in exercises]
+    if all(found.outcome == SOLVED for found in shown):
+        return wrap(f"Compare with {place(lesson, lesson.solutions)}")
+    if len(shown) > 1:
+        return next_step(lesson, verdicts)
+    if shown[0].outcome == TO_DO:
+        return wrap(f"Write it in {where_is(lesson, exercises[0])}")
+    return []
 
 
 def next_exercise(lesson: Lesson, verdicts: dict[str, Verdict]) -> Exercise | None:
-    """The first that is not solved, in the order of the lesson."""
+    """The first exercise that is not solved, in the order of the lesson."""
     return next((one for one in lesson.exercises if verdicts[one.id].outcome != SOLVED), None)
 
 
 def next_step(lesson: Lesson, verdicts: dict[str, Verdict]) -> list[str]:
-    """Which exercise comes next, where it stands, and what can be done about it."""
+    """The next exercise, where it is, and which commands help."""
     exercise = next_exercise(lesson, verdicts)
     if exercise is None:
         return [f"All of {lesson.name} is solved."]
-    level = f"{exercise.minutes} minutes, difficulty {exercise.difficulty} of 5"
+    commands = f"{how_to('hint', exercise.id)} gives a hint; {how_to('watch')} checks every save"
+    indent = step_indent()
     return [
-        *fold(f"next: {exercise.id} {exercise.title} ({level})"),
-        f"      {where_is(lesson, exercise)}",
-        f"      {how_to('hint', exercise.id)} gives a nudge; {how_to('watch')} checks each save",
+        *wrap(f"next: {exercise.id} {exercise.title} ({level(exercise)})"),
+        *wrap(where_is(lesson, exercise), indent),
+        *wrap(commands, indent),
     ]
 
 
+def step_indent() -> str:
+    """The indentation of the lines below "next: "; less on a narrow terminal."""
+    return "      " if width() == WIDTH else "  "
+
+
+def level(exercise: Exercise) -> str:
+    """ "15 minutes, difficulty 2 of 5"."""
+    return f"{exercise.minutes} minutes, difficulty {exercise.difficulty} of 5"
+
+
 def where_is(lesson: Lesson, exercise: Exercise) -> str:
-    """File and line of an exercise, as an editor's search box takes them."""
+    """File and line of an exercise: "01_attention/exercises/exercises.py, line 19"."""
     line = line_of_exercise(lesson, exercise)
     return place(lesson, lesson.file) + (f", line {line}" if line else "")
 
 
 def place(lesson: Lesson, path: Path) -> str:
-    """A file of the lesson, as seen from the root of the repository."""
+    """The path of a lesson's file, relative to the root of the repository."""
     return path.relative_to(lesson.folder.parent).as_posix()
 
 
 def line_of_exercise(lesson: Lesson, exercise: Exercise) -> int | None:
-    """Where its function or class begins in the learner's file; None if it is not there."""
-    begin = re.compile(rf"(def|class) {exercise.names[0]}\b")
+    """The line where its function or class begins in the learner's file; None if it is missing."""
+    begin = re.compile(rf"(async def|def|class) {exercise.names[0]}\b")
     try:
         lines = lesson.file.read_bytes().decode("utf-8", "replace").splitlines()
     except OSError:

@@ -1,17 +1,18 @@
-"""What the exercises of a lesson are: exercises/exercises.yaml, read and checked.
+"""The exercises of a lesson: exercises/exercises.yaml, read and validated.
 
     - id: "1.3"
       title: The causal mask
       stubs: [causal_mask]
       minutes: 5
       difficulty: 1
-      why: Without it, training would be reading the answers off the page.
-      hints: [a nudge, a stronger one, nearly the answer]
+      why: Without it, a model in training could read the answers it has to predict.
+      hints: [a question, a worked example, nearly the answer]
       judge: [test_causal_mask]
 
-`stubs` are the functions or methods to fill in, `judge` the tests in the lesson's
-tests/test_*_exercises.py that decide. `challenge: true` marks what goes beyond the lesson;
-`fewer_misconceptions` says why an exercise has fewer than three known wrong answers.
+`stubs` lists the functions or methods to fill in, `judge` the tests in the lesson's
+tests/test_*_exercises.py that decide whether the exercise is solved. `challenge: true` marks an
+exercise that goes beyond the lesson; `fewer_misconceptions` gives the reason why an exercise has
+fewer than three known wrong answers.
 """
 
 import os
@@ -33,7 +34,7 @@ HINTS = 3
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise. `minutes` is for someone who has read the theory; `difficulty` 1 to 5."""
+    """One exercise. `minutes` assumes the theory has been read; `difficulty` is 1 to 5."""
 
     id: str
     title: str
@@ -48,13 +49,13 @@ class Exercise:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The functions and classes at the top of the file that belong to it."""
+        """The top-level functions and classes that belong to the exercise."""
         return tuple(dict.fromkeys(stub.partition(".")[0] for stub in self.stubs))
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A lesson's folder and its exercises, in order."""
+    """A lesson: its folder and its exercises, in order."""
 
     folder: Path
     exercises: tuple[Exercise, ...]
@@ -65,7 +66,7 @@ class Lesson:
 
     @property
     def file(self) -> Path:
-        """What the learner fills in."""
+        """exercises.py, which the learner fills in."""
         return self.folder / "exercises" / "exercises.py"
 
     @property
@@ -76,30 +77,36 @@ class Lesson:
         return next(exercise for exercise in self.exercises if exercise.id == exercise_id)
 
     def test_file(self) -> Path:
-        """The tests that judge the exercises. Raises CourseError unless there is just one file."""
+        """The tests of the exercises. Raises CourseError unless there is exactly one file."""
         return only_file(self.folder / "tests", "test_*_exercises.py")
 
     def misconceptions_file(self) -> Path:
-        """The known wrong answers. Raises CourseError unless there is just one file."""
+        """The known wrong answers. Raises CourseError unless there is exactly one file."""
         return only_file(self.folder / "tests", "*_misconceptions.py")
 
 
 def only_file(folder: Path, pattern: str) -> Path:
-    """The one file of a folder that fits a pattern. Raises CourseError for none or several."""
-    found = sorted(folder.glob(pattern))
-    if len(found) != 1:
-        raise CourseError(f"{folder.parent.name}/tests must hold one {pattern}, not {len(found)}")
-    return found[0]
+    """The only file in a folder that matches a pattern. Raises CourseError for none or several.
+
+    Hidden files (`._x.py`, `.#x.py`) are left behind by file systems and editors: not ours.
+    """
+    found = sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+    if len(found) == 1:
+        return found[0]
+    where = f"{folder.parent.name}/{folder.name}"
+    names = ", ".join(path.name for path in found)
+    problem = f"holds {len(found)} ({names})" if found else "holds none"
+    raise CourseError(f"{where} must hold exactly one {pattern}; it {problem}")
 
 
 def lessons(root: Path = ROOT) -> list[Lesson]:
-    """The lessons that have exercises, in order. Raises CourseError for a yaml that is wrong."""
+    """The lessons that have exercises, in order. Raises CourseError for an invalid yaml."""
     files = sorted(root.glob("[0-9][0-9]_*/exercises/exercises.yaml"))
     return [read_lesson(file.parents[1]) for file in files]
 
 
 def read_lesson(folder: Path) -> Lesson:
-    """One lesson's exercises. Raises CourseError, which names file, exercise and fault."""
+    """Read one lesson. Raises CourseError, which names the file, the exercise and the problem."""
     path = folder / "exercises" / "exercises.yaml"
     where = f"{folder.name}/exercises/exercises.yaml"
     try:
@@ -120,7 +127,7 @@ def read_lesson(folder: Path) -> Lesson:
 
 
 def read_exercise(entry: Any, where: str) -> Exercise:
-    """One entry of the list, every value still as text. Raises CourseError."""
+    """Validate one entry of the list; its values are still strings. Raises CourseError."""
     if not isinstance(entry, dict):
         raise CourseError(f"{where}: an exercise must be a mapping, not {entry!r}")
     where = f"{where}: exercise {entry.get('id', '(no id)')}"
@@ -132,66 +139,66 @@ def read_exercise(entry: Any, where: str) -> Exercise:
     if missing:
         raise CourseError(f"{where}: {', '.join(missing)} is missing")
     if not ID.fullmatch(str(entry["id"])):
-        raise CourseError(f"{where}: an id looks like '1.3'")
-    hints = texts(entry, "hints", where)
+        raise CourseError(f"{where}: an id must look like '1.3'")
+    hints = string_list(entry, "hints", where)
     if len(hints) != HINTS:
-        raise CourseError(f"{where}: it has {len(hints)} hints, and needs {HINTS}")
+        raise CourseError(f"{where}: found {len(hints)} hints; exactly {HINTS} are needed")
     return Exercise(
         id=entry["id"],
-        title=text(entry, "title", where),
-        stubs=texts(entry, "stubs", where),
-        minutes=whole_number(entry, "minutes", where, 1, 120),
-        difficulty=whole_number(entry, "difficulty", where, 1, 5),
-        why=text(entry, "why", where),
+        title=string(entry, "title", where),
+        stubs=string_list(entry, "stubs", where),
+        minutes=integer(entry, "minutes", where, 1, 120),
+        difficulty=integer(entry, "difficulty", where, 1, 5),
+        why=string(entry, "why", where),
         hints=hints,
-        judge=texts(entry, "judge", where),
-        challenge=truth(entry.get("challenge", "false"), "challenge", where),
-        fewer_misconceptions=text(entry, "fewer_misconceptions", where)
+        judge=string_list(entry, "judge", where),
+        challenge=boolean(entry.get("challenge", "false"), "challenge", where),
+        fewer_misconceptions=string(entry, "fewer_misconceptions", where)
         if "fewer_misconceptions" in entry
         else "",
     )
 
 
-def text(entry: dict[str, Any], key: str, where: str) -> str:
-    """A value that must be text, folded into one line."""
+def string(entry: dict[str, Any], key: str, where: str) -> str:
+    """A string, its whitespace collapsed to one line."""
     value = entry[key]
     if not isinstance(value, str) or not value.strip():
-        raise CourseError(f"{where}: {key} must be text, not {value!r}")
+        raise CourseError(f"{where}: {key} must be a string, not {value!r}")
     return " ".join(value.split())
 
 
-def texts(entry: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
-    """A value that must be a list of texts, not empty."""
+def string_list(entry: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
+    """A non-empty list of strings."""
     values = entry[key]
     if not isinstance(values, list) or not values:
         raise CourseError(f"{where}: {key} must be a list, not {values!r}")
-    return tuple(text({key: value}, key, where) for value in values)
+    return tuple(string({key: value}, key, where) for value in values)
 
 
-def whole_number(entry: dict[str, Any], key: str, where: str, low: int, high: int) -> int:
-    """A value that must be a whole number from low to high."""
+def integer(entry: dict[str, Any], key: str, where: str, low: int, high: int) -> int:
+    """An integer from low to high."""
     value = str(entry[key])
     if not value.isdecimal() or not low <= int(value) <= high:
-        raise CourseError(f"{where}: {key} is {value!r}; {low} to {high} is allowed")
+        raise CourseError(f"{where}: {key} is {value!r}; allowed: {low} to {high}")
     return int(value)
 
 
-def truth(value: Any, key: str, where: str) -> bool:
-    """A value that must be true or false."""
+def boolean(value: Any, key: str, where: str) -> bool:
+    """A boolean, still written as true or false."""
     if value not in ("true", "false"):
-        raise CourseError(f"{where}: {key} is {value!r}; true or false is allowed")
+        raise CourseError(f"{where}: {key} is {value!r}; allowed: true or false")
     return value == "true"
 
 
 def how_to(command: str, exercise_id: str = "") -> str:
-    """What to type for a command of tools/learn.py: "make hint EX=1.3"; Windows has no make."""
+    """How to type a command of tools/learn.py: "make hint EX=1.3"; Windows has no make."""
     if os.name == "nt":
         return f"python tools\\learn.py {command} {exercise_id}".rstrip()
     return f"make {command} EX={exercise_id}" if exercise_id else f"make {command}"
 
 
 def find_exercise(exercise_id: str, among: list[Lesson]) -> tuple[Lesson, Exercise]:
-    """An exercise by its id. Raises UsageError with a did-you-mean."""
+    """Find an exercise by its id. Raises UsageError with a did-you-mean."""
     known = [exercise.id for lesson in among for exercise in lesson.exercises]
     pick(exercise_id, known, "exercise")
     lesson = next(one for one in among if exercise_id in [e.id for e in one.exercises])

@@ -1,9 +1,9 @@
-"""A learner's module under guard: whatever its functions do becomes one message.
+"""Call a learner's functions safely: whatever they do becomes one message.
 
-The tests of an exercise reach the learner's code through `Guarded`, which stands for the module.
-Each call is timed by a watchdog, its inputs are compared before and after, what it raises becomes
-`NotStarted` (the stub is as it was handed out) or `Wrong`, and the call is remembered, so that
-utils/grader/feedback.py can repeat it with known misconceptions.
+The tests of an exercise access the learner's module through a `Guarded` proxy. Each call has a time
+limit, its inputs are compared before and after, and its errors become `NotStarted` (the stub is
+untouched) or `Wrong`. The call is recorded, so that utils/grader/feedback.py can repeat it with
+known misconceptions.
 """
 
 import contextlib
@@ -22,7 +22,15 @@ import torch
 from torch import Tensor, nn
 
 from utils.grader.exercises import how_to
-from utils.grader.feedback import Call, Misconception, Wrong, copied, history, kind, raised_alike
+from utils.grader.feedback import (
+    Call,
+    Misconception,
+    Wrong,
+    copy_of,
+    history,
+    misconceptions_with_same_error,
+    type_name,
+)
 from utils.grader.learner_code import (
     LoadError,
     Source,
@@ -30,36 +38,55 @@ from utils.grader.learner_code import (
     describe,
     is_interruption,
     last_line_in,
-    left_raise,
+    leftover_raise,
     load,
-    stub_behind,
+    stub_that_raised,
 )
 
 SECONDS = 5.0  # for all the calls of one exercise together
-PLAIN = str | bytes | bytearray | complex | float | int | set
-LEASH = threading.Lock()  # held by a watchdog that barks, and while another one is born
+COMPARABLE = str | bytes | bytearray | complex | float | int | set
+WATCHDOG_LOCK = threading.Lock()  # held while a watchdog raises TimeUp, and while another starts
 
 Result = TypeVar("Result")
 
 
 class NotStarted(Exception):  # noqa: N818 - an outcome, not an error
-    """The exercise's own stub is as it was handed out."""
+    """The stub of the exercise itself is untouched."""
 
 
 class BrokenFile(Wrong):
     """The file could not be loaded: the same message for each of its exercises."""
 
 
+class NoTerminalError(RuntimeError):
+    """The learner's code wants to talk to a person, but the process has no terminal."""
+
+    __module__ = "builtins"  # messages then show the plain name
+
+
+def refuse_debugger(*_: Any, **__: Any) -> None:
+    """Takes the place of `breakpoint()` and `pdb.set_trace()` in the worker process."""
+    raise NoTerminalError(
+        "breakpoint() needs a terminal, and exercises are checked without one: "
+        "delete the line, or look at values with print()"
+    )
+
+
+def refuse_input(*_: Any) -> str:
+    """Takes the place of `input()` in the worker process."""
+    raise NoTerminalError("input() needs a terminal, and exercises are checked without one")
+
+
 @dataclass
 class Clock:
-    """The time that one exercise may still spend in the learner's code."""
+    """The time limit of one exercise, over all its calls of the learner's code."""
 
     limit: float = SECONDS
     spent: float = 0.0
     where: str = ""  # the line that was running when the time was up
 
     def run(self, function: Callable[[], Result]) -> Result:
-        """Call a function for what is left of the time; raises TimeUp in it when that is over."""
+        """Call a function; raises TimeUp inside it when the remaining time is over."""
         start = time.perf_counter()
         try:
             return call_within(max(0.0, self.limit - self.spent), function)
@@ -67,53 +94,63 @@ class Clock:
             self.spent += time.perf_counter() - start
 
     def message(self) -> str:
-        """What to tell the learner when the time is up."""
+        """The message for the learner when the time is up."""
         where = f" at {self.where}" if self.where else ""
-        return f"it still ran after {self.limit:.0f} seconds{where}: does a loop never end?"
+        return f"still running after {self.limit:.0f} seconds{where}; is there an endless loop?"
 
 
 def call_within(seconds: float, function: Callable[[], Result]) -> Result:
-    """Call a function; raise TimeUp in it when the time is up, and again each second until it ends.
+    """Call a function; raise TimeUp in it when the time is up, and again every second.
 
-    It reaches Python code only; a call into C is interrupted when it returns. (What never returns
-    is ended from outside: see utils/grader/runner.py.)
+    This reaches Python code only; a call into C is interrupted when it returns. (A call that never
+    returns is ended from outside: see utils/grader/runner.py.)
     """
-    thread = threading.get_ident()
-    over, barked = threading.Event(), threading.Event()
-
-    def raise_in_thread(error: type[BaseException] | None) -> None:
-        reference = ctypes.py_object(error) if error else None
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), reference)
-
-    def watch() -> None:
-        wait = seconds
-        while not over.wait(wait):
-            with LEASH:
-                if not over.is_set():
-                    barked.set()
-                    raise_in_thread(TimeUp)
-            wait = 1.0
-
-    def leave() -> None:
-        with LEASH:
-            over.set()
-            if barked.is_set():  # only then: for nothing, it would slow the interpreter down
-                raise_in_thread(None)  # what is still under way is called back
-
-    dog = threading.Thread(target=watch, daemon=True)
+    watchdog = Watchdog(seconds, threading.get_ident())
     try:
         try:
-            with LEASH:  # Python 3.11 may hand the exception to a thread that is being born
-                dog.start()
+            watchdog.start()
             return function()
         finally:
-            leave()
+            watchdog.stop()
     finally:
-        leave()  # TimeUp may have struck in the first one; the next comes a second later
+        watchdog.stop()  # TimeUp may have been raised in the first one; the next is a second away
 
 
-class Learner:
-    """A learner's file, loaded once; if that failed, every use of it says why."""
+class Watchdog:
+    """A thread that raises TimeUp in another thread once its time is up."""
+
+    def __init__(self, seconds: float, thread: int) -> None:
+        self.seconds = seconds
+        self.thread = thread
+        self.stopped = threading.Event()
+        self.has_fired = False
+
+    def start(self) -> None:
+        with WATCHDOG_LOCK:  # Python 3.11 may raise the exception in a thread that is starting
+            threading.Thread(target=self._watch, daemon=True).start()
+
+    def stop(self) -> None:
+        with WATCHDOG_LOCK:
+            self.stopped.set()
+            if self.has_fired:  # only then: it slows the interpreter down
+                self._raise_in_thread(None)  # cancels an exception that is still pending
+
+    def _watch(self) -> None:
+        wait = self.seconds
+        while not self.stopped.wait(wait):
+            with WATCHDOG_LOCK:
+                if not self.stopped.is_set():
+                    self.has_fired = True
+                    self._raise_in_thread(TimeUp)
+            wait = 1.0
+
+    def _raise_in_thread(self, error: type[BaseException] | None) -> None:
+        reference = ctypes.py_object(error) if error else None
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), reference)
+
+
+class LearnerModule:
+    """A learner's file, loaded once; `problem` says why if that failed."""
 
     def __init__(self, source: Source | LoadError) -> None:
         self.source = source if isinstance(source, Source) else None
@@ -123,10 +160,10 @@ class Learner:
             self.load(source)
 
     def load(self, source: Source) -> None:
-        """Run the file, for a limited time; what it switches in PyTorch is switched back."""
+        """Run the file with a time limit; settings of PyTorch that it changes are restored."""
         clock = Clock()
         try:
-            with same_state_afterwards():
+            with restored_state():
                 self.module = clock.run(lambda: load(source))
         except LoadError as error:
             self.problem = str(error)
@@ -136,21 +173,21 @@ class Learner:
 
 
 def line_of(error: BaseException, source: Source) -> str:
-    """The line of the file that an error went through, in words."""
+    """The last line of the file in the traceback of an error: "line 12", or "" if none."""
     line = last_line_in(error.__traceback__, source.path)
     return f"line {line}" if line else ""
 
 
 class Guarded:
-    """Stands for the learner's module in the tests of one exercise.
+    """A proxy for the learner's module in the tests of one exercise.
 
-    Attributes are the module's; functions and classes are guarded. `misconceptions` are known
+    Its attributes are the module's functions and classes, guarded. `misconceptions` holds the known
     wrong answers by the name of the function or class.
     """
 
     def __init__(
         self,
-        learner: Learner,
+        learner: LearnerModule,
         exercise: str,
         misconceptions: Mapping[str, Sequence[Misconception]],
         clock: Clock,
@@ -166,11 +203,11 @@ class Guarded:
         value = getattr(self._learner.module, name, None)
         if value is None:
             reset = how_to("reset", self._exercise)
-            raise Wrong(f"the file has no {name}: {reset} brings it back")
+            raise Wrong(f"{name} is missing from the file: undo that, or restore the stub: {reset}")
         if isinstance(value, type) and issubclass(value, nn.Module):
             return self._guarded_class(name, value)
         if not callable(value):
-            raise Wrong(f"{name} is {kind(value)}, where a function was asked for")
+            raise Wrong(f"{name} is {type_name(value)}; expected a function")
         return self._guarded(name, value)
 
     def _guarded(
@@ -180,21 +217,21 @@ class Guarded:
         known: str | None = None,
         build: Callable[[type], nn.Module] | None = None,
     ) -> Callable[..., Any]:
-        """The same function, watched. `known` is the name its misconceptions go by."""
+        """The same function, guarded. `known` is the name under which misconceptions are listed."""
 
         def guarded(*args: Any, **kwargs: Any) -> Any:
             misconceptions = self._misconceptions.get(known or name, ())
-            before = copied(args), copied(kwargs)
-            call = Call(name, *before, torch.get_rng_state(), misconceptions, build)
-            history.remember(call)
-            call.result = self._watch(call, lambda: function(*args, **kwargs))
+            inputs = copy_of(args), copy_of(kwargs)
+            call = Call(name, *inputs, torch.get_rng_state(), misconceptions, build)
+            history.add(call)
+            call.result = self._run(call, lambda: function(*args, **kwargs))
             expect_unchanged(call, function, args, kwargs)
             return call.result
 
         return guarded
 
     def _guarded_class(self, name: str, cls: type[nn.Module]) -> Callable[..., nn.Module]:
-        """The same class, whose objects have a watched forward."""
+        """The same class, whose objects have a guarded forward."""
 
         def construct(*args: Any, **kwargs: Any) -> nn.Module:
             module = self._guarded(name, cls)(*args, **kwargs)
@@ -210,8 +247,8 @@ class Guarded:
 
         return construct
 
-    def _watch(self, call: Call, run: Callable[[], Any]) -> Any:
-        """Run the learner's code; whatever it raises becomes NotStarted or Wrong."""
+    def _run(self, call: Call, run: Callable[[], Any]) -> Any:
+        """Run the learner's code; any error becomes NotStarted or Wrong."""
         if self._clock.spent >= self._clock.limit:
             raise Wrong(self._clock.message())
         try:
@@ -219,29 +256,31 @@ class Guarded:
                 return self._clock.run(run)
         except BaseException as error:
             source = self._learner.source
-            assert source is not None  # without a source there is nothing to call
-            if isinstance(error, NotStarted | Wrong) or is_interruption(error, source):
+            if source is None or isinstance(error, NotStarted | Wrong):
+                raise
+            if is_interruption(error, source):
                 raise
             call.error = error
-            raise self._verdict(call, error, source) from None
+            raise self._outcome(call, error, source) from None
 
-    def _verdict(self, call: Call, error: BaseException, source: Source) -> Exception:
-        """What an error in the learner's code means for the exercise."""
+    def _outcome(self, call: Call, error: BaseException, source: Source) -> Exception:
+        """The outcome that follows from an error in the learner's code."""
         if isinstance(error, TimeUp):
             self._clock.where = line_of(error, source)
             self._clock.spent = max(self._clock.spent, self._clock.limit)
             return Wrong(f"{call}: {self._clock.message()}")
-        stub = stub_behind(error, source)
+        stub = stub_that_raised(error, source)
         if stub is not None and stub.exercise == self._exercise:
             return NotStarted(f"{stub.exercise} {stub.name}")
         if stub is not None:
             return Wrong(f"it calls {stub.name} ({stub.exercise}), which is still to do")
-        line = left_raise(error, source)
+        line = leftover_raise(error, source)
         if line is not None:
             return Wrong(f"line {line} still raises NotImplementedError: delete that line")
-        said = "it ends the program" if isinstance(error, SystemExit) else "it fails"
         problem = describe(error, source.path)
-        return Wrong(f"{call}: {said}, {problem}", raised_alike(call))
+        if isinstance(error, SystemExit):
+            return Wrong(f"{call} exits Python: {problem}")
+        return Wrong(f"{call} fails: {problem}", misconceptions_with_same_error(call))
 
 
 def expect_unchanged(
@@ -254,13 +293,13 @@ def expect_unchanged(
     for name, before, after in pairs:
         if not unchanged(before, after):
             raise Wrong(
-                f"{call}: it changes its input {name}, which the caller still needs; "
-                "compute new tensors (masked_fill, not masked_fill_; x = x - 1, not x -= 1)"
+                f"{call} changes its input {name}, which the caller still needs: compute a new "
+                "tensor instead (masked_fill, not masked_fill_; x = x - 1, not x -= 1)"
             )
 
 
 def argument_names(function: Callable[..., Any], count: int) -> list[str]:
-    """The names of the first positional arguments; numbers where the signature does not say."""
+    """The names of the first positional arguments; their positions if there is no signature."""
     try:
         names = list(inspect.signature(function).parameters)[:count]
     except (TypeError, ValueError):
@@ -269,14 +308,14 @@ def argument_names(function: Callable[..., Any], count: int) -> list[str]:
 
 
 def unchanged(before: Any, after: Any) -> bool:
-    """Whether a value is as it was; what cannot be compared counts as unchanged."""
+    """Whether a value is unchanged; one that cannot be compared counts as unchanged."""
     if isinstance(before, Tensor):
         return isinstance(after, Tensor) and unchanged_tensor(before, after.detach())
     if isinstance(before, np.ndarray):
         return isinstance(after, np.ndarray) and np.array_equal(before, after, equal_nan=True)
     if type(before) is not type(after):
         return False
-    if isinstance(before, PLAIN):
+    if isinstance(before, COMPARABLE):
         return before is after or before == after
     if isinstance(before, tuple | list):
         return len(before) == len(after) and all(map(unchanged, before, after))
@@ -291,18 +330,21 @@ def unchanged_tensor(before: Tensor, after: Tensor) -> bool:
     """Whether shape, dtype and values are the same; nan equals nan."""
     if before.shape != after.shape or before.dtype != after.dtype:
         return False
-    if before.is_meta:  # it has no values
+    if before.is_meta:  # a meta tensor has no values
         return True
     return bool(((before == after) | ((before != before) & (after != after))).all())
 
 
 @contextlib.contextmanager
-def same_state_afterwards() -> Iterator[None]:
-    """Whatever a learner's code switches, the next exercise finds PyTorch as it was."""
-    dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
-    threads, autocast = torch.get_num_threads(), torch.is_autocast_enabled("cpu")
+def restored_state() -> Iterator[None]:
+    """Restore the settings and random states of PyTorch and NumPy afterwards."""
+    dtype = torch.get_default_dtype()
+    grad = torch.is_grad_enabled()
+    autocast = torch.is_autocast_enabled("cpu")
+    threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
-    generator, numpy_state = torch.get_rng_state(), np.random.get_state()
+    torch_state = torch.get_rng_state()
+    numpy_state = np.random.get_state()
     try:
         yield
     finally:
@@ -312,7 +354,7 @@ def same_state_afterwards() -> Iterator[None]:
         torch.set_autocast_enabled("cpu", autocast)
         if torch.are_deterministic_algorithms_enabled() != deterministic:  # setting it takes 1 s
             torch.use_deterministic_algorithms(deterministic)
-        torch.set_rng_state(generator)
+        torch.set_rng_state(torch_state)
         np.random.set_state(numpy_state)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)

@@ -1,14 +1,13 @@
-"""pytest for exercises: the fixture `ex`, three outcomes, and messages in place of tracebacks.
+"""The pytest plugin for exercises: the fixture `ex`, three outcomes, messages without tracebacks.
 
-    pytest 01_attention                     judges exercises.py
-    pytest 01_attention --solutions         judges solutions.py, where nothing may be to do
-    pytest 01_attention --misconceptions    judges each known wrong answer, put into the solutions
+    pytest 01_attention                     tests exercises.py
+    pytest 01_attention --solutions         tests solutions.py, where no stub may be left
+    pytest 01_attention --misconceptions    tests each known wrong answer in place of its solution
 
-A test belongs to the exercise whose `judge` names it in exercises.yaml. The root conftest.py loads
-this plugin; torch is imported only when a test asks for `ex`.
+A test belongs to the exercise that lists it under `judge` in exercises.yaml. The root conftest.py
+loads this plugin; torch is imported only when a test uses `ex`.
 """
 
-import importlib.util
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from dataclasses import asdict
@@ -20,33 +19,35 @@ import pytest
 
 from utils.errors import CourseError
 from utils.grader.exercises import Exercise, Lesson, read_lesson
-from utils.grader.report import SOLVED, WRONG, Case, failure_text
+from utils.grader.report import SOLVED, TO_DO, WRONG, Case, failure_text
 
 if TYPE_CHECKING:
-    from utils.grader.guard import Clock, Guarded, Learner
+    from utils.grader.guard import Clock, Guarded, LearnerModule
 
-PRINTED = 1000  # characters that are kept of what an exercise prints
+PRINTED = 1000  # characters kept of an exercise's output
 EXERCISE = pytest.StashKey[tuple[Lesson, Exercise]]()
 CASE = pytest.StashKey[Case]()
 LESSONS = pytest.StashKey[dict[Path, Lesson | None]]()
-LEARNERS = pytest.StashKey[dict[Path, "Learner"]]()
+LEARNERS = pytest.StashKey[dict[Path, "LearnerModule"]]()
+MISCONCEPTIONS = pytest.StashKey[dict[Path, dict[str, Any]]]()
 CLOCKS = pytest.StashKey[dict[tuple[str, str], "Clock"]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("exercises")
-    group.addoption("--solutions", action="store_true", help="judge solutions.py")
+    group.addoption("--solutions", action="store_true", help="test solutions.py")
     group.addoption(
-        "--misconceptions", action="store_true", help="judge every known wrong answer instead"
+        "--misconceptions", action="store_true", help="test every known wrong answer instead"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "exercise: judges what a learner wrote")
+    config.addinivalue_line("markers", "exercise: tests the learner's code")
     config.stash[LESSONS] = {}
     config.stash[LEARNERS] = {}
+    config.stash[MISCONCEPTIONS] = {}
     config.stash[CLOCKS] = {}
-    # With CI in the environment pytest would print each message again, whole, in its summary.
+    # With CI in the environment, pytest would print each whole message again in its summary.
     config.option.force_short_summary = True
 
 
@@ -54,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def lesson_of(config: pytest.Config, test_file: Path) -> Lesson | None:
-    """The lesson whose exercises this file judges, None for any other file. Read once a run."""
+    """The lesson whose exercises this file tests; None for any other file. Read once per run."""
     if not test_file.name.endswith("_exercises.py") or test_file.parent.name != "tests":
         return None
     folder = test_file.parents[1]
@@ -66,12 +67,12 @@ def lesson_of(config: pytest.Config, test_file: Path) -> Lesson | None:
 
 
 def exercise_of(lesson: Lesson, test: str) -> Exercise | None:
-    """The exercise that this test function judges."""
+    """The exercise that this test function belongs to."""
     return next((one for one in lesson.exercises if test in one.judge), None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tell each test its exercise. Raises UsageError for a list of exercises that is wrong."""
+    """Attach its exercise to each test. Raises UsageError for an invalid exercises.yaml."""
     for item in items:
         if "ex" not in getattr(item, "fixturenames", ()):
             continue
@@ -90,23 +91,40 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """With --misconceptions, run each test once for every wrong answer of its exercise."""
     if "ex" not in metafunc.fixturenames or not metafunc.config.getoption("misconceptions"):
         return
-    lesson = lesson_of(metafunc.config, Path(metafunc.definition.path))
-    exercise = exercise_of(lesson, metafunc.function.__name__) if lesson else None
-    if lesson is None or exercise is None:
-        return
-    known = misconceptions_of(lesson)
+    try:
+        lesson = lesson_of(metafunc.config, Path(metafunc.definition.path))
+        exercise = exercise_of(lesson, metafunc.function.__name__) if lesson else None
+        if lesson is None or exercise is None:
+            return
+        known = misconceptions_of(metafunc.config, lesson)
+    except CourseError as error:
+        raise pytest.Collector.CollectError(str(error)) from None
     wrong = [(name, each) for name in exercise.names for each in known.get(name, ())]
     ids = [each.__name__ for _, each in wrong]
     metafunc.parametrize("ex", wrong, ids=ids, indirect=True, scope="function")
 
 
-def misconceptions_of(lesson: Lesson) -> dict[str, Any]:
-    """The known wrong answers of a lesson, by the name of what they stand in for."""
-    path = lesson.misconceptions_file()
-    spec = importlib.util.spec_from_file_location(f"_{path.stem}", path)
-    assert spec is not None and spec.loader is not None  # the file is there
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def misconceptions_of(config: pytest.Config, lesson: Lesson) -> dict[str, Any]:
+    """The known wrong answers of a lesson by function or class, loaded once. Raises CourseError."""
+    loaded = config.stash[MISCONCEPTIONS]
+    if lesson.folder not in loaded:
+        loaded[lesson.folder] = load_misconceptions(lesson.misconceptions_file())
+    return loaded[lesson.folder]
+
+
+def load_misconceptions(path: Path) -> dict[str, Any]:
+    """MISCONCEPTIONS of one file. Raises CourseError, which names the file and the cause."""
+    from utils.grader.learner_code import LoadError, load, read_source
+
+    place = "/".join(path.parts[-3:])
+    try:
+        module = load(read_source(path))
+    except LoadError as error:
+        lines = str(error).splitlines()
+        cause = f"{path.name}: {lines[0]}".replace(f"{path.name}: {path.name}", path.name)
+        raise CourseError(f"{place.removesuffix(path.name)}{cause}") from None
+    if not isinstance(getattr(module, "MISCONCEPTIONS", None), dict):
+        raise CourseError(f"{place} must define MISCONCEPTIONS, a dictionary")
     return module.MISCONCEPTIONS
 
 
@@ -115,13 +133,17 @@ def misconceptions_of(lesson: Lesson) -> dict[str, Any]:
 
 @pytest.fixture
 def ex(request: pytest.FixtureRequest) -> Iterator["Guarded"]:
-    """The learner's exercises, guarded; the solutions with --solutions."""
+    """The learner's module behind a guard; that of the solutions with --solutions."""
     if EXERCISE not in request.node.stash:
-        pytest.fail(f"no exercise in exercises.yaml has {request.node.name} as its judge")
+        pytest.fail(f"no exercise in exercises.yaml lists {request.node.name} under judge")
     from utils.grader.feedback import diagnosis, history
-    from utils.grader.guard import Clock, Guarded, same_state_afterwards
+    from utils.grader.guard import Clock, Guarded, restored_state
 
     lesson, exercise = request.node.stash[EXERCISE]
+    try:
+        known = misconceptions_of(request.config, lesson)
+    except CourseError as error:
+        pytest.fail(str(error), pytrace=False)
     wrong = getattr(request, "param", None)
     label = wrong[1].__name__ if wrong else ""
     path = lesson.file
@@ -134,13 +156,13 @@ def ex(request: pytest.FixtureRequest) -> Iterator["Guarded"]:
     own = diagnosis(wrong[1]) if wrong else ""
     request.node.stash[CASE] = Case(exercise.id, wrong_answer=label, own_diagnosis=own)
     history.clear()
-    with same_state_afterwards():
-        yield Guarded(learner, exercise.id, known_wrong_answers(request.config, lesson), clock)
+    with restored_state():
+        yield Guarded(learner, exercise.id, known, clock)
 
 
-def learner_at(config: pytest.Config, path: Path) -> "Learner":
-    """The file, loaded once a run."""
-    from utils.grader.guard import Learner
+def learner_at(config: pytest.Config, path: Path) -> "LearnerModule":
+    """The module in a file, loaded once per run."""
+    from utils.grader.guard import LearnerModule
     from utils.grader.learner_code import LoadError, read_source
 
     loaded = config.stash[LEARNERS]
@@ -149,22 +171,12 @@ def learner_at(config: pytest.Config, path: Path) -> "Learner":
             source = read_source(path)
         except LoadError as error:
             source = error
-        loaded[path] = Learner(source)
+        loaded[path] = LearnerModule(source)
     return loaded[path]
 
 
-KNOWN: dict[Path, dict[str, Any]] = {}
-
-
-def known_wrong_answers(config: pytest.Config, lesson: Lesson) -> dict[str, Any]:
-    """The same as misconceptions_of, loaded once."""
-    if lesson.folder not in KNOWN:
-        KNOWN[lesson.folder] = misconceptions_of(lesson)
-    return KNOWN[lesson.folder]
-
-
-def with_wrong_answer(learner: "Learner", name: str, misconception: Any) -> Any:
-    """The solutions, in which one function is a known wrong answer."""
+def with_wrong_answer(learner: "LearnerModule", name: str, misconception: Any) -> Any:
+    """The solutions, with one function replaced by a known wrong answer."""
     module = SimpleNamespace(**{**vars(learner.module), name: misconception})
     return SimpleNamespace(source=learner.source, problem=learner.problem, module=module)
 
@@ -174,7 +186,7 @@ def with_wrong_answer(learner: "Learner", name: str, misconception: Any) -> Any:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Turn what an exercise's test raises into: to do (skipped), or wrong with a message."""
+    """Turn the errors of an exercise's test into to do (skipped), or wrong with a message."""
     if EXERCISE not in item.stash:
         return (yield)
     from utils.grader.feedback import Wrong, history
@@ -187,14 +199,15 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         return result
     except NotStarted as stub:
         if not item.config.getoption("solutions"):
+            case.outcome = TO_DO
             pytest.skip(f"to do: {stub}")
         error: BaseException = Wrong(f"the solution of {stub} is a stub")
-    except (Exception, SystemExit, pytest.fail.Exception) as any_error:  # pytest.raises fails, too
+    except (Exception, SystemExit, pytest.fail.Exception) as any_error:  # pytest.raises calls fail
         error = any_error
     finally:
         case.refuted = frozenset(history.refuted)
     case.outcome = WRONG
-    case.message = f"the answer cannot be used: {type(error).__name__}: {error}"
+    case.message = f"the test cannot use the answer: {type(error).__name__}: {error}"
     if isinstance(error, Wrong):
         case.message, case.margin = error.message, error.margin
         case.explained_by = error.explained_by
@@ -206,18 +219,18 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let the report know its case, for the summary."""
+    """Attach the case to the report of a test, for the summary and the worker."""
     report = yield
     case = item.stash.get(CASE, None)
     if case is not None and report.when == "call":
         case.printed = report.capstdout[:PRINTED]
-        vars(report)["case"] = asdict(case)  # plain, for it may come from another process
+        vars(report)["case"] = asdict(case)  # a dictionary can cross processes
     return report
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: Any) -> Generator[None, None, None]:
-    """Print one message an exercise, not one a test."""
+    """Print one message per exercise, not one per test."""
     failed = terminalreporter.stats.get("failed", [])
     groups: dict[str, list[Any]] = defaultdict(list)
     for report in failed:
@@ -227,12 +240,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> Generator[None, None, None
         cases = [case for report in reports if (case := case_of(report))]
         if cases:
             reports[0].longrepr = failure_text(cases)
-            reports[0].sections = []  # what was printed is in the text, as far as anyone reads it
+            reports[0].sections = []  # the beginning of the output is in the text
     if failed:
         terminalreporter.stats["failed"] = [reports[0] for reports in groups.values()]
     return (yield)
 
 
 def case_of(report: Any) -> Case | None:
-    """The case that a report is of; None where no exercise is judged."""
+    """The case of a report; None for a test that belongs to no exercise."""
     return Case(**report.case) if hasattr(report, "case") else None

@@ -1,12 +1,13 @@
-"""Judging exercises: what the tests say of a learner's file now.
+"""Judge exercises: run the tests on a learner's file and collect the verdicts.
 
-`judge` runs the tests of a lesson in a process of their own and returns a verdict for each
-exercise. Python loops are stopped inside that process (utils/grader/guard.py); when it says nothing
-for SILENCE seconds (a call into C, a deadlock), or ends (a segmentation fault, os._exit), the
-exercise it was at is wrong, and a new process judges the rest.
+`judge` runs the tests of a lesson in a process of their own and returns a verdict per exercise.
+Python loops are stopped inside that process (utils/grader/guard.py). If it sends nothing for
+SILENCE seconds (a call into C, a deadlock), or ends (a segmentation fault, os._exit), the exercise
+it was running is wrong, and a new process judges the rest. A verdict only ever comes from a test
+that ran: if the tests cannot run, CourseError gives the cause.
 
-`progress` is the same for whoever asks often: verdicts are kept by the content of every file that
-they depend on, so an unchanged lesson costs milliseconds and no torch.
+`progress` does the same with a cache: verdicts are stored together with a hash of every file that
+they depend on, so an unchanged lesson costs milliseconds and does not import torch.
 """
 
 import contextlib
@@ -29,68 +30,74 @@ from utils.files import atomic_write_text
 from utils.grader.exercises import ROOT, Lesson
 from utils.grader.report import SOLVED, TO_DO, WRONG, Case, Verdict, verdict
 
-STARTING = 180.0  # seconds to import torch on a cold disk
-LEAVING = 2.0  # seconds to end once it has closed its stream
-SILENCE = 15.0  # seconds without a word from the process
-JUDGED = (0, 1)  # pytest's exit codes that say something about the exercises
+STARTUP = 180.0  # seconds to import torch from a cold disk
+SHUTDOWN = 2.0  # seconds to end after closing its output
+SILENCE = 15.0  # seconds without an event
+TESTS_RAN = (0, 1)  # exit codes of pytest: all passed, some failed
 VERSION = 1
-PYTEST = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}  # nbval takes a second
+ENVIRONMENT = {
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # nbval takes a second to load
+    "PYTEST_ADDOPTS": "",
+    "PYTHONOPTIMIZE": "",  # pytest and the tests need assert statements
+}
 
-Watcher = Callable[[str], None]  # told the id of each exercise when its turn comes
+OnExercise = Callable[[str], None]  # called with the id of each exercise when it starts
+
+
+def ignore(exercise: str) -> None:
+    """The callback of a caller who does not want to follow the progress."""
 
 
 # --- one process ---
 
 
-class Child:
-    """A process that has imported torch and waits for one job."""
+class Worker:
+    """A process that has imported torch and waits for one job; see utils/grader/worker.py."""
 
     def __init__(self) -> None:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "utils.grader.worker"],
             cwd=ROOT,
-            env={**os.environ, **PYTEST},
+            env={**os.environ, **ENVIRONMENT},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
         )
         self.events: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._read_events, daemon=True).start()
 
-    def _listen(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
+    def _read_events(self) -> None:
+        for line in self.process.stdout or ():
             self.events.put(json.loads(line))
         self.events.put(None)
 
     def next_event(self, seconds: float) -> dict[str, Any] | None:
-        """What it says next; None when it has ended. Raises queue.Empty after `seconds`."""
+        """The next event; None when the process has ended. Raises queue.Empty after `seconds`."""
         return self.events.get(timeout=seconds)
 
-    def give(self, job: dict[str, Any]) -> None:
-        """Hand it its job. Raises CourseError if it could not start."""
-        assert self.process.stdin is not None
-        ready = self.next_event(STARTING)
-        if ready is None:
-            raise CourseError(f"the judge could not start: {self.last_words()}")
+    def send_job(self, job: dict[str, Any]) -> None:
+        """Send the process its job. Raises CourseError if it could not start."""
+        ready = self.next_event(STARTUP)
+        if ready is None or self.process.stdin is None:
+            raise CourseError(f"the grader could not start: {self.last_error()}")
         self.process.stdin.write(json.dumps(job).encode() + b"\n")
         self.process.stdin.flush()
 
-    def last_words(self) -> str:
-        """The last error that it wrote, or else its last line."""
+    def last_error(self) -> str:
+        """The last error in the output of the process, or else its last line."""
         self.errors.seek(0)
         text = self.errors.read().decode("utf-8", "replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        for sign in ("E  ", "INTERNALERROR>", "ERROR", ""):  # the cause comes before what it causes
-            found = [line for line in lines if line.startswith(sign)]
+        for mark in ("E  ", "INTERNALERROR>", "ERROR", ""):  # the cause first, then what follows
+            found = [line for line in lines if line.startswith(mark)]
             if found:
                 return found[-1].removeprefix("E  ").removeprefix("INTERNALERROR>").strip()
         return "no message"
 
     def end(self, timeout: float = 0.0) -> int:
-        """Make sure that it is gone; returns its exit code."""
-        with contextlib.suppress(subprocess.TimeoutExpired):  # it may be about to leave by itself
+        """End the process, after `timeout` seconds by force; returns its exit code."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout)
         self.process.kill()
         code = self.process.wait()
@@ -114,85 +121,110 @@ def judge(
     only: Iterable[str] | None = None,
     *,
     solutions: bool = False,
-    start: Callable[[], Child] = Child,
-    watcher: Watcher = lambda exercise: None,
+    start: Callable[[], Worker] = Worker,
+    on_exercise: OnExercise = ignore,
 ) -> tuple[dict[str, Verdict], bool]:
-    """Verdicts by exercise, and whether all came about in the ordinary way (may be kept).
+    """Verdicts by exercise, and whether they may be cached: no process was lost on the way.
 
-    `only` limits them to some exercises; `start` gives a process, perhaps one that waits already.
+    `only` selects exercises; `start` provides a worker, perhaps one that is waiting already.
     """
-    asked = [exercise.id for exercise in lesson.exercises if only is None or exercise.id in only]
+    chosen = [exercise.id for exercise in lesson.exercises if only is None or exercise.id in only]
     cases: dict[str, list[Case]] = defaultdict(list)
-    left, orderly = asked, True
-    while left:
-        with start() as child:
-            end = listen(child, job_for(lesson, left, solutions), cases, watcher)
-        if not end.problem:
+    remaining = chosen
+    cacheable = True
+    while remaining:
+        with start() as worker:
+            lost = collect_cases(worker, job_for(lesson, remaining, solutions), cases, on_exercise)
+        if lost is None:
             break
-        orderly = False
-        # What ends while the file is loading will do so for every exercise.
-        ended = [end.at] if end.loaded else left
-        where = "" if end.loaded else f"{lesson.file.name} does not finish loading: "
-        for one in ended:
-            cases[one].append(Case(one, WRONG, where + end.problem, broken_file=not end.loaded))
-        left = [one for one in left if not cases[one]]
-    unjudged = [one for one in asked if not cases[one]]
-    if unjudged:
-        raise CourseError(f"{lesson.name}: no test has judged {', '.join(unjudged)}")
-    return {one: verdict(one, cases[one]) for one in asked}, orderly
+        cacheable = False
+        add_lost_cases(lost, lesson, remaining, cases)
+        remaining = [one for one in remaining if not cases[one]]
+    missing = [one for one in chosen if not cases[one]]
+    if missing:
+        raise CourseError(f"{lesson.name}: no test ran for {', '.join(missing)}")
+    return {one: verdict(one, cases[one]) for one in chosen}, cacheable
 
 
 def job_for(lesson: Lesson, exercises: list[str], solutions: bool) -> dict[str, Any]:
-    """What a child is told: the tests that judge these exercises."""
-    file = lesson.test_file()
+    """The job of a worker: the tests that judge these exercises."""
     tests = [test for one in exercises for test in lesson.exercise(one).judge]
-    arguments = [f"{file}::{test}" for test in tests] + ["--solutions"] * solutions
-    return {"root": str(lesson.folder.parent), "arguments": arguments}
+    arguments = [f"{test_path(lesson)}::{test}" for test in tests]
+    return {
+        "root": str(lesson.folder.parent),
+        "arguments": arguments + ["--solutions"] * solutions,
+    }
 
 
-@dataclass
-class End:
-    """How a child's work ended: `problem` is "" if it came through."""
-
-    at: str = ""  # the exercise it was at
-    loaded: bool = False  # the learner's file was
-    problem: str = ""
+def test_path(lesson: Lesson) -> str:
+    """The lesson's tests relative to the root: pytest splits names at `[` and `::`."""
+    return lesson.test_file().relative_to(lesson.folder.parent).as_posix()
 
 
-def listen(
-    child: Child,
+@dataclass(frozen=True)
+class LostWorker:
+    """A process that ended, or stopped answering, before its job was done."""
+
+    exercise: str  # the one that was running
+    has_loaded: bool  # whether the learner's file had been loaded
+    problem: str
+
+
+def collect_cases(
+    worker: Worker,
     job: dict[str, Any],
     cases: dict[str, list[Case]],
-    watcher: Watcher = lambda exercise: None,
-) -> End:
-    """Collect the cases of one process. Raises CourseError if pytest could not run the tests."""
-    end = End()
-    child.give(job)
+    on_exercise: OnExercise = ignore,
+) -> LostWorker | None:
+    """Add the cases of one worker; returns what happened if it was lost, None if all went well.
+
+    Raises CourseError if a test could not run.
+    """
+    exercise = ""
+    has_loaded = False
+    worker.send_job(job)
     while True:
         try:
-            event = child.next_event(SILENCE if end.at else STARTING)
+            event = worker.next_event(SILENCE if exercise else STARTUP)
         except queue.Empty:
-            end.problem = f"nothing came back for {SILENCE:.0f} seconds: does something never end?"
-            return end
+            problem = f"no response for {SILENCE:.0f} seconds; is there an endless loop?"
+            return LostWorker(exercise, has_loaded, problem)
         if event is None:
-            end.problem = f"it ended Python itself (exit code {child.end(LEAVING)})"
-            return end
+            problem = f"it ended the Python process (exit code {worker.end(SHUTDOWN)})"
+            return LostWorker(exercise, has_loaded, problem)
         kind = event.pop("event")
-        if kind == "start" and event["exercise"] != end.at:
-            end.at = event["exercise"]
-            watcher(end.at)
+        if kind == "start" and event["exercise"] != exercise:
+            exercise = event["exercise"]
+            on_exercise(exercise)
         elif kind == "loaded":
-            end.loaded = True
+            has_loaded = True
         elif kind == "case":
             cases[event["exercise"]].append(case_from(event))
+        elif kind == "error" and event["phase"] == "teardown":  # the tests have run: a side effect
+            problem = f"it leaves Python in a state that breaks other tests: {event['message']}"
+            return LostWorker(exercise, has_loaded, problem)
+        elif kind == "error":
+            raise CourseError(f"the tests could not run: {event['message']}")
+        elif kind == "end" and event["code"] not in TESTS_RAN:
+            raise CourseError(f"the tests could not run: {worker.last_error()}")
         elif kind == "end":
-            if event["code"] not in JUDGED:
-                raise CourseError(f"the tests could not run: {child.last_words()}")
-            return end
+            return None
+
+
+def add_lost_cases(
+    lost: LostWorker, lesson: Lesson, remaining: list[str], cases: dict[str, list[Case]]
+) -> None:
+    """Mark as wrong the exercise that was running; all, if the file was still being loaded."""
+    if lost.has_loaded:
+        cases[lost.exercise].append(Case(lost.exercise, WRONG, lost.problem))
+        return
+    message = f"{lesson.file.name} does not finish loading: {lost.problem}"
+    for one in remaining:
+        cases[one].append(Case(one, WRONG, message, broken_file=True))
 
 
 def case_from(event: dict[str, Any]) -> Case:
-    """What utils/grader/worker.py said of one test."""
+    """The case that a worker reported, its sets restored."""
     explained = event["explained_by"]
     sets = {
         "explained_by": None if explained is None else frozenset(explained),
@@ -201,28 +233,28 @@ def case_from(event: dict[str, Any]) -> Case:
     return Case(**{**event, **sets})
 
 
-# --- kept by content ---
+# --- the cache ---
 
 
 def state_file(root: Path = ROOT) -> Path:
-    """Where verdicts and hints are kept; git ignores it."""
+    """The file that stores verdicts and hints; git ignores it."""
     return root / ".progress" / "state.json"
 
 
 def read_state(root: Path = ROOT) -> dict[str, Any]:
-    """What was kept; a new beginning if there is nothing, or nothing that can be read."""
-    fresh: dict[str, Any] = {"version": VERSION, "lessons": {}, "hints": {}}
+    """The stored state; an empty one if there is none or it is damaged."""
+    empty: dict[str, Any] = {"version": VERSION, "lessons": {}, "hints": {}}
     try:
         state = json.loads(state_file(root).read_text(encoding="utf-8"))
-        sound = state["version"] == VERSION
-        sound = sound and isinstance(state["lessons"], dict) and isinstance(state["hints"], dict)
-        return state if sound else fresh
+        valid = state["version"] == VERSION
+        valid = valid and isinstance(state["lessons"], dict) and isinstance(state["hints"], dict)
+        return state if valid else empty
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return fresh
+        return empty
 
 
 def write_state(state: dict[str, Any], root: Path = ROOT) -> None:
-    """Keep it; the file is whole at every moment."""
+    """Store the state atomically. Raises OSError (a read-only folder, a full disk)."""
     path = state_file(root)
     path.parent.mkdir(exist_ok=True)
     atomic_write_text(path, json.dumps(state, indent=1))
@@ -232,59 +264,56 @@ def content_key(lesson: Lesson) -> str:
     """A hash of everything that the verdicts of a lesson depend on."""
     root = lesson.folder.parent
     digest = hashlib.sha256(sys.version.encode())
-    for path in [root / "conftest.py", root / "requirements.txt", *files_behind(lesson)]:
+    for path in [root / "conftest.py", root / "requirements.txt", *source_files(lesson)]:
         digest.update(path.relative_to(root).as_posix().encode() + b"\0")
         digest.update(path.read_bytes() if path.is_file() else b"missing")
     return digest.hexdigest()
 
 
-def files_behind(lesson: Lesson) -> list[Path]:
+def source_files(lesson: Lesson) -> list[Path]:
     """The exercises and their tests, utils, and the modules of this lesson and lower ones."""
     root = lesson.folder.parent
-    folders = [one for one in root.glob("[0-9][0-9]_*") if one.name <= lesson.name]
-    rooms = (*folders, root / "utils", root / "utils" / "grader")
-    found = [path for folder in rooms for path in folder.glob("*.py")]
+    lessons = [one for one in root.glob("[0-9][0-9]_*") if one.name <= lesson.name]
+    folders = [*lessons, lesson.folder / "tests", root / "utils", root / "utils" / "grader"]
+    found = [path for folder in folders for path in folder.glob("*.py")]
     found += (lesson.folder / "exercises").glob("exercises.*")
-    found += (lesson.folder / "tests").glob("*.py")
-    return sorted(found)
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def progress(
     lesson: Lesson,
-    start: Callable[[], Child] = Child,
-    watcher: Watcher = lambda exercise: None,
+    start: Callable[[], Worker] = Worker,
+    on_exercise: OnExercise = ignore,
 ) -> dict[str, Verdict]:
-    """The verdicts of a lesson as it is now, judged only if something changed."""
+    """The current verdicts of a lesson; it is judged only if something has changed."""
     root = lesson.folder.parent
     key = content_key(lesson)
-    kept = kept_verdicts(read_state(root)["lessons"].get(lesson.name), key, lesson)
-    if kept is not None:
-        return kept
-    verdicts, orderly = judge(lesson, start=start, watcher=watcher)
-    if orderly and key == content_key(lesson):  # not saved in between
+    cached = cached_verdicts(read_state(root)["lessons"].get(lesson.name), key, lesson)
+    if cached is not None:
+        return cached
+    verdicts, cacheable = judge(lesson, start=start, on_exercise=on_exercise)
+    if cacheable and key == content_key(lesson):  # no file was saved in the meantime
+        entry = {"key": key, "verdicts": {one: asdict(found) for one, found in verdicts.items()}}
         state = read_state(root)
-        state["lessons"][lesson.name] = {
-            "key": key,
-            "verdicts": {one: asdict(found) for one, found in verdicts.items()},
-        }
-        with contextlib.suppress(OSError):  # what cannot be kept is judged again next time
+        state["lessons"][lesson.name] = entry
+        with contextlib.suppress(OSError):  # a read-only folder: judge again next time
             write_state(state, root)
     return verdicts
 
 
-def kept_verdicts(entry: Any, key: str, lesson: Lesson) -> dict[str, Verdict] | None:
-    """What was kept for a lesson, None if it is of another content or damaged."""
+def cached_verdicts(entry: Any, key: str, lesson: Lesson) -> dict[str, Verdict] | None:
+    """The stored verdicts of a lesson; None if its files have changed or the entry is damaged."""
     try:
         if entry["key"] != key:
             return None
         found = {one.id: Verdict(**entry["verdicts"][one.id]) for one in lesson.exercises}
     except (KeyError, TypeError):
         return None
-    return found if all(map(is_sound, found.values())) else None
+    return found if all(map(is_valid, found.values())) else None
 
 
-def is_sound(found: Verdict) -> bool:
-    """Whether a verdict that was kept holds what a verdict holds."""
-    kinds = [type(value) for value in asdict(found).values()]
-    wanted = [type(value) for value in asdict(Verdict("", "")).values()]
-    return kinds == wanted and found.outcome in (SOLVED, WRONG, TO_DO)
+def is_valid(found: Verdict) -> bool:
+    """Whether a stored verdict has values of the right types."""
+    types = [type(value) for value in asdict(found).values()]
+    expected = [type(value) for value in asdict(Verdict("", "")).values()]
+    return types == expected and found.outcome in (SOLVED, WRONG, TO_DO)

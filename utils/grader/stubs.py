@@ -1,120 +1,143 @@
-"""Stubs as they are handed out, and putting one back.
+"""Make stubs from the solutions, and put one back into a learner's file.
 
-A stub is its solution with the body taken out: same name, arguments and docstring. So it can always
-be made again, whatever became of the learner's file, and the two can never drift apart: a check
-compares exercises.py with what is made here.
+A stub is its solution with the body removed: same name, arguments and docstring. So it can always
+be recreated, whatever happened to the learner's file, and the two cannot drift apart: a check
+compares exercises.py with the stubs made here.
+
+Resetting an exercise never loses text. The old file is copied to .progress/backups first, and the
+new one is written only if its syntax tree shows that the name is now bound to the untouched stub.
+A file that Python cannot parse is cut where a piece of it can be parsed, so that an error in one
+exercise does not prevent the reset of another.
 """
 
 import ast
+import itertools
 import re
+import string
 import time
 from pathlib import Path
 
 from utils.errors import CourseError
 from utils.files import atomic_write_bytes
+from utils.grader.definitions import SCOPES, find_definition, first_line, last_binding, parse
 from utils.grader.exercises import Exercise, Lesson
-from utils.grader.learner_code import functions, lines_of
+from utils.grader.learner_code import as_stub, functions, lines_of, missing_file
 
 TODO = "# TODO: your code here"
-NEXT_AT_TOP = re.compile(r"^[A-Za-z_@#]")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+PROGRAM = re.compile(r"if\s+__name__\b")  # where the part that runs the checks begins
 
 
-def handed_out(lesson: Lesson) -> dict[str, str]:
+# --- stubs made from the solutions ---
+
+
+def make_stubs(lesson: Lesson) -> dict[str, str]:
     """The text of every function and class to fill in, by name."""
-    source = lesson.solutions.read_text(encoding="utf-8")
-    ids = {stub: exercise.id for exercise in lesson.exercises for stub in exercise.stubs}
-    lines = source.splitlines()
-    tree = ast.parse(source, str(lesson.solutions))
-    cuts = []  # (first line of the body, last line, what comes instead), counted from 1
-    for name, node in functions(tree):
-        if name in ids:
-            first = (node.body[0].end_lineno or 0) + 1
-            indent = " " * node.body[0].col_offset
-            stub = f'{indent}raise NotImplementedError("Exercise {ids[name]}: {name}")  {TODO}'
-            cuts.append((first, node.end_lineno or first, stub))
-    for first, last, stub in reversed(cuts):
+    source = lesson.solutions.read_text(encoding="utf-8-sig")
+    lines = lines_of(source)
+    for first, last, stub in reversed(bodies_to_replace(lesson, source)):
         lines[first - 1 : last] = [stub]
-    emptied = "\n".join(lines) + "\n"
+    emptied = "".join(lines)
     names = {name for exercise in lesson.exercises for name in exercise.names}
     return {
-        node.name: "\n".join(emptied.splitlines()[start_of(node) - 1 : node.end_lineno]) + "\n"
+        node.name: "".join(lines_of(emptied)[first_line(node) - 1 : node.end_lineno])
         for node in ast.parse(emptied).body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names
+        if isinstance(node, SCOPES) and node.name in names
     }
 
 
-def start_of(node: ast.FunctionDef | ast.ClassDef) -> int:
-    """The first line of a function or class, decorators included."""
-    return min([node.lineno, *(one.lineno for one in node.decorator_list)])
+def bodies_to_replace(lesson: Lesson, source: str) -> list[tuple[int, int, str]]:
+    """For each stub: first and last line of the solution's body, and the `raise` to put there."""
+    ids = {stub: exercise.id for exercise in lesson.exercises for stub in exercise.stubs}
+    found = []
+    for name, node in functions(ast.parse(source, str(lesson.solutions))):
+        if name in ids:
+            first = (node.body[0].end_lineno or 0) + 1
+            indent = " " * node.body[0].col_offset
+            stub = f'{indent}raise NotImplementedError("Exercise {ids[name]}: {name}")  {TODO}\n'
+            found.append((first, node.end_lineno or first, stub))
+    return found
 
 
-def put_back(lesson: Lesson, exercise: Exercise) -> Path | None:
-    """Make an exercise's part of the file as it was handed out; returns where the old file is kept.
+# --- resetting one exercise ---
 
-    None if the exercise was untouched. The rest of the file stays, even if Python cannot read it.
-    Raises CourseError if there is no file.
+
+def reset_exercise(lesson: Lesson, exercise: Exercise) -> Path | None:
+    """Restore the stubs of one exercise; returns the path of the backup, None if nothing changed.
+
+    The rest of the file stays as it is, even if Python cannot parse it.
+    Raises CourseError if there is no file, or if the stub would not be what the name refers to.
     """
     if not lesson.file.is_file():
-        where = lesson.file.relative_to(lesson.folder.parent).as_posix()
-        raise CourseError(f"{where} is missing; git checkout {where} brings it back")
+        raise CourseError(missing_file(lesson.file))
     old = lesson.file.read_bytes()
-    text = old.decode("utf-8", "surrogateescape")  # what is no UTF-8 comes back as it was
-    end = "\r\n" if "\r\n" in text else "\n"
-    stubs = handed_out(lesson)
-    for name in exercise.names:
-        text = replaced(text, name, stubs[name].replace("\n", end))
-    new = text.encode("utf-8", "surrogateescape")
+    new = with_stubs(old, lesson, exercise)
     if new == old:
         return None
-    kept = keep_copy(lesson, old)
+    backup = save_backup(lesson, old)
     atomic_write_bytes(lesson.file, new)
-    return kept
+    return backup
 
 
-def keep_copy(lesson: Lesson, data: bytes) -> Path:
-    """Write a copy of the learner's file aside, under the present time."""
+def with_stubs(data: bytes, lesson: Lesson, exercise: Exercise) -> bytes:
+    """The file with the stubs of one exercise restored. Raises CourseError."""
+    mark = BYTE_ORDER_MARK if data.startswith(BYTE_ORDER_MARK) else b""
+    text = data.removeprefix(mark).decode("utf-8", "surrogateescape")  # keeps bytes as they were
+    newline = line_end(text)
+    stubs = make_stubs(lesson)
+    for name in exercise.names:
+        text = replace_definition(text, name, stubs[name].replace("\n", newline))
+        check_restored(text, name, exercise, lesson)
+    return mark + text.encode("utf-8", "surrogateescape")
+
+
+def line_end(text: str) -> str:
+    """The line end that a file uses: Windows, old Macintosh, or everything else."""
+    if "\r\n" in text:
+        return "\r\n"
+    return "\r" if "\r" in text and "\n" not in text else "\n"
+
+
+def save_backup(lesson: Lesson, data: bytes) -> Path:
+    """Write a copy of the learner's file to .progress/backups, named after the current time."""
     folder = lesson.folder.parent / ".progress" / "backups"
     folder.mkdir(parents=True, exist_ok=True)
     moment = time.strftime("%Y%m%d-%H%M%S")
-    names = (f"{lesson.name}-{moment}{suffix}.py" for suffix in ("", *"bcdefghijk"))
+    suffixes = itertools.chain(["", *string.ascii_lowercase[1:]], map(str, itertools.count(27)))
+    names = (f"{lesson.name}-{moment}{suffix}.py" for suffix in suffixes)
     path = next(folder / name for name in names if not (folder / name).exists())
     atomic_write_bytes(path, data)
     return path
 
 
-def replaced(text: str, name: str, stub: str) -> str:
-    """The text with the top-level function or class of this name replaced; added if not there."""
+def check_restored(text: str, name: str, exercise: Exercise, lesson: Lesson) -> None:
+    """Raise CourseError unless a name refers to the untouched stub now."""
+    tree = parse(text)
+    if tree is None:
+        return  # a syntax error elsewhere in the file
+    node = last_binding(tree, name)
+    module = ast.Module([node] if isinstance(node, SCOPES) else [], [])
+    stubs = {qualified for qualified, one in functions(module) if as_stub(one) == exercise.id}
+    wanted = {stub for stub in exercise.stubs if stub.partition(".")[0] == name}
+    if not wanted <= stubs:
+        line = f" on line {node.lineno}" if node is not None else ""
+        place = lesson.file.relative_to(lesson.folder.parent).as_posix()
+        raise CourseError(f"{place} binds {name} again{line}: remove that first, then reset")
+
+
+def replace_definition(text: str, name: str, stub: str) -> str:
+    """The text with the top-level function or class of this name replaced, or added if missing."""
     lines = lines_of(text)
-    place = place_of(text, name)
+    place = find_definition(text, name, stub)
     if place is None:
-        end = next((at for at, line in enumerate(lines) if line.startswith("if __name__")), None)
-        at = len(lines) if end is None else end
-        newline = "\r\n" if stub.endswith("\r\n") else "\n"
-        above, below = "".join(lines[:at]).rstrip("\r\n"), "".join(lines[at:])
-        return above + 3 * newline + stub + 2 * newline + below
+        return add_definition(lines, stub)
     first, last = place
     return "".join(lines[:first]) + stub + "".join(lines[last:])
 
 
-def place_of(text: str, name: str) -> tuple[int, int] | None:
-    """First line and the one after the last, counted from 0; None if it is not there."""
-    try:
-        for node in reversed(ast.parse(text).body):  # of two, the later one is what counts
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
-                return start_of(node) - 1, node.end_lineno or node.lineno
-        return None
-    except (SyntaxError, ValueError):
-        return place_by_lines(lines_of(text), name)
-
-
-def place_by_lines(lines: list[str], name: str) -> tuple[int, int] | None:
-    """The same for a text that is no Python: up to the next line that begins something new."""
-    begin = re.compile(rf"(def|class)\s+{name}\b")
-    first = next((at for at, line in enumerate(lines) if begin.match(line)), None)
-    if first is None:
-        return None
-    after = range(first + 1, len(lines))
-    last = next((at for at in after if NEXT_AT_TOP.match(lines[at])), len(lines))
-    while last > first + 1 and not lines[last - 1].strip():
-        last -= 1
-    return first, last
+def add_definition(lines: list[str], stub: str) -> str:
+    """The text with a stub added at the end, but before the part that runs the checks."""
+    end = next((at for at, line in enumerate(lines) if PROGRAM.match(line)), len(lines))
+    newline = line_end(stub)
+    above = "".join(lines[:end]).rstrip("\r\n")
+    return above + 3 * newline + stub + 2 * newline + "".join(lines[end:])

@@ -1,73 +1,107 @@
-"""The process that runs a learner's code, so that nothing in it can hurt the one who asks.
+"""The process that runs a learner's code, so that nothing in it can harm the program that asks.
 
-It imports what takes long, says "ready", waits for one job on standard input, runs pytest on it,
-and tells each event as one line of JSON. utils/grader/runner.py starts it, listens, and may kill
-it.
+It imports what takes long, reports "ready", waits for one job on standard input, runs pytest on it,
+and reports each event as one line of JSON. utils/grader/runner.py starts it, reads the events, and
+may kill it.
 """
 
+import builtins
 import json
 import os
+import pdb
 import sys
 from typing import Any
 
 import pytest
 
-import utils.grader.guard  # noqa: F401 - torch takes a second to import: do it before the job comes
-from utils.grader.pytest_plugin import CASE, EXERCISE
+from utils.grader import guard  # imports torch, which takes a second, before the job arrives
+from utils.grader.pytest_plugin import EXERCISE, case_of
 from utils.grader.report import Case
 
+OPTIONS = [
+    "-q",
+    "--no-header",
+    "--rootdir=.",  # as an absolute path, pytest would expand a $ in it
+    "--pythonwarnings=ignore::pytest.PytestAssertRewriteWarning",  # the plugin is loaded already
+    "-pno:cacheprovider",
+    # A learner's leftover threads and objects would otherwise fail the next exercise.
+    "-pno:threadexception",
+    "-pno:unraisableexception",
+]
 
-class Narrator:
-    """A pytest plugin that tells what happens."""
+
+class EventReporter:
+    """A pytest plugin that reports each event as one line of JSON."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
 
-    def say(self, event: str, **details: Any) -> None:
+    def send(self, event: str, **details: Any) -> None:
         self.stream.write(json.dumps({"event": event, **details}) + "\n")
         self.stream.flush()
+
+    def pytest_sessionstart(self) -> None:
+        refuse_terminal()  # after pytest has installed its own pdb.set_trace
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.send("error", phase="collection", message=f"{report.nodeid}: {cause(report)}")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if EXERCISE in item.stash:
-            self.say("start", exercise=item.stash[EXERCISE][1].id)
+            self.send("start", exercise=item.stash[EXERCISE][1].id)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_call(self) -> None:
-        self.say("loaded")
+        self.send("loaded")
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
-        case = item.stash.get(CASE, None)
-        if case is not None:
-            self.say("case", **as_json(case))
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Report the result of a test that ran, or the error that kept it from running."""
+        case = case_of(report)
+        if case is not None and case.outcome:
+            self.send("case", **as_json(case))
+        elif report.failed:
+            test = report.nodeid.rpartition("::")[2]
+            self.send("error", phase=report.when, message=f"{test}: {cause(report)}")
+
+
+def cause(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """The error of a report in one line."""
+    text = report.longreprtext
+    errors = [line[1:].strip() for line in text.splitlines() if line.startswith("E ")]
+    lines = errors or [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0] if lines else "no message"
 
 
 def as_json(case: Case) -> dict[str, Any]:
-    """A case as JSON can hold it; utils/grader/runner.py turns the lists into sets again."""
+    """A case without sets, which JSON lacks; utils/grader/runner.py restores them."""
     explained = None if case.explained_by is None else sorted(case.explained_by)
     return {**vars(case), "explained_by": explained, "refuted": sorted(case.refuted)}
 
 
+def refuse_terminal() -> None:
+    """Make `breakpoint()` and `input()` raise at once, instead of waiting for a person."""
+    os.environ["PYTHONBREAKPOINT"] = "utils.grader.guard.refuse_debugger"
+    pdb.set_trace = guard.refuse_debugger
+    builtins.input = guard.refuse_input
+
+
 def main() -> None:
-    """Wait for a job, {"root": folder, "arguments": [...]}, and do it; an empty line: leave."""
+    """Wait for a job, {"root": folder, "arguments": [...]}, and run it; an empty line ends."""
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a learner prints past pytest's capture must not look like an event
-    narrator = Narrator(stream)
-    narrator.say("ready")
+    reporter = EventReporter(stream)
+    reporter.send("ready")
     line = sys.stdin.readline()
     if not line.strip():
         return
     job = json.loads(line)
     os.chdir(job["root"])
-    options = ["-q", "--no-header", "-p", "no:cacheprovider", "--rootdir", job["root"]]
-    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # the plugin is here already
-    # What a learner's threads and dropped objects leave behind would fail whoever comes next.
-    options += ["-p", "no:threadexception", "-p", "no:unraisableexception"]
-    code = pytest.main([*options, *job["arguments"]], plugins=[narrator])
-    narrator.say("end", code=int(code))
+    code = pytest.main([*OPTIONS, *job["arguments"]], plugins=[reporter])
+    reporter.send("end", code=int(code))
     stream.flush()
-    os._exit(0)  # threads that a learner left running do not keep the process
+    os._exit(0)  # threads that a learner left running do not keep the process alive
 
 
 if __name__ == "__main__":

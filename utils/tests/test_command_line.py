@@ -1,4 +1,4 @@
-"""The command line: a flag for every field, and one line for every mistake."""
+"""The command line: one flag per field, and one line per error."""
 
 import re
 from dataclasses import dataclass, fields, is_dataclass
@@ -40,7 +40,7 @@ def refusal(config_class: Any, *words: str) -> str:
 
 
 def flat_fields(config_class: Any) -> list[tuple[Any, Any, type]]:
-    """Every field, those of nested configurations too: where it stands, the field, its type."""
+    """Every field, nested ones too: the class that owns it, the field, its type."""
     own = [(config_class, f, field_types(config_class)[f.name]) for f in fields(config_class)]
     nested = chain.from_iterable(flat_fields(kind) for _, _, kind in own if is_dataclass(kind))
     return [entry for entry in own if not is_dataclass(entry[2])] + list(nested)
@@ -58,7 +58,7 @@ def flag_of(f: Any) -> str:
 
 
 def another_value(f: Any, kind: type) -> Any:
-    """A value that the field may have, and that is not its default."""
+    """An allowed value of the field that is not its default."""
     if choices := f.metadata["choices"]:
         return next(choice for choice in choices if choice != f.default)
     if kind is bool:
@@ -69,7 +69,7 @@ def another_value(f: Any, kind: type) -> Any:
 
 
 @pytest.mark.parametrize(("config_class", "owner", "f", "kind"), FLAT)
-def test_every_field_has_a_flag_that_sets_it_and_nothing_else(config_class, owner, f, kind):
+def test_every_field_has_a_flag_that_sets_only_that_field(config_class, owner, f, kind):
     value = another_value(f, kind)
     words = [flag_of(f), str(value)]
     if kind is bool:
@@ -81,25 +81,25 @@ def test_every_field_has_a_flag_that_sets_it_and_nothing_else(config_class, owne
 
 
 @BOTH
-def test_no_name_is_a_field_of_two_configurations(config_class):
+def test_no_two_configurations_share_the_name_of_a_field(config_class):
     names = [f.name for _, f, _ in flat_fields(config_class)]
     assert len(names) == len(set(names))
 
 
 @BOTH
-def test_nothing_given_changes_nothing(config_class):
+def test_no_flags_change_nothing(config_class):
     assert parse(config_class) == config_class()
     base = TrainConfig(model=ModelConfig(d_model=8, bias=False), compile=True, max_minutes=3.0)
     assert parse(TrainConfig, base=base) == base
 
 
-def test_a_flag_changes_the_base_and_leaves_the_rest():
+def test_a_flag_changes_one_field_of_the_base():
     base = TrainConfig(model=ModelConfig(d_model=8, n_layers=7), lr=0.5, compile=True)
     given = parse(TrainConfig, "--d-model=16", "--no-compile", base=base)
     assert given == TrainConfig(model=ModelConfig(d_model=16, n_layers=7), lr=0.5)
 
 
-def test_flags_are_judged_together_not_one_by_one():
+def test_flags_are_validated_together_not_one_by_one():
     # d_model 9 alone would not go with the 4 heads of the default
     assert parse(TrainConfig, "--d-model", "9", "--n-heads", "3").model.d_head == 3
 
@@ -127,7 +127,7 @@ def test_a_field_that_is_skipped_has_no_flag():
 
 
 @pytest.mark.parametrize(("config_class", "owner", "f", "kind"), FLAT)
-def test_help_shows_every_flag_and_what_it_is_for(config_class, owner, f, kind):
+def test_help_shows_every_flag_with_its_description(config_class, owner, f, kind):
     words = " ".join(parser_for(config_class).format_help().split())
     assert f.metadata["help"] in words
     assert re.search(rf"{flag_of(f)}[ ,]", words)
@@ -146,12 +146,12 @@ class Shares:
     share: float = option(0.5, "half is 50% of it, %s and %(prog)s stay")
 
 
-def test_help_may_hold_a_percent_sign():
+def test_help_may_contain_a_percent_sign():
     assert "half is 50% of it, %s and %(prog)s stay" in parser_for(Shares).format_help()
 
 
 @BOTH
-def test_asking_for_help_is_no_mistake(config_class, capsys):
+def test_asking_for_help_is_not_an_error(config_class, capsys):
     with pytest.raises(SystemExit) as left:
         parse(config_class, "--help")
     assert left.value.code == 0
@@ -173,7 +173,7 @@ MISTAKES = [  # what is typed, and what is said
     ("--seed 1.5", "seed '1.5' is not a whole number"),
     ("--seed=", "seed '' is not a whole number"),
     ("--seed -1", "seed -1 is out of range: it must be at least 0"),
-    ("--seed " + "9" * 30, "seed 999999999999... is out of range: numbers end at 2**63"),
+    ("--seed " + "9" * 30, "seed 999999999999... is out of range: numbers are limited to 2**63"),
     ("--lr fast", "lr 'fast' is not a number"),
     ("--lr nan", "lr nan is out of range"),
     ("--lr 1e400", "lr inf is out of range"),
@@ -184,16 +184,16 @@ MISTAKES = [  # what is typed, and what is said
 
 
 @pytest.mark.parametrize(("typed", "said"), MISTAKES)
-def test_a_mistake_is_told_in_one_line_with_what_would_do(typed, said):
+def test_an_error_is_one_line_with_what_is_allowed(typed, said):
     assert refusal(TrainConfig, *typed.split()).startswith(said)
 
 
-def test_a_shortened_flag_is_not_guessed_at():
+def test_an_abbreviated_flag_is_refused():
     # --d-m would be --d-model today and something else when a field is added
     assert "unknown argument --d-m" in refusal(TrainConfig, "--d-m", "8")
 
 
-def test_what_cannot_go_together_is_told_in_one_line():
+def test_values_that_contradict_each_other_are_refused_in_one_line():
     parser = OneLineParser()
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--compare", action="store_true")
@@ -205,7 +205,7 @@ def test_what_cannot_go_together_is_told_in_one_line():
 # --- one field, as typed in a conversation ------------------------------------------------------
 
 
-def test_one_field_changes_as_it_was_typed():
+def test_one_field_changes_to_the_typed_value():
     config = SampleConfig(top_k=5)
     assert change_field(config, "temperature", "0.5") == SampleConfig(top_k=5, temperature=0.5)
     assert change_field(config, "top_k", "none") == SampleConfig()
@@ -223,7 +223,7 @@ def test_one_field_changes_as_it_was_typed():
         ("temprature", "1", "unknown field 'temprature' (did you mean 'temperature'?)"),
     ],
 )
-def test_a_field_typed_wrongly_is_refused(name, text, said):
+def test_a_wrong_value_typed_for_a_field_is_refused(name, text, said):
     with pytest.raises(UsageError) as raised:
         change_field(SampleConfig(), name, text)
     assert str(raised.value).startswith(said)

@@ -1,7 +1,7 @@
-"""Configuration: what is refused and in which words, and that files give back what they were given.
+"""Configuration: what is refused, with which message, and that saving and loading are inverses.
 
-Every field is tried with values of the wrong kind and outside its range. The message is one line
-that names the field, the value and what would do.
+Every field is tried with values of the wrong type and outside its range. The message is one line
+that names the field, the value and what is allowed.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ WRONG_TYPES: dict[type, list[Any]] = {
 
 
 def refusal(config_class: Any, **values: Any) -> str:
-    """The one line with which these values are refused."""
+    """The one-line message that refuses these values."""
     with pytest.raises(UsageError) as raised:
         config_class(**values)
     assert "\n" not in str(raised.value)
@@ -89,7 +89,7 @@ def test_a_number_below_its_range_is_refused_with_the_limit(config_class, f):
 
 @pytest.mark.parametrize(("config_class", "f"), NUMBERS)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_refused(config_class, f, value):
+def test_a_value_that_is_not_finite_is_refused(config_class, f, value):
     message = refusal(config_class, **{f.name: value})
     if field_types(config_class)[f.name] is float:
         assert message.startswith(f"{f.name} {value} is out of range") and "finite" in message
@@ -99,7 +99,7 @@ def test_what_is_not_finite_is_refused(config_class, f, value):
 
 @pytest.mark.parametrize(("config_class", "f"), NUMBERS)
 @pytest.mark.parametrize("value", [2**63, -(2**63), 10**400])
-def test_a_number_with_too_many_digits_is_refused_and_not_written_out(config_class, f, value):
+def test_a_number_with_too_many_digits_is_refused_and_shortened(config_class, f, value):
     message = refusal(config_class, **{f.name: value})
     assert message.startswith(f"{f.name} {str(value)[:12]}") and "2**63" in message
     assert len(message) < 100
@@ -147,7 +147,7 @@ def test_the_ends_of_each_range_are_where_they_should_be(config_class, field, in
 
 
 @pytest.mark.parametrize(("config_class", "f"), PLAIN_FIELDS)
-def test_a_word_is_one_of_the_choices_and_a_near_miss_gets_a_suggestion(config_class, f):
+def test_a_choice_is_accepted_and_a_near_miss_gets_a_suggestion(config_class, f):
     choices = f.metadata["choices"] or ()
     for choice in choices:
         assert getattr(config_class(**{f.name: choice}), f.name) == choice
@@ -156,7 +156,7 @@ def test_a_word_is_one_of_the_choices_and_a_near_miss_gets_a_suggestion(config_c
         assert message.endswith(", ".join(choices))
 
 
-def test_a_whole_number_serves_as_a_float_and_becomes_one():
+def test_an_integer_is_converted_to_a_float():
     config = TrainConfig(lr=1, max_minutes=5)
     assert (config.lr, config.max_minutes) == (1.0, 5.0)
     assert type(config.lr) is float and type(config.max_minutes) is float
@@ -186,10 +186,10 @@ def test_an_absurd_width_is_refused_at_once_and_not_after_listing_its_divisors()
 def test_rope_needs_heads_of_an_even_width():
     message = refusal(ModelConfig, d_model=12, n_heads=4, position="rope")
     assert "rope" in message and "d_model / n_heads = 3 must be even" in message
-    assert ModelConfig(d_model=12, n_heads=4).d_head == 3  # other schemes do not mind
+    assert ModelConfig(d_model=12, n_heads=4).d_head == 3  # other schemes allow it
 
 
-def test_what_is_none_is_worked_out_from_the_rest():
+def test_fields_that_are_none_are_derived_from_the_rest():
     config = ModelConfig(d_model=48, n_heads=6)
     assert (config.d_head, config.kv_heads, config.ff_width) == (8, 6, 192)
     config = ModelConfig(d_model=48, n_heads=6, n_kv_heads=2, d_ff=100)
@@ -201,7 +201,7 @@ def test_a_configuration_cannot_be_changed_in_place():
         ModelConfig().d_model = 5  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_a_model_that_is_no_configuration_is_refused():
+def test_a_model_that_is_not_a_configuration_is_refused():
     assert refusal(TrainConfig, model=5) == "model 5 is not a ModelConfig"
     assert refusal(TrainConfig, model=None) == "model None is not a ModelConfig"
 
@@ -227,11 +227,11 @@ UNUSUAL = [
 
 
 @pytest.mark.parametrize("config", [*UNUSUAL, *(kind() for kind in CLASSES)])
-def test_a_dictionary_gives_back_the_configuration(config):
+def test_a_dictionary_restores_the_configuration(config):
     assert from_dict(to_dict(config), type(config)) == config
 
 
-def test_what_is_not_named_comes_from_the_base_nested_too():
+def test_fields_not_named_come_from_the_base_nested_ones_too():
     base = TrainConfig(model=ModelConfig(d_model=8, n_layers=7), lr=0.5)
     changed = from_dict({"seed": 3, "model": {"d_model": 16}}, TrainConfig, base)
     assert changed == TrainConfig(model=ModelConfig(d_model=16, n_layers=7), lr=0.5, seed=3)
@@ -243,7 +243,7 @@ def test_what_is_not_named_comes_from_the_base_nested_too():
 
 @pytest.mark.parametrize("ending", ["yaml", "yml", "json", "txt"])
 @pytest.mark.parametrize("config", [*UNUSUAL, *(kind() for kind in CLASSES)])
-def test_a_file_gives_back_the_configuration_to_the_last_bit(config, ending, tmp_path):
+def test_a_file_restores_the_configuration_exactly(config, ending, tmp_path):
     save_config(config, tmp_path / f"config.{ending}")
     assert load_config(tmp_path / f"config.{ending}", type(config)) == config
 
@@ -254,14 +254,14 @@ TEXTS += ["a\r\nb", "2020-01-01", "<<", "1_000", ".inf", "*a", "&a", "long " * 5
 
 
 @pytest.mark.parametrize("ending", ["yaml", "json"])
-def test_a_text_that_looks_like_something_else_comes_back_as_it_was(ending, tmp_path):
+def test_a_text_that_looks_like_another_type_is_restored_as_text(ending, tmp_path):
     path = tmp_path / f"config.{ending}"
     for text in TEXTS:
         save_config(SampleConfig(prompt=text, stop=text), path)
         assert load_config(path, SampleConfig) == SampleConfig(prompt=text, stop=text), ascii(text)
 
 
-def test_the_files_are_yaml_and_json_that_others_can_read(tmp_path):
+def test_the_files_are_standard_yaml_and_json(tmp_path):
     config = UNUSUAL[1]
     for path, read in ((tmp_path / "a.yaml", yaml.safe_load), (tmp_path / "a.json", json.loads)):
         save_config(config, path)
@@ -269,7 +269,7 @@ def test_the_files_are_yaml_and_json_that_others_can_read(tmp_path):
 
 
 @pytest.mark.parametrize("number", ["1e-3", "1E-3", "+1e-3", "1.e-3", "0.1e-2", "0.001", "10E-4"])
-def test_every_way_to_write_a_small_number_is_a_number(number, tmp_path):
+def test_every_notation_of_a_small_number_is_a_number(number, tmp_path):
     path = write(tmp_path / "config.yaml", f"lr: {number}")
     assert load_config(path, TrainConfig).lr == 1e-3
 
@@ -279,12 +279,12 @@ def test_an_empty_file_means_the_defaults(text, tmp_path):
     assert load_config(write(tmp_path / "config.yaml", text), TrainConfig) == TrainConfig()
 
 
-def test_the_mark_that_windows_editors_put_first_is_passed_over(tmp_path):
+def test_a_byte_order_mark_is_skipped(tmp_path):
     for name, text in (("a.yaml", "\ufeffseed: 3"), ("a.json", '\ufeff{"seed": 3}')):
         assert load_config(write(tmp_path / name, text), TrainConfig).seed == 3
 
 
-REFUSED = {  # the text of a file, and what the message says after its name
+REFUSED = {  # the text of a file: the message after the file's name
     "modle: 5": r"unknown field 'modle' \(did you mean 'model'\?\)",
     "model: {d_modle: 5}": r"model: unknown field 'd_modle' \(did you mean 'd_model'\?\)",
     "model: {lr: 5}": r"model: unknown field 'lr'",
@@ -321,7 +321,7 @@ NONSENSE += ["seed: 1\n---\nseed: 2", "lr: 2020-13-45", "<<: 5"]
 
 @pytest.mark.parametrize("text", NONSENSE, ids=lambda text: repr(text[:30]))
 @pytest.mark.parametrize("name", ["config.yaml", "config.json"])
-def test_what_is_not_yaml_or_json_is_told_in_one_line(text, name, tmp_path):
+def test_a_file_that_is_not_yaml_or_json_is_refused_in_one_line(text, name, tmp_path):
     path = write(tmp_path / name, text)
     with pytest.raises(CourseError) as raised:
         load_config(path, TrainConfig)
@@ -335,7 +335,7 @@ def test_a_file_that_is_not_utf8_is_refused_by_name(tmp_path):
         load_config(tmp_path / "config.yaml", TrainConfig)
 
 
-def test_a_missing_file_or_a_folder_is_no_configuration_file(tmp_path):
+def test_a_missing_file_and_a_folder_are_not_configuration_files(tmp_path):
     for path in (tmp_path / "missing.yaml", tmp_path):
         with pytest.raises(UsageError, match=re.escape(f"no configuration file at {path}")):
             load_config(path, TrainConfig)

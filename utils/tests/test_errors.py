@@ -1,6 +1,6 @@
-"""Errors: the exit code, the one line, and what becomes of a program that is cut off.
+"""Errors: the exit code, the one line, and programs whose output is cut off.
 
-Programs run as programs here, in a process of their own: that is where exit codes and pipes are.
+The programs run in processes of their own, because exit codes and pipes belong to processes.
 """
 
 import errno
@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
 
 def run(body: str, stdout: Any = subprocess.PIPE, **options: str) -> subprocess.CompletedProcess:
-    """Run a program whose `main` is this line of code; its output is buffered, as it usually is."""
+    """Run a program whose `main` is this line of code; its output is buffered, as usual."""
     return subprocess.run(
         [sys.executable, "-c", PROGRAM.format(body=body)],
         stdout=stdout,
@@ -53,25 +53,25 @@ def run(body: str, stdout: Any = subprocess.PIPE, **options: str) -> subprocess.
         ("smoke", [], ""),
     ],
 )
-def test_a_suggestion_is_made_only_where_one_is_close(given, choices, hint):
+def test_a_suggestion_is_made_only_for_a_close_match(given, choices, hint):
     assert did_you_mean(given, choices) == hint
 
 
-def test_pick_returns_the_choice_or_lists_what_there_is():
+def test_pick_returns_the_choice_or_lists_the_choices():
     assert pick("b", iter("abc"), "letter") == "b"
     with pytest.raises(UsageError) as raised:
         pick("smok", (word for word in ("smoke", "full")), "preset")
-    said = "unknown preset 'smok' (did you mean 'smoke'?); choose one of: smoke, full"
-    assert str(raised.value) == said
+    message = "unknown preset 'smok' (did you mean 'smoke'?); choose one of: smoke, full"
+    assert str(raised.value) == message
 
 
-def test_pick_keeps_what_was_given_on_one_line():
+def test_pick_keeps_the_given_text_on_one_line():
     with pytest.raises(UsageError) as raised:
         pick("a\nb", ["c"], "letter")
     assert "\n" not in str(raised.value)
 
 
-def test_a_wrong_use_is_an_error_of_the_course_which_is_a_value_error():
+def test_a_usage_error_is_a_course_error_which_is_a_value_error():
     assert issubclass(UsageError, CourseError) and issubclass(CourseError, ValueError)
     assert (CourseError.exit_code, UsageError.exit_code) == (1, 2)
 
@@ -80,12 +80,12 @@ def test_a_wrong_use_is_an_error_of_the_course_which_is_a_value_error():
 
 
 @pytest.mark.parametrize(
-    ("body", "code", "told"),
+    ("body", "code", "line"),
     [
         ("return None", 0, ""),
         ("return 0", 0, ""),
         ("return 130", 130, ""),
-        ("raise CourseError('the file is torn')", 1, "error: the file is torn\n"),
+        ("raise CourseError('the file is truncated')", 1, "error: the file is truncated\n"),
         ("raise UsageError('no such preset')", 2, "error: no such preset\n"),
         ("raise KeyboardInterrupt", 130, "interrupted\n"),
         ("raise OSError(28, 'No space left on device')", 1, "error: No space left on device\n"),
@@ -96,27 +96,27 @@ def test_a_wrong_use_is_an_error_of_the_course_which_is_a_value_error():
             "error: Permission denied: runs/a\n",
         ),
         ("open('no/where')", 1, "error: No such file or directory: no/where\n"),
-        ("raise MemoryError", 1, "error: not enough memory; a smaller model or batch needs less\n"),
+        ("raise MemoryError", 1, "error: out of memory; use a smaller model or batch\n"),
         ("sys.exit(3)", 3, ""),
     ],
 )
-def test_a_program_leaves_with_its_code_and_one_line(body, code, told):
+def test_a_program_exits_with_its_code_and_one_line(body, code, line):
     done = run(body)
-    assert (done.returncode, done.stderr, done.stdout) == (code, told, "")
+    assert (done.returncode, done.stderr, done.stdout) == (code, line, "")
 
 
-def test_a_mistake_of_ours_keeps_its_traceback():
+def test_a_bug_keeps_its_traceback():
     done = run("raise RuntimeError('a bug')")
     assert done.returncode == 1
     assert "Traceback" in done.stderr and "RuntimeError: a bug" in done.stderr
 
 
-def test_output_comes_before_the_error_that_ends_it():
+def test_output_comes_before_the_error_that_ends_the_program():
     done = run("print('so far'); raise CourseError('and no further')")
     assert (done.stdout, done.stderr) == ("so far\n", "error: and no further\n")
 
 
-def test_text_beyond_the_console_s_own_alphabet_is_printed_as_utf8():
+def test_text_that_the_console_encoding_lacks_is_printed_as_utf8():
     body = r"print('caf\u00e9 \u2028 \U0001f600'); raise CourseError('\u00e9')"
     done = run(body, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert done.stdout == "caf\u00e9 \u2028 \U0001f600\n"
@@ -131,13 +131,13 @@ def test_half_a_character_is_printed_as_a_question_mark():
 @pytest.mark.parametrize(
     "body",
     [
-        "[print(n) for n in range(100000)]",  # meets the closed pipe while it prints
-        "print('short')",  # meets it when it flushes
+        "[print(n) for n in range(100000)]",  # fails while it prints
+        "print('short')",  # fails when it flushes
         "print('help'); sys.exit(0)",
     ],
 )
-@pytest.mark.skipif(os.name == "nt", reason="Windows tells of a closed pipe in another way")
-def test_a_reader_that_has_seen_enough_is_no_error(body):
+@pytest.mark.skipif(os.name == "nt", reason="Windows reports a closed pipe differently")
+def test_a_reader_that_closes_the_pipe_early_is_not_an_error(body):
     reading, writing = os.pipe()
     os.close(reading)  # as `program | head` does, once it has its lines
     with os.fdopen(writing, "wb") as pipe:
@@ -145,8 +145,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(body):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows tells of a closed pipe in another way")
-def test_an_error_is_told_even_when_nobody_reads_the_output():
+@pytest.mark.skipif(os.name == "nt", reason="Windows reports a closed pipe differently")
+def test_an_error_is_printed_even_when_the_output_is_not_read():
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as pipe:
@@ -156,7 +156,7 @@ def test_an_error_is_told_even_when_nobody_reads_the_output():
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full, a disk that is always full")
 @pytest.mark.parametrize("body", ["print('x')", "print('x' * 10**6)", "print('x'); sys.exit(0)"])
-def test_a_full_disk_behind_the_output_is_told_in_one_line(body):
+def test_a_full_disk_behind_the_output_is_one_line(body):
     with FULL.open("wb") as full:
         done = run(body, stdout=full)
     assert (done.returncode, done.stderr) == (1, f"error: {os.strerror(errno.ENOSPC)}\n")
@@ -171,7 +171,7 @@ def test_a_full_disk_behind_the_output_is_told_in_one_line(body):
         (RuntimeError("shapes (3, 4) and (5, 6) cannot be multiplied"), False),
     ],
 )
-def test_memory_that_is_not_there_is_known_by_what_is_said(error, is_one):
+def test_a_lack_of_memory_is_recognised_by_the_message(error, is_one):
     assert is_out_of_memory(error) is is_one
 
 

@@ -1,4 +1,4 @@
-"""The figures of a grammar against enumeration, closed forms and counts."""
+"""The entropy and probabilities of a grammar, compared with enumeration, formulas and counts."""
 
 import math
 import random
@@ -19,7 +19,7 @@ FARM: dict[str, Ways] = {
 
 
 def every_text(symbol: str) -> list[tuple[float, str]]:
-    """Enumerate what a finite grammar can write: (probability, text)."""
+    """Enumerate the texts of a finite grammar: (probability, text)."""
     whole = sum(weight for weight, _ in FARM[symbol])
     texts = []
     for weight, template in FARM[symbol]:
@@ -33,7 +33,7 @@ def every_text(symbol: str) -> list[tuple[float, str]]:
     return texts
 
 
-def test_the_entropy_is_that_of_all_texts_enumerated():
+def test_the_entropy_equals_that_of_all_texts_enumerated():
     texts = every_text("day")
     assert len({text for _, text in texts}) == len(texts) > 20
     nats = -sum(prob * math.log(prob) for prob, _ in texts)
@@ -49,15 +49,15 @@ def test_every_text_is_parsed_with_its_own_probability():
         assert parsed.n_chars == len(text)
 
 
-def test_texts_are_sampled_as_often_as_they_are_probable():
+def test_texts_are_sampled_with_their_probabilities():
     grammar, rng, n = Grammar(FARM, "day"), random.Random(1), 20_000
     counts = Counter(grammar.sample(rng) for _ in range(n))
     for prob, text in every_text("day"):
         assert abs(counts[text] / n - prob) < 5 * math.sqrt(prob * (1 - prob) / n), text
 
 
-def test_a_symbol_may_hold_itself():
-    """Writing "a" again and again with probability p costs the entropy of p at each character."""
+def test_a_symbol_may_contain_itself():
+    """Writing "a" repeatedly with probability p costs the entropy of p per character."""
     p = 0.8
     entropy = Grammar({"run": [(p, "a{run}"), (1 - p, "b")]}, "run").entropy()
     assert entropy.nats_per_char == pytest.approx(-p * math.log(p) - (1 - p) * math.log(1 - p))
@@ -73,7 +73,7 @@ def test_a_symbol_may_hold_itself():
         {"s": [(1, "fox"), (1, "fox")]},
     ],
 )
-def test_ways_that_could_be_confused_are_refused(rules: dict[str, Ways]):
+def test_ambiguous_alternatives_are_refused(rules: dict[str, Ways]):
     with pytest.raises(ValueError, match="'s' is ambiguous"):
         Grammar(rules, "s")
 
@@ -87,7 +87,7 @@ def test_a_slot_without_a_rule_is_named():
     ("text", "position"),
     [("The cat sleeps.\n", 4), ("The fox sleeps!\n", 14), ("The ", 4), ("", 0)],
 )
-def test_a_foreign_text_is_refused_at_its_first_wrong_place(text: str, position: int):
-    """The place is where the last thing expected began: ' sleeps' or the full stop."""
+def test_a_text_outside_the_grammar_is_refused_where_it_deviates(text: str, position: int):
+    """The position is where the last expected text begins: ' sleeps' or the full stop."""
     with pytest.raises(CourseError, match=f"at character {position} "):
         Grammar(FARM, "day").parse(text)

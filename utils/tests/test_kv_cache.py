@@ -62,7 +62,7 @@ def extend(cache: KVCache, lists: Lists, T: int) -> None:
 def compare(cache: KVCache, lists: Lists) -> None:
     """All that the cache holds is what the lists hold."""
     assert cache.lengths == lists.lengths()
-    assert cache.is_even == (len(set(lists.lengths())) == 1)
+    assert cache.equal_lengths == (len(set(lists.lengths())) == 1)
     for b, row in enumerate(lists.rows):
         for t, entry in enumerate(row):
             assert torch.equal(cache.keys[:, b, :, t], entry)
@@ -126,7 +126,7 @@ def test_tokens_that_do_not_fit_are_refused_and_nothing_changes(lengths):
 @pytest.mark.parametrize("lengths", [[4, 3, 1], [5, 2, 1], [3, -1, 1]])
 def test_a_row_cannot_be_cut_to_what_it_does_not_have(lengths):
     cache, lists = some_cache(3, [4, 2, 1])
-    with pytest.raises(ValueError, match="it cannot be cut to"):
+    with pytest.raises(ValueError, match="it cannot be truncated to"):
         cache.truncate(lengths)
     compare(cache, lists)
 

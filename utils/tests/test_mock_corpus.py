@@ -1,4 +1,4 @@
-"""The mock corpus: its plays read as a person would read them, and parsed as its grammar would."""
+"""The mock corpus: its plays, read as text and parsed by the grammar."""
 
 import hashlib
 import math
@@ -25,10 +25,10 @@ def play() -> str:
 
 
 def speeches(play: str) -> Iterator[tuple[str, str, str]]:
-    """Read a play as a person would: (speaker, to whom, what) of all speeches but the greetings."""
+    """(speaker, listener, text) of all speeches but the greetings, found without the grammar."""
     for scene in re.split(r"^Enter .*\n\n", play, flags=re.MULTILINE)[1:]:
         blocks = [block.split(":\n", 1) for block in scene.strip().split("\n\n")]
-        spoken = [block for block in blocks if len(block) == 2]  # the others are stage directions
+        spoken = [block for block in blocks if len(block) == 2]  # the rest are stage directions
         for (before, _), (speaker, text) in pairwise(spoken):
             yield speaker, before, text
 
@@ -43,7 +43,7 @@ def test_a_longer_play_begins_with_the_shorter():
     assert generate(50_000).startswith(generate(20_000))
 
 
-def test_only_characters_of_tiny_shakespeare_are_used(play: str):
+def test_only_the_characters_of_tiny_shakespeare_are_used(play: str):
     assert len(SHAKESPEARES) == 65
     assert set(play) <= set(SHAKESPEARES)
 
@@ -60,7 +60,7 @@ def test_the_vocabulary_has_hundreds_of_words(play: str):
     assert len(set(re.findall(r"[a-z'-]+", play.lower()))) > 1000
 
 
-def test_the_entropy_is_what_a_long_play_costs(play: str):
+def test_the_entropy_equals_the_cost_of_a_long_play(play: str):
     """Scenes are independent, so their spread gives the standard error of the ratio; allow four."""
     exact = mock_corpus.entropy_rate().bits_per_char
     scenes = [(-scene.log_prob / math.log(2), scene.n_chars) for scene in parse_scenes(play)]
@@ -68,7 +68,7 @@ def test_the_entropy_is_what_a_long_play_costs(play: str):
     bits = sum(cost for cost, _ in scenes)
     spread = sum((cost - exact * chars) ** 2 for cost, chars in scenes)
     standard_error = math.sqrt(spread) / len(play)
-    assert standard_error < 0.01 * exact  # else the next line would prove little
+    assert standard_error < 0.01 * exact  # otherwise the next line proves little
     assert abs(bits / len(play) - exact) < 4 * standard_error
 
 
@@ -96,7 +96,7 @@ def test_a_corrupted_play_is_refused(corrupt):
         parse_log_prob(corrupt(play))
 
 
-def test_thou_is_said_to_those_below_and_you_to_the_rest(play: str):
+def test_inferiors_are_addressed_as_thou_and_others_as_you(play: str):
     said = {"thou": 0, "you": 0}
     for speaker, to, text in speeches(play):
         below = speakers()[to].rank < speakers()[speaker].rank
@@ -105,8 +105,8 @@ def test_thou_is_said_to_those_below_and_you_to_the_rest(play: str):
     assert min(said.values()) > 500
 
 
-def test_who_is_asked_answers_with_the_thing_asked_for(play: str):
-    """Whoever answers is the one addressed, and the answer names the same thing."""
+def test_the_listener_answers_and_names_the_thing_asked_for(play: str):
+    """The speaker of the answer is the one addressed, and the answer names the same thing."""
     asked = re.findall(
         r"^(?:Where is the|Why did\w* \w+ hide the) (\w+), (.+)\?\n\n(.+):\n(.+)\n", play, re.M
     )
@@ -116,7 +116,7 @@ def test_who_is_asked_answers_with_the_thing_asked_for(play: str):
         assert f"the {topic}" in answer.lower()
 
 
-def test_nobody_uses_the_verbs_of_another(play: str):
+def test_no_speaker_uses_the_verbs_of_another(play: str):
     own = {name: set(speaker.words["verb"]) for name, speaker in speakers().items()}
     heard: dict[str, set[str]] = {name: set() for name in own}
     for speaker, _, text in speeches(play):
@@ -128,7 +128,7 @@ def test_nobody_uses_the_verbs_of_another(play: str):
             assert not strange, f"{other} says {strange}, which are the words of {name}"
 
 
-def test_the_figures_in_the_readme_are_those_of_the_mock_corpus():
+def test_the_figures_in_the_readme_are_correct():
     text, entropy = generate(), mock_corpus.entropy_rate()
     readme = README.read_text(encoding="utf-8")
     assert f"the mock corpus | {len(text):,} characters, {len(set(text))} different" in readme

@@ -1,4 +1,4 @@
-"""A pattern accepts the shapes it describes, and a refusal says what a person can act on."""
+"""A pattern accepts the shapes that it describes, and an error message helps to fix the others."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def refusal(*args: object, **kwargs: object) -> str:
         ((), ()),
     ],
 )
-def test_a_matching_shape_comes_back_as_plain_integers(shape, pattern):
+def test_a_matching_shape_is_returned_as_integers(shape, pattern):
     result = check_shape(torch.zeros(shape), pattern)
     assert result == shape
     assert type(result) is tuple
@@ -49,7 +49,7 @@ def test_a_matching_shape_comes_back_as_plain_integers(shape, pattern):
         ((1,), ()),
     ],
 )
-def test_any_other_shape_is_refused_with_both_shapes_in_the_message(shape, pattern):
+def test_any_other_shape_is_refused_and_the_message_has_both_shapes(shape, pattern):
     message = refusal(torch.zeros(shape), pattern)
     assert f"x has shape {shape}" in message
     assert all(str(name) in message for name in pattern)
@@ -59,17 +59,17 @@ def test_numpy_arrays_are_checked_too():
     assert check_shape(np.zeros((3, 4)), ("T", "d_model"), d_model=4) == (3, 4)
 
 
-def test_a_given_size_must_hold():
+def test_a_given_size_must_match():
     message = refusal(torch.zeros(2, 5, 32), ("B", "T", "d_model"), d_model=64)
     assert "d_model is 32, not 64 as given" in message
 
 
-def test_a_size_that_names_no_axis_is_a_mistake_of_the_caller():
+def test_a_size_that_names_no_axis_is_a_type_error():
     with pytest.raises(TypeError, match="d_modle=64 names no axis"):
         check_shape(torch.zeros(2, 64), ("B", "d_model"), d_modle=64)
 
 
-def test_dots_anywhere_but_first_are_a_mistake_of_the_caller():
+def test_dots_anywhere_but_first_are_a_type_error():
     with pytest.raises(TypeError, match="can only come first"):
         check_shape(torch.zeros(2, 64), ("B", "...", "d_model"))
 
@@ -84,7 +84,7 @@ def test_names_are_bound_across_tensors():
     assert sizes == {"T_q": 5, "d_k": 4, "T_k": 7}
 
 
-def test_a_contradiction_names_every_binding_and_the_tensor_that_made_it():
+def test_a_contradiction_names_every_binding_and_the_tensor_that_it_came_from():
     message = refusal(q=(torch.zeros(2, 5, 4), QUERY), k=(torch.zeros(2, 7, 6), KEY))
     assert "k has shape (2, 7, 6), expected (..., T_k, d_k): d_k is 6, not 4 as in q" in message
     for binding in ("T_q = 5 (in q)", "d_k = 4 (in q)", "T_k = 7 (in k)", "... = (2,) (in k)"):
@@ -115,18 +115,18 @@ def test_swapped_axes_are_recognised():
     assert "axes -2 and -1 of x look swapped: x.transpose(-2, -1) fits" in message
 
 
-def test_the_swap_is_found_in_the_tensor_that_came_first():
+def test_a_swap_is_found_in_an_earlier_tensor():
     message = refusal(q=(torch.zeros(4, 5), QUERY), k=(torch.zeros(7, 4), KEY))
     assert "axes -2 and -1 of q look swapped" in message
 
 
-def test_the_advice_to_transpose_works():
+def test_the_hint_to_transpose_works():
     x = torch.zeros(64, 2, 5)
     assert "x.transpose(-3, -1) fits" in refusal(x, ("B", "T", "d_model"), d_model=64)
     check_shape(x.transpose(-3, -1), ("B", "T", "d_model"), d_model=64)
 
 
-def test_a_wrong_size_that_no_swap_repairs_gets_no_such_advice():
+def test_a_wrong_size_that_no_swap_fixes_gets_no_such_hint():
     assert "swapped" not in refusal(torch.zeros(2, 5, 32), ("B", "T", "d_model"), d_model=64)
 
 
@@ -135,7 +135,7 @@ def test_a_shape_error_is_a_value_error():
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_a_compiled_function_traces_whole_and_still_gets_the_sizes(dynamic):
+def test_a_compiled_function_has_no_graph_break_and_still_gets_the_sizes(dynamic):
     def scale(q: Tensor, k: Tensor) -> Tensor:
         _, T_q, _ = check_shape(q, ("B", "T_q", "d_k"), d_k=4)
         return q * T_q * check_shapes(q=(q, QUERY), k=(k, KEY))["T_k"]
@@ -195,7 +195,7 @@ def test_the_table_stays_within_80_columns():
     assert sum("-> (16, 100, 64)" in line for line in lines) == 7  # not linear1 and dropout
 
 
-def test_a_call_that_raises_is_told_and_the_next_one_is_recorded_as_usual():
+def test_a_call_that_raises_is_marked_and_the_next_one_is_recorded_as_usual():
     model = Doubler()
     with ShapeTracer(model, show=False) as tracer:
         with pytest.raises(RuntimeError):
@@ -205,7 +205,7 @@ def test_a_call_that_raises_is_told_and_the_next_one_is_recorded_as_usual():
     assert [record.depth for record in tracer.records] == [0, 1, 0, 1, 1]
 
 
-def test_the_hooks_are_gone_after_the_tracer():
+def test_the_hooks_are_removed_after_the_tracer():
     model = Doubler()
     with pytest.raises(KeyboardInterrupt), ShapeTracer(model, show=False) as tracer:
         raise KeyboardInterrupt

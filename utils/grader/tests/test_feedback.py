@@ -14,14 +14,14 @@ from utils.grader.feedback import (
     Call,
     Misconception,
     Wrong,
-    brief,
-    copied,
+    copy_of,
     diagnosis,
     expect,
     expect_equal,
     expect_same_gradients,
     history,
-    raised_alike,
+    misconceptions_with_same_error,
+    short_repr,
 )
 
 
@@ -36,7 +36,7 @@ def called(
     result: Any, *args: Any, wrong: Sequence[Misconception] = (), name: str = "double"
 ) -> Any:
     """Let the history know that a learner's function gave this result."""
-    history.remember(Call(name, args, {}, torch.get_rng_state(), wrong, result=result))
+    history.add(Call(name, args, {}, torch.get_rng_state(), wrong, result=result))
     return result
 
 
@@ -97,25 +97,25 @@ def test_an_answer_that_requires_gradients_is_compared_like_any_other():
     [
         (None, TABLE, "the result is None: is a return missing?"),
         (None, 3.0, "the result is None: is a return missing?"),
-        (TABLE.numpy(), TABLE, "the result is a NumPy array, where a tensor was asked for"),
-        (TABLE.tolist(), TABLE, "the result is a list, where a tensor was asked for"),
-        (1.0, TABLE, "the result is a float, where a tensor was asked for"),
-        (3, torch.tensor(3), "the result is an int, where a tensor was asked for"),
-        ("3", 3, "the result is a str, where a number was asked for"),
-        (1j, 1.0, "the result is a complex, where a number was asked for"),
-        (torch.ones(1), 1.0, "the result is a tensor, where a number was asked for"),
-        (4, 3, "the result is 4, where 3 was expected"),
-        (3.001, 3, "the result is 3.001, where 3 was expected"),
-        (0.3001, 0.3, "the result is 0.3001, where 0.3 was expected"),
-        (math.nan, 1.0, "the result is nan, where 1.0 was expected"),
-        (1.0, math.inf, "the result is 1.0, where inf was expected"),
-        (np.False_, True, "the result is False, where True was expected"),
-        ("ab", "abc", "the result is 'ab', where 'abc' was expected"),
-        ((1, 2), [1, 2], "the result is (1, 2), where [1, 2] was expected"),
-        (TABLE, "abc", "the result is float32 (2, 3), where 'abc' was expected"),
-        (TABLE, (TABLE, 1), "it returned a tensor, where 2 were asked for: "),
-        ((TABLE,), (TABLE, 1), "it returned 1 values, where 2 were asked for: "),
-        ((TABLE, 2), (TABLE, 1), "the result[1] is 2, where 1 was expected"),
+        (TABLE.numpy(), TABLE, "the result is a NumPy array; expected a tensor"),
+        (TABLE.tolist(), TABLE, "the result is a list; expected a tensor"),
+        (1.0, TABLE, "the result is a float; expected a tensor"),
+        (3, torch.tensor(3), "the result is an int; expected a tensor"),
+        ("3", 3, "the result is a str; expected a number"),
+        (1j, 1.0, "the result is a complex; expected a number"),
+        (torch.ones(1), 1.0, "the result is a tensor; expected a number"),
+        (4, 3, "the result is 4; expected 3"),
+        (3.001, 3, "the result is 3.001; expected 3"),
+        (0.3001, 0.3, "the result is 0.3001; expected 0.3"),
+        (math.nan, 1.0, "the result is nan; expected 1.0"),
+        (1.0, math.inf, "the result is 1.0; expected inf"),
+        (np.False_, True, "the result is False; expected True"),
+        ("ab", "abc", "the result is 'ab'; expected 'abc'"),
+        ((1, 2), [1, 2], "the result is (1, 2); expected [1, 2]"),
+        (TABLE, "abc", "the result is float32 (2, 3); expected 'abc'"),
+        (TABLE, (TABLE, 1), "it returned a tensor; expected 2 values: "),
+        ((TABLE,), (TABLE, 1), "it returned 1 values; expected 2 values: "),
+        ((TABLE, 2), (TABLE, 1), "the result[1] is 2; expected 1"),
     ],
 )
 def test_another_kind_of_thing_is_told_by_both_names(actual, expected, said):
@@ -124,12 +124,12 @@ def test_another_kind_of_thing_is_told_by_both_names(actual, expected, said):
 
 
 SHAPES = [
-    ((3, 2), "(3, 2), where (2, 3) was asked for: the same sizes in another order"),
-    ((2, 1, 3), "(2, 1, 3), where (2, 3) was asked for: they differ by axes of size 1"),
-    ((1, 2, 3), "(1, 2, 3), where (2, 3) was asked for: they differ by axes of size 1"),
-    ((2, 4), "(2, 4), where (2, 3) was asked for"),
-    ((6,), "(6,), where (2, 3) was asked for"),
-    ((), "(), where (2, 3) was asked for"),
+    ((3, 2), "(3, 2); expected (2, 3): the same sizes in another order"),
+    ((2, 1, 3), "(2, 1, 3); expected (2, 3): they differ only by axes of size 1"),
+    ((1, 2, 3), "(1, 2, 3); expected (2, 3): they differ only by axes of size 1"),
+    ((2, 4), "(2, 4); expected (2, 3)"),
+    ((6,), "(6,); expected (2, 3)"),
+    ((), "(); expected (2, 3)"),
 ]
 
 
@@ -143,13 +143,13 @@ def test_another_shape_is_told_with_what_usually_makes_it(shape, said):
 @pytest.mark.parametrize(
     ("actual", "said"),
     [
-        (TABLE.double(), "dtype torch.float64, where torch.float32 was asked for"),
-        (TABLE.long(), "dtype torch.int64, where torch.float32 was asked for"),
-        (TABLE.to("meta"), "device meta, where cpu was asked for"),
+        (TABLE.double(), "has dtype torch.float64; expected torch.float32"),
+        (TABLE.long(), "has dtype torch.int64; expected torch.float32"),
+        (TABLE.to("meta"), "is on device meta; expected cpu"),
     ],
 )
 def test_another_dtype_or_device_is_told(actual, said):
-    assert problem(actual, TABLE).message == f"the result has {said}"
+    assert problem(actual, TABLE).message == f"the result {said}"
 
 
 # --- answers that are wrong: values ---
@@ -160,7 +160,7 @@ def test_the_first_value_that_differs_is_told_with_the_count_and_both_rows():
     actual[1, 1:] = torch.tensor([40.5, -1.0])
     wrong = problem(actual, TABLE)
     assert wrong.message.splitlines() == [
-        "the result first differs at [1, 1]: 40.5, where 4 was expected (2 of 6 values differ)",
+        "the result first differs at [1, 1]: got 40.5, expected 4 (2 of 6 values differ)",
         "    yours        3  40.5    -1",
         "    expected     3     4     5",
     ]
@@ -169,26 +169,26 @@ def test_the_first_value_that_differs_is_told_with_the_count_and_both_rows():
 
 def test_a_long_row_is_not_printed():
     assert problem(torch.zeros(2, 40), torch.ones(2, 40)).message == (
-        "the result first differs at [0, 0]: 0, where 1 was expected (80 of 80 values differ)"
+        "the result first differs at [0, 0]: got 0, expected 1 (80 of 80 values differ)"
     )
 
 
 def test_booleans_differ_like_numbers():
     mask = torch.ones(2, 2, dtype=torch.bool)
     said = problem(mask.tril(), mask).message
-    assert said.startswith("the result first differs at [0, 1]: False, where True was expected")
+    assert said.startswith("the result first differs at [0, 1]: got False, expected True")
 
 
 def test_a_single_value_has_no_place():
     said = problem(torch.tensor(1.0), torch.tensor(2.0)).message
-    assert said == "the result first differs: 1, where 2 was expected"
+    assert said == "the result first differs: got 1, expected 2"
 
 
 def test_nan_is_told_as_such():
     actual = TABLE.clone()
     actual[1, 2] = math.nan
     wrong = problem(actual, TABLE, what="it")
-    assert wrong.message == "it is nan at [1, 2], where 5 was expected (1 of 6 values differ)"
+    assert wrong.message == "it is nan at [1, 2]; expected 5 (1 of 6 values differ)"
     assert wrong.margin == math.inf
 
 
@@ -213,14 +213,14 @@ def test_for_a_tuple_each_part_has_its_own_name():
     said = problem((TABLE, TABLE), (TABLE, TABLE + 1), what=what).message
     assert said.startswith("the weights first differs at [0, 0]")
     said = problem((TABLE, TABLE, 3), (TABLE, TABLE), what=what).message
-    assert said == "it returned 3 values, where 2 were asked for: the output, the weights"
+    assert said == "it returned 3 values; expected 2 values: the output, the weights"
     assert problem(None, (TABLE, TABLE), what=what).message.startswith("the output and the weights")
 
 
 def test_a_view_stands_for_both_where_more_than_one_answer_is_right():
     expect_equal(TABLE, -TABLE, view=torch.abs)
     said = problem(TABLE, TABLE + 1, view=torch.abs).message
-    assert "first differs at [0, 0]: 0, where 1" in said
+    assert "first differs at [0, 0]: got 0, expected 1" in said
 
 
 def test_an_answer_that_the_view_cannot_use_is_wrong():
@@ -260,10 +260,10 @@ def test_the_same_gradients_pass_in_another_style():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (lambda x: x.square().detach(), "the values are right, but no gradient can flow back"),
+        (lambda x: x.square().detach(), "the values are right, but no gradient flows back"),
         (lambda x: x.detach() * x, "the values are right, but the gradient of x first differs at"),
         (lambda x: x.detach().square() + 0 * leaf(), "but the gradient of x first differs at"),
-        (lambda x: torch.tensor(x.square().tolist()), "no gradient can flow back through them"),
+        (lambda x: torch.tensor(x.square().tolist()), "no gradient flows back through them"),
         (lambda x: Broken.apply(x), "the backward pass fails: no way back"),
     ],
 )
@@ -465,7 +465,7 @@ def test_a_misconception_draws_the_random_numbers_that_the_learner_drew():
     answer = torch.dropout(x, 0.5, True) / 2
     truth = answer * 4
     call = Call("drop", (x,), {}, state, [dropped_and_halved], result=answer)
-    history.remember(call)
+    history.add(call)
     torch.rand(3)  # the test goes on drawing, and its stream is left alone
     before = torch.get_rng_state()
     assert problem(answer, truth).explained_by == {"the numbers are halved after dropout"}
@@ -478,9 +478,9 @@ def test_a_generator_among_the_arguments_begins_where_it_did():
         return torch.rand(5, generator=generator)
 
     generator = torch.Generator().manual_seed(5)
-    call = Call("draw", copied((generator,)), {}, torch.get_rng_state(), [drawn])
+    call = Call("draw", copy_of((generator,)), {}, torch.get_rng_state(), [drawn])
     call.result = drawn(generator)
-    history.remember(call)
+    history.add(call)
     assert problem(call.result, call.result + 1).explained_by == {diagnosis(drawn)}
 
 
@@ -531,7 +531,7 @@ def test_a_wrong_class_gets_the_weights_the_mode_and_the_random_numbers_of_the_l
         x = torch.ones(40, 3)
         call = Call("Layer.forward", (x,), {}, torch.get_rng_state(), wrong_classes, build)
         call.result = mine(x)
-        history.remember(call)
+        history.add(call)
         wrong = problem(call.result, -call.result)
         assert wrong.explained_by == {"the sign is wrong"}
         assert bool((call.result == 0).any()) == mode  # dropout was at work in training alone
@@ -550,17 +550,17 @@ def test_an_error_is_explained_by_the_misconceptions_that_raise_the_same():
         with pytest.raises(Exception) as error:
             run()
         call.error = error.value
-        assert raised_alike(call) == names
+        assert misconceptions_with_same_error(call) == names
 
 
 def test_the_same_words_of_another_kind_of_error_explain_nothing():
     call = Call("double", (TABLE,), {}, torch.get_rng_state(), [failing])
     call.error = TypeError("no")
-    assert raised_alike(call) == frozenset()
+    assert misconceptions_with_same_error(call) == frozenset()
     call.error = ValueError("not this one")
-    assert raised_alike(call) == frozenset()
+    assert misconceptions_with_same_error(call) == frozenset()
     call.error = ValueError("no")
-    assert raised_alike(call) == {"this raises"}
+    assert misconceptions_with_same_error(call) == {"this raises"}
 
 
 # --- copies and short names ---
@@ -570,7 +570,7 @@ Point = namedtuple("Point", "x y")
 
 def test_a_copy_is_the_same_in_memory_of_its_own():
     values = {"t": TABLE.clone(), "a": np.ones(2), "l": [TABLE.clone()], "c": Counter("aab")}
-    twin = copied((values, Point(TABLE.clone(), 1)))
+    twin = copy_of((values, Point(TABLE.clone(), 1)))
     values["t"].zero_()
     values["a"][:] = 5
     values["l"][0].zero_()
@@ -587,7 +587,7 @@ def test_a_copy_is_the_same_in_memory_of_its_own():
 
 def test_functions_and_modules_are_not_copied():
     layer = nn.Linear(2, 2)
-    assert copied([len, layer]) == [len, layer]
+    assert copy_of([len, layer]) == [len, layer]
 
 
 @pytest.mark.parametrize(
@@ -605,7 +605,7 @@ def test_functions_and_modules_are_not_copied():
     ],
 )
 def test_a_value_is_named_in_a_few_characters(value, said):
-    assert brief(value) == said
+    assert short_repr(value) == said
 
 
 def test_a_call_is_written_as_one_would_write_it():

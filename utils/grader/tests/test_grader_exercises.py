@@ -137,34 +137,42 @@ def test_the_pure_python_reader_of_yaml_reads_the_same(tmp_path, monkeypatch):
 # --- what is refused ---
 
 BAD = [  # what is replaced in the first exercise, by what, and what is said after its name
-    ("title: Twice", "title: [a, b]", "title must be text, not ['a', 'b']"),
-    ("title: Twice", "title:", "title must be text, not ''"),
-    ("title: Twice", "title: '  '", "title must be text, not '  '"),
-    ("why: Because.", "why: {a: b}", "why must be text, not {'a': 'b'}"),
+    ("title: Twice", "title: [a, b]", "title must be a string, not ['a', 'b']"),
+    ("title: Twice", "title:", "title must be a string, not ''"),
+    ("title: Twice", "title: '  '", "title must be a string, not '  '"),
+    ("why: Because.", "why: {a: b}", "why must be a string, not {'a': 'b'}"),
     ("stubs: [double]", "stubs: double", "stubs must be a list, not 'double'"),
     ("stubs: [double]", "stubs: []", "stubs must be a list, not []"),
-    ("stubs: [double]", "stubs: [[double]]", "stubs must be text, not ['double']"),
+    ("stubs: [double]", "stubs: [[double]]", "stubs must be a string, not ['double']"),
     ("judge: [test_double, test_double_again]", "judge:", "judge must be a list, not ''"),
-    ("minutes: 5", "minutes: soon", "minutes is 'soon'; 1 to 120 is allowed"),
-    ("minutes: 5", "minutes: 0", "minutes is '0'; 1 to 120 is allowed"),
-    ("minutes: 5", "minutes: 121", "minutes is '121'; 1 to 120 is allowed"),
-    ("minutes: 5", "minutes: -5", "minutes is '-5'; 1 to 120 is allowed"),
-    ("minutes: 5", "minutes: 2.5", "minutes is '2.5'; 1 to 120 is allowed"),
-    ("minutes: 5", "minutes: [5]", """minutes is "['5']"; 1 to 120 is allowed"""),
-    ("difficulty: 1", "difficulty: 9", "difficulty is '9'; 1 to 5 is allowed"),
-    ("difficulty: 1", "difficulty: 0", "difficulty is '0'; 1 to 5 is allowed"),
-    ("difficulty: 1", "difficulty: hard", "difficulty is 'hard'; 1 to 5 is allowed"),
-    ("    - a nudge\n", "", "it has 2 hints, and needs 3"),
-    ("    - a nudge\n", "    - a nudge\n    - one more\n", "it has 4 hints, and needs 3"),
-    ("    - a nudge\n", "    -\n", "hints must be text, not ''"),
+    ("minutes: 5", "minutes: soon", "minutes is 'soon'; allowed: 1 to 120"),
+    ("minutes: 5", "minutes: 0", "minutes is '0'; allowed: 1 to 120"),
+    ("minutes: 5", "minutes: 121", "minutes is '121'; allowed: 1 to 120"),
+    ("minutes: 5", "minutes: -5", "minutes is '-5'; allowed: 1 to 120"),
+    ("minutes: 5", "minutes: 2.5", "minutes is '2.5'; allowed: 1 to 120"),
+    ("minutes: 5", "minutes: [5]", """minutes is "['5']"; allowed: 1 to 120"""),
+    ("difficulty: 1", "difficulty: 9", "difficulty is '9'; allowed: 1 to 5"),
+    ("difficulty: 1", "difficulty: 0", "difficulty is '0'; allowed: 1 to 5"),
+    ("difficulty: 1", "difficulty: hard", "difficulty is 'hard'; allowed: 1 to 5"),
+    ("    - a nudge\n", "", "found 2 hints; exactly 3 are needed"),
+    ("    - a nudge\n", "    - a nudge\n    - one more\n", "found 4 hints; exactly 3 are needed"),
+    ("    - a nudge\n", "    -\n", "hints must be a string, not ''"),
     ("  minutes: 5\n", "", "minutes is missing"),
     ("  minutes: 5\n  difficulty: 1\n", "", "minutes, difficulty is missing"),
     ("  minutes: 5", "  minute: 5", "unknown key 'minute' (did you mean 'minutes'?)"),
     ("  minutes: 5", "  Judge: [a]\n  minutes: 5", "unknown key 'Judge' (did you mean 'judge'?)"),
     ("  minutes: 5", "  zzz: 1\n  minutes: 5", "unknown key 'zzz'"),
-    ("  minutes: 5", "  challenge: yes\n  minutes: 5", "challenge is 'yes'; true or false"),
-    ("  minutes: 5", "  challenge: []\n  minutes: 5", "challenge is []; true or false"),
-    ("  minutes: 5", "  fewer_misconceptions:\n  minutes: 5", "fewer_misconceptions must be text"),
+    (
+        "  minutes: 5",
+        "  challenge: yes\n  minutes: 5",
+        "challenge is 'yes'; allowed: true or false",
+    ),
+    ("  minutes: 5", "  challenge: []\n  minutes: 5", "challenge is []; allowed: true or false"),
+    (
+        "  minutes: 5",
+        "  fewer_misconceptions:\n  minutes: 5",
+        "fewer_misconceptions must be a string",
+    ),
 ]
 
 
@@ -180,7 +188,7 @@ def test_a_value_that_is_wrong_is_told_with_its_exercise(tmp_path, old, new, sai
 def test_an_id_that_is_none_is_refused(tmp_path, given):
     told = fault(tmp_path, FIRST.replace('"1.1"', given))
     assert told.startswith(f"{WHERE}: exercise ")
-    assert told.endswith(": an id looks like '1.3'")
+    assert told.endswith(": an id must look like '1.3'")
 
 
 @pytest.mark.parametrize(
@@ -278,17 +286,22 @@ def test_an_unknown_exercise_is_answered_with_those_there_are(tmp_path):
 def test_there_must_be_one_file_of_tests_and_one_of_misconceptions(tmp_path):
     lesson = Lesson(write(tmp_path, FIRST), ())
     folder = lesson.folder / "tests"
-    with pytest.raises(CourseError, match=r"01_first/tests must hold one test_\*_exercises\.py, n"):
+    with pytest.raises(
+        CourseError, match=r"01_first/tests must hold exactly one test_\*_exercises\.py; it "
+    ):
         lesson.test_file()
     folder.mkdir()
-    with pytest.raises(CourseError, match=r"one \*_misconceptions\.py, not 0"):
+    with pytest.raises(CourseError, match=r"exactly one \*_misconceptions\.py; it holds none$"):
         lesson.misconceptions_file()
-    for name in ("test_first_exercises.py", "first_misconceptions.py"):
+    hidden = ("._first_misconceptions.py", ".#first_misconceptions.py")  # of macOS and Emacs
+    for name in ("test_first_exercises.py", "first_misconceptions.py", *hidden):
         (folder / name).touch()
     assert lesson.test_file() == folder / "test_first_exercises.py"
     assert lesson.misconceptions_file() == folder / "first_misconceptions.py"
     (folder / "test_more_exercises.py").touch()
-    with pytest.raises(CourseError, match="not 2"):
+    with pytest.raises(
+        CourseError, match=r"it holds 2 \(test_first_exercises\.py, test_more_exercises\.py\)$"
+    ):
         only_file(folder, "test_*_exercises.py")
 
 

@@ -17,11 +17,11 @@ from utils.grader.report import (
     bar,
     colour,
     counts,
+    diagnose,
     failure_text,
-    fold,
     message_lines,
-    named,
     verdict,
+    wrap,
 )
 
 A, B = "the axes are swapped", "the scale is missing"
@@ -113,7 +113,7 @@ def test_a_broken_file_is_remembered():
     ],
 )
 def test_a_misconception_is_named_if_it_alone_explains_every_case(cases, name):
-    assert named(cases) == name
+    assert diagnose(cases) == name
 
 
 # --- words ---
@@ -169,12 +169,12 @@ def test_no_line_is_wider_than_the_terminal():
 
 def test_a_message_is_folded_and_what_is_indented_is_cut():
     message = "a message that goes on " * 5 + "\n    row " + "1 " * 60 + "\nend"
-    lines = fold(message)
+    lines = wrap(message)
     assert " ".join(lines[:2]) == message.split("\n")[0].strip()
     assert lines[2] == message.split("\n")[1][:WIDTH]
     assert lines[3] == "end"
-    assert fold("self-attention " * 9)[0].endswith("self-attention")
-    assert fold("") == []
+    assert wrap("self-attention " * 9)[0].endswith("self-attention")
+    assert wrap("") == []
 
 
 def test_the_message_for_pytest_is_that_of_the_verdict():
@@ -201,7 +201,7 @@ def test_a_bar_is_full_only_when_all_is_done_and_empty_only_when_nothing_is(tota
 
 def test_a_bar_of_nothing_is_empty():
     assert bar(0, 0) == "-" * 20
-    assert bar(1, 2, width=4) == "##--"
+    assert bar(1, 2, length=4) == "##--"
 
 
 class Terminal(io.StringIO):

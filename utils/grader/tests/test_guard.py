@@ -22,10 +22,10 @@ from utils.grader.guard import (
     BrokenFile,
     Clock,
     Guarded,
-    Learner,
+    LearnerModule,
     NotStarted,
     call_within,
-    same_state_afterwards,
+    restored_state,
     unchanged,
 )
 from utils.grader.learner_code import LoadError, TimeUp, read_source
@@ -41,11 +41,11 @@ def a_new_history() -> Iterator[None]:
     history.clear()
 
 
-def learner_of(folder: Path, text: str) -> Learner:
+def learner_of(folder: Path, text: str) -> LearnerModule:
     path = folder / "01_first" / "exercises" / "exercises.py"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(HEAD + textwrap.dedent(text).lstrip("\n"), encoding="utf-8")
-    return Learner(read_source(path))
+    return LearnerModule(read_source(path))
 
 
 def exercises(
@@ -135,23 +135,23 @@ def signature(): return 1
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("error", "it fails, line 5: RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
-        ("leaves", "it ends the program, line 6: SystemExit: 3"),
-        ("odd", "it fails, line 7: _learner_01_first_exercises.Odd: here"),
-        ("stops", "it fails, line 8: GeneratorExit"),
-        ("interrupts", "it fails, line 9: KeyboardInterrupt"),
-        ("later", "it fails, line 10: NotImplementedError: later"),
-        ("in_c", "it fails, line 11: NotImplementedError: Cannot copy out of meta tensor"),
-        ("in_python", "it fails, line 12: NotImplementedError: Module [Module] is missing"),
-        ("deep", "it fails, line 13: RecursionError: maximum recursion depth exceeded"),
-        ("asks", "it fails, line 14: OSError: "),
-        ("signature", "it fails, TypeError: signature() takes 0 positional arguments but 1"),
+        ("error", "fails: line 5: RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
+        ("leaves", "exits Python: line 6: SystemExit: 3"),
+        ("odd", "fails: line 7: _learner_01_first_exercises.Odd: here"),
+        ("stops", "fails: line 8: GeneratorExit"),
+        ("interrupts", "fails: line 9: KeyboardInterrupt"),
+        ("later", "fails: line 10: NotImplementedError: later"),
+        ("in_c", "fails: line 11: NotImplementedError: Cannot copy out of meta tensor"),
+        ("in_python", "fails: line 12: NotImplementedError: Module [Module] is missing"),
+        ("deep", "fails: line 13: RecursionError: maximum recursion depth exceeded"),
+        ("asks", "fails: line 14: OSError: "),
+        ("signature", "fails: TypeError: signature() takes 0 positional arguments but 1"),
     ],
 )
 def test_whatever_is_raised_is_told_with_the_call_and_the_line(tmp_path, name, said):
     ex = exercises(tmp_path, RAISING)
     told = message(ex, name, torch.zeros(2, 3))
-    assert told.startswith(f"{name}(float32 (2, 3)): {said}")
+    assert told.startswith(f"{name}(float32 (2, 3)) {said}")
     assert isinstance(history.calls[-1].error, BaseException)
 
 
@@ -203,7 +203,10 @@ def test_a_function_that_is_gone_is_told_with_the_command_that_brings_it_back(tm
     for text in ("", "double = None", "def duoble(x):\n    return 2 * x\n"):
         with pytest.raises(Wrong) as error:
             _ = exercises(tmp_path, text).double
-        assert error.value.message == f"the file has no double: {RESET} brings it back"
+        assert (
+            error.value.message
+            == f"double is missing from the file: undo that, or restore the stub: {RESET}"
+        )
 
 
 @pytest.mark.parametrize(("text", "kind"), [("3", "an int"), ("torch.ones(2)", "a tensor")])
@@ -211,7 +214,7 @@ def test_something_else_in_place_of_a_function_is_told(tmp_path, text, kind):
     ex = exercises(tmp_path, f"double = {text}\n")
     with pytest.raises(Wrong) as error:
         ex.double(3)
-    assert error.value.message == f"double is {kind}, where a function was asked for"
+    assert error.value.message == f"double is {kind}; expected a function"
 
 
 def test_a_file_that_cannot_be_loaded_says_the_same_to_each_exercise(tmp_path):
@@ -219,11 +222,11 @@ def test_a_file_that_cannot_be_loaded_says_the_same_to_each_exercise(tmp_path):
     for name in ("double", "treble"):
         with pytest.raises(BrokenFile) as error:
             getattr(Guarded(learner, "1.1", {}, Clock()), name)(1)
-        assert error.value.message.startswith("exercises.py stops while it loads, line 2: ZeroDiv")
+        assert error.value.message.startswith("exercises.py fails to load: line 2: ZeroDiv")
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path):
-    learner = Learner(LoadError("exercises.py is missing"))
+    learner = LearnerModule(LoadError("exercises.py is missing"))
     with pytest.raises(BrokenFile, match=r"^exercises\.py is missing$"):
         _ = Guarded(learner, "1.1", {}, Clock()).double
 
@@ -231,8 +234,8 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path):
 def test_a_file_that_does_not_finish_loading_is_told_with_the_line(tmp_path, monkeypatch):
     monkeypatch.setattr(guard, "Clock", functools.partial(Clock, 0.2))
     learner = learner_of(tmp_path, "x = 1\nwhile True:\n    pass\n")
-    said = "exercises.py does not finish loading: it still ran after 0 seconds at line "
-    assert learner.problem in [f"{said}{line}: does a loop never end?" for line in (3, 4)]
+    said = "exercises.py does not finish loading: still running after 0 seconds at line "
+    assert learner.problem in [f"{said}{line}; is there an endless loop?" for line in (3, 4)]
 
 
 # --- inputs that must stay as they are ---
@@ -281,7 +284,7 @@ def grows(x): x.add(7)
 def test_a_changed_input_is_wrong(tmp_path, name, value):
     ex = exercises(tmp_path, SPOILING)
     told = message(ex, name, value)
-    assert "it changes its input x, which the caller still needs; compute new tensors" in told
+    assert "changes its input x, which the caller still needs: compute a new tensor" in told
 
 
 def test_a_changed_keyword_is_named(tmp_path):
@@ -354,8 +357,8 @@ def works(x):
 def test_an_endless_loop_is_ended_and_told_with_its_line(tmp_path, name):
     ex = exercises(tmp_path, LOOPS, limit=0.2)
     told = message(ex, name, 1)
-    assert told.startswith(f"{name}(1): it still ran after 0 seconds at line ")
-    assert told.endswith(": does a loop never end?")
+    assert told.startswith(f"{name}(1): still running after 0 seconds at line ")
+    assert told.endswith("; is there an endless loop?")
 
 
 def test_when_the_time_is_up_the_rest_of_the_exercise_is_not_tried(tmp_path):
@@ -368,7 +371,7 @@ def test_when_the_time_is_up_the_rest_of_the_exercise_is_not_tried(tmp_path):
 def test_a_learner_who_catches_everything_gains_no_time(tmp_path):
     ex = exercises(tmp_path, LOOPS, limit=0.2)
     assert ex.gives_in(1) == 7
-    assert message(ex, "works", 1) == "it still ran after 0 seconds: does a loop never end?"
+    assert message(ex, "works", 1) == "still running after 0 seconds; is there an endless loop?"
 
 
 def test_the_calls_of_an_exercise_share_one_clock():
@@ -385,12 +388,12 @@ def test_the_calls_of_an_exercise_share_one_clock():
 
 def test_a_message_says_how_long_and_where():
     assert Clock(10.0, where="line 7").message() == (
-        "it still ran after 10 seconds at line 7: does a loop never end?"
+        "still running after 10 seconds at line 7; is there an endless loop?"
     )
 
 
 def test_python_loops_are_ended_before_the_judge_loses_patience():
-    assert guard.SECONDS < runner.SILENCE < runner.STARTING
+    assert guard.SECONDS < runner.SILENCE < runner.STARTUP
 
 
 def test_two_thousand_calls_cost_little_and_leave_no_thread_behind():
@@ -586,14 +589,14 @@ def test_a_method_that_is_a_stub_is_not_started(tmp_path, name):
 def test_what_goes_wrong_in_a_class_is_told(tmp_path):
     ex = exercises(tmp_path, LAYER, limit=0.3)
     said = message(ex, "Forgets")
-    assert said.startswith("Forgets(): it fails, line 30: AttributeError: cannot assign module")
-    with pytest.raises(Wrong, match=r"^Spoils.forward\(float32 \(2,\)\): it still ran after"):
+    assert said.startswith("Forgets() fails: line 30: AttributeError: cannot assign module")
+    with pytest.raises(Wrong, match=r"^Spoils.forward\(float32 \(2,\)\): still running after"):
         ex.Spoils()(torch.ones(2))
 
 
 def test_the_inputs_of_forward_are_watched(tmp_path):
     text = "class Adds(nn.Module):\n    def forward(self, x): return x.add_(1)\n"
-    with pytest.raises(Wrong, match="it changes its input x"):
+    with pytest.raises(Wrong, match="changes its input x"):
         exercises(tmp_path, text).Adds()(torch.ones(2))
 
 
@@ -632,7 +635,7 @@ def state_of_pytorch() -> list[Any]:
 def test_whatever_is_switched_is_switched_back(tmp_path, switch):
     before = state_of_pytorch()
     ex = exercises(tmp_path, f"def switch(): {switch}\n")
-    with same_state_afterwards():
+    with restored_state():
         ex.switch()
         assert state_of_pytorch() != before
     assert state_of_pytorch() == before
@@ -647,7 +650,7 @@ def test_what_a_file_switches_while_it_loads_is_switched_back(tmp_path, switch):
 
 def test_the_state_is_as_before_even_if_the_test_fails():
     before = state_of_pytorch()
-    with pytest.raises(Wrong), same_state_afterwards():
+    with pytest.raises(Wrong), restored_state():
         torch.set_default_dtype(torch.float64)
         raise Wrong("so")
     assert state_of_pytorch() == before

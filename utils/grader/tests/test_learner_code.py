@@ -1,6 +1,8 @@
 """utils/grader/learner_code.py: whatever is in a learner's file, loading ends in one message."""
 
 import signal
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from types import ModuleType
@@ -14,11 +16,11 @@ from utils.grader.learner_code import (
     TimeUp,
     describe,
     last_line_in,
-    left_raise,
+    leftover_raise,
     lines_of,
     load,
     read_source,
-    stub_behind,
+    stub_that_raised,
 )
 
 RAISE = 'raise NotImplementedError("Exercise 1.1: double")'
@@ -124,7 +126,7 @@ def test_a_function_inside_a_begun_one_is_not_taken_for_a_stub(tmp_path):
     module = module_of(tmp_path, f"def outer(x):\n{inner}    return double(x)\n")
     source = read_source(Path(str(module.__file__)))
     assert source.stubs() == []
-    assert stub_behind(caught(module, "outer"), source) is None
+    assert stub_that_raised(caught(module, "outer"), source) is None
 
 
 # --- which stub an error comes from ---
@@ -178,9 +180,9 @@ def test_only_the_raise_of_an_untouched_stub_says_that_it_is_not_started(
 ):
     source = source_of(tmp_path, WAYS)
     error = caught(load(source), name)
-    found = stub_behind(error, source)
+    found = stub_that_raised(error, source)
     assert (found and found.name) == stub
-    assert left_raise(error, source) == left
+    assert leftover_raise(error, source) == left
 
 
 @pytest.mark.parametrize("name", ["by_pytorch_in_python", "by_pytorch_in_c"])
@@ -193,8 +195,8 @@ def test_another_file_that_raises_the_words_of_a_stub_is_no_stub(tmp_path):
     module = load(source)
     exec(compile(STUB.replace("double(", "helper("), "other.py", "exec"), vars(module))
     error = caught(module, "call")  # on the very line on which a stub of this file raises
-    assert stub_behind(error, source) is None
-    assert left_raise(error, source) is None
+    assert stub_that_raised(error, source) is None
+    assert leftover_raise(error, source) is None
 
 
 # --- files that cannot be read ---
@@ -207,8 +209,8 @@ def test_another_file_that_raises_the_words_of_a_stub_is_no_stub(tmp_path):
         ("def f():\nreturn 1\n", "exercises.py, line 2: expected an indented block"),
         ("if 1:\n        x = 1\n\ty = 2\n", "line 3: inconsistent use of tabs and spaces"),
         ("x = 1\n  y = 2\n", "line 2: unexpected indent\n    y = 2"),
-        (b"x = 1\0\n", "exercises.py holds NUL bytes: save it as UTF-8 text"),
-        ("x = 1\n".encode("utf-16"), "exercises.py holds NUL bytes: save it as UTF-8 text"),
+        (b"x = 1\0\n", "exercises.py contains NUL bytes; save it as UTF-8 text"),
+        ("x = 1\n".encode("utf-16"), "exercises.py contains NUL bytes; save it as UTF-8 text"),
         (b"x = '\xff'\n", "exercises.py is not UTF-8 text: "),
         ("# coding: nonsense\n", "exercises.py is not UTF-8 text: unknown encoding: nonsense"),
         ("(" * 500, "exercises.py, line 1: too many nested parentheses"),
@@ -228,8 +230,8 @@ def test_a_missing_file_is_told_with_the_command_that_brings_it_back(tmp_path):
     path.unlink()
     with pytest.raises(LoadError) as error:
         read_source(path)
-    said = "exercises.py is missing; git checkout 01_first/exercises/exercises.py brings it back"
-    assert str(error.value) == said
+    said = "exercises.py is missing: save it again from your editor, or start over with "
+    assert str(error.value) == f"{said}git checkout 01_first/exercises/exercises.py"
 
 
 def test_a_folder_in_place_of_the_file_is_told(tmp_path):
@@ -281,7 +283,7 @@ def test_what_fails_while_it_loads_is_told_with_the_learners_line(tmp_path, text
     with pytest.raises(LoadError) as error:
         load(source)
     message = str(error.value)
-    assert message.startswith(f"exercises.py stops while it loads, {said}")
+    assert message.startswith(f"exercises.py fails to load: {said}")
     assert message.splitlines()[1] == f"    {text.splitlines()[0]}"
     assert len(message) < 500
 
@@ -387,3 +389,13 @@ def test_an_error_that_cannot_even_be_printed_is_told(tmp_path):
 
 def test_an_error_outside_the_file_has_no_line(tmp_path):
     assert describe(ValueError("elsewhere"), tmp_path / "exercises.py") == "ValueError: elsewhere"
+
+
+def test_assert_statements_of_a_learner_count_under_python_o(tmp_path):
+    path = write(tmp_path, "def half(x):\n    assert x != 3, 'odd'\n    return x // 2\n")
+    program = (
+        "import sys; from pathlib import Path; from utils.grader.learner_code import *;"
+        "load(read_source(Path(sys.argv[1]))).half(3)"
+    )
+    done = subprocess.run([sys.executable, "-O", "-c", program, path], capture_output=True)
+    assert b"AssertionError: odd" in done.stderr

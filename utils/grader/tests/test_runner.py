@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +24,13 @@ from utils.grader import worker
 from utils.grader.exercises import ROOT, Lesson, how_to, read_lesson
 from utils.grader.report import SOLVED, TO_DO, WRONG, Case, Verdict
 from utils.grader.runner import (
-    Child,
+    Worker,
+    cached_verdicts,
     content_key,
-    files_behind,
     judge,
-    kept_verdicts,
     progress,
     read_state,
+    source_files,
     state_file,
     write_state,
 )
@@ -147,12 +148,12 @@ CASES: dict[str, tuple[str, str, str]] = {
     "torch_in_c": (
         "return torch.empty(2, device='meta').cpu()  # here",
         WRONG,
-        "it fails, line LINE: NotImplementedError: Cannot copy out of meta tensor",
+        "fails: line LINE: NotImplementedError: Cannot copy out of meta tensor",
     ),
     "torch_in_python": (
         "return nn.Module()(x)  # here",
         WRONG,
-        "it fails, line LINE: NotImplementedError: Module [Module] is missing",
+        "fails: line LINE: NotImplementedError: Module [Module] is missing",
     ),
     "own_words": ("raise NotImplementedError('l')  # here", WRONG, "line LINE: NotImplementedErro"),
     # answers in another style
@@ -161,28 +162,43 @@ CASES: dict[str, tuple[str, str, str]] = {
     "in_float64": ("return (x.double() * 2).float()", SOLVED, ""),
     # answers of the wrong kind
     "none": ("x * 2", WRONG, "the result (2, 3) is None: is a return missing?"),
-    "array": ("return x.detach().numpy()", WRONG, "is a NumPy array, where a tensor was asked for"),
-    "a_list": ("return (2 * x).tolist()", WRONG, "is a list, where a tensor was asked for"),
-    "a_float": ("return 2.0", WRONG, "is a float, where a tensor was asked for"),
-    "shape": ("return 2 * x.T", WRONG, "has shape (3, 2), where (2, 3) was asked for"),
-    "dtype": ("return 2 * x.double()", WRONG, "has dtype torch.float64, where torch.float32 was"),
-    "device": ("return (2 * x).to('meta')", WRONG, "has device meta, where cpu was asked for"),
-    "values": ("return 3 * x", WRONG, "first differs at [0, 1]: 3, where 2 was expected (5 of 6"),
-    "nan": ("return 2 * x.masked_fill(x == 5, torch.nan)", WRONG, "is nan at [1, 2], where 10 was"),
-    "detached": ("return 2 * x.detach()", WRONG, "the values are right, but no gradient can flow"),
+    "array": ("return x.detach().numpy()", WRONG, "is a NumPy array; expected a tensor"),
+    "a_list": ("return (2 * x).tolist()", WRONG, "is a list; expected a tensor"),
+    "a_float": ("return 2.0", WRONG, "is a float; expected a tensor"),
+    "shape": ("return 2 * x.T", WRONG, "has shape (3, 2); expected (2, 3)"),
+    "dtype": ("return 2 * x.double()", WRONG, "has dtype torch.float64; expected torch.float32"),
+    "device": ("return (2 * x).to('meta')", WRONG, "is on device meta; expected cpu"),
+    "values": ("return 3 * x", WRONG, "first differs at [0, 1]: got 3, expected 2 (5 of 6"),
+    "nan": ("return 2 * x.masked_fill(x == 5, torch.nan)", WRONG, "is nan at [1, 2]; expected 10"),
+    "detached": ("return 2 * x.detach()", WRONG, "the values are right, but no gradient flows"),
     # bad manners
-    "in_place": ("with torch.no_grad(): x *= 2\nreturn x", WRONG, "it changes its input x,"),
-    "raises": ("return x @ x  # here", WRONG, "it fails, line LINE: RuntimeError: mat1 and mat2"),
-    "exits": ("sys.exit('bye')  # here", WRONG, "it ends the program, line LINE: SystemExit: bye"),
+    "in_place": ("with torch.no_grad(): x *= 2\nreturn x", WRONG, "changes its input x,"),
+    "raises": ("return x @ x  # here", WRONG, "fails: line LINE: RuntimeError: mat1 and mat2"),
+    "exits": ("sys.exit('bye')  # here", WRONG, "exits Python: line LINE: SystemExit: bye"),
     "interrupts": ("raise KeyboardInterrupt  # here", WRONG, "line LINE: KeyboardInterrupt"),
-    "odd_base": ("raise type('Odd', (BaseException,), {})  # here", WRONG, "fails, line LINE: "),
-    "recursion": ("return recursion(x)  # here", WRONG, "it fails, line LINE: RecursionError: max"),
-    "loop": ("while True: x = x + 1  # here", WRONG, "still ran after 1 seconds at line LINE:"),
-    "asks": ("return float(input()) * x  # here", WRONG, "it fails, line LINE: OSError: "),
-    "deleted": (RIGHT, WRONG, "the file has no deleted: "),
-    "emptied": (RIGHT, WRONG, "the file has no emptied: "),
-    "replaced": (RIGHT, WRONG, "replaced is an int, where a function was asked for"),
-    "signature": (RIGHT, WRONG, "it fails, TypeError: signature() takes 0 positional arguments"),
+    "odd_base": ("raise type('Odd', (BaseException,), {})  # here", WRONG, "fails: line LINE: "),
+    "recursion": ("return recursion(x)  # here", WRONG, "fails: line LINE: RecursionError: max"),
+    "loop": ("while True: x = x + 1  # here", WRONG, "still running after 1 seconds at line LINE;"),
+    "debugs": (
+        "breakpoint()  # here\nreturn 2 * x",
+        WRONG,
+        "fails: line LINE: NoTerminalError: brea",
+    ),
+    "debugs_too": ("import pdb\npdb.set_trace()  # here", WRONG, "fails: line LINE: NoTerminalErr"),
+    "asserts": (
+        "assert x is None  # here\nreturn 2 * x",
+        WRONG,
+        "fails: line LINE: AssertionError",
+    ),
+    "asks": (
+        "return float(input()) * x  # here",
+        WRONG,
+        "fails: line LINE: NoTerminalError: input() needs a t",
+    ),
+    "deleted": (RIGHT, WRONG, "deleted is missing from the file: "),
+    "emptied": (RIGHT, WRONG, "emptied is missing from the file: "),
+    "replaced": (RIGHT, WRONG, "replaced is an int; expected a function"),
+    "signature": (RIGHT, WRONG, "fails: TypeError: signature() takes 0 positional arguments"),
     # noise
     "megabytes": ("print('x' * 5_000_000)\nreturn x", WRONG, "the result (2, 3) first differs"),
     "unprintable": ("print('\\x1b[2J\\0\\ud800')\nreturn x", WRONG, "the result (2, 3) first dif"),
@@ -203,16 +219,24 @@ CASES: dict[str, tuple[str, str, str]] = {
         WRONG,
         "the values are right, but no gr",
     ),
-    "meta": (f"torch.set_default_device('meta')\n{RIGHT}", WRONG, "the answer cannot be used: "),
+    "meta": (
+        f"torch.set_default_device('meta')\n{RIGHT}",
+        WRONG,
+        "the test cannot use the answer: ",
+    ),
     "seed": (f"torch.manual_seed(7), torch.rand(3), np.random.seed(7)\n{RIGHT}", SOLVED, ""),
     "num_threads": (f"torch.set_num_threads(3)\n{RIGHT}", SOLVED, ""),
     "folder": (f"os.chdir('/')\n{RIGHT}", SOLVED, ""),
     # misconceptions, and tests that ask for something else
-    "halves": ("return x / 2", WRONG, "first differs at [0, 1]: 0.5, where 2 was expected"),
-    "cuts": ("return 0 * x", WRONG, "first differs at [0, 1]: 0, where 2 was expected"),
+    "halves": ("return x / 2", WRONG, "first differs at [0, 1]: got 0.5, expected 2"),
+    "cuts": ("return 0 * x", WRONG, "first differs at [0, 1]: got 0, expected 2"),
     "misjudged": (RIGHT, WRONG, "this is not how it is done"),
-    "asserted": ("return 3", WRONG, "the answer cannot be used: AssertionError: three is no answ"),
-    "ended": ("return sys.exit", WRONG, "the answer cannot be used: SystemExit: 3"),
+    "asserted": (
+        "return 3",
+        WRONG,
+        "the test cannot use the answer: AssertionError: three is no answ",
+    ),
+    "ended": ("return sys.exit", WRONG, "the test cannot use the answer: SystemExit: 3"),
     "a_pair": ("return [x, np.float32(0.25)]", SOLVED, ""),
     "last": (RIGHT, SOLVED, ""),
 }
@@ -294,7 +318,7 @@ def test_each_exercise_gets_its_verdict_whatever_the_others_do(zoo, judged_zoo, 
 
 def test_what_was_called_comes_first_in_the_message(judged_zoo):
     for name in ("none", "shape", "in_place", "raises", "loop"):
-        assert judged_zoo[name].message.startswith(f"{name}(float32 (2, 3)): ")
+        assert judged_zoo[name].message.startswith(f"{name}(float32 (2, 3))")
 
 
 def test_a_misconception_is_named_if_it_is_the_only_one_of_its_kind(judged_zoo):
@@ -320,13 +344,13 @@ while True:
 """
 DEADLY = {  # name: body, what the message says
     "first": (RIGHT, ""),
-    "leaves": ("os._exit(3)", "it ended Python itself (exit code 3)"),
+    "leaves": ("os._exit(3)", "it ended the Python process (exit code 3)"),
     "between": ("return x + 1", "the result (2, 3) first differs"),
-    "crashes": ("import ctypes\nctypes.string_at(0)", "it ended Python itself (exit code "),
-    "closes": ("sys.stdout.close()", "it ended Python itself (exit code "),
-    "sleeps": ("time.sleep(1000)", "nothing came back for 2 seconds: does something never end?"),
-    "waits": ("lock = threading.Lock()\nlock.acquire(), lock.acquire()", "nothing came back for 2"),
-    "stubborn": (STUBBORN, "nothing came back for 2 seconds: does something never end?"),
+    "crashes": ("import ctypes\nctypes.string_at(0)", "it ended the Python process (exit code "),
+    "closes": ("sys.stdout.close()", "the test cannot use the answer: ValueError: I/O"),
+    "sleeps": ("time.sleep(1000)", "no response for 2 seconds; is there an endless loop?"),
+    "waits": ("lock = threading.Lock()\nlock.acquire(), lock.acquire()", "no response for 2"),
+    "stubborn": (STUBBORN, "no response for 2 seconds; is there an endless loop?"),
     "handed_out": (STUB, ""),
     "last": (RIGHT, ""),
 }
@@ -336,10 +360,10 @@ class Relay:
     """Gives one process after the other, and has the next one start while the last is at work."""
 
     def __init__(self) -> None:
-        self.children = [Child()]
+        self.children = [Worker()]
 
-    def __call__(self) -> Child:
-        self.children.append(Child())
+    def __call__(self) -> Worker:
+        self.children.append(Worker())
         return self.children[-2]
 
     def end(self) -> None:
@@ -356,7 +380,7 @@ def test_what_kills_or_blocks_the_process_is_wrong_and_the_rest_is_judged(tmp_pa
     relay = Relay()
     with contextlib.ExitStack() as stack:
         stack.callback(relay.end)
-        verdicts, orderly = judge(lesson, start=relay, watcher=seen.append)
+        verdicts, orderly = judge(lesson, start=relay, on_exercise=seen.append)
         leaves_by_itself(relay.children[-1])
     found = by_name(lesson, verdicts)
     for name, (_, said) in DEADLY.items():
@@ -370,19 +394,22 @@ def test_what_kills_or_blocks_the_process_is_wrong_and_the_rest_is_judged(tmp_pa
     assert len(relay.children) == 1 + 6 + 1  # one for each that was lost, and one too many
 
 
-def leaves_by_itself(child: Child) -> None:
+def leaves_by_itself(child: Worker) -> None:
     """A process that nobody needs any more ends when it is told nothing."""
     assert child.process.stdin is not None
     child.process.stdin.close()
-    assert child.next_event(engine.STARTING) == {"event": "ready"}
-    assert child.next_event(engine.STARTING) is None
+    assert child.next_event(engine.STARTUP) == {"event": "ready"}
+    assert child.next_event(engine.STARTUP) is None
     assert child.end(timeout=30) == 0
 
 
 @pytest.mark.parametrize(
     ("top", "said"),
     [
-        ("os._exit(3)", "exercises.py does not finish loading: it ended Python itself (exit code"),
+        (
+            "os._exit(3)",
+            "exercises.py does not finish loading: it ended the Python process (exit code",
+        ),
         ("1 +", "exercises.py, line 5: invalid syntax"),
     ],
 )
@@ -407,7 +434,105 @@ def test_tests_that_cannot_be_imported_are_told_in_one_line(tmp_path):
     assert not state_file(tmp_path).exists()
 
 
-# --- what the process says, and what the parent makes of it ---
+# --- a verdict comes from a test that ran ---
+
+CONFLICT = "<<<<<<< HEAD\nMISCONCEPTIONS = {}\n=======\nMISCONCEPTIONS = {}\n>>>>>>> theirs\n"
+SECOND = "01_first/tests/more_misconceptions.py"
+KNOWN = "01_first/tests/first_misconceptions.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "cause"),
+    [
+        (
+            SECOND,
+            "MISCONCEPTIONS = {}\n",
+            "must hold exactly one *_misconceptions.py; it holds 2 (",
+        ),
+        (KNOWN, None, "01_first/tests must hold exactly one *_misconceptions.py; it holds none"),
+        (KNOWN, "def f(:\n", "01_first/tests/first_misconceptions.py, line 1: invalid syntax"),
+        (KNOWN, CONFLICT, "01_first/tests/first_misconceptions.py, line 1: invalid syntax"),
+        (KNOWN, "import nothing_there\n", "first_misconceptions.py fails to load: line 1: ModuleN"),
+        (KNOWN, "X = 1\n", "first_misconceptions.py must define MISCONCEPTIONS, a dictionary"),
+    ],
+)
+def test_an_error_before_a_test_runs_gives_no_verdict(tmp_path, name, text, cause):
+    lesson = build(tmp_path, {"one": RIGHT, "two": STUB})
+    path = tmp_path / name
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(CourseError) as error:
+        progress(lesson)
+    assert str(error.value).startswith("the tests could not run: ")
+    assert cause in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not state_file(tmp_path).exists()
+
+
+def test_misconceptions_that_cannot_be_loaded_are_an_error_with_its_cause(tmp_path):
+    lesson = build(tmp_path, {"one": RIGHT}, misconceptions=CONFLICT)
+    job = {"root": str(tmp_path), "arguments": [engine.test_path(lesson), "--misconceptions"]}
+    with (
+        Worker() as process,
+        pytest.raises(CourseError, match=r"first_misconceptions\.py, line 1: invalid syntax$"),
+    ):
+        engine.collect_cases(process, job, defaultdict(list))
+
+
+@pytest.mark.parametrize(
+    ("head", "cause"),
+    [
+        ("@pytest.fixture\ndef one_more(ex):\n    raise OSError('no data')\n", "OSError: no data"),
+        ("", "fixture 'one_more' not found"),
+    ],
+)
+def test_a_broken_fixture_is_an_error_with_its_cause(tmp_path, head, cause):
+    lesson = build(tmp_path, {"one": RIGHT})
+    tests = lesson.test_file().read_text(encoding="utf-8")
+    tests = tests.replace("def test_one(ex)", f"{head}\n\ndef test_one(ex, one_more)")
+    lesson.test_file().write_text(tests, encoding="utf-8")
+    with pytest.raises(CourseError, match=rf"the tests could not run: test_one: {cause}"):
+        progress(lesson)
+
+
+@pytest.mark.parametrize("skip", ["@pytest.mark.skip", "@pytest.mark.parametrize('x', [])"])
+def test_a_test_that_is_skipped_gives_no_verdict(tmp_path, skip):
+    lesson = build(tmp_path, {"one": RIGHT})
+    tests = lesson.test_file().read_text(encoding="utf-8")
+    argument = ", x" * ("x" in skip)
+    tests = tests.replace("def test_one(ex)", f"{skip}\ndef test_one(ex{argument})")
+    lesson.test_file().write_text(tests, encoding="utf-8")
+    with pytest.raises(CourseError, match=r"^01_first: no test ran for 1\.1$"):
+        judge(lesson)
+
+
+def test_a_test_that_skips_itself_gives_no_verdict(tmp_path):
+    lesson = build(tmp_path, {"one": RIGHT}, judges={"one": "pytest.skip('no time')"})
+    with pytest.raises(CourseError, match=r"^01_first: no test ran for 1\.1$"):
+        judge(lesson)
+
+
+# --- any folder, any environment ---
+
+
+@pytest.mark.parametrize("name", ["a [b] c", "$HOME::100% 'x'"])
+def test_the_folder_of_the_course_may_have_any_name(tmp_path, name):
+    lesson = build(tmp_path / name, {"one": RIGHT, "two": "return x", "three": STUB})
+    verdicts, _ = judge(lesson)
+    assert [each.outcome for each in verdicts.values()] == [SOLVED, WRONG, TO_DO]
+
+
+def test_python_may_be_told_to_optimize(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")  # would strip assert statements
+    lesson = build(tmp_path, {"one": "assert x is None\nreturn 2 * x", "two": RIGHT})
+    verdicts, _ = judge(lesson)
+    assert [each.outcome for each in verdicts.values()] == [WRONG, SOLVED]
+    assert "AssertionError" in verdicts["1.1"].message
+
+
+# --- the events of a worker, and what the runner makes of them ---
 
 Event = dict[str, Any] | type[queue.Empty]
 
@@ -434,7 +559,7 @@ class Scripted:
         self.job: dict[str, Any] = {}
         self.patience: list[float] = []
 
-    def give(self, job: dict[str, Any]) -> None:
+    def send_job(self, job: dict[str, Any]) -> None:
         self.job = job
 
     def next_event(self, seconds: float) -> dict[str, Any] | None:
@@ -447,7 +572,7 @@ class Scripted:
     def end(self, timeout: float = 0.0) -> int:
         return 7
 
-    def last_words(self) -> str:
+    def last_error(self) -> str:
         return "its last words"
 
     def __enter__(self) -> "Scripted":
@@ -461,13 +586,13 @@ class Scripted:
         return [argument.rpartition("::")[2] for argument in self.job["arguments"]]
 
 
-def one_after_the_other(*children: Scripted) -> Callable[[], Child]:
+def one_after_the_other(*children: Scripted) -> Callable[[], Worker]:
     """A start for `judge`: each of these once, and no more."""
     left = list(children)
-    return lambda: cast(Child, left.pop(0))
+    return lambda: cast(Worker, left.pop(0))
 
 
-def nobody() -> Child:
+def nobody() -> Worker:
     raise AssertionError("a process was started")
 
 
@@ -504,15 +629,15 @@ def test_the_watcher_is_told_each_exercise_once(lesson):
     twice = [*case("1.1", SOLVED), *case("1.1", SOLVED), *case("1.2", SOLVED)]
     seen: list[str] = []
     child = Scripted(twice, case("1.3", TO_DO), ended())
-    judge(lesson, start=one_after_the_other(child), watcher=seen.append)
+    judge(lesson, start=one_after_the_other(child), on_exercise=seen.append)
     assert seen == ["1.1", "1.2", "1.3"]
 
 
 @pytest.mark.parametrize(
     ("last", "said"),
     [
-        ([], "it ended Python itself (exit code 7)"),
-        ([queue.Empty], "nothing came back for 15 seconds: does something never end?"),
+        ([], "it ended the Python process (exit code 7)"),
+        ([queue.Empty], "no response for 15 seconds; is there an endless loop?"),
     ],
 )
 def test_the_exercise_at_which_a_process_is_lost_is_wrong_and_the_next_one_goes_on(
@@ -546,7 +671,7 @@ def test_torch_may_take_long_to_load_but_an_exercise_may_not(lesson):
     child = Scripted(ALL, ended())
     judge(lesson, start=one_after_the_other(child))
     first, *others = child.patience
-    assert first == engine.STARTING
+    assert first == engine.STARTUP
     assert set(others) == {engine.SILENCE}
 
 
@@ -560,7 +685,7 @@ def test_what_pytest_could_not_run_is_no_verdict(lesson, code):
 
 def test_an_exercise_that_no_test_has_judged_is_told(lesson):
     child = Scripted(case("1.2", SOLVED), ended())
-    with pytest.raises(CourseError, match=r"^01_first: no test has judged 1\.1, 1\.3$"):
+    with pytest.raises(CourseError, match=r"^01_first: no test ran for 1\.1, 1\.3$"):
         judge(lesson, start=one_after_the_other(child))
 
 
@@ -571,7 +696,7 @@ def test_a_process_that_cannot_start_says_why(tmp_path, monkeypatch, lesson):
     (tmp_path / "utils").mkdir()
     (tmp_path / "utils" / "__init__.py").touch()
     monkeypatch.setattr(engine, "ROOT", tmp_path)  # where there is nothing to start
-    with pytest.raises(CourseError, match=r"^the judge could not start: .*utils\.grader\.worker"):
+    with pytest.raises(CourseError, match=r"^the grader could not start: .*utils\.grader\.worker"):
         judge(lesson)
 
 
@@ -589,10 +714,10 @@ def test_a_process_that_cannot_start_says_why(tmp_path, monkeypatch, lesson):
     ],
 )
 def test_the_last_words_are_the_last_error_or_else_the_last_line(text, said):
-    child = Child.__new__(Child)
+    child = Worker.__new__(Worker)
     with tempfile.TemporaryFile() as child.errors:
         child.errors.write(text.encode("latin-1"))
-        assert child.last_words() == said
+        assert child.last_error() == said
 
 
 # --- what is kept ---
@@ -662,7 +787,7 @@ def test_two_files_that_exchange_their_contents_are_noticed(lesson):
     before = content_key(lesson)
     (lesson.folder / "a.py").rename(lesson.folder / "c.py")
     assert content_key(lesson) != before
-    assert len(files_behind(lesson)) == len(set(files_behind(lesson)))
+    assert len(source_files(lesson)) == len(set(source_files(lesson)))
 
 
 def test_a_file_saved_while_it_is_judged_is_judged_again(lesson):
@@ -799,10 +924,10 @@ def test_a_full_disk_leaves_what_was_kept(lesson, monkeypatch):
 def test_a_verdict_of_other_content_is_not_the_verdict(lesson):
     verdicts = judged(lesson)
     entry = read_state(lesson.folder.parent)["lessons"][lesson.name]
-    assert kept_verdicts(entry, entry["key"], lesson) == verdicts
-    assert kept_verdicts(entry, "other", lesson) is None
+    assert cached_verdicts(entry, entry["key"], lesson) == verdicts
+    assert cached_verdicts(entry, "other", lesson) is None
     more = replace(lesson, exercises=(*lesson.exercises, replace(lesson.exercises[0], id="1.4")))
-    assert kept_verdicts(entry, entry["key"], more) is None
+    assert cached_verdicts(entry, entry["key"], more) is None
 
 
 # --- the same under pytest itself ---
@@ -841,7 +966,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
 def run_pytest(lesson: Lesson, *options: str) -> tuple[int, list[str]]:
     """Exit code and lines of a run as someone would start it by hand."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, lesson.name]
-    environment = {**os.environ, **engine.PYTEST, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    environment = {**os.environ, **engine.ENVIRONMENT, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
     done = subprocess.run(
         command,
         cwd=lesson.folder.parent,
@@ -871,8 +996,8 @@ def test_pytest_skips_what_is_to_do_and_tells_each_wrong_exercise_once(course, m
     text = "\n".join(lines)
     assert code == 1
     assert section(lines, "test_half[2]") == [
-        "half(float32 (2,)): the result (size,) first differs at [1]: 0.5, where 2 was",
-        "expected (1 of 2 values differ)",
+        "half(float32 (2,)): the result (size,) first differs at [1]: got 0.5, expected 2",
+        "(1 of 2 values differ)",
         "    yours       0  0.5",
         "    expected    0    2",
         "This looks like: the numbers are halved.",
@@ -886,7 +1011,7 @@ def test_pytest_skips_what_is_to_do_and_tells_each_wrong_exercise_once(course, m
     assert "to do: 1.1 todo" in text
     line = course.file.read_text(encoding="utf-8").splitlines().index("    os = 1 / 0") + 1
     assert section(lines, "test_gone")[:2] == [
-        f"gone(float32 (2, 3)): it fails, line {line}: ZeroDivisionError: division by zero",
+        f"gone(float32 (2, 3)) fails: line {line}: ZeroDivisionError: division by zero",
         "    os = 1 / 0",
     ]
     for sign in ("Traceback", "\nE  ", "\n> ", "feedback.py", "guard.py", "Captured stdout"):
@@ -915,7 +1040,7 @@ def test_under_misconceptions_each_wrong_answer_is_judged_and_named(course):
     for title in ("test_right[halved]", "test_half[halved-2]"):
         assert "This looks like: the numbers are halved." in section(lines, title)
     assert "2 failed, 1 passed" in lines[-1]
-    assert "no exercise in exercises.yaml has test_orphan as its judge" in "\n".join(lines)
+    assert "no exercise in exercises.yaml lists test_orphan under judge" in "\n".join(lines)
 
 
 def test_a_list_of_exercises_that_is_wrong_is_told_in_one_line(tmp_path):

@@ -8,7 +8,7 @@ from utils.errors import CourseError
 from utils.grader import stubs
 from utils.grader.exercises import ROOT, Exercise, Lesson, lessons
 from utils.grader.learner_code import LoadError, read_source
-from utils.grader.stubs import TODO, handed_out, put_back
+from utils.grader.stubs import BYTE_ORDER_MARK, TODO, make_stubs, reset_exercise
 
 HEAD = '"""Exercises."""\n\nimport functools\n\n\n'
 TAIL = '\n\nif __name__ == "__main__":\n    print("checked")\n'
@@ -92,7 +92,7 @@ def lesson(tmp_path: Path) -> Lesson:
 
 def reset(lesson: Lesson, number: int) -> bytes:
     """Put one exercise back; the bytes of the file afterwards."""
-    put_back(lesson, lesson.exercises[number - 1])
+    reset_exercise(lesson, lesson.exercises[number - 1])
     return lesson.file.read_bytes()
 
 
@@ -100,11 +100,11 @@ def reset(lesson: Lesson, number: int) -> bytes:
 
 
 def test_a_stub_is_its_solution_without_the_body(lesson):
-    assert handed_out(lesson) == {name: stub.lstrip("\n") for name, stub in STUB.items()}
+    assert make_stubs(lesson) == {name: stub.lstrip("\n") for name, stub in STUB.items()}
 
 
 def test_the_stubs_are_stubs(lesson):
-    lesson.file.write_text(file_of(handed_out(lesson)), encoding="utf-8")
+    lesson.file.write_text(file_of(make_stubs(lesson)), encoding="utf-8")
     found = [(stub.exercise, stub.name) for stub in read_source(lesson.file).stubs()]
     assert found == [
         ("1.1", "double"),
@@ -126,7 +126,7 @@ def test_the_exercises_of_the_course_are_what_their_solutions_make(real):
     for one in real.exercises:
         if set(one.stubs) <= untouched:
             for name in one.names:
-                assert f"\n{handed_out(real)[name]}" in text, name
+                assert f"\n{make_stubs(real)[name]}" in text, name
 
 
 # --- putting one back ---
@@ -138,7 +138,7 @@ def test_a_solved_exercise_is_a_stub_again_and_the_others_stay(lesson, number):
     assert reset(lesson, number).decode() == file_of({**PARTS, name: STUB[name]})
 
 
-def test_all_of_them_put_back_make_the_file_that_was_handed_out(lesson):
+def test_all_of_them_reset_exercise_make_the_file_that_was_make_stubs(lesson):
     for number in (2, 3, 1):
         reset(lesson, number)
     assert lesson.file.read_bytes().decode() == file_of(STUB)
@@ -147,7 +147,7 @@ def test_all_of_them_put_back_make_the_file_that_was_handed_out(lesson):
 def test_what_is_untouched_is_left_alone_and_no_copy_is_kept(lesson):
     lesson.file.write_text(file_of(STUB), encoding="utf-8")
     before = lesson.file.stat().st_mtime_ns
-    assert [put_back(lesson, one) for one in lesson.exercises] == [None] * 3
+    assert [reset_exercise(lesson, one) for one in lesson.exercises] == [None] * 3
     assert lesson.file.stat().st_mtime_ns == before
     assert not (lesson.folder.parent / ".progress").exists()
 
@@ -162,7 +162,7 @@ BROKEN = [  # what became of double, in a file that Python cannot read
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_an_exercise_that_python_cannot_read_is_put_back(lesson, broken):
+def test_an_exercise_that_python_cannot_read_is_reset_exercise(lesson, broken):
     lesson.file.write_text(file_of({**PARTS, "double": broken}), encoding="utf-8")
     with pytest.raises(LoadError):
         read_source(lesson.file)
@@ -199,16 +199,92 @@ def test_an_exercise_that_is_gone_from_a_file_without_a_program_comes_last(lesso
     assert reset(lesson, 1).decode() == f"x = 1\n\n\n{STUB['double'].lstrip()}\n\n"
 
 
-def test_a_missing_file_is_told_with_the_way_to_get_it_back(lesson):
+def test_a_missing_file_is_an_error_with_what_to_do(lesson):
     lesson.file.unlink()
-    with pytest.raises(CourseError, match=r"exercises\.py is missing; git checkout"):
+    with pytest.raises(CourseError, match=r"exercises\.py is missing: save it again from your ed"):
         reset(lesson, 1)
 
 
-def test_of_two_with_one_name_the_later_which_counts_is_put_back(lesson):
+def test_of_two_definitions_the_later_one_which_counts_is_reset(lesson):
     second = "def double(x):\n    return 7\n"
     lesson.file.write_text(file_of({**PARTS, "again": second}), encoding="utf-8")
     assert reset(lesson, 1).decode() == file_of({**PARTS, "again": STUB["double"]})
+
+
+# --- nothing of the old body is left behind ---
+
+SOLVED = [  # bodies of double in a file that Python can parse
+    "    y = 2 * x\n# a comment in column 0\n    return y\n",
+    "    y = 2 * x\n    return y\n    # a note after the last statement\n\n    # and another\n",
+    '    s = """\ntext in column 0\ndef triple(x):\n"""\n    return 2 * x\n',
+    "    def inner():\n        return x\n\n    return 2 * inner()\n",
+    "    y = 2; z = 3; return y * x\n",
+    "\ty = 2\n\treturn y * x\n",
+    "    y = 2\n\x0c\n    return y * x\n",
+    "    return x + \\\nx\n",
+    "    return (\nx\n+ x\n)\n",
+    "    class Inner:\n        def double(self): pass\n    return x\n",
+]
+UNREADABLE = [  # and in one that it cannot parse
+    "    y = 2 * x\n# a comment in column 0\n    return (y\n",
+    "    y = 2 * x\nz = 3\n    return y\n",  # one line has lost its indentation
+    '    s = """\ntext in column 0\nfrom the paper\n"""\n    return (x\n',
+    "    return (\nx\n+ x\n",
+    "    y = 2\n\treturn y\n",  # tabs and spaces
+    "    y = = 2; return y\n    # a note\n",
+    "    y = 2 * x\n<<<<<<< HEAD\n    return y\n=======\n    return x\n>>>>>>> theirs\n",
+]
+HEADS = ["def double(x):\n", "async def double(x):\n", "@functools.cache\n@print\ndef double(x):\n"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("body", [*SOLVED, *UNREADABLE])
+def test_the_stub_replaces_the_whole_definition(lesson, body, end):
+    head, mark = HEADS[len(body) % len(HEADS)], BYTE_ORDER_MARK * (len(body) % 2)
+    text = file_of({**PARTS, "double": head + body})
+    lesson.file.write_bytes(mark + text.replace("\n", end).encode())
+    wanted = file_of({**PARTS, "double": STUB["double"]}).replace("\n", end)
+    assert reset(lesson, 1) == mark + wanted.encode()
+    assert "double" in [stub.name for stub in read_source(lesson.file).stubs()]
+
+
+@pytest.mark.parametrize("body", [*SOLVED, *UNREADABLE])
+def test_an_error_in_another_exercise_leaves_nothing_behind_either(lesson, body):
+    other = "def cached(x):\n    return (x\n"
+    parts = {**PARTS, "double": f"def double(x):\n{body}", "cached": other}
+    lesson.file.write_text(file_of(parts), encoding="utf-8")
+    wanted = file_of({**parts, "double": STUB["double"]})
+    assert reset(lesson, 1).decode() == wanted
+
+
+@pytest.mark.parametrize("above", ["class double:\n    size = 3\n", "if True:\n    double = 3\n"])
+def test_a_first_line_with_a_byte_order_mark_is_found(lesson, above):
+    lesson.file.write_bytes(b"\xef\xbb\xbf" + above.encode())
+    reset(lesson, 1)
+    assert "double" in [stub.name for stub in read_source(lesson.file).stubs()]
+
+
+@pytest.mark.parametrize(
+    "after", ["double = max\n", "from math import ceil as double\n", "del double\n"]
+)
+def test_a_name_that_is_bound_again_below_gets_its_stub_after_that(lesson, after):
+    lesson.file.write_text(file_of({**PARTS, "after": after}), encoding="utf-8")
+    reset(lesson, 1)
+    text = lesson.file.read_text(encoding="utf-8")
+    assert text.index(after) < text.index(STUB["double"].strip()) < text.index(TAIL.strip())
+
+
+def test_a_stub_that_would_not_count_is_not_written(lesson):
+    text = file_of(PARTS) + "\n\ndouble = max\n"
+    lesson.file.write_text(text, encoding="utf-8")
+    with pytest.raises(CourseError, match=r"exercises\.py binds double again on line 5\d: rem"):
+        reset(lesson, 1)
+    assert lesson.file.read_text(encoding="utf-8") == text
+
+
+def test_a_solution_with_a_form_feed_makes_the_same_stubs(lesson):
+    lesson.solutions.write_text("x = 1\n\x0c\n" + file_of(PARTS), encoding="utf-8")
+    assert make_stubs(lesson)["double"] == STUB["double"].lstrip()
 
 
 def test_names_that_only_begin_alike_are_left_alone(lesson):
@@ -226,7 +302,7 @@ def test_windows_line_ends_stay_windows_line_ends(lesson):
     wanted = file_of({**PARTS, "double": STUB["double"]}).replace("\n", "\r\n")
     assert reset(lesson, 1) == wanted.encode()
     lesson.file.write_bytes(file_of(STUB).replace("\n", "\r\n").encode())
-    assert put_back(lesson, lesson.exercises[0]) is None
+    assert reset_exercise(lesson, lesson.exercises[0]) is None
 
 
 def test_windows_line_ends_stay_also_where_an_exercise_is_gone(lesson):
@@ -266,7 +342,7 @@ def test_a_byte_order_mark_stays(lesson):
 
 def test_the_file_as_it_was_is_kept(lesson):
     old = lesson.file.read_bytes()
-    kept = put_back(lesson, lesson.exercises[0])
+    kept = reset_exercise(lesson, lesson.exercises[0])
     assert kept is not None
     assert kept.parent == lesson.folder.parent / ".progress" / "backups"
     assert kept.read_bytes() == old
@@ -278,7 +354,7 @@ def test_two_within_a_second_keep_two_copies(lesson, monkeypatch):
     kept = []
     for _ in range(3):
         lesson.file.write_bytes(solved)
-        kept.append(put_back(lesson, lesson.exercises[0]))
+        kept.append(reset_exercise(lesson, lesson.exercises[0]))
     names = [path.name for path in kept if path is not None]
     moment = "01_first-20260102-030405"
     assert names == [f"{moment}.py", f"{moment}b.py", f"{moment}c.py"]
@@ -288,7 +364,7 @@ def test_two_within_a_second_keep_two_copies(lesson, monkeypatch):
 def test_if_no_copy_can_be_kept_the_file_stays(lesson):
     (lesson.folder.parent / ".progress").write_text("in the way", encoding="utf-8")
     with pytest.raises(OSError):
-        put_back(lesson, lesson.exercises[0])
+        reset_exercise(lesson, lesson.exercises[0])
     assert lesson.file.read_bytes() == file_of(PARTS).encode()
 
 

@@ -1,0 +1,68 @@
+"""Evaluation: the mean loss over data that the model does not learn from.
+
+    mean loss = (sum over batches of mean loss of the batch * its targets) / number of targets
+
+Weighting each batch by its number of targets makes every position count once, although the last
+batches are smaller. The training loss of a single batch is noisy and the model may have memorized
+it; this mean is neither, so two runs are compared by it.
+
+Dimensions: B batch size, T sequence length.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+from data_loader import Batch, evaluation_blocks
+from loss_functions import cross_entropy
+from utils.device import autocast
+from utils.errors import run_program
+
+
+@torch.inference_mode()  # no graph for a backward pass: less memory, less time
+def sum_losses(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    dtype: torch.dtype = torch.float32,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> float:
+    """Add up the loss at every position of `batches`, in nats, with dropout switched off.
+
+    Returns nan as soon as `should_stop`, asked before every batch, says so.
+    """
+    model.eval()
+    total = 0.0
+    for x, y in batches:
+        if should_stop():
+            return math.nan
+        if len(x) == 0:  # a process's share of a small batch can have no rows
+            continue
+        with autocast(x.device, dtype):
+            logits = model(x)  # (B, T, vocab_size)
+        total += cross_entropy(logits.float(), y).item() * y.numel()  # mean * number of targets
+    return total
+
+
+def main() -> None:
+    """Evaluate an untrained model on a text, one block at a time and four at a time."""
+    from tiny_transformer_lm import TinyTransformerLM
+    from tokenizer import CharTokenizer
+    from utils.config import ModelConfig
+
+    text = "the quick brown fox jumps over the lazy dog. " * 10
+    tokenizer = CharTokenizer.train(text)
+    tokens = tokenizer.encode_array(text)
+    model = TinyTransformerLM(ModelConfig(tokenizer.vocab_size, max_seq_len=32, d_model=32))
+    n_targets = len(tokens) - 1
+    for batch_size in (1, 4):
+        batches = list(evaluation_blocks(tokens, seq_len=32, batch_size=batch_size))
+        mean_loss = sum_losses(model, batches) / n_targets
+        print(f"{len(batches):>2} batches, {n_targets} targets: mean loss {mean_loss:.4f} nats")
+    print(f"a uniform guess among {tokenizer.vocab_size} characters costs", end=" ")
+    print(f"{math.log(tokenizer.vocab_size):.4f} nats")
+
+
+if __name__ == "__main__":
+    run_program(main)

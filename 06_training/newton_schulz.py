@@ -1,0 +1,67 @@
+"""Newton-Schulz iteration: make a matrix orthogonal with nothing but matrix products.
+
+Every matrix has a singular value decomposition X = U S V^T: it turns, stretches by the singular
+values on the diagonal of S, and turns again. The iteration pushes all singular values towards 1
+and leaves U and V alone, so X approaches U V^T. An odd polynomial of X does that, since
+
+    X <- a X + b (X X^T) X + c (X X^T)^2 X      maps each singular value s to a s + b s^3 + c s^5
+
+A decomposition would give U V^T exactly, but matrix products are what GPUs and CPUs are fastest at,
+and Muon (optimizers.py) needs no more than an approximation. Jordan et al. 2024,
+kellerjordan.github.io/posts/muon; for the iteration itself, Higham 2008, "Functions of Matrices",
+chapter 8.
+
+Dimensions: m x n a matrix, any axes before them.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from utils.errors import run_program
+
+# Jordan et al. chose these to lift small singular values quickly: near 0, s grows by a = 3.4445 per
+# step. The price is that the values do not converge to 1 but end somewhere near it.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+# By how much an (m, n) matrix scales Muon's learning rate. U V^T has the same singular values for
+# every shape, so a larger matrix has smaller entries. The second rule makes their root mean square
+# 0.2, as AdamW's steps usually have (Liu et al. 2025, "Muon is scalable for LLM training", 2.2).
+SCALES: dict[str, Callable[[int, int], float]] = {
+    "original": lambda m, n: math.sqrt(max(1.0, m / n)),
+    "match_rms_adamw": lambda m, n: 0.2 * math.sqrt(max(m, n)),
+}
+
+
+def newton_schulz(update: Tensor, steps: int = 5) -> Tensor:
+    """Push every singular value of `update` (..., m, n) close to 1; its directions stay.
+
+    After five steps, a singular value that was above 0.0016 of the Frobenius norm lies between 0.68
+    and 1.21; a smaller one has grown up to 485-fold.
+    """
+    a, b, c = COEFFICIENTS
+    if update.size(-2) > update.size(-1):
+        return newton_schulz(update.mT, steps).mT  # X X^T is then the smaller of the two products
+    x = update.reshape(-1, *update.shape[-2:])  # (n_matrices, m, n)
+    # The Frobenius norm is at least the largest singular value: divided by it, all are at most 1.
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT  # X X^T (n_matrices, m, m)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # b X X^T + c (X X^T)^2
+        x = torch.baddbmm(x, polynomial, x, beta=a)  # a X + (b X X^T + c (X X^T)^2) X
+    return x.reshape(update.shape)
+
+
+def main() -> None:
+    """Show the singular values of a diagonal matrix after each step, from a norm of 1."""
+    matrix = torch.diag(torch.tensor([1.0, 0.3, 0.1, 0.01, 0.001]))
+    print("step  singular values")
+    for steps in range(6):
+        values = torch.linalg.svdvals(newton_schulz(matrix, steps))
+        print(f"{steps:4}" + "".join(f"{value:9.4f}" for value in values))
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,76 @@
+"""The clearest phrases that ../shared/STYLE.md replaces by idiomatic English.
+
+The list is short on purpose: each phrase is wrong wherever it stands. Reading finds the rest.
+"""
+
+import re
+from pathlib import Path
+
+from tools.checks.course_files import kept_files
+
+PHRASES = {  # a regular expression: what to write instead
+    r"\b(?:nobody|somebody)\b": "the passive, or 'no X', 'someone', 'in use by'",
+    r"\breckon\w*": "estimate, compute",
+    r"\brestless\w*": "noisy, busy",
+    r"\bin peace\b": "uninterrupted",
+    r"\bmend(?:s|ed|ing)?\b": "fix, repair",
+    r"\bgo(?:es)? on (?:with|from|as)\b": "continue, resume",
+    r"\b(?:went|going) on with\b": "continued, continuing",
+    r"\b(?:tokens|steps|sequences|nats|bits|bytes|rows|lines|features|heads) (?:a|an) "
+    r"(?:character|char|step|second|micro-batch|layer|sample|token|head|field)\b": "per",
+    r"\bone (?:flag|line|row|closure|check) a \w+": "per",
+    r"\bat every moment\b": "always, at any time",
+    r"\bby heart\b": "memorize",
+    r"\bspeak(?:s|ing)? (?:of|for) itself\b": "is clear",
+    r"\b(?:model|checkpoint|engine)s? (?:that )?speaks?\b": "generate",
+    r"\bin the field's words\b": "in standard terms",
+    r"\bis no (?:number|tensor|text|error of ours)\b": "is not a ...; non-finite, non-tensor",
+    r"\btrips? to memory\b": "memory traffic",
+    r"\bwhat stands in\b": "the contents of",
+    r"\bis at work in\b": "is using",
+}
+PATTERN = re.compile("|".join(f"({phrase})" for phrase in PHRASES), re.IGNORECASE)
+SUFFIXES = {".py", ".md", ".yaml", ".yml", ".toml", ".sh", ".txt", ".ipynb"}
+NOT_PROSE = {
+    *("tools/checks/wording.py", "tools/tests/test_checks_wording.py"),  # they quote the phrases
+    *("utils/playbill.py", "data/simple_sequences.txt"),  # the vocabulary of the mock corpus
+    *("09_capstone/ablations.md",),
+}
+# The pages and programs that keep the rule. Set it to ("",) once the whole course does.
+HELD = (
+    *("Makefile", "pyproject.toml", "requirements.txt", ".ci/", ".github/", "data/", "00_setup/"),
+    *("setup/", "tools/install.py", "tools/validate_all.py", "tools/clean.py"),
+    *("tools/checks/course_files.py", "tools/checks/layout.py", "tools/checks/code_rules.py"),
+    *("tools/checks/links.py", "tools/checks/suites.py", "tools/checks/text.py"),
+    *("tools/checks/result.py", "utils/__init__.py", "utils/errors.py", "utils/command_line.py"),
+    *("utils/config", "utils/corpus.py", "utils/shakespeare.py", "utils/mock_corpus.py"),
+    *("utils/grammar.py", "utils/shape_checker.py", "utils/shape_tracer.py"),
+    *("09_capstone/data/",),
+)
+
+
+def unidiomatic_phrases(root: Path) -> list[str]:
+    """The files that are held to the rule use none of the phrases."""
+    return [problem for problem in all_phrases(root) if problem.startswith(HELD)]
+
+
+def all_phrases(root: Path) -> list[str]:
+    """Every phrase in every file of the course: "file:line: phrase (instead: ...)"."""
+    problems = []
+    for path in kept_files(root):
+        name = path.as_posix()
+        if name in NOT_PROSE or not (path.suffix in SUFFIXES or path.name == "Makefile"):
+            continue
+        lines = (root / path).read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, start=1):
+            problems += [f"{name}:{number}: {found}" for found in phrases_in(line)]
+    return problems
+
+
+def phrases_in(line: str) -> list[str]:
+    """The phrases of one line, each with what to write instead."""
+    instead = list(PHRASES.values())
+    return [
+        f"{match[0]!r} (instead: {instead[(match.lastindex or 1) - 1]})"
+        for match in PATTERN.finditer(line)
+    ]

@@ -1,0 +1,146 @@
+"""09_capstone/BENCHMARKS.md and the table of the README are what the committed results say."""
+
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model.config import preset
+from tiny_transformer_lm import TinyTransformerLM
+from tools.benchmarks.page import render, write_page
+from tools.benchmarks.report import Row, Section
+from tools.benchmarks.results import Call, Results, read_results, results_table
+from tools.benchmarks.targets import Target, slower_than_baseline
+
+ROOT = Path(__file__).resolve().parents[2]
+CAPSTONE = ROOT / "09_capstone"
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return read_results()
+
+
+def changed(results: Results, section: str, label: str, values: tuple[float, ...]) -> Results:
+    """The same results with other values in one row of the main call."""
+
+    def row(old: Row) -> Row:
+        return replace(old, values=values) if old.label.startswith(label) else old
+
+    sections = tuple(
+        replace(old, rows=tuple(map(row, old.rows))) if old.title.startswith(section) else old
+        for old in results.main.sections
+    )
+    return replace(results, main=replace(results.main, sections=sections))
+
+
+def test_the_committed_page_is_what_the_results_say(results: Results) -> None:
+    page = (CAPSTONE / "BENCHMARKS.md").read_text(encoding="utf-8")
+    assert page == render(results), "write it again: python tools/benchmark.py --page"
+
+
+def test_the_readme_shows_the_same_table_as_the_page(results: Results) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert results_table(results) in readme, "copy the table of 09_capstone/BENCHMARKS.md"
+
+
+def test_every_measured_row_is_on_the_page_with_its_median_and_range(results: Results) -> None:
+    page = render(results)
+    generation = [s for s in results.main.sections if s.title.startswith("generation")]
+    for call in (results.main, results.full, results.generation):
+        for section in call.sections:
+            if section not in generation:  # measured again with more rounds
+                assert f"| {section.title} | {section.unit} |" in page
+                for row in section.rows:
+                    assert row_with_figures(row) in page, row.label
+
+
+def row_with_figures(row: Row) -> str:
+    """The end of the row's line, formatted without the program's own functions."""
+    if not row.values:
+        return f"| {row.label}, {row.note} |  |  |"
+    middle = sorted(row.values)[len(row.values) // 2]  # all rounds are odd in number
+    shown = [f"{value:,.{row.digits}f}" for value in (middle, min(row.values), max(row.values))]
+    spread = f"{shown[1]}-{shown[2]}" if len(row.values) > 1 else ""
+    return f" | {shown[0]} | {spread} |"
+
+
+def test_both_ratios_of_the_first_generation_call_are_on_the_page(results: Results) -> None:
+    page = " ".join(render(results).split())
+    for section in results.main.starting_with("generation"):
+        values = section["ratio: ours / transformers"].values
+        assert f"{sorted(values)[1]:.2f} ({min(values):.2f}-{max(values):.2f})" in page
+
+
+def test_bits_are_nats_divided_by_log_2(results: Results) -> None:
+    lines = results_table(results).splitlines()[2:]
+    for line in lines:
+        _, _, _, loss, bits, *_ = (cell.strip() for cell in line.split("|"))
+        assert float(bits) == pytest.approx(float(loss.split()[0]) / math.log(2), abs=1e-3)
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("laptop", {}), ("full", {}), ("full", {"max_seq_len": 1024})]
+)
+def test_the_parameter_counts_are_those_of_the_presets(
+    results: Results, name: str, sizes: dict[str, Any]
+) -> None:
+    with torch.device("meta"):
+        model = TinyTransformerLM(replace(preset(name).model, vocab_size=65, **sizes))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert count == results.runs["parameters"][name]
+    assert name == "laptop" or count == results.runs["long_run"]["parameters"]
+
+
+def test_other_results_give_another_page_and_table(results: Results) -> None:
+    other = changed(results, "laptop preset, bfloat16: validation", "after", (1.5, 1.7, 1.25))
+    assert "| `train.py` | 804,224 | 1.500 (1.250 to 1.700) | 2.164 |" in results_table(other)
+    assert results_table(other) in render(other)
+
+
+def test_the_page_and_its_picture_are_written_from_the_files_of_a_folder(tmp_path: Path) -> None:
+    for path in CAPSTONE.glob("benchmark*.json"):
+        shutil.copy(path, tmp_path)
+    page, picture = write_page(tmp_path)
+    assert page.read_bytes() == (CAPSTONE / "BENCHMARKS.md").read_bytes()
+    assert picture == tmp_path / "pictures" / "benchmark.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ((1.0, 2.0, 9.0), "no"),
+        ((1.0, 4.0, 9.0), "by the median, not by every value"),
+        ((3.0, 4.0, 9.0), "yes"),
+    ],
+)
+def test_a_target_is_reached_only_if_the_median_reaches_it(
+    values: tuple[float, ...], verdict: str
+) -> None:
+    assert Target("three", Row("a ratio", values), lambda value: value >= 3).verdict == verdict
+
+
+def test_missed_targets_are_called_missed(results: Results) -> None:
+    lost = changed(results, "training 6x384 in GPT-2", "ratio: ours bfloat16", (2.9, 2.9, 2.9))
+    won = changed(results, "training 6x384 in GPT-2", "ratio: ours bfloat16", (3.1, 3.1, 3.1))
+    goal = "3 times the baseline's float32 speed"
+    assert f"{goal} | 2.90 | 2.90-2.90 | no |" in render(lost)
+    assert f"{goal} | 3.10 | 3.10-3.10 | yes |" in render(won)
+
+
+def test_comparisons_that_the_baseline_wins_are_listed() -> None:
+    rows = (Row("ours", (0.1,)), Row("ratio: a / b", (0.5,), 2), Row("ratio: c / d", (1.5,), 2))
+    text = slower_than_baseline([Section("training tiny, 2 x 8", "", rows)])
+    assert text.endswith("faster than ours in: `training tiny`, ratio: a / b (0.50).")
+    assert slower_than_baseline([Section("training tiny", "", rows[2:])]) == ""
+
+
+def test_the_command_of_a_call_is_shown_without_its_folder() -> None:
+    call = Call({"command": ["tools/benchmark.py", "--rounds", "3", "--out", "DIR"]}, ())
+    assert call.command == "python tools/benchmark.py --rounds 3"

@@ -1,0 +1,75 @@
+"""tools/make_pictures.py: the two pictures, drawn from a tiny run."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from checkpointing import save_checkpoint
+from tiny_transformer_lm import TinyTransformerLM
+from tokenizer import CharTokenizer
+from tools import make_pictures
+from utils.config import ModelConfig
+from utils.errors import run_program
+
+TEXT = "to be"
+METRICS = "step,train_loss,val_loss,learning_rate\n1,3.5,,0.1\n2,3.0,3.1,0.05\n"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A run of a model with two layers of two heads."""
+    tokenizer = CharTokenizer.train(TEXT)
+    model = TinyTransformerLM(
+        ModelConfig(tokenizer.vocab_size, max_seq_len=8, d_model=16, n_layers=2, n_heads=2)
+    )
+    save_checkpoint(tmp_path / "best.safetensors", model, tokenizer)
+    (tmp_path / "metrics.csv").write_text(METRICS, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def run(
+    run_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Run the program on that run; exit code, output and errors."""
+    monkeypatch.setattr(make_pictures, "PICTURES", tmp_path)
+
+    def run(*flags: str) -> tuple[int, str, str]:
+        program = ["make_pictures.py", "--run", str(run_folder), "--text", TEXT]
+        monkeypatch.setattr(sys, "argv", [*program, *flags])
+        with pytest.raises(SystemExit) as left:
+            run_program(make_pictures.main)
+        printed = capsys.readouterr()
+        return int(left.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+def test_both_pictures_are_written(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("--layer", "1", "--head", "1")
+    assert (code, err) == (0, "")
+    for name in ("attention.png", "loss.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+        assert str(tmp_path / name) in out
+
+
+@pytest.mark.parametrize("flags", [("--layer", "2"), ("--layer", "1", "--head", "-1")])
+def test_a_head_that_the_model_does_not_have_is_one_line(run: Run, flags: tuple[str, ...]) -> None:
+    code, _, err = run(*flags)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "the model has 2 layers with 2 heads each, counted from 0" in err
+
+
+def test_the_weights_are_causal_and_sum_to_1(run_folder: Path) -> None:
+    weights = make_pictures.attention_weights(run_folder / "best.safetensors", TEXT)
+    assert [tuple(layer.shape) for layer in weights] == [(2, 5, 5), (2, 5, 5)]
+    for layer in weights:
+        torch.testing.assert_close(layer.sum(-1), torch.ones(2, 5))
+        assert torch.equal(layer, layer.tril())
