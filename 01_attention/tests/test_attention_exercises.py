@@ -18,11 +18,11 @@ from torch.overrides import TorchFunctionMode
 
 from utils.grader.feedback import (
     expect,
+    expect_choice,
     expect_equal,
     expect_prediction,
-    expect_reading,
     expect_same_gradients,
-    kind,
+    type_name,
 )
 
 B, H, T, T_q, T_k, d_model, d_k, d_v = 3, 2, 6, 5, 7, 8, 4, 6
@@ -46,6 +46,7 @@ WEIGHTS = "the weights"
 
 
 def test_each_weight_is_its_exponential_divided_by_the_sum_along_dim(ex):
+    """each weight is its exponential, divided by the sum along dim"""
     x = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
     for dim in (-1, 0):
         exps = np.exp(x.double().numpy())
@@ -70,6 +71,7 @@ def test_large_scores_do_not_overflow(ex):
 
 
 def test_a_score_of_minus_infinity_gets_no_weight(ex):
+    """a score of -inf gets no weight, and a row of only -inf gives zeros"""
     x = torch.tensor([[0.0, -math.inf, math.log(3)], [-math.inf] * 3])
     truth = torch.tensor([[0.25, 0.0, 0.75], [0.0, 0.0, 0.0]])
     expect_equal(ex.softmax(x[:1], dim=-1), truth[:1], what=WEIGHTS)
@@ -89,6 +91,7 @@ SCORES = "the scores (..., T_q, T_k)"
 
 
 def test_a_score_is_a_dot_product_divided_by_the_root_of_d_k(ex):
+    """a score is a dot product, divided by the square root of d_k"""
     q, k = torch.tensor([[1.0, 0.0, 2.0, 0.0]]), torch.tensor([[3.0, 1.0, 1.0, 0.0], [0.0] * 4])
     expect_equal(ex.attention_scores(q, k), torch.tensor([[2.5, 0.0]]), what=SCORES)
     q, k = draw(T_q, d_k), draw(T_k, d_k)
@@ -137,6 +140,7 @@ MASKED = "the masked scores (..., T_q, T_k)"
 
 @pytest.mark.parametrize("shape", [(1, 3), (T_q, T_k), (B, 1, T_q, T_k), (B, 1, 1, T_k)])
 def test_a_boolean_mask_puts_minus_infinity_where_it_is_false(ex, shape):
+    """a boolean mask puts -inf where it is False"""
     small = shape == (1, 3)
     scores = torch.tensor([[2.0, 1.0, 3.0]]) if small else draw(B, H, T_q, T_k)
     mask = torch.tensor([[True, True, False]]) if small else allowed(*shape)
@@ -206,6 +210,7 @@ def masks() -> dict[str, Tensor | None]:
 
 @pytest.mark.parametrize("kind", ["small", *masks()])
 def test_attention_equals_pytorchs(ex, kind):
+    """the result equals that of PyTorch's own attention"""
     if kind == "small":
         q, k = torch.tensor([[1.0, 0.0, 2.0, 1.0]]), torch.eye(2, 4)
         v = torch.tensor([[10.0, 0.0, 1.0], [20.0, 5.0, 2.0]])
@@ -295,10 +300,11 @@ def test_the_padding_mask_broadcasts_over_heads_and_queries(ex):
 
 
 def test_the_padding_mask_is_on_the_device_of_lengths(ex):
-    """Only without a device does a new tensor go to the default device, here one without data."""
+    """the mask is on the device of lengths"""
     lengths = torch.tensor([6, 2, 4])
     truth = torch.tensor([[[[position < length for position in range(T)]]] for length in lengths])
     expect_equal(ex.padding_mask(lengths, T), truth, what=PADDING)
+    # A new tensor without a device goes to the default one, which is here a device without data.
     with torch.device("meta"):
         expect_equal(ex.padding_mask(lengths, T), truth, what=PADDING)
 
@@ -382,16 +388,17 @@ LETTERS = {
 
 def test_each_map_is_given_the_mask_that_made_it(ex):
     answer = ex.read_maps()
-    expect(isinstance(answer, dict), f"a dictionary is asked for, and this is {kind(answer)}")
+    expect(isinstance(answer, dict), f"a dictionary is asked for, and this is {type_name(answer)}")
     for name, letter in LETTERS.items():
         expect(name in answer, f"the answer has no {name!r}; it asks for {', '.join(LETTERS)}")
-        expect_reading(answer, str(answer[name]).strip().upper(), letter, name)
+        expect_choice(answer, str(answer[name]).strip().upper(), letter, name)
 
 
 # --- 1.11 ---
 
 
 def test_numpy_attention_equals_pytorchs(ex):
+    """the result equals that of PyTorch's attention"""
     for lead, shape in [((), None), ((B,), (T_q, T_k)), ((B, H), (B, 1, T_q, T_k))]:
         q, k, v = (draw(*lead, *s) for s in ((T_q, d_k), (T_k, d_k), (T_k, d_v)))
         mask = None if shape is None else allowed(*shape)
@@ -500,6 +507,7 @@ class LiveElements(TorchFunctionMode):
     ("lead", "block_size"), [((), 3), ((B,), 3), ((B, H), 2), ((B,), 1), ((B,), 7), ((B,), 64)]
 )
 def test_online_attention_equals_attention(ex, lead, block_size):
+    """online attention equals attention"""
     q, k, v = draw(*lead, T_q, d_k), draw(*lead, T_k, d_k), draw(*lead, T_k, d_v)
     truth = F.scaled_dot_product_attention(q.double(), k.double(), v.double()).float()
     expect_equal(ex.online_attention(q, k, v, block_size), truth, what=OUTPUT)

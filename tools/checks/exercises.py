@@ -158,7 +158,7 @@ def fault_of(cases: list[Case]) -> str:
         return "passes every test"
     if max(case.margin for case in failed) < CLEAR:
         return f"is less than {CLEAR} tolerances from the right answer"
-    diagnosis = diagnose(cases)
+    diagnosis, _ = diagnose(cases)
     if not diagnosis:
         return f"is rejected without a diagnosis{reason(failed)}"
     if diagnosis != failed[0].own_diagnosis:

@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from utils.grader.exercises import how_to
+from utils.grader.exercises import Exercise, how_to
 from utils.grader.feedback import (
     Call,
     Misconception,
@@ -42,6 +43,7 @@ from utils.grader.learner_code import (
     load,
     stub_that_raised,
 )
+from utils.grader.plain_words import explain
 
 SECONDS = 5.0  # for all the calls of one exercise together
 COMPARABLE = str | bytes | bytearray | complex | float | int | set
@@ -178,6 +180,22 @@ def line_of(error: BaseException, source: Source) -> str:
     return f"line {line}" if line else ""
 
 
+class CallsWatched(TorchFunctionMode):
+    """Notes in the history if a function of PyTorch is called that replaces the exercise."""
+
+    def __init__(self, without: Sequence[str]) -> None:
+        super().__init__()
+        self.without = without
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:  # called by PyTorch for each of its functions
+        name = getattr(func, "__name__", "")
+        if name in self.without or "*" in self.without:
+            history.replaced = "PyTorch" if "*" in self.without else f"PyTorch's {name}"
+        return func(*args, **(kwargs or {}))
+
+
 class Guarded:
     """A proxy for the learner's module in the tests of one exercise.
 
@@ -188,12 +206,13 @@ class Guarded:
     def __init__(
         self,
         learner: LearnerModule,
-        exercise: str,
+        exercise: Exercise,
         misconceptions: Mapping[str, Sequence[Misconception]],
         clock: Clock,
     ) -> None:
         self._learner = learner
-        self._exercise = exercise
+        self._exercise = exercise.id
+        self._without = exercise.without
         self._misconceptions = misconceptions
         self._clock = clock
 
@@ -222,7 +241,8 @@ class Guarded:
         def guarded(*args: Any, **kwargs: Any) -> Any:
             misconceptions = self._misconceptions.get(known or name, ())
             inputs = copy_of(args), copy_of(kwargs)
-            call = Call(name, *inputs, torch.get_rng_state(), misconceptions, build)
+            names = argument_names(function, len(args))
+            call = Call(name, *inputs, torch.get_rng_state(), misconceptions, build, names)
             history.add(call)
             call.result = self._run(call, lambda: function(*args, **kwargs))
             expect_unchanged(call, function, args, kwargs)
@@ -252,7 +272,7 @@ class Guarded:
         if self._clock.spent >= self._clock.limit:
             raise Wrong(self._clock.message())
         try:
-            with warnings.catch_warnings(action="ignore"):
+            with warnings.catch_warnings(action="ignore"), CallsWatched(self._without):
                 return self._clock.run(run)
         except BaseException as error:
             source = self._learner.source
@@ -268,7 +288,7 @@ class Guarded:
         if isinstance(error, TimeUp):
             self._clock.where = line_of(error, source)
             self._clock.spent = max(self._clock.spent, self._clock.limit)
-            return Wrong(f"{call}: {self._clock.message()}")
+            return Wrong(f"{call}\n{self._clock.message()}")
         stub = stub_that_raised(error, source)
         if stub is not None and stub.exercise == self._exercise:
             return NotStarted(f"{stub.exercise} {stub.name}")
@@ -277,10 +297,12 @@ class Guarded:
         line = leftover_raise(error, source)
         if line is not None:
             return Wrong(f"line {line} still raises NotImplementedError: delete that line")
-        problem = describe(error, source.path)
+        problem = describe(error, source.path, call.name)
         if isinstance(error, SystemExit):
-            return Wrong(f"{call} exits Python: {problem}")
-        return Wrong(f"{call} fails: {problem}", misconceptions_with_same_error(call))
+            return Wrong(f"{call}\nit exits Python: {problem}")
+        meaning = explain(error)
+        plain = f"\nIn plain words: {meaning}" if meaning else ""
+        return Wrong(f"{call}\n{problem}{plain}", misconceptions_with_same_error(call))
 
 
 def expect_unchanged(
@@ -293,7 +315,7 @@ def expect_unchanged(
     for name, before, after in pairs:
         if not unchanged(before, after):
             raise Wrong(
-                f"{call} changes its input {name}, which the caller still needs: compute a new "
+                f"{call}\nit changes its input {name}, which the caller still needs: compute a new "
                 "tensor instead (masked_fill, not masked_fill_; x = x - 1, not x -= 1)"
             )
 

@@ -29,12 +29,13 @@ from utils.errors import CourseError
 from utils.files import atomic_write_text
 from utils.grader.exercises import ROOT, Lesson
 from utils.grader.report import SOLVED, TO_DO, WRONG, Case, Verdict, verdict
+from utils.grader.root_cause import with_root_causes
 
 STARTUP = 180.0  # seconds to import torch from a cold disk
 SHUTDOWN = 2.0  # seconds to end after closing its output
 SILENCE = 15.0  # seconds without an event
 TESTS_RAN = (0, 1)  # exit codes of pytest: all passed, some failed
-VERSION = 1
+VERSION = 2
 ENVIRONMENT = {
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # nbval takes a second to load
     "PYTEST_ADDOPTS": "",
@@ -143,7 +144,8 @@ def judge(
     missing = [one for one in chosen if not cases[one]]
     if missing:
         raise CourseError(f"{lesson.name}: no test ran for {', '.join(missing)}")
-    return {one: verdict(one, cases[one]) for one in chosen}, cacheable
+    verdicts = {one: verdict(one, cases[one]) for one in chosen}
+    return verdicts if solutions else with_root_causes(lesson, verdicts), cacheable
 
 
 def job_for(lesson: Lesson, exercises: list[str], solutions: bool) -> dict[str, Any]:
@@ -228,6 +230,7 @@ def case_from(event: dict[str, Any]) -> Case:
     explained = event["explained_by"]
     sets = {
         "explained_by": None if explained is None else frozenset(explained),
+        "resembles": frozenset(event["resembles"]),
         "refuted": frozenset(event["refuted"]),
     }
     return Case(**{**event, **sets})

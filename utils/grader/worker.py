@@ -77,7 +77,8 @@ def cause(report: pytest.TestReport | pytest.CollectReport) -> str:
 def as_json(case: Case) -> dict[str, Any]:
     """A case without sets, which JSON lacks; utils/grader/runner.py restores them."""
     explained = None if case.explained_by is None else sorted(case.explained_by)
-    return {**vars(case), "explained_by": explained, "refuted": sorted(case.refuted)}
+    sets = {"resembles": sorted(case.resembles), "refuted": sorted(case.refuted)}
+    return {**vars(case), "explained_by": explained, **sets}
 
 
 def refuse_terminal() -> None:
