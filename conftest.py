@@ -1,4 +1,4 @@
-"""What holds for every test: named skips for missing hardware, one seed, no network."""
+"""Rules for all tests: skips that name the missing hardware, fixed seeds, no network access."""
 
 import importlib.util
 import os
@@ -20,19 +20,23 @@ MARKERS = {
 }
 LOOPBACK = ("127.", "::1", "localhost")
 
-# The tensors of the tests are tiny: a second thread costs them more than it gives. Set before torch
-# is imported, it also holds for the programs that tests start.
+# The tensors of the tests are tiny: a second thread costs more than it gains. Set before torch is
+# imported; programs that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the markers known to --strict-markers."""
+    """Register the markers for --strict-markers. Raises UsageError under `python -O`."""
+    if not __debug__:
+        raise pytest.UsageError(
+            "PYTHONOPTIMIZE (or python -O) removes the assert statements that tests need: unset it"
+        )
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test whose hardware is not there; `-ra` prints the reasons at the end."""
+    """Skip a test whose hardware is missing; `-ra` prints the reasons at the end."""
     if item.get_closest_marker("gpu") and not has_gpu():
         pytest.skip(MARKERS["gpu"])
     if item.get_closest_marker("browser") and importlib.util.find_spec("playwright") is None:
@@ -48,7 +52,7 @@ def has_compiler() -> bool:
 
 
 def has_gpu() -> bool:
-    """Imports torch only when a test asks."""
+    """Whether PyTorch can use a GPU; torch is imported only if a test needs to know."""
     import torch
 
     return torch.cuda.is_available() or torch.backends.mps.is_available()
@@ -56,7 +60,7 @@ def has_gpu() -> bool:
 
 @pytest.fixture(autouse=True)
 def same_seed_for_every_test() -> None:
-    """Every test draws the same random numbers, whichever tests ran before it."""
+    """Seed all generators, so that random numbers do not depend on the tests that ran before."""
     random.seed(0)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(0)
@@ -66,20 +70,20 @@ def same_seed_for_every_test() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_network() -> Iterator[None]:
-    """Connections leave this machine in no test: an attempt fails at once, and says where to."""
+    """Fail any test that connects to another machine, and name the address."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TINY_TRANSFORMER_OFFLINE", "1")  # the same for programs that tests start
+        patch.setenv("TINY_TRANSFORMER_OFFLINE", "1")  # for programs that tests start
         for name in ("connect", "connect_ex"):
             patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
         yield
 
 
 def guarded(connect: Any) -> Any:
-    """The same method, which refuses an internet address outside this machine."""
+    """Wrap a connect method so that it refuses addresses outside this machine."""
 
-    def connect_at_home(self: socket.socket, address: Any) -> Any:
+    def connect_locally(self: socket.socket, address: Any) -> Any:
         if isinstance(address, tuple) and not str(address[0]).startswith(LOOPBACK):
             pytest.fail(f"a test tried to reach {address[0]}; tests may not use the network")
         return connect(self, address)
 
-    return connect_at_home
+    return connect_locally

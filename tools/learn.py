@@ -344,33 +344,37 @@ def show_in_watch(
 
 
 def wait_for_save(lesson: Lesson, before: bytes | None) -> bytes:
-    """Wait until the file differs from before and is complete; returns its bytes.
+    """Wait until the file differs from before and has been saved completely; returns its bytes.
 
-    Some editors empty the file and then write it, or move it away and write a new one. So it must
-    stay the same between two looks, longer if it has lost a function, and an empty or missing one
-    is never judged.
+    Some editors empty a file and then write it, or move it away and write a new one. Advice about
+    half a file could make a learner lose the other half, so an empty or missing file is not judged.
     """
-    seen = before
+    seen = read_or_none(lesson.file)
     since = time.monotonic()
     has_told = False
-    while True:
+    while not is_complete(before, seen, time.monotonic() - since):
+        if not has_told and not seen and time.monotonic() - since > PATIENCE:
+            print(
+                f"waiting for a save: {place(lesson, lesson.file)} is empty or missing", flush=True
+            )
+            has_told = True
+        time.sleep(POLL)
         now = read_or_none(lesson.file)
         if now != seen:
             seen = now
             since = time.monotonic()
-        quiet = time.monotonic() - since
-        if now and now.strip():
-            if before is None or (now != before and quiet >= required_quiet(before, now)):
-                return now
-        elif quiet > PATIENCE and not has_told:
-            has_told = True
-            print(f"waiting for a save: {place(lesson, lesson.file)} is empty or missing")
-            sys.stdout.flush()
-        time.sleep(POLL)
+    return seen or b""
+
+
+def is_complete(before: bytes | None, now: bytes | None, quiet: float) -> bool:
+    """Whether a file has changed, and looks like all of a save after this many quiet seconds."""
+    if now is None or not now.strip() or now == before:
+        return False
+    return before is None or quiet >= required_quiet(before, now)
 
 
 def required_quiet(before: bytes, now: bytes) -> float:
-    """How long a file must be unchanged before it is taken for complete."""
+    """Seconds without a change before a save counts as complete; more if a function is missing."""
     lost = set(FUNCTION.findall(before)) - set(FUNCTION.findall(now))
     return PATIENCE if lost else POLL
 

@@ -65,7 +65,7 @@ def not_scaled(q: Tensor, k: Tensor) -> Tensor:
 
 
 def scaled_by_d_k(q: Tensor, k: Tensor) -> Tensor:
-    """the scores are divided by d_k; its square root is asked for"""
+    """the scores are divided by d_k; divide by its square root"""
     return q @ k.transpose(-2, -1) / q.size(-1)
 
 
@@ -224,7 +224,7 @@ def attention_not_scaled(
 def attention_scaled_by_d_k(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """the scores are divided by d_k; its square root is asked for"""
+    """the scores are divided by d_k; divide by its square root"""
     return right_attention(q / math.sqrt(q.size(-1)), k, v, mask)
 
 

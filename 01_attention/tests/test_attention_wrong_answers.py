@@ -5,7 +5,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
-import test_attention_exercises as judges
+import test_attention_exercises as judges  # pyright: ignore[reportMissingImports]
 import torch
 from torch import Tensor
 

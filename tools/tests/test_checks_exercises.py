@@ -1,4 +1,4 @@
-"""tools/checks/exercises.py: a good lesson passes, and whatever is wrong with one is named.
+"""tools/checks/exercises.py: a good lesson passes, and every problem is reported.
 
 The lessons are made up: exercise 1.1 is to write times_2(x), 1.2 times_3(x), and so on.
 """
@@ -41,12 +41,12 @@ ONE = {"{k} is added": "x + {k}"}
 
 
 def exercise(k: int) -> str:
-    """Which exercise is about times_k."""
+    """The exercise of times_k."""
     return f"1.{k - 1}"
 
 
 def functions(count: int, body: str) -> str:
-    """The first functions of the lesson, with one body for all."""
+    """The first functions of the lesson, all with the same body."""
     return "\n\n".join(
         FUNCTION.format(k=k, one=exercise(k), body=body.format(k=k, one=exercise(k)))
         for k in range(2, count + 2)
@@ -75,7 +75,7 @@ def build(
     special: Mapping[int, dict[str, str]] | None = None,
     edits: Mapping[str, list[tuple[str, str]]] | None = None,
 ) -> Lesson:
-    """A lesson without a fault, but for its special wrong answers and for edits: old, new."""
+    """A lesson without problems, except for special wrong answers and edits (old, new)."""
     stub = 'raise NotImplementedError("Exercise {one}: times_{k}")  # TODO: your code here'
     numbers = range(2, count + 2)
     files = {
@@ -102,7 +102,7 @@ def build(
 
 @pytest.fixture(scope="module")
 def good_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lesson without a fault; its second exercise says why it has one wrong answer only."""
+    """A lesson without problems; its second exercise has one wrong answer and a reason."""
     root = tmp_path_factory.mktemp("good")
     reason = "  fewer_misconceptions: there is one way to go wrong\n"
     edits = {YAML: [("  judge: [test_times_3]\n", f"  judge: [test_times_3]\n{reason}")]}
@@ -118,11 +118,11 @@ def test_a_good_lesson_passes_and_its_wrong_answers_are_counted(good_root: Path)
     assert {path: path.read_bytes() for path in kept} == before
 
 
-def test_another_module_has_nothing_to_check(good_root: Path) -> None:
+def test_a_module_without_exercises_has_nothing_to_check(good_root: Path) -> None:
     assert exercise_checks.check_exercises(good_root, "utils") == []
 
 
-# --- a lesson with a fault in each exercise ---
+# --- a lesson with a problem in each exercise ---
 
 SPECIAL = {
     2: {**WRONG_ANSWERS, "it is right": "2 * x"},
@@ -132,7 +132,7 @@ SPECIAL = {
     8: {},
     9: {},
 }
-REASON = "  fewer_misconceptions: nobody gets this wrong\n"
+REASON = "  fewer_misconceptions: there is only one way to write it\n"
 FAULTS = {
     YAML: [
         ("  judge: [test_times_6]\n", f"  judge: [test_times_6]\n{REASON}"),
@@ -149,7 +149,7 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """What is said of a lesson in which exercises 1.1 to 1.8 each have a fault of their own."""
+    """The result for a lesson in which exercises 1.1 to 1.8 each have a problem."""
     return exercise_checks.check_lesson(build(tmp_path_factory.mktemp("bad"), 8, SPECIAL, FAULTS))
 
 
@@ -172,11 +172,11 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Result:
         "it calls times_2 (1.1), which is still to do",
     ],
 )
-def test_each_fault_of_a_lesson_is_named(faulty: Result, said: str) -> None:
+def test_each_problem_of_a_lesson_is_reported(faulty: Result, said: str) -> None:
     assert said in faulty.problems
 
 
-def test_nothing_else_is_said_of_it(faulty: Result) -> None:
+def test_no_other_problem_is_reported(faulty: Result) -> None:
     assert (faulty.passed, faulty.detail) == (False, "11 problems")
     assert len(faulty.problems) == 11
 
@@ -200,7 +200,7 @@ HEAD = "\ndef test_times_2(ex)"
         ({YAML: [("[test_times_3]", "[test_times_3, test_times_2]")]},
          ["test_times_2 is listed twice"]),
         ({YAML: [("difficulty: 1", "difficulty: 4")]}, ["the difficulty must not fall: [4, 4, 2]"]),
-        ({TESTS: [(HEAD, f"\ndef test_ours():\n    pass\n{HEAD}")]}, []),  # it asks for no `ex`
+        ({TESTS: [(HEAD, f"\ndef test_ours():\n    pass\n{HEAD}")]}, []),  # does not use `ex`
         ({TESTS: [(HEAD, f"\ndef helper(ex):\n    pass\n{HEAD}")]}, []),
         ({TESTS: [("test_times_2(ex)", "test_times_2(tmp_path, ex)")]}, []),
     ],
@@ -225,7 +225,7 @@ def test_the_list_of_exercises_is_compared_with_the_tests(
         ([('"1.2"', '"1.3"')], "the ids are ['1.1', '1.3']; they must be ['1.1', '1.2']"),
     ],
 )
-def test_a_list_that_cannot_be_read_is_said_to_be_so(
+def test_an_invalid_exercises_yaml_is_reported(
     edits: list[tuple[str, str]], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(CourseError):
@@ -235,7 +235,7 @@ def test_a_list_that_cannot_be_read_is_said_to_be_so(
     assert said in found.problems[0]
 
 
-def test_what_was_found_before_is_kept_when_the_tests_cannot_run(
+def test_earlier_problems_are_kept_when_the_tests_cannot_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(lesson: Lesson) -> None:
@@ -258,7 +258,7 @@ def test_what_was_found_before_is_kept_when_the_tests_cannot_run(
         (TESTS, None, "01_first/tests must hold exactly one test_*_exercises.py; it holds none"),
     ],
 )
-def test_a_file_that_is_missing_or_no_python_is_a_problem_and_no_crash(
+def test_a_missing_or_invalid_file_is_a_problem_and_no_crash(
     name: str, text: str | None, said: str, tmp_path: Path
 ) -> None:
     lesson = build(tmp_path)
@@ -317,7 +317,7 @@ def case(outcome: str = WRONG, **details: object) -> Case:
     [
         ([case()], ""),
         ([case(), case(SOLVED, explained_by=None, margin=0.0)], ""),
-        ([case(), case(margin=2.0)], ""),  # clear once is clear enough
+        ([case(), case(margin=2.0)], ""),  # one clear case is enough
         ([case(margin=100.0)], ""),
         ([case(margin=99.0)], "is less than 100 tolerances from the right answer"),
         ([case(SOLVED)], "passes every test"),
@@ -330,7 +330,7 @@ def case(outcome: str = WRONG, **details: object) -> Case:
         ([case(explained_by=frozenset({"b"}))], "gets the diagnosis of another one: b"),
     ],
 )  # fmt: skip
-def test_a_wrong_answer_must_be_rejected_clearly_and_by_its_own_name(
+def test_a_wrong_answer_must_be_rejected_with_its_own_diagnosis(
     cases: list[Case], said: str
 ) -> None:
     assert exercise_checks.fault_of(cases) == said

@@ -1,8 +1,11 @@
-"""The root conftest.py: no test reaches the network, and every test draws the same numbers."""
+"""The root conftest.py: no network access, fixed seeds, and no `python -O`."""
 
 import os
 import random
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -42,16 +45,30 @@ def test_every_test_draws_the_same_numbers(time: str) -> None:
 
 
 class MarkedGpu:
-    """The one thing that conftest asks of a test."""
+    """The only method of a test that conftest uses."""
 
     def get_closest_marker(self, name: str) -> bool:
         return name == "gpu"
 
 
-def test_a_test_marked_gpu_is_skipped_by_name_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_test_is_skipped_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     item = cast(pytest.Item, MarkedGpu())
     monkeypatch.setattr(conftest, "has_gpu", lambda: True)
     conftest.pytest_runtest_setup(item)
     monkeypatch.setattr(conftest, "has_gpu", lambda: False)
     with pytest.raises(pytest.skip.Exception, match="needs a GPU"):
         conftest.pytest_runtest_setup(item)
+
+
+def test_python_o_is_refused_in_one_line() -> None:
+    root = Path(conftest.__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "tools/tests/test_conftest.py"],
+        cwd=root,
+        env={**os.environ, "PYTHONOPTIMIZE": "1"},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 4
+    assert "ERROR: PYTHONOPTIMIZE (or python -O) removes the assert statements" in done.stderr
+    assert "Traceback" not in done.stderr

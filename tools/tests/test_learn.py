@@ -1,7 +1,6 @@
-"""tools/learn.py on a made-up course of two lessons: what a learner sees and what files become.
+"""tools/learn.py on a made-up course of two lessons: its output and its effect on files.
 
-The course is judged once, by the real engine; most tests work on a copy of it, whose verdicts are
-kept and so cost nothing.
+The course is judged once, by the real runner; most tests work on a copy of it, with cached verdicts.
 """
 
 import contextlib
@@ -107,12 +106,12 @@ def file_of(root: Path, lesson: str = "01_first") -> Path:
 
 
 def write(root: Path, lesson: str, bodies: dict[str, str]) -> None:
-    """Save a learner's file, at one stroke as editors do."""
+    """Save a learner's file atomically, as editors do."""
     atomic_write_text(file_of(root, lesson), text_of(lesson, bodies))
 
 
 def build(root: Path) -> Path:
-    """The course on disk, as far as a learner has come."""
+    """Write the course to disk, with a learner's progress so far."""
     files = {
         "conftest.py": 'pytest_plugins = ["utils.grader.pytest_plugin"]\n',
         "requirements.txt": "",
@@ -140,7 +139,7 @@ def build(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def judged_course(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The course, and what the engine says of it."""
+    """The course, with cached verdicts."""
     root = build(tmp_path_factory.mktemp("course"))
     for lesson in lessons(root):
         grader_check.judged(lesson)
@@ -149,7 +148,7 @@ def judged_course(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def course(judged_course: Path, tmp_path: Path) -> Path:
-    """A copy of it that a test may change."""
+    """A copy that a test may change."""
     return Path(shutil.copytree(judged_course, tmp_path / "course"))
 
 
@@ -169,7 +168,7 @@ def run(course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
-    """Let the engine say what a test wants; what is not named is solved."""
+    """Replace the runner: these verdicts, and solved for all other exercises."""
 
     def pretend(verdicts: dict[str, Verdict]) -> None:
         def stand_in(lesson: Lesson, start: object = None) -> dict[str, Verdict]:
@@ -189,7 +188,7 @@ def all_of(lesson: str, outcome: str, count: int | None = None) -> dict[str, Ver
 
 
 def broken(lesson: str, message: str) -> dict[str, Verdict]:
-    """What the engine says of a file that cannot be loaded."""
+    """The verdicts on a file that cannot be loaded."""
     return {one: Verdict(one, WRONG, message, broken_file=True) for one in ids(lesson).values()}
 
 
@@ -198,7 +197,7 @@ def widest(text: str) -> int:
 
 
 def line_of(path: Path, name: str) -> int:
-    """Where a function begins."""
+    """The line where a function begins."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return lines.index(f"def {name}(x: float) -> float:") + 1
 
@@ -235,16 +234,16 @@ def test_the_status_of_one_lesson_leaves_out_the_others(run: Run) -> None:
     ("count", "note"),
     [(1, "wrong: 1.1"), (3, "wrong: 1.1, 1.2, 1.3"), (4, "wrong: 1.1, 1.2, 1.3, ...")],
 )
-def test_up_to_three_wrong_exercises_are_named(
+def test_up_to_three_wrong_exercises_are_listed(
     run: Run, pretend: Pretend, count: int, note: str
 ) -> None:
     pretend(all_of("01_first", WRONG, count))
-    code, out, _ = run()  # `status` is what it does without a word
+    code, out, _ = run()  # `status` is the default
     [line] = [line for line in out.splitlines() if line.startswith("01_first")]
     assert (code, line.endswith(f" {note}")) == (0, True)
 
 
-def test_a_broken_file_is_noted_and_is_the_next_step(run: Run, pretend: Pretend) -> None:
+def test_a_broken_file_is_the_next_step(run: Run, pretend: Pretend) -> None:
     pretend(broken("01_first", "exercises.py, line 3: invalid syntax\n    def f(:"))
     code, out, _ = run("status")
     assert code == 0
@@ -264,12 +263,12 @@ def test_the_next_step_names_exercise_file_and_line(course: Path, run: Run) -> N
     assert how_to("hint", "1.2") in out
 
 
-def test_the_next_step_is_in_the_first_lesson_that_is_not_done(run: Run, pretend: Pretend) -> None:
+def test_the_next_step_is_in_the_first_unfinished_lesson(run: Run, pretend: Pretend) -> None:
     pretend(all_of("02_second", TO_DO))
     assert "next: 2.1 The third of a number" in run("status")[1]
 
 
-def test_when_all_is_solved_the_status_says_what_comes_after(run: Run, pretend: Pretend) -> None:
+def test_a_finished_course_has_a_next_step(run: Run, pretend: Pretend) -> None:
     pretend({})
     code, out, _ = run("status")
     assert (code, "next:" in out) == (0, False)
@@ -287,7 +286,7 @@ SITUATIONS = {
 
 
 def long_course(root: Path) -> list[Lesson]:
-    """A course of the longest name that a lesson has, and of more exercises than any has."""
+    """Lessons with the longest name and more exercises than any real one."""
     lesson = lessons(root)[0]
     title = "Thirty-six characters make a title.."
     exercises = tuple(
@@ -321,7 +320,7 @@ from pathlib import Path
 from tools import learn
 from utils.errors import run_program
 
-# A job in the background is started deaf to Ctrl-C, and hands that on.
+# A background job ignores Ctrl-C, and its children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 run_program(lambda: learn.main(Path.cwd()))
 """
@@ -339,7 +338,7 @@ print(learn.main(Path.cwd()), "torch" in sys.modules)
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """That of an ordinary terminal, which does not ask Python to flush each line."""
+    """The environment of an ordinary terminal: output is buffered."""
     special = ("PYTHONUNBUFFERED", "NO_COLOR")
     kept = {name: value for name, value in os.environ.items() if name not in special}
     return {**kept, "TERM": "xterm", **changes}
@@ -350,23 +349,23 @@ def program(text: str, *arguments: str) -> list[str]:
 
 
 def frugally(root: Path, command: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, which may start no other."""
+    """Run the command in a process that must not start another."""
     return subprocess.run(program(FRUGAL, command), cwd=root, capture_output=True, encoding="utf-8")
 
 
 @pytest.mark.parametrize("command", ["status", "next", "check", "hint"])
-def test_what_is_unchanged_needs_neither_torch_nor_a_process(course: Path, command: str) -> None:
+def test_an_unchanged_course_needs_neither_torch_nor_a_process(course: Path, command: str) -> None:
     done = frugally(course, command)
     assert done.stdout.splitlines()[-1] == f"{int(command == 'check')} False", done.stderr
 
 
-def test_what_has_changed_is_judged_again(course: Path) -> None:
+def test_a_changed_lesson_is_judged_again(course: Path) -> None:
     write(course, "02_second", {"root": "return x"})
     assert "AssertionError: a process was started" in frugally(course, "status").stderr
 
 
 def on_a_terminal(root: Path, **changes: str) -> str:
-    """What `status` prints on a terminal of its own."""
+    """The output of `status` on a pseudo-terminal."""
     import pty  # not on Windows
 
     ours, theirs = pty.openpty()
@@ -376,7 +375,7 @@ def on_a_terminal(root: Path, **changes: str) -> str:
     )
     os.close(theirs)
     said = b""
-    with contextlib.suppress(OSError):  # how Linux says that the other end is gone
+    with contextlib.suppress(OSError):  # Linux reports a closed terminal this way
         while part := os.read(ours, 4096):
             said += part
     os.close(ours)
@@ -405,14 +404,14 @@ def test_a_terminal_that_wants_no_colours_gets_none(course: Path, changes: dict[
 
 
 @pytest.mark.parametrize("command", ["status", "next", "check", "hint"])
-def test_what_is_no_terminal_gets_no_colours(run: Run, command: str) -> None:
+def test_a_pipe_gets_no_colours(run: Run, command: str) -> None:
     assert "\033" not in "".join(map(str, run(command)))
 
 
 # --- next ---
 
 
-def test_next_skips_what_is_solved_and_says_why_and_where(course: Path, run: Run) -> None:
+def test_next_shows_the_first_unsolved_exercise(course: Path, run: Run) -> None:
     code, out, _ = run("next")
     assert code == 0
     assert out.startswith("1.2 The square of a number\n5 minutes, difficulty 1 of 5; wrong\n")
@@ -423,7 +422,7 @@ def test_next_skips_what_is_solved_and_says_why_and_where(course: Path, run: Run
     assert how_to("check", "1.2") in out  # it is wrong already
 
 
-def test_next_goes_on_to_the_next_lesson_and_then_ends(run: Run, pretend: Pretend) -> None:
+def test_next_continues_with_the_next_lesson(run: Run, pretend: Pretend) -> None:
     pretend(all_of("02_second", TO_DO))
     out = run("next")[1]
     assert out.startswith("2.1 The third of a number\n5 minutes, difficulty 1 of 5; to do\n")
@@ -436,7 +435,7 @@ def test_next_in_a_lesson_stays_in_it(run: Run) -> None:
     assert run("next", "02_second")[1].startswith("2.1 ")
 
 
-def test_next_of_a_broken_file_is_to_mend_it(run: Run, pretend: Pretend) -> None:
+def test_next_for_a_broken_file_is_to_fix_it(run: Run, pretend: Pretend) -> None:
     pretend(broken("01_first", "exercises.py, line 3: invalid syntax"))
     code, out, _ = run("next")
     said = "next: fix 01_first/exercises/exercises.py\n      exercises.py, line 3: invalid syntax\n"
@@ -466,7 +465,7 @@ def blocks(out: str) -> dict[str, list[str]]:
     return found
 
 
-def test_check_judges_everything_and_tells_three_outcomes_apart(run: Run) -> None:
+def test_check_shows_three_outcomes(run: Run) -> None:
     code, out, err = run("check")
     assert (code, err) == (1, "")
     verdicts = dict(re.findall(r"^(\d\.\d+) +(ok|wrong|to do) +The ", out, re.MULTILINE))
@@ -478,7 +477,7 @@ def test_check_judges_everything_and_tells_three_outcomes_apart(run: Run) -> Non
     assert out.index("2.2 ") < out.index("solved 0, wrong 0, to do 2")
 
 
-def test_what_is_wrong_is_told_in_three_to_eight_lines_that_fit(run: Run) -> None:
+def test_a_wrong_exercise_takes_three_to_eight_lines(run: Run) -> None:
     found = blocks(run("check", "01_first")[1])
     assert list(found) == ["1.2", "1.3", "1.4", "1.5", "1.6"]
     for one, lines in found.items():
@@ -512,7 +511,7 @@ def test_check_of_a_part_shows_and_judges_that_part(
     assert (found, re.findall(r"^(\d\.\d+) ", out, re.MULTILINE)) == (code, shown)
 
 
-def test_check_of_what_is_all_solved_points_to_the_solutions(run: Run, pretend: Pretend) -> None:
+def test_check_of_a_solved_lesson_points_to_the_solutions(run: Run, pretend: Pretend) -> None:
     pretend({})
     code, out, _ = run("check", "01_first")
     assert (code, "next:" in out) == (0, False)
@@ -527,7 +526,7 @@ def test_check_of_a_broken_file_says_so_once(run: Run, pretend: Pretend) -> None
     assert out.count("invalid syntax") == 1
 
 
-def test_an_exercises_file_that_is_run_does_the_same(course: Path, run: Run) -> None:
+def test_running_exercises_py_does_the_same(course: Path, run: Run) -> None:
     for lesson, code in (("01_first", 1), ("02_second", 0)):
         done = subprocess.run(
             [sys.executable, file_of(course, lesson)], capture_output=True, encoding="utf-8"
@@ -551,13 +550,13 @@ def test_an_exercises_file_that_is_run_does_the_same(course: Path, run: Run) -> 
         (["--chek"], "unknown argument --chek"),
     ],
 )
-def test_a_slip_of_the_keyboard_gets_one_line(run: Run, words: list[str], said: str) -> None:
+def test_a_typing_error_gets_one_line(run: Run, words: list[str], said: str) -> None:
     code, out, err = run(*words)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"error: {said}")
 
 
-def test_a_folder_without_lessons_is_said_to_be_one(
+def test_a_folder_without_lessons_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["learn.py"])
@@ -572,7 +571,7 @@ def test_a_folder_without_lessons_is_said_to_be_one(
 HINTS = ["1. the nudge for double", "2. more about double", "3. nearly all of double"]
 
 
-def test_each_time_there_is_one_hint_more_and_never_a_fourth(course: Path, run: Run) -> None:
+def test_every_call_gives_one_more_hint_up_to_three(course: Path, run: Run) -> None:
     ends = [f"(2 more: {how_to('hint', '1.1')})", f"(1 more: {how_to('hint', '1.1')})"]
     ends += ["(That was the last hint.)"] * 2
     for shown, end in zip([1, 2, 3, 3], ends, strict=True):
@@ -586,7 +585,7 @@ def test_each_time_there_is_one_hint_more_and_never_a_fourth(course: Path, run: 
     assert json.loads(state_file(course).read_text(encoding="utf-8"))["hints"] == {"1.1": 3}
 
 
-def test_the_hints_of_two_exercises_are_counted_apart(run: Run) -> None:
+def test_hints_are_counted_per_exercise(run: Run) -> None:
     run("hint", "1.1")
     run("hint", "1.1")
     assert "2. " not in run("hint", "2.2")[1]
@@ -603,7 +602,7 @@ def test_a_hint_without_an_id_is_for_the_next_exercise(run: Run, pretend: Preten
     )
 
 
-def test_a_hint_takes_no_verdict_away(course: Path, run: Run) -> None:
+def test_a_hint_keeps_the_cached_verdicts(course: Path, run: Run) -> None:
     before = run("status")
     run("hint", "1.1")
     assert frugally(course, "status").stdout.startswith(before[1])
@@ -636,7 +635,7 @@ FRESH = '{"version": 1, "lessons": {}, "hints": '
         (FRESH + '{"1.1": 99}}', 3),
     ],
 )
-def test_a_damaged_memory_costs_hints_at_most(
+def test_a_damaged_state_file_only_resets_the_hints(
     course: Path, run: Run, damaged: str, shown: int
 ) -> None:
     state_file(course).write_text(damaged, encoding="utf-8")
@@ -680,7 +679,7 @@ def test_reset_keeps_every_older_version(course: Path, run: Run) -> None:
     assert len([*(course / ".progress" / "backups").iterdir()]) == 3
 
 
-def test_reset_wants_to_know_which(course: Path, run: Run) -> None:
+def test_reset_needs_an_exercise(course: Path, run: Run) -> None:
     old = file_of(course).read_bytes()
     said = f"error: which exercise? For example: {how_to('reset', '1.3')}\n"
     assert run("reset") == (2, "", said)
@@ -691,7 +690,7 @@ def test_reset_wants_to_know_which(course: Path, run: Run) -> None:
 
 
 class Session:
-    """A `watch` under way: what it has printed, and its process."""
+    """A running `watch`: its process and what it has printed."""
 
     def __init__(self, root: Path) -> None:
         self.process = subprocess.Popen(
@@ -701,7 +700,7 @@ class Session:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
-            start_new_session=True,  # a process group of its own, as a terminal gives it
+            start_new_session=True,  # its own process group, as on a terminal
         )
         self.said, self.seen = "", 0
         threading.Thread(target=self._listen, daemon=True).start()
@@ -712,7 +711,7 @@ class Session:
             self.said += part
 
     def until(self, words: str, seconds: float = 60) -> str:
-        """What is printed from here to these words."""
+        """Wait for this text; returns the output up to it."""
         end = time.monotonic() + seconds
         while words not in self.said[self.seen :]:
             assert time.monotonic() < end, f"{words!r} does not come: {self.said[self.seen :]}"
@@ -724,7 +723,7 @@ class Session:
         return self.process.wait(timeout=30)
 
     def left_behind(self, seconds: float = 10) -> bool:
-        """Whether a process that it started outlives it. (Each is in its process group.)"""
+        """Whether a process of its process group is still alive."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:
@@ -735,9 +734,9 @@ class Session:
         return True
 
 
-@pytest.fixture
-def watch(course: Path) -> Iterator[Session]:
-    """`watch` on the course, as far as the learner has come."""
+@contextlib.contextmanager
+def watching(course: Path) -> Iterator[Session]:
+    """A `watch` process that is ended afterwards."""
     session = Session(course)
     yield session
     session.process.kill()
@@ -746,11 +745,18 @@ def watch(course: Path) -> Iterator[Session]:
         session.process.stdout.close()
 
 
-def test_watch_goes_with_the_learner_from_save_to_save(course: Path, watch: Session) -> None:
+@pytest.fixture
+def watch(course: Path) -> Iterator[Session]:
+    """`watch` on the course in its present state."""
+    with watching(course) as session:
+        yield session
+
+
+def test_watch_follows_the_learner_from_save_to_save(course: Path, watch: Session) -> None:
     file = file_of(course)
     counted = "solved {}, wrong {}, to do {}\n"
 
-    said = watch.until(counted.format(1, 5, 1))  # as kept: 1.2 is wrong
+    said = watch.until(counted.format(1, 5, 1))  # cached: 1.2 is wrong
     assert "1.2 The square of a number\n5 minutes, difficulty 1 of 5; wrong\n" in said
     assert "This looks like: x is added to itself" in said
     assert "also wrong: 1.3, 1.4, 1.5, 1.6\n" in said
@@ -761,7 +767,7 @@ def test_watch_goes_with_the_learner_from_save_to_save(course: Path, watch: Sess
     assert "exercises.py, line 1: invalid syntax" in said
 
     done = {**BEGUN, "square": SOLUTIONS["square"], "increase": "return x"}
-    write(course, "01_first", done)  # mended, and 1.2 is solved
+    write(course, "01_first", done)  # the file is repaired, and 1.2 solved
     said = watch.until(counted.format(2, 4, 1))
     assert re.findall(r"(\S+) is solved. Compare with (\S+)", said) == [
         ("1.2", "01_first/exercises/solutions.py")
@@ -772,7 +778,7 @@ def test_watch_goes_with_the_learner_from_save_to_save(course: Path, watch: Sess
     write(course, "01_first", {**done, "increase": "return x + 2"})
     said = watch.until(counted.format(2, 4, 1))
     assert "increase of x is 6.0; expected 5.0" in said
-    assert "Whoever has" not in said  # who it was introduced to knows it
+    assert "Whoever has" not in said  # it was introduced before
     assert "is solved" not in said
 
     file.unlink()
@@ -798,7 +804,7 @@ def test_watch_goes_with_the_learner_from_save_to_save(course: Path, watch: Sess
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals as POSIX has them")
 def test_ctrl_c_ends_watch_in_one_line_and_leaves_nothing_behind(watch: Session) -> None:
     watch.until("to do 1\n")
-    os.killpg(watch.process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    os.killpg(watch.process.pid, signal.SIGINT)  # to the whole group, as a terminal does
     assert watch.ended() == 0
     said = watch.until(f"\nstopped; {how_to('status')} shows where you are\n", seconds=5)
     assert said.count("\n") == 2
@@ -806,7 +812,7 @@ def test_ctrl_c_ends_watch_in_one_line_and_leaves_nothing_behind(watch: Session)
 
 
 class Waiting:
-    """Stands for a process that waits for a job."""
+    """A stand-in for a waiting worker."""
 
     ended = False
 
@@ -814,9 +820,7 @@ class Waiting:
         self.ended = True
 
 
-def test_one_process_is_kept_in_reserve_and_ended_with_the_watch(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_spare_process_is_ended_with_the_watch(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Waiting] = []
 
     def start() -> Waiting:
@@ -834,7 +838,10 @@ def test_one_process_is_kept_in_reserve_and_ended_with_the_watch(
     monkeypatch.setattr(learn, "Worker", start)
     monkeypatch.setattr(learn, "watch_lesson", watch_lesson)
     assert run("watch") == (0, f"\nstopped; {how_to('status')} shows where you are\n", "")
-    assert [one.ended for one in started] == [False, True]  # whoever took the first ends it
+    assert [one.ended for one in started] == [
+        False,
+        True,
+    ]  # the first is ended by the code that took it
 
 
 def test_watch_passes_over_lessons_that_are_done(run: Run, pretend: Pretend) -> None:
@@ -842,7 +849,7 @@ def test_watch_passes_over_lessons_that_are_done(run: Run, pretend: Pretend) -> 
     assert run("watch") == (0, "Everything here is solved.\n", "")
 
 
-def test_watch_says_when_an_exercise_is_still_to_do(
+def test_watch_reports_an_exercise_that_is_still_to_do(
     course: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lesson = lessons(course)[0]
@@ -913,9 +920,9 @@ def test_a_second_file_of_misconceptions_is_an_error_and_not_to_do(
 
 def test_watch_ends_with_the_error_of_the_course(course: Path) -> None:
     (course / "01_first" / "tests" / "first_misconceptions.py").write_text("<<<<<<< HEAD\n")
-    session = Session(course)
-    assert session.ended() == 1
-    assert "first_misconceptions.py, line 1: invalid syntax\n" in session.until("syntax\n")
+    with watching(course) as session:
+        assert session.ended() == 1
+        assert "first_misconceptions.py, line 1: invalid syntax\n" in session.until("syntax\n")
 
 
 def test_a_hint_is_given_where_progress_cannot_be_saved(
@@ -954,4 +961,4 @@ def test_lines_fit_a_narrow_terminal(
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(sys, "argv", ["learn.py", command, *["1.2"] * (command == "reset")])
     learn.main(course)
-    assert 30 < widest(screen.getvalue()) <= min(columns, 80)
+    assert 20 < widest(screen.getvalue()) <= min(columns, 80)

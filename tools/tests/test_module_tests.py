@@ -51,7 +51,7 @@ def exercises(solved: int, wrong: int) -> str:
 
 
 def all_of(template: str) -> str:
-    """The template once for each exercise."""
+    """The template, once per exercise."""
     return "".join(template.format(name=name, at=at) for at, name in enumerate(NAMES, start=1))
 
 
@@ -87,7 +87,7 @@ def course(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(course: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Run the program on the course; exit code, output (that of pytest too) and errors."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # no test here needs them
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # not needed here
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["module_tests.py", *arguments])
@@ -110,15 +110,13 @@ def test_a_lesson_ends_in_the_learners_summary_and_the_next_step(course: Path, r
     assert yours.endswith(f"{how_to('watch')} checks each save\n")
 
     write(course, {f"{LESSON}/tests/number.txt": "2"})
-    code, out, _ = run(LESSON + "/")  # what a shell completes
+    code, out, _ = run(LESSON + "/")  # as completed by a shell
     assert code == 1
     assert "FAILED 01_first/tests/test_first.py::test_the_course_itself" in out
-    assert "\nsolved 3, wrong 1, to do 4\n" in out  # a fault of ours hides nothing of yours
+    assert "\nsolved 3, wrong 1, to do 4\n" in out  # a failing test of the course hides nothing
 
 
-def test_what_is_solved_or_to_do_is_no_failure_but_a_failing_test_of_the_course_is(
-    course: Path, run: Run
-) -> None:
+def test_only_wrong_exercises_and_failing_tests_are_failures(course: Path, run: Run) -> None:
     write(course, {f"{LESSON}/exercises/exercises.py": exercises(3, 0)})
     code, out, _ = run(LESSON)
     assert (code, "\nsolved 3, wrong 0, to do 5\n" in out) == (0, True)
@@ -128,7 +126,7 @@ def test_what_is_solved_or_to_do_is_no_failure_but_a_failing_test_of_the_course_
     assert (code, "\nsolved 3, wrong 0, to do 5\n" in out) == (1, True)
 
 
-def test_a_module_without_exercises_runs_its_tests_and_no_more(course: Path, run: Run) -> None:
+def test_a_module_without_exercises_runs_only_its_tests(course: Path, run: Run) -> None:
     code, out, _ = run("02_second")
     assert (code, "1 passed" in out, "Your exercises" in out) == (0, True, False)
     write(course, {"02_second/tests/number.txt": "2"})
@@ -153,7 +151,7 @@ def test_a_module_without_tests_says_so(run: Run) -> None:
         ([LESSON, "02_second"], f"unknown module '{LESSON} 02_second'"),
     ],
 )
-def test_a_slip_of_the_keyboard_gets_one_line(run: Run, words: list[str], said: str) -> None:
+def test_a_typing_error_gets_one_line(run: Run, words: list[str], said: str) -> None:
     code, out, err = run(*words)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"error: {said}")

@@ -1,4 +1,4 @@
-"""utils/grader/feedback.py: right answers of any style pass, wrong ones are told usefully."""
+"""utils/grader/feedback.py: right answers of any style pass, wrong ones get useful messages."""
 
 import math
 from collections import Counter, namedtuple
@@ -35,13 +35,13 @@ def a_new_history() -> Iterator[None]:
 def called(
     result: Any, *args: Any, wrong: Sequence[Misconception] = (), name: str = "double"
 ) -> Any:
-    """Let the history know that a learner's function gave this result."""
+    """Record in the history that a learner's function returned this result."""
     history.add(Call(name, args, {}, torch.get_rng_state(), wrong, result=result))
     return result
 
 
 def problem(actual: Any, expected: Any, **options: Any) -> Wrong:
-    """What expect_equal says of an answer that must be wrong."""
+    """The error that expect_equal raises for a wrong answer."""
     with pytest.raises(Wrong) as error:
         expect_equal(actual, expected, **options)
     return error.value
@@ -118,7 +118,7 @@ def test_an_answer_that_requires_gradients_is_compared_like_any_other():
         ((TABLE, 2), (TABLE, 1), "the result[1] is 2; expected 1"),
     ],
 )
-def test_another_kind_of_thing_is_told_by_both_names(actual, expected, said):
+def test_a_wrong_type_is_reported_with_both_types(actual, expected, said):
     parts = "the result[0], the result[1]"
     assert problem(actual, expected).message == said + parts * said.endswith(": ")
 
@@ -134,7 +134,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(("shape", "said"), SHAPES)
-def test_another_shape_is_told_with_what_usually_makes_it(shape, said):
+def test_a_wrong_shape_is_reported_with_its_relation_to_the_right_one(shape, said):
     wrong = problem(torch.zeros(shape), TABLE, what="the scores (T_q, T_k)")
     assert wrong.message == f"the scores (T_q, T_k) has shape {said}"
     assert wrong.margin == math.inf
@@ -148,14 +148,14 @@ def test_another_shape_is_told_with_what_usually_makes_it(shape, said):
         (TABLE.to("meta"), "is on device meta; expected cpu"),
     ],
 )
-def test_another_dtype_or_device_is_told(actual, said):
+def test_a_wrong_dtype_or_device_is_reported(actual, said):
     assert problem(actual, TABLE).message == f"the result {said}"
 
 
 # --- answers that are wrong: values ---
 
 
-def test_the_first_value_that_differs_is_told_with_the_count_and_both_rows():
+def test_the_first_difference_is_reported_with_a_count_and_both_rows():
     actual = TABLE.clone()
     actual[1, 1:] = torch.tensor([40.5, -1.0])
     wrong = problem(actual, TABLE)
@@ -179,12 +179,12 @@ def test_booleans_differ_like_numbers():
     assert said.startswith("the result first differs at [0, 1]: got False, expected True")
 
 
-def test_a_single_value_has_no_place():
+def test_a_single_value_has_no_index():
     said = problem(torch.tensor(1.0), torch.tensor(2.0)).message
     assert said == "the result first differs: got 1, expected 2"
 
 
-def test_nan_is_told_as_such():
+def test_nan_is_reported():
     actual = TABLE.clone()
     actual[1, 2] = math.nan
     wrong = problem(actual, TABLE, what="it")
@@ -193,7 +193,7 @@ def test_nan_is_told_as_such():
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, 0.0])
-def test_where_nan_or_infinity_is_the_truth_nothing_else_will_do(value):
+def test_nan_and_infinity_must_match_exactly(value):
     for truth in (math.nan, 7.0 if value else math.inf):
         problem(torch.tensor([value]), torch.tensor([truth]))
 
@@ -202,7 +202,7 @@ def test_where_nan_or_infinity_is_the_truth_nothing_else_will_do(value):
     ("dtype", "tolerance"),
     [(torch.float32, 1e-5), (torch.float64, 1e-5), (torch.float16, 1e-2), (torch.bfloat16, 2e-2)],
 )
-def test_the_tolerance_is_that_of_the_dtype_and_grows_with_the_true_value(dtype, tolerance):
+def test_the_tolerance_depends_on_the_dtype_and_the_expected_value(dtype, tolerance):
     truth = torch.tensor([3.0], dtype=dtype)
     expect_equal((truth.double() + 3 * tolerance).to(dtype), truth)
     problem((truth.double() + 5 * tolerance).to(dtype), truth)
@@ -217,7 +217,7 @@ def test_for_a_tuple_each_part_has_its_own_name():
     assert problem(None, (TABLE, TABLE), what=what).message.startswith("the output and the weights")
 
 
-def test_a_view_stands_for_both_where_more_than_one_answer_is_right():
+def test_a_view_is_applied_to_both_answers():
     expect_equal(TABLE, -TABLE, view=torch.abs)
     said = problem(TABLE, TABLE + 1, view=torch.abs).message
     assert "first differs at [0, 0]: got 0, expected 1" in said
@@ -228,7 +228,7 @@ def test_an_answer_that_the_view_cannot_use_is_wrong():
     assert said.startswith("the result, bool (2, 3), cannot be used: ")
 
 
-def test_what_was_called_comes_first():
+def test_the_message_begins_with_the_call():
     answer = called(TABLE, TABLE, 3, torch.tensor(0.5), (TABLE, 1), "long" * 20, len)
     said = problem(answer, TABLE.T).message
     assert said.startswith(
@@ -237,7 +237,7 @@ def test_what_was_called_comes_first():
     )
 
 
-def test_expect_says_what_it_was_given():
+def test_expect_raises_its_message():
     expect(True, "nothing")
     with pytest.raises(Wrong) as error:
         expect(False, "the mask must not be learned")
@@ -267,7 +267,7 @@ def test_the_same_gradients_pass_in_another_style():
         (lambda x: Broken.apply(x), "the backward pass fails: no way back"),
     ],
 )
-def test_gradients_that_are_cut_off_or_wrong_are_told(wrong, said):
+def test_missing_or_wrong_gradients_are_reported(wrong, said):
     x = leaf()
     with pytest.raises(Wrong) as error:
         expect_same_gradients(wrong(x), x.square(), {"x": x})
@@ -286,7 +286,7 @@ class Broken(torch.autograd.Function):
         raise RuntimeError("no way back")
 
 
-def test_an_input_that_the_truth_does_not_use_needs_no_gradient():
+def test_an_unused_input_needs_no_gradient():
     x, unused = leaf(), leaf()
     expect_same_gradients(x * 2, x + x, {"x": x, "unused": unused})
 
@@ -322,7 +322,7 @@ def failing(x: Tensor) -> Tensor:
 WRONG = (halved, unchanged, forgotten, squared, failing)
 
 
-def test_a_diagnosis_is_the_docstring_in_one_line_or_else_the_name():
+def test_a_diagnosis_is_the_docstring_on_one_line_or_the_name():
     assert diagnosis(halved) == "the numbers are halved, and should be doubled"
     assert diagnosis(lambda x: x) == "<lambda>"
 
@@ -331,12 +331,12 @@ def explained(answer: Tensor, x: Tensor, wrong: Sequence[Misconception] = WRONG)
     return problem(called(answer, x, wrong=wrong), 2 * x).explained_by
 
 
-def test_the_misconception_that_gives_the_learners_very_answer_explains_it():
+def test_a_misconception_with_the_same_answer_explains_it():
     assert explained(TABLE * 0.5, TABLE) == {"the numbers are halved, and should be doubled"}
     assert explained(TABLE + 0, TABLE) == {"nothing is done"}
 
 
-def test_an_answer_unlike_any_is_explained_by_none():
+def test_an_answer_unlike_all_misconceptions_has_no_explanation():
     assert explained(TABLE - 7, TABLE) == frozenset()
 
 
@@ -345,14 +345,14 @@ def test_two_misconceptions_that_agree_on_these_inputs_both_explain():
     assert explained(ones, ones) == {"nothing is done", "the numbers are squared"}
 
 
-def test_a_missing_return_is_told_by_the_message_alone():
+def test_a_missing_return_needs_no_misconception():
     wrong = problem(called(None, TABLE, wrong=WRONG), 2 * TABLE)
     assert wrong.message == "double(float32 (2, 3)): the result is None: is a return missing?"
     assert wrong.explained_by == frozenset()
 
 
 def test_a_misconception_that_is_right_here_does_not_explain_a_wrong_answer():
-    two = torch.full((3,), 2.0)  # squared is doubled
+    two = torch.full((3,), 2.0)  # here squaring is doubling
     assert explained(two * 3, two, [squared]) == frozenset()
 
 
@@ -376,7 +376,7 @@ def test_wrong_answers_refute_nothing():
     assert history.refuted == set()
 
 
-def test_an_answer_of_unknown_origin_is_compared_and_explained_by_nobody():
+def test_an_answer_of_unknown_origin_is_compared_but_not_explained():
     called(TABLE, TABLE, wrong=WRONG)
     assert problem(TABLE.clone(), 2 * TABLE).explained_by is None
     expect_equal(2 * TABLE, 2 * TABLE)
@@ -401,7 +401,7 @@ def only_one(x: Tensor) -> Tensor:
 PAIRS = (pair_swapped, second_forgotten, only_one)
 
 
-def test_a_part_of_a_tuple_is_traced_to_its_call_and_its_place():
+def test_an_element_of_a_tuple_is_traced_to_its_call_and_index():
     right, swapped = (TABLE + 1, TABLE + 2), (TABLE + 2, TABLE + 1)
     called(swapped, TABLE, wrong=PAIRS)
     assert problem(swapped[0], right[0]).explained_by == {"the two are exchanged"}
@@ -417,7 +417,7 @@ def test_a_part_that_is_right_refutes_only_those_wrong_in_that_part():
     assert history.refuted == {"the two are exchanged", "only one is returned"}
 
 
-def test_an_answer_is_traced_to_the_last_call_that_gave_it():
+def test_an_answer_is_traced_to_the_last_call_that_returned_it():
     called(TABLE, TABLE, wrong=[halved], name="first")
     called(TABLE, TABLE, wrong=[unchanged], name="second")
     wrong = problem(TABLE, 2 * TABLE)
@@ -431,7 +431,7 @@ def test_the_last_eight_calls_are_remembered():
     assert problem(answers[0], TABLE - 1).message.startswith("the result first differs")
 
 
-def test_misconceptions_cannot_spoil_the_inputs_of_each_other():
+def test_misconceptions_cannot_modify_each_others_inputs():
     def spoiling(x: Tensor) -> Tensor:
         """the input is overwritten"""
         return x.zero_()
@@ -443,11 +443,11 @@ def test_misconceptions_cannot_spoil_the_inputs_of_each_other():
 
 def test_a_misconception_that_warns_still_explains():
     def turned(x: Tensor) -> Tensor:
-        """.T turns all the axes around"""
+        """.T reverses all axes"""
         return x.T
 
     x = torch.arange(24.0).view(2, 3, 4)
-    assert explained(x.permute(2, 1, 0), x, [turned]) == {".T turns all the axes around"}
+    assert explained(x.permute(2, 1, 0), x, [turned]) == {".T reverses all axes"}
 
 
 # --- misconceptions and chance ---
@@ -466,13 +466,13 @@ def test_a_misconception_draws_the_random_numbers_that_the_learner_drew():
     truth = answer * 4
     call = Call("drop", (x,), {}, state, [dropped_and_halved], result=answer)
     history.add(call)
-    torch.rand(3)  # the test goes on drawing, and its stream is left alone
+    torch.rand(3)  # the test itself draws more numbers: its random state must not change
     before = torch.get_rng_state()
     assert problem(answer, truth).explained_by == {"the numbers are halved after dropout"}
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_generator_among_the_arguments_begins_where_it_did():
+def test_a_generator_argument_starts_from_the_same_state():
     def drawn(generator: torch.Generator) -> Tensor:
         """the numbers are drawn and nothing more"""
         return torch.rand(5, generator=generator)
@@ -485,7 +485,7 @@ def test_a_generator_among_the_arguments_begins_where_it_did():
 
 
 class Layer(nn.Module):
-    """A linear layer with dropout; draws random numbers when it is made, like all of them."""
+    """A linear layer with dropout; its constructor draws random numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -518,7 +518,7 @@ class OtherNames(nn.Module):
         self.weight = nn.Parameter(torch.zeros(3))
 
 
-def test_a_wrong_class_gets_the_weights_the_mode_and_the_random_numbers_of_the_learners():
+def test_a_misconception_class_gets_the_same_weights_mode_and_random_numbers():
     wrong_classes = (Negative, Doubled, OtherNames)
     for mode in (True, False):
         mine = Negative().train(mode)
@@ -534,7 +534,7 @@ def test_a_wrong_class_gets_the_weights_the_mode_and_the_random_numbers_of_the_l
         history.add(call)
         wrong = problem(call.result, -call.result)
         assert wrong.explained_by == {"the sign is wrong"}
-        assert bool((call.result == 0).any()) == mode  # dropout was at work in training alone
+        assert bool((call.result == 0).any()) == mode  # dropout is active only in training mode
 
 
 # --- errors ---
@@ -553,7 +553,7 @@ def test_an_error_is_explained_by_the_misconceptions_that_raise_the_same():
         assert misconceptions_with_same_error(call) == names
 
 
-def test_the_same_words_of_another_kind_of_error_explain_nothing():
+def test_the_same_message_of_another_error_type_explains_nothing():
     call = Call("double", (TABLE,), {}, torch.get_rng_state(), [failing])
     call.error = TypeError("no")
     assert misconceptions_with_same_error(call) == frozenset()
@@ -568,7 +568,7 @@ def test_the_same_words_of_another_kind_of_error_explain_nothing():
 Point = namedtuple("Point", "x y")
 
 
-def test_a_copy_is_the_same_in_memory_of_its_own():
+def test_a_copy_is_equal_but_shares_no_memory():
     values = {"t": TABLE.clone(), "a": np.ones(2), "l": [TABLE.clone()], "c": Counter("aab")}
     twin = copy_of((values, Point(TABLE.clone(), 1)))
     values["t"].zero_()
@@ -604,10 +604,10 @@ def test_functions_and_modules_are_not_copied():
         (math.sqrt, "sqrt"),
     ],
 )
-def test_a_value_is_named_in_a_few_characters(value, said):
+def test_a_value_is_shown_in_a_few_characters(value, said):
     assert short_repr(value) == said
 
 
-def test_a_call_is_written_as_one_would_write_it():
+def test_a_call_is_shown_as_source_code():
     call = Call("f", (TABLE, 2), {"dim": -1, "mask": None}, torch.get_rng_state())
     assert str(call) == "f(float32 (2, 3), 2, dim=-1, mask=None)"

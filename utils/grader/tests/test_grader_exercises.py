@@ -1,4 +1,4 @@
-"""utils/grader/exercises.py: a wrong list is one line: the file, the exercise, the fault."""
+"""utils/grader/exercises.py: an invalid yaml gives one line with file, exercise and problem."""
 
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -43,7 +43,7 @@ SECOND = """
   hints: [a, b, 3]
   judge: [test_layer]
   challenge: true
-  fewer_misconceptions: nobody gets it wrong
+  fewer_misconceptions: there is only one way to write it
 """
 WHERE = "01_first/exercises/exercises.yaml"
 
@@ -58,7 +58,7 @@ def write(root: Path, text: str | bytes, name: str = "01_first") -> Path:
 
 
 def fault(root: Path, text: str | bytes) -> str:
-    """The one line that this list of exercises is answered with."""
+    """The one-line error for this list of exercises."""
     with pytest.raises(CourseError) as error:
         read_lesson(write(root, text))
     assert "\n" not in str(error.value)
@@ -91,13 +91,13 @@ def test_every_value_is_read(tmp_path):
             hints=("a", "b", "3"),
             judge=("test_layer",),
             challenge=True,
-            fewer_misconceptions="nobody gets it wrong",
+            fewer_misconceptions="there is only one way to write it",
         ),
     )
     assert lesson.exercises[1].names == ("Layer", "helper")
 
 
-def test_the_places_of_a_lesson(tmp_path):
+def test_the_paths_of_a_lesson(tmp_path):
     lesson = read_lesson(write(tmp_path, FIRST))
     assert lesson.name == "01_first"
     assert lesson.file == tmp_path / "01_first/exercises/exercises.py"
@@ -118,7 +118,7 @@ def test_the_tenth_exercise_is_not_the_first(tmp_path, quotes):
     assert [exercise.id for exercise in lesson.exercises][-2:] == ["1.9", "1.10"]
 
 
-def test_lesson_ten_counts_its_exercises_by_ten(tmp_path):
+def test_ids_of_lesson_ten_begin_with_ten(tmp_path):
     folder = write(tmp_path, FIRST.replace("1.1", "10.1"), name="10_tenth")
     assert read_lesson(folder).exercises[0].id == "10.1"
 
@@ -128,7 +128,7 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path):
     assert read_lesson(write(tmp_path, data)).exercises[0].hints[1] == "a hint over two lines"
 
 
-def test_the_pure_python_reader_of_yaml_reads_the_same(tmp_path, monkeypatch):
+def test_the_pure_python_yaml_loader_gives_the_same_result(tmp_path, monkeypatch):
     fast = read_lesson(write(tmp_path, FIRST + SECOND))
     monkeypatch.delattr(exercises_module.yaml, "CBaseLoader", raising=False)
     assert read_lesson(fast.folder) == fast
@@ -136,7 +136,7 @@ def test_the_pure_python_reader_of_yaml_reads_the_same(tmp_path, monkeypatch):
 
 # --- what is refused ---
 
-BAD = [  # what is replaced in the first exercise, by what, and what is said after its name
+BAD = [  # text to replace in the first exercise, its replacement, the error
     ("title: Twice", "title: [a, b]", "title must be a string, not ['a', 'b']"),
     ("title: Twice", "title:", "title must be a string, not ''"),
     ("title: Twice", "title: '  '", "title must be a string, not '  '"),
@@ -177,7 +177,7 @@ BAD = [  # what is replaced in the first exercise, by what, and what is said aft
 
 
 @pytest.mark.parametrize(("old", "new", "said"), BAD)
-def test_a_value_that_is_wrong_is_told_with_its_exercise(tmp_path, old, new, said):
+def test_an_invalid_value_is_reported_with_its_exercise(tmp_path, old, new, said):
     assert FIRST.count(old) == 1
     text = FIRST.replace(old, new)
     told = fault(tmp_path, text)
@@ -185,7 +185,7 @@ def test_a_value_that_is_wrong_is_told_with_its_exercise(tmp_path, old, new, sai
 
 
 @pytest.mark.parametrize("given", ["1", "one", "1.0", "1.01", "1.1.1", "'1. 1'", "", "[1.1]"])
-def test_an_id_that_is_none_is_refused(tmp_path, given):
+def test_an_invalid_id_is_refused(tmp_path, given):
     told = fault(tmp_path, FIRST.replace('"1.1"', given))
     assert told.startswith(f"{WHERE}: exercise ")
     assert told.endswith(": an id must look like '1.3'")
@@ -207,18 +207,18 @@ def test_ids_that_do_not_count_up_are_refused(tmp_path, ids, expected):
     assert fault(tmp_path, text) == f"{WHERE}: the ids are {ids}; they must be {expected}"
 
 
-def test_an_exercise_without_an_id_is_told_as_such(tmp_path):
+def test_an_exercise_without_an_id_is_reported(tmp_path):
     told = fault(tmp_path, FIRST.replace('id: "1.1"\n  title', "title"))
     assert told == f"{WHERE}: exercise (no id): id is missing"
 
 
 @pytest.mark.parametrize("entry", ["- text\n", "- [a, b]\n", "-\n"])
-def test_an_entry_that_is_no_mapping_is_refused(tmp_path, entry):
+def test_an_entry_must_be_a_mapping(tmp_path, entry):
     assert fault(tmp_path, FIRST + entry).startswith(f"{WHERE}: an exercise must be a mapping, not")
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "[]", "{}", "text", "id: 1.1", "---"])
-def test_a_file_that_is_no_list_is_refused(tmp_path, text):
+def test_the_file_must_hold_a_list(tmp_path, text):
     assert fault(tmp_path, text) == f"{WHERE} must be a list of exercises"
 
 
@@ -235,11 +235,11 @@ def test_a_file_that_is_no_list_is_refused(tmp_path, text):
         b"\x00\x01",
     ],
 )
-def test_what_is_no_yaml_is_told_with_the_file(tmp_path, text):
+def test_invalid_yaml_is_reported_with_the_file(tmp_path, text):
     assert fault(tmp_path, text).startswith(f"{WHERE}: ")
 
 
-def test_a_list_that_is_missing_or_a_folder_is_told(tmp_path):
+def test_a_missing_yaml_or_a_folder_in_its_place_is_reported(tmp_path):
     with pytest.raises(CourseError, match=f"^{WHERE}: No such file"):
         read_lesson(tmp_path / "01_first")
     (tmp_path / WHERE).mkdir(parents=True)
@@ -250,19 +250,19 @@ def test_a_list_that_is_missing_or_a_folder_is_told(tmp_path):
 # --- the lessons of a course ---
 
 
-def test_the_lessons_come_in_order_and_those_without_exercises_not_at_all(tmp_path, monkeypatch):
+def test_lessons_with_exercises_are_listed_in_order(tmp_path, monkeypatch):
     for number in ("02", "10", "01"):
         text = FIRST.replace("1.1", f"{int(number)}.1")
         write(tmp_path, text, name=f"{number}_lesson")
     (tmp_path / "03_lesson").mkdir()
     write(tmp_path, "nonsense", name="notes")
-    glob = Path.glob  # which promises no order
+    glob = Path.glob  # its order is not guaranteed
     monkeypatch.setattr(Path, "glob", lambda *what: sorted(glob(*what), reverse=True))
     found = [lesson.name for lesson in lessons(tmp_path)]
     assert found == ["01_lesson", "02_lesson", "10_lesson"]
 
 
-def test_the_lists_of_the_course_are_sound():
+def test_every_exercises_yaml_of_the_course_is_valid():
     course = lessons(ROOT)
     assert "01_attention" in [lesson.name for lesson in course]
     for lesson in course:
@@ -277,13 +277,13 @@ def test_an_exercise_is_found_by_its_id(tmp_path):
     assert (lesson.name, exercise.id) == ("02_second", "2.1")
 
 
-def test_an_unknown_exercise_is_answered_with_those_there_are(tmp_path):
+def test_an_unknown_exercise_lists_the_known_ones(tmp_path):
     write(tmp_path, FIRST + SECOND)
     with pytest.raises(UsageError, match=r"unknown exercise '1\.3'.*choose one of: 1\.1, 1\.2"):
         find_exercise("1.3", lessons(tmp_path))
 
 
-def test_there_must_be_one_file_of_tests_and_one_of_misconceptions(tmp_path):
+def test_there_must_be_exactly_one_test_file_and_one_misconceptions_file(tmp_path):
     lesson = Lesson(write(tmp_path, FIRST), ())
     folder = lesson.folder / "tests"
     with pytest.raises(
@@ -293,7 +293,7 @@ def test_there_must_be_one_file_of_tests_and_one_of_misconceptions(tmp_path):
     folder.mkdir()
     with pytest.raises(CourseError, match=r"exactly one \*_misconceptions\.py; it holds none$"):
         lesson.misconceptions_file()
-    hidden = ("._first_misconceptions.py", ".#first_misconceptions.py")  # of macOS and Emacs
+    hidden = ("._first_misconceptions.py", ".#first_misconceptions.py")  # made by macOS and Emacs
     for name in ("test_first_exercises.py", "first_misconceptions.py", *hidden):
         (folder / name).touch()
     assert lesson.test_file() == folder / "test_first_exercises.py"
@@ -305,7 +305,7 @@ def test_there_must_be_one_file_of_tests_and_one_of_misconceptions(tmp_path):
         only_file(folder, "test_*_exercises.py")
 
 
-def test_commands_are_written_as_the_system_knows_them(monkeypatch):
+def test_commands_fit_the_operating_system(monkeypatch):
     monkeypatch.setattr(exercises_module, "os", type("Posix", (), {"name": "posix"}))
     assert how_to("hint", "1.3") == "make hint EX=1.3"
     assert how_to("watch") == "make watch"

@@ -1,4 +1,4 @@
-"""utils/grader/report.py: what the tests of an exercise say together, in 80 columns."""
+"""utils/grader/report.py: combining the cases of an exercise into a message."""
 
 import io
 import sys
@@ -35,7 +35,7 @@ def wrong(*names: str, can_tell: bool = True, refuted: tuple[str, ...] = ()) -> 
 
 
 def solved(*refuted: str) -> Case:
-    """A case that passed, and in which these misconceptions would not have."""
+    """A case that passed, but would fail with these misconceptions."""
     return Case("1.3", SOLVED, refuted=frozenset(refuted))
 
 
@@ -58,13 +58,15 @@ TODO = Case("1.3", TO_DO)
         ([], TO_DO),
     ],
 )
-def test_one_wrong_case_makes_it_wrong_and_only_all_right_ones_make_it_solved(cases, outcome):
+def test_one_wrong_case_makes_an_exercise_wrong_and_only_solved_cases_make_it_solved(
+    cases, outcome
+):
     found = verdict("1.3", cases)
     assert (found.exercise, found.outcome) == ("1.3", outcome)
     assert found.checks == len(cases)
 
 
-def test_the_first_failed_case_speaks_for_all():
+def test_the_message_is_that_of_the_first_failed_case():
     cases = [
         solved(),
         Case("1.3", WRONG, "first", frozenset({A}), printed="hello"),
@@ -78,7 +80,7 @@ def test_what_a_solved_case_refutes_is_not_the_diagnosis():
     assert verdict("1.3", [wrong(A), solved(A)]).diagnosis == ""
 
 
-def test_a_verdict_that_is_not_wrong_says_nothing():
+def test_a_verdict_has_a_message_only_if_it_is_wrong():
     cases = [Case("1.3", SOLVED, printed="noise", refuted=frozenset({A}))]
     assert verdict("1.3", cases) == Verdict("1.3", SOLVED, checks=1)
 
@@ -119,7 +121,7 @@ def test_a_misconception_is_named_if_it_alone_explains_every_case(cases, name):
 # --- words ---
 
 
-def test_what_is_wrong_comes_with_a_diagnosis_a_count_and_the_next_step():
+def test_a_message_has_a_diagnosis_a_count_and_the_next_step():
     found = Verdict("1.3", WRONG, "f(3): the result is 1", A, failed=2, checks=7)
     assert message_lines(found, indent="  ") == [
         "  f(3): the result is 1",
@@ -134,12 +136,12 @@ def test_a_single_failure_is_not_counted():
     assert message_lines(found) == ["no", HINT]
 
 
-def test_a_broken_file_is_told_alone():
+def test_a_broken_file_is_reported_without_a_hint():
     found = Verdict("1.3", WRONG, "line 3: oh", failed=4, checks=4, broken_file=True)
     assert message_lines(found) == ["line 3: oh"]
 
 
-def test_what_was_printed_is_shown_up_to_five_lines():
+def test_the_first_lines_of_output_are_shown():
     for count in (1, PRINTED_LINES, PRINTED_LINES + 1, 1000):
         lines = [f"line {number}" for number in range(count)]
         found = Verdict("1.3", WRONG, "no", printed="\n".join(lines))
@@ -167,7 +169,7 @@ def test_no_line_is_wider_than_the_terminal():
         assert all(line.startswith(indent) for line in lines)
 
 
-def test_a_message_is_folded_and_what_is_indented_is_cut():
+def test_text_is_wrapped_and_indented_rows_are_cut():
     message = "a message that goes on " * 5 + "\n    row " + "1 " * 60 + "\nend"
     lines = wrap(message)
     assert " ".join(lines[:2]) == message.split("\n")[0].strip()
@@ -177,7 +179,7 @@ def test_a_message_is_folded_and_what_is_indented_is_cut():
     assert wrap("") == []
 
 
-def test_the_message_for_pytest_is_that_of_the_verdict():
+def test_pytest_shows_the_message_of_the_verdict():
     cases = [wrong(A), solved(), wrong(A)]
     assert failure_text(cases).splitlines() == message_lines(verdict("1.3", cases))
 
@@ -189,7 +191,7 @@ def test_outcomes_are_counted_in_one_order():
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 10, 20, 21, 60, 1000])
-def test_a_bar_is_full_only_when_all_is_done_and_empty_only_when_nothing_is(total):
+def test_a_bar_is_full_only_if_all_is_done_and_empty_only_if_nothing_is(total):
     bars = [bar(done, total) for done in range(total + 1)]
     assert {len(each) for each in bars} == {20}
     assert [each.count("#") for each in bars] == sorted(each.count("#") for each in bars)
@@ -205,7 +207,7 @@ def test_a_bar_of_nothing_is_empty():
 
 
 class Terminal(io.StringIO):
-    """Standard output of someone who watches."""
+    """Standard output on a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -223,5 +225,5 @@ def test_colours_are_for_terminals_that_want_them(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
     assert colour("words", WRONG) == "words"
-    monkeypatch.setenv("NO_COLOR", "")  # as if it were not there, says https://no-color.org
+    monkeypatch.setenv("NO_COLOR", "")  # counts as unset, see https://no-color.org
     assert colour("words", WRONG) != "words"

@@ -1,4 +1,4 @@
-"""utils/grader/guard.py: whatever a learner's function does, it ends, in one message."""
+"""utils/grader/guard.py: whatever a learner's function does ends in one message."""
 
 import functools
 import signal
@@ -54,12 +54,12 @@ def exercises(
     wrong: Mapping[str, Sequence[Misconception]] | None = None,
     limit: float = 60.0,
 ) -> Guarded:
-    """A learner's file under guard, for the tests of exercise 1.1."""
+    """A guarded learner's file, as the tests of exercise 1.1 see it."""
     return Guarded(learner_of(folder, text), "1.1", wrong or {}, Clock(limit))
 
 
 def message(ex: Guarded, name: str, *args: Any, **kwargs: Any) -> str:
-    """What is told when this function is called."""
+    """The error message of calling this function."""
     with pytest.raises(Wrong) as error:
         getattr(ex, name)(*args, **kwargs)
     assert type(error.value) is Wrong
@@ -102,7 +102,7 @@ def test_the_exercises_own_stub_is_not_started_however_it_is_reached(tmp_path):
         exercises(tmp_path, STUBS).both(3)
 
 
-def test_a_raise_left_in_what_was_begun_is_wrong(tmp_path):
+def test_a_leftover_raise_is_wrong(tmp_path):
     said = message(exercises(tmp_path, STUBS), "begun", 3)
     assert said == "line 16 still raises NotImplementedError: delete that line"
 
@@ -148,14 +148,14 @@ def signature(): return 1
         ("signature", "fails: TypeError: signature() takes 0 positional arguments but 1"),
     ],
 )
-def test_whatever_is_raised_is_told_with_the_call_and_the_line(tmp_path, name, said):
+def test_any_error_is_reported_with_the_call_and_the_line(tmp_path, name, said):
     ex = exercises(tmp_path, RAISING)
     told = message(ex, name, torch.zeros(2, 3))
     assert told.startswith(f"{name}(float32 (2, 3)) {said}")
     assert isinstance(history.calls[-1].error, BaseException)
 
 
-def test_what_a_function_of_the_learners_says_passes_through_another_one(tmp_path):
+def test_an_outcome_passes_through_an_outer_call(tmp_path):
     ex = exercises(tmp_path, f"{STUBS}\ndef apply(f, x): return f(x)\n")
     assert message(ex, "apply", ex.three, 3) == "it calls treble (1.2), which is still to do"
     with pytest.raises(NotStarted):
@@ -179,7 +179,7 @@ def test_a_misconception_that_raises_the_same_error_explains_it(tmp_path):
     assert error.value.explained_by == {"the axes do not fit"}
 
 
-def test_warnings_inside_stop_nothing_and_change_no_filter(tmp_path):
+def test_warnings_do_not_stop_a_call_or_change_the_filters(tmp_path):
     ex = exercises(
         tmp_path,
         """
@@ -199,7 +199,7 @@ def test_warnings_inside_stop_nothing_and_change_no_filter(tmp_path):
 # --- what the file lacks ---
 
 
-def test_a_function_that_is_gone_is_told_with_the_command_that_brings_it_back(tmp_path):
+def test_a_missing_function_is_reported_with_the_reset_command(tmp_path):
     for text in ("", "double = None", "def duoble(x):\n    return 2 * x\n"):
         with pytest.raises(Wrong) as error:
             _ = exercises(tmp_path, text).double
@@ -210,14 +210,14 @@ def test_a_function_that_is_gone_is_told_with_the_command_that_brings_it_back(tm
 
 
 @pytest.mark.parametrize(("text", "kind"), [("3", "an int"), ("torch.ones(2)", "a tensor")])
-def test_something_else_in_place_of_a_function_is_told(tmp_path, text, kind):
+def test_a_value_in_place_of_a_function_is_reported(tmp_path, text, kind):
     ex = exercises(tmp_path, f"double = {text}\n")
     with pytest.raises(Wrong) as error:
         ex.double(3)
     assert error.value.message == f"double is {kind}; expected a function"
 
 
-def test_a_file_that_cannot_be_loaded_says_the_same_to_each_exercise(tmp_path):
+def test_a_file_that_fails_to_load_gives_every_exercise_the_same_message(tmp_path):
     learner = learner_of(tmp_path, "1 / 0\n")
     for name in ("double", "treble"):
         with pytest.raises(BrokenFile) as error:
@@ -225,13 +225,13 @@ def test_a_file_that_cannot_be_loaded_says_the_same_to_each_exercise(tmp_path):
         assert error.value.message.startswith("exercises.py fails to load: line 2: ZeroDiv")
 
 
-def test_a_file_that_cannot_be_read_says_why(tmp_path):
+def test_an_unreadable_file_is_reported_with_the_reason(tmp_path):
     learner = LearnerModule(LoadError("exercises.py is missing"))
     with pytest.raises(BrokenFile, match=r"^exercises\.py is missing$"):
         _ = Guarded(learner, "1.1", {}, Clock()).double
 
 
-def test_a_file_that_does_not_finish_loading_is_told_with_the_line(tmp_path, monkeypatch):
+def test_a_file_that_does_not_finish_loading_is_reported_with_the_line(tmp_path, monkeypatch):
     monkeypatch.setattr(guard, "Clock", functools.partial(Clock, 0.2))
     learner = learner_of(tmp_path, "x = 1\nwhile True:\n    pass\n")
     said = "exercises.py does not finish loading: still running after 0 seconds at line "
@@ -292,7 +292,7 @@ def test_a_changed_keyword_is_named(tmp_path):
     assert "its input mask," in message(ex, "f", torch.ones(2), mask=torch.zeros(2).bool())
 
 
-def test_every_input_of_a_class_is_watched_as_well(tmp_path):
+def test_inputs_of_a_constructor_are_compared_too(tmp_path):
     ex = exercises(tmp_path, "class Box:\n    def __init__(self, items): items.clear()\n")
     assert "its input items," in message(ex, "Box", [1])
 
@@ -314,11 +314,11 @@ def test_every_input_of_a_class_is_watched_as_well(tmp_path):
         slice(1, 2),
     ],
 )
-def test_an_input_that_is_only_looked_at_is_fine(tmp_path, value):
+def test_reading_an_input_is_fine(tmp_path, value):
     assert exercises(tmp_path, "def look(x): return 1\n").look(value) == 1
 
 
-def test_a_tensor_that_only_loses_its_values_of_nan_is_changed():
+def test_replacing_nan_counts_as_a_change():
     before = torch.tensor([1.0, float("nan")])
     assert not unchanged(before, torch.tensor([1.0, 0.0]))
     assert not unchanged(before, before.double())
@@ -354,7 +354,7 @@ def works(x):
 
 
 @pytest.mark.parametrize("name", ["endless", "stubborn"])
-def test_an_endless_loop_is_ended_and_told_with_its_line(tmp_path, name):
+def test_an_endless_loop_is_interrupted_and_reported_with_its_line(tmp_path, name):
     ex = exercises(tmp_path, LOOPS, limit=0.2)
     told = message(ex, name, 1)
     assert told.startswith(f"{name}(1): still running after 0 seconds at line ")
@@ -368,7 +368,7 @@ def test_when_the_time_is_up_the_rest_of_the_exercise_is_not_tried(tmp_path):
     assert exercises(tmp_path, LOOPS).works(1) == 1
 
 
-def test_a_learner_who_catches_everything_gains_no_time(tmp_path):
+def test_catching_every_exception_gains_no_time(tmp_path):
     ex = exercises(tmp_path, LOOPS, limit=0.2)
     assert ex.gives_in(1) == 7
     assert message(ex, "works", 1) == "still running after 0 seconds; is there an endless loop?"
@@ -386,25 +386,25 @@ def test_the_calls_of_an_exercise_share_one_clock():
         clock.run(lambda: spin(5))
 
 
-def test_a_message_says_how_long_and_where():
+def test_the_time_limit_message_has_duration_and_line():
     assert Clock(10.0, where="line 7").message() == (
         "still running after 10 seconds at line 7; is there an endless loop?"
     )
 
 
-def test_python_loops_are_ended_before_the_judge_loses_patience():
+def test_python_loops_are_interrupted_before_the_worker_is_killed():
     assert guard.SECONDS < runner.SILENCE < runner.STARTUP
 
 
-def test_two_thousand_calls_cost_little_and_leave_no_thread_behind():
+def test_two_thousand_calls_are_cheap_and_leave_no_threads():
     before, start = threading.active_count(), time.perf_counter()
     assert [call_within(60.0, lambda: 1) for _ in range(2000)] == [1] * 2000
-    assert time.perf_counter() - start < 10  # about 0.3 s where nothing else runs
+    assert time.perf_counter() - start < 10  # about 0.3 s on an idle machine
     wait_until(lambda: threading.active_count() <= before)
 
 
 def wait_until(done: Any) -> None:
-    """Wait for something that happens soon, if it does."""
+    """Wait a while for a condition; returns whether it became true."""
     end = time.perf_counter() + 5
     while not done() and time.perf_counter() < end:
         time.sleep(0.01)
@@ -418,13 +418,13 @@ def spin(seconds: float) -> None:
         pass
 
 
-def test_an_exception_of_the_function_passes_and_its_result_too():
+def test_results_and_exceptions_pass_through():
     assert call_within(60.0, lambda: "result") == "result"
     with pytest.raises(KeyError):
         call_within(60.0, lambda: {}["missing"])
 
 
-def test_the_inner_limit_strikes_first_and_the_outer_one_still_holds():
+def test_the_inner_limit_comes_first_and_the_outer_one_still_holds():
     def outer() -> None:
         with pytest.raises(TimeUp):
             call_within(0.1, lambda: spin(5))
@@ -437,14 +437,14 @@ def test_the_inner_limit_strikes_first_and_the_outer_one_still_holds():
     assert reached == ["inner"]
 
 
-def test_an_outer_limit_strikes_through_an_inner_one():
+def test_an_outer_limit_interrupts_an_inner_call():
     start = time.perf_counter()
     with pytest.raises(TimeUp):
         call_within(0.1, lambda: call_within(60.0, lambda: spin(5)))
     assert time.perf_counter() - start < 4
 
 
-def test_it_strikes_again_until_the_function_gives_in():
+def test_the_exception_is_raised_again_until_the_function_ends():
     def stubborn() -> int:
         try:
             spin(20)
@@ -456,7 +456,7 @@ def test_it_strikes_again_until_the_function_gives_in():
         call_within(0.05, stubborn)
 
 
-def test_only_the_thread_that_is_watched_is_struck():
+def test_only_the_watched_thread_is_interrupted():
     ends: list[float] = []
     other = threading.Thread(target=lambda: ends.append(spin(0.5) or 1.0))
     other.start()
@@ -466,16 +466,16 @@ def test_only_the_thread_that_is_watched_is_struck():
     assert ends == [1.0]
 
 
-def test_nothing_strikes_after_the_function_has_ended():
-    """The hardest case: limits that end at the very moment when the function does."""
-    struck, before = 0, threading.active_count()
+def test_nothing_is_raised_after_the_function_has_returned():
+    """The hardest case: limits that expire just when the function returns."""
+    interrupted, before = 0, threading.active_count()
     for round_ in range(2000):
         try:
             call_within(0.0003, lambda round_=round_: spin(0.0001 + 0.0004 * (round_ % 7) / 7))
         except TimeUp:
-            struck += 1
-    spin(1.3)  # a watchdog that was not called off barks once a second
-    assert 0 < struck < 2000
+            interrupted += 1
+    spin(1.3)  # a watchdog that was not stopped raises once per second
+    assert 0 < interrupted < 2000
     wait_until(lambda: threading.active_count() <= before)
 
 
@@ -519,7 +519,7 @@ class Plain:
 
 
 class Right(nn.Module):
-    """The truth."""
+    """The right answer."""
 
     def __init__(self, width: int, bias: bool = True) -> None:
         super().__init__()
@@ -538,21 +538,19 @@ class Negative(Right):
 
 
 class WithoutBias(Right):
-    """the bias is forgotten"""
+    """the bias is missing"""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(x @ self.linear.weight.T)
 
 
 def doubled(x: Tensor) -> Tensor:
-    """this is no class at all"""
+    """this is not a class"""
     return 2 * x
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_module_is_compared_with_wrong_ones_of_its_own_weights_mode_and_chance(
-    tmp_path, training
-):
+def test_misconception_modules_share_weights_mode_and_random_state(tmp_path, training):
     wrong = {"Layer": (Negative, WithoutBias, doubled)}
     layer = exercises(tmp_path, LAYER, wrong).Layer(3, bias=True)
     truth = Right(3)
@@ -569,7 +567,7 @@ def test_a_module_is_compared_with_wrong_ones_of_its_own_weights_mode_and_chance
     assert bool((result == 0).any()) == training
 
 
-def test_a_module_under_guard_is_the_learners_own(tmp_path):
+def test_a_guarded_module_is_the_learners_own(tmp_path):
     ex = exercises(tmp_path, LAYER)
     layer = ex.Layer(width=2)
     assert isinstance(layer, nn.Module)
@@ -586,7 +584,7 @@ def test_a_method_that_is_a_stub_is_not_started(tmp_path, name):
         getattr(ex, name)()(torch.ones(2))
 
 
-def test_what_goes_wrong_in_a_class_is_told(tmp_path):
+def test_errors_in_a_class_are_reported(tmp_path):
     ex = exercises(tmp_path, LAYER, limit=0.3)
     said = message(ex, "Forgets")
     assert said.startswith("Forgets() fails: line 30: AttributeError: cannot assign module")
@@ -594,13 +592,13 @@ def test_what_goes_wrong_in_a_class_is_told(tmp_path):
         ex.Spoils()(torch.ones(2))
 
 
-def test_the_inputs_of_forward_are_watched(tmp_path):
+def test_the_inputs_of_forward_are_compared(tmp_path):
     text = "class Adds(nn.Module):\n    def forward(self, x): return x.add_(1)\n"
     with pytest.raises(Wrong, match="changes its input x"):
         exercises(tmp_path, text).Adds()(torch.ones(2))
 
 
-def test_a_plain_class_can_be_made(tmp_path):
+def test_a_class_that_is_not_a_module_can_be_used(tmp_path):
     assert exercises(tmp_path, LAYER).Plain(3).size == 3
 
 
@@ -632,7 +630,7 @@ def state_of_pytorch() -> list[Any]:
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_whatever_is_switched_is_switched_back(tmp_path, switch):
+def test_every_changed_setting_is_restored(tmp_path, switch):
     before = state_of_pytorch()
     ex = exercises(tmp_path, f"def switch(): {switch}\n")
     with restored_state():
@@ -642,13 +640,13 @@ def test_whatever_is_switched_is_switched_back(tmp_path, switch):
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_what_a_file_switches_while_it_loads_is_switched_back(tmp_path, switch):
+def test_settings_changed_by_loading_a_file_are_restored(tmp_path, switch):
     before = state_of_pytorch()
     learner_of(tmp_path, f"{switch}\n1 / 0\n")
     assert state_of_pytorch() == before
 
 
-def test_the_state_is_as_before_even_if_the_test_fails():
+def test_the_state_is_restored_if_the_test_fails():
     before = state_of_pytorch()
     with pytest.raises(Wrong), restored_state():
         torch.set_default_dtype(torch.float64)

@@ -1,4 +1,4 @@
-"""utils/grader/learner_code.py: whatever is in a learner's file, loading ends in one message."""
+"""utils/grader/learner_code.py: whatever a file contains, loading it gives one message."""
 
 import signal
 import subprocess
@@ -28,7 +28,7 @@ STUB = f'def double(x):\n    """Exercise 1.1: twice x."""\n    {RAISE}  # TODO\n
 
 
 def write(folder: Path, content: str | bytes) -> Path:
-    """exercises.py at the place it has in a lesson."""
+    """Write exercises.py where a lesson has it."""
     path = folder / "01_first" / "exercises" / "exercises.py"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -67,7 +67,7 @@ def caught(module: ModuleType, name: str) -> BaseException:
         "\ufeff" + STUB,
     ],
 )
-def test_a_stub_is_known_whatever_is_written_around_its_raise(tmp_path, text):
+def test_a_stub_is_recognised_whatever_surrounds_its_raise(tmp_path, text):
     (stub,) = source_of(tmp_path, text).stubs()
     assert (stub.exercise, stub.name) == ("1.1", "double")
 
@@ -88,11 +88,11 @@ def test_a_stub_is_known_whatever_is_written_around_its_raise(tmp_path, text):
         "",
     ],
 )
-def test_what_was_begun_is_no_stub(tmp_path, text):
+def test_an_edited_function_is_not_a_stub(tmp_path, text):
     assert source_of(tmp_path, text).stubs() == []
 
 
-def test_methods_are_stubs_too_and_all_come_in_the_order_of_the_file(tmp_path):
+def test_methods_are_stubs_too_in_the_order_of_the_file(tmp_path):
     text = f"""
     class Layer:
         def __init__(self):
@@ -114,14 +114,14 @@ def test_methods_are_stubs_too_and_all_come_in_the_order_of_the_file(tmp_path):
     ]
 
 
-def test_the_stub_around_a_line_is_found_and_only_there(tmp_path):
+def test_the_stub_that_contains_a_line_is_found(tmp_path):
     source = source_of(tmp_path, STUB + "\n\ndef other():\n    return 1\n\n\n" + STUB)
     found = [source.stub_at(line) for line in range(1, 14)]
     first, second = Stub("1.1", "double", 1), Stub("1.1", "double", 10)
     assert found == [first] * 3 + [None] * 6 + [second] * 3 + [None]
 
 
-def test_a_function_inside_a_begun_one_is_not_taken_for_a_stub(tmp_path):
+def test_a_nested_function_is_not_a_stub(tmp_path):
     inner = textwrap.indent(STUB, "    ")
     module = module_of(tmp_path, f"def outer(x):\n{inner}    return double(x)\n")
     source = read_source(Path(str(module.__file__)))
@@ -175,9 +175,7 @@ def by_pytorch_in_c(x):
         ("by_pytorch_in_c", None, None),
     ],
 )
-def test_only_the_raise_of_an_untouched_stub_says_that_it_is_not_started(
-    tmp_path, name, stub, left
-):
+def test_only_an_untouched_stub_means_not_started(tmp_path, name, stub, left):
     source = source_of(tmp_path, WAYS)
     error = caught(load(source), name)
     found = stub_that_raised(error, source)
@@ -186,15 +184,15 @@ def test_only_the_raise_of_an_untouched_stub_says_that_it_is_not_started(
 
 
 @pytest.mark.parametrize("name", ["by_pytorch_in_python", "by_pytorch_in_c"])
-def test_pytorch_does_raise_not_implemented_error_in_these_two(tmp_path, name):
+def test_pytorch_itself_raises_not_implemented_error_in_these_two(tmp_path, name):
     assert isinstance(caught(module_of(tmp_path, WAYS), name), NotImplementedError)
 
 
-def test_another_file_that_raises_the_words_of_a_stub_is_no_stub(tmp_path):
+def test_the_message_of_a_stub_raised_in_another_file_is_not_a_stub(tmp_path):
     source = source_of(tmp_path, f"{STUB}\n\ndef call(x):\n    return helper(x)\n")
     module = load(source)
     exec(compile(STUB.replace("double(", "helper("), "other.py", "exec"), vars(module))
-    error = caught(module, "call")  # on the very line on which a stub of this file raises
+    error = caught(module, "call")  # on the same line number as a stub's raise
     assert stub_that_raised(error, source) is None
     assert leftover_raise(error, source) is None
 
@@ -217,7 +215,7 @@ def test_another_file_that_raises_the_words_of_a_stub_is_no_stub(tmp_path):
         ("x = " + "-" * 100_000 + "1", "exercises.py cannot be read as Python"),
     ],
 )
-def test_what_python_cannot_read_is_told_with_its_line(tmp_path, content, said):
+def test_a_syntax_error_is_reported_with_its_line(tmp_path, content, said):
     path = write(tmp_path, content)
     with pytest.raises(LoadError) as error:
         read_source(path)
@@ -225,7 +223,7 @@ def test_what_python_cannot_read_is_told_with_its_line(tmp_path, content, said):
     assert len(str(error.value).splitlines()) <= 2
 
 
-def test_a_missing_file_is_told_with_the_command_that_brings_it_back(tmp_path):
+def test_a_missing_file_is_reported_with_what_to_do(tmp_path):
     path = write(tmp_path, "")
     path.unlink()
     with pytest.raises(LoadError) as error:
@@ -234,7 +232,7 @@ def test_a_missing_file_is_told_with_the_command_that_brings_it_back(tmp_path):
     assert str(error.value) == f"{said}git checkout 01_first/exercises/exercises.py"
 
 
-def test_a_folder_in_place_of_the_file_is_told(tmp_path):
+def test_a_folder_in_place_of_the_file_is_reported(tmp_path):
     path = write(tmp_path, "")
     path.unlink()
     path.mkdir()
@@ -249,14 +247,14 @@ def test_a_folder_in_place_of_the_file_is_told(tmp_path):
         b"answer = 41\r\nanswer += 1\r\n",
         b"answer = 41\ranswer += 1",
         b"# coding: latin-1\nanswer = 42 if '\xff' == chr(255) else 0\n",
-        b"answer = 42 if '\\d' else 0\nanswer is 42\n",  # two warnings, which harm nobody
+        b"answer = 42 if '\\d' else 0\nanswer is 42\n",  # two harmless warnings
     ],
 )
-def test_what_python_understands_is_loaded(tmp_path, content):
+def test_any_valid_source_is_loaded(tmp_path, content):
     assert module_of(tmp_path, content).answer == 42
 
 
-def test_an_empty_file_is_a_module_without_anything_in_it(tmp_path):
+def test_an_empty_file_is_an_empty_module(tmp_path):
     assert not hasattr(module_of(tmp_path, ""), "double")
 
 
@@ -278,7 +276,7 @@ def test_an_empty_file_is_a_module_without_anything_in_it(tmp_path):
         ("exec('1 +')", "line 2: SyntaxError: invalid syntax"),
     ],
 )
-def test_what_fails_while_it_loads_is_told_with_the_learners_line(tmp_path, text, said):
+def test_an_error_while_loading_is_reported_with_its_line(tmp_path, text, said):
     source = source_of(tmp_path, f"x = 1\n{text}\n")
     with pytest.raises(LoadError) as error:
         load(source)
@@ -288,7 +286,7 @@ def test_what_fails_while_it_loads_is_told_with_the_learners_line(tmp_path, text
     assert len(message) < 500
 
 
-def test_a_warning_while_it_loads_stops_nothing(tmp_path):
+def test_a_warning_does_not_stop_loading(tmp_path):
     assert module_of(tmp_path, "import warnings\nwarnings.warn('old')\nx = 1\n").x == 1
 
 
@@ -298,13 +296,13 @@ def test_ctrl_c_while_it_loads_is_not_the_learners_mistake(tmp_path):
         load(source)
 
 
-def test_the_watchdogs_exception_passes_even_where_it_strikes_a_raise(tmp_path):
+def test_time_up_passes_through_even_on_a_raise_statement(tmp_path):
     source = source_of(tmp_path, "from utils.grader.learner_code import TimeUp\nraise TimeUp\n")
     with pytest.raises(TimeUp):
         load(source)
 
 
-def test_two_saves_within_a_second_are_two_files(tmp_path):
+def test_two_saves_within_a_second_are_told_apart(tmp_path):
     answers = [module_of(tmp_path, f"answer = {number}\n").answer for number in range(5)]
     assert answers == [0, 1, 2, 3, 4]
     assert not list(tmp_path.rglob("__pycache__"))
@@ -316,7 +314,7 @@ def test_a_save_between_reading_and_loading_changes_nothing(tmp_path):
     assert load(source).answer == 1
 
 
-def test_the_file_is_no_program_when_it_is_judged_and_dataclasses_work(tmp_path):
+def test_the_file_is_not_run_as_a_program_and_dataclasses_work(tmp_path):
     text = """
     from dataclasses import dataclass
 
@@ -337,12 +335,12 @@ def test_the_file_is_no_program_when_it_is_judged_and_dataclasses_work(tmp_path)
 
 
 def error_of(folder: Path, lines: str) -> tuple[BaseException, Path]:
-    """What a function made of these lines raises, and the file that it is in."""
+    """The error of a function with these lines, and its file."""
     path = write(folder, "def fail(x):\n" + textwrap.indent(textwrap.dedent(lines), "    "))
     return caught(load(read_source(path)), "fail"), path
 
 
-def test_an_error_is_told_with_the_line_as_it_was_when_the_file_was_loaded(tmp_path):
+def test_an_error_quotes_the_line_as_it_was_when_loaded(tmp_path):
     error, path = error_of(tmp_path, "return x / 0\n")
     path.write_text("something else\nentirely\n", encoding="utf-8")
     assert describe(error, path) == "line 2: ZeroDivisionError: division by zero\n    return x / 0"
@@ -378,11 +376,11 @@ def test_a_long_message_is_cut_and_becomes_one_line(tmp_path):
         ("compile('x = = 1', 'f', 'exec')\n", "line 2: SyntaxError: invalid syntax"),
     ],
 )
-def test_an_error_is_told_by_its_kind_and_what_it_says(tmp_path, lines, said):
+def test_an_error_is_described_by_type_and_message(tmp_path, lines, said):
     assert describe(*error_of(tmp_path, lines)).splitlines()[0] == said
 
 
-def test_an_error_that_cannot_even_be_printed_is_told(tmp_path):
+def test_an_error_that_cannot_be_printed_is_described(tmp_path):
     text = "class Odd(Exception):\n    def __str__(self):\n        return 1 / 0\nraise Odd\n"
     assert "Odd: <exception str() failed>" in describe(*error_of(tmp_path, text))
 

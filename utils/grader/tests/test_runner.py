@@ -1,5 +1,4 @@
-"""The runner, its worker and the pytest plugin: whatever is in an exercise, it gets its verdict,
-and so do all the others of the file."""
+"""The runner, its worker and the pytest plugin: every exercise gets its own verdict."""
 
 import contextlib
 import copy
@@ -51,7 +50,7 @@ from utils.grader.feedback import expect, expect_equal, expect_same_gradients
 
 
 def state():
-    """What a learner's code may switch, and the next exercise must find as it was."""
+    """Settings that a learner's code may change, and that must be restored."""
     return [
         torch.get_default_dtype(), torch.is_grad_enabled(), torch.empty(0).device,
         torch.get_num_threads(), torch.get_rng_state().tolist(), str(np.random.get_state()),
@@ -75,8 +74,8 @@ addopts = "--strict-markers --strict-config -ra"
 filterwarnings = ["error"]
 """
 RIGHT = "return 2 * x"
-EVENT = '{"event": "end", "code": 0}'  # what the process tells its parent in the end
-STUB = "STUB"  # stands for the body that is handed out
+EVENT = '{"event": "end", "code": 0}'  # the last event of a worker
+STUB = "STUB"  # stands for the untouched body
 
 
 def function(number: int, name: str, body: str) -> str:
@@ -96,7 +95,7 @@ def build(
     judges: Mapping[str, str] | None = None,
     misconceptions: str = "MISCONCEPTIONS = {}\n",
 ) -> Lesson:
-    """A course of one lesson; each exercise asks for twice x, and these are the answers.
+    """A course of one lesson; each exercise is to return twice x, and these are the answers.
 
     `judges` are the bodies of tests that ask for something else, by the name of the exercise.
     """
@@ -160,7 +159,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "einsum": ("return torch.einsum('ij,->ij', x, torch.tensor(2.0))", SOLVED, ""),
     "loops": ("return torch.stack([torch.stack([v + v for v in row]) for row in x])", SOLVED, ""),
     "in_float64": ("return (x.double() * 2).float()", SOLVED, ""),
-    # answers of the wrong kind
+    # answers of a wrong type, shape or value
     "none": ("x * 2", WRONG, "the result (2, 3) is None: is a return missing?"),
     "array": ("return x.detach().numpy()", WRONG, "is a NumPy array; expected a tensor"),
     "a_list": ("return (2 * x).tolist()", WRONG, "is a list; expected a tensor"),
@@ -171,7 +170,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "values": ("return 3 * x", WRONG, "first differs at [0, 1]: got 3, expected 2 (5 of 6"),
     "nan": ("return 2 * x.masked_fill(x == 5, torch.nan)", WRONG, "is nan at [1, 2]; expected 10"),
     "detached": ("return 2 * x.detach()", WRONG, "the values are right, but no gradient flows"),
-    # bad manners
+    # side effects and errors
     "in_place": ("with torch.no_grad(): x *= 2\nreturn x", WRONG, "changes its input x,"),
     "raises": ("return x @ x  # here", WRONG, "fails: line LINE: RuntimeError: mat1 and mat2"),
     "exits": ("sys.exit('bye')  # here", WRONG, "exits Python: line LINE: SystemExit: bye"),
@@ -199,7 +198,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "emptied": (RIGHT, WRONG, "emptied is missing from the file: "),
     "replaced": (RIGHT, WRONG, "replaced is an int; expected a function"),
     "signature": (RIGHT, WRONG, "fails: TypeError: signature() takes 0 positional arguments"),
-    # noise
+    # output
     "megabytes": ("print('x' * 5_000_000)\nreturn x", WRONG, "the result (2, 3) first differs"),
     "unprintable": ("print('\\x1b[2J\\0\\ud800')\nreturn x", WRONG, "the result (2, 3) first dif"),
     "prints": ("print('hello')\nreturn x", WRONG, "the result (2, 3) first differs"),
@@ -212,7 +211,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "bad_thread": (f"threading.Thread(target=int, args='x').start()\n{RIGHT}", SOLVED, ""),
     "bad_object": (f"o = type('O', (), {{'__del__': 1}})()\no.o = o\n{RIGHT}", SOLVED, ""),
     "collects": (f"import gc\ngc.collect()\n{RIGHT}", SOLVED, ""),
-    # switches
+    # settings
     "default_dtype": ("y = 2 * x\ntorch.set_default_dtype(torch.float64)\nreturn y", SOLVED, ""),
     "no_grad": (
         f"torch.set_grad_enabled(False)\n{RIGHT}",
@@ -227,7 +226,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "seed": (f"torch.manual_seed(7), torch.rand(3), np.random.seed(7)\n{RIGHT}", SOLVED, ""),
     "num_threads": (f"torch.set_num_threads(3)\n{RIGHT}", SOLVED, ""),
     "folder": (f"os.chdir('/')\n{RIGHT}", SOLVED, ""),
-    # misconceptions, and tests that ask for something else
+    # misconceptions, and tests of another kind
     "halves": ("return x / 2", WRONG, "first differs at [0, 1]: got 0.5, expected 2"),
     "cuts": ("return 0 * x", WRONG, "first differs at [0, 1]: got 0, expected 2"),
     "misjudged": (RIGHT, WRONG, "this is not how it is done"),
@@ -277,13 +276,13 @@ def signature():
 SHORT_CLOCK = """
 import functools
 from utils.grader import guard
-guard.Clock = functools.partial(guard.Clock, 1.0)  # these tests have no 5 s for a loop
+guard.Clock = functools.partial(guard.Clock, 1.0)  # saves time: the default is 5 s per endless loop
 """
 
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
-    """A lesson with all of the above."""
+    """A lesson with all of these exercises."""
     bodies = {name: body for name, (body, _, _) in CASES.items()}
     lesson = build(
         tmp_path_factory.mktemp("zoo"),
@@ -299,14 +298,14 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
 
 @pytest.fixture(scope="module")
 def judged_zoo(zoo: Lesson) -> dict[str, Verdict]:
-    """What one process says of all of them."""
+    """The verdicts of one process on all of them."""
     verdicts, orderly = judge(zoo)
     assert orderly
     return by_name(zoo, verdicts)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_each_exercise_gets_its_verdict_whatever_the_others_do(zoo, judged_zoo, name):
+def test_each_exercise_gets_its_own_verdict(zoo, judged_zoo, name):
     _, outcome, said = CASES[name]
     found = judged_zoo[name]
     above, _, below = zoo.file.read_text(encoding="utf-8").partition(f"def {name}(")
@@ -316,17 +315,17 @@ def test_each_exercise_gets_its_verdict_whatever_the_others_do(zoo, judged_zoo, 
     assert (found.checks, found.failed, found.broken_file) == (1, int(outcome == WRONG), False)
 
 
-def test_what_was_called_comes_first_in_the_message(judged_zoo):
+def test_messages_begin_with_the_call(judged_zoo):
     for name in ("none", "shape", "in_place", "raises", "loop"):
         assert judged_zoo[name].message.startswith(f"{name}(float32 (2, 3))")
 
 
-def test_a_misconception_is_named_if_it_is_the_only_one_of_its_kind(judged_zoo):
+def test_a_misconception_is_named_only_if_it_is_unique(judged_zoo):
     assert judged_zoo["halves"].diagnosis == "the numbers are halved"
     assert judged_zoo["cuts"].diagnosis == ""
 
 
-def test_what_was_printed_is_kept_in_part(judged_zoo):
+def test_the_beginning_of_the_output_is_kept(judged_zoo):
     assert judged_zoo["prints"].printed == "hello\n"
     assert 100 < len(judged_zoo["megabytes"].printed) < 10_000
 
@@ -357,31 +356,33 @@ DEADLY = {  # name: body, what the message says
 
 
 class Relay:
-    """Gives one process after the other, and has the next one start while the last is at work."""
+    """Provides one worker after the other, starting the next while one works."""
 
     def __init__(self) -> None:
-        self.children = [Worker()]
+        self.workers = [Worker()]
 
     def __call__(self) -> Worker:
-        self.children.append(Worker())
-        return self.children[-2]
+        self.workers.append(Worker())
+        return self.workers[-2]
 
     def end(self) -> None:
-        for child in self.children:
-            child.end()
+        for process in self.workers:
+            process.end()
 
 
-def test_what_kills_or_blocks_the_process_is_wrong_and_the_rest_is_judged(tmp_path, monkeypatch):
+def test_an_exercise_that_ends_or_blocks_the_process_is_wrong_and_the_rest_is_judged(
+    tmp_path, monkeypatch
+):
     bodies = {name: body for name, (body, _) in DEADLY.items()}
     lesson = build(tmp_path, bodies, conftest=SHORT_CLOCK)
     monkeypatch.setattr(engine, "SILENCE", 2.0)
-    monkeypatch.setenv("PYTEST_ADDOPTS", "--nonsense")  # what someone has set for their own tests
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--nonsense")  # a setting of the user
     seen: list[str] = []
     relay = Relay()
     with contextlib.ExitStack() as stack:
         stack.callback(relay.end)
         verdicts, orderly = judge(lesson, start=relay, on_exercise=seen.append)
-        leaves_by_itself(relay.children[-1])
+        leaves_by_itself(relay.workers[-1])
     found = by_name(lesson, verdicts)
     for name, (_, said) in DEADLY.items():
         assert said in found[name].message
@@ -391,16 +392,16 @@ def test_what_kills_or_blocks_the_process_is_wrong_and_the_rest_is_judged(tmp_pa
     assert outcomes == [SOLVED, *[WRONG] * 7, TO_DO, SOLVED]
     assert not orderly
     assert seen == [exercise.id for exercise in lesson.exercises]
-    assert len(relay.children) == 1 + 6 + 1  # one for each that was lost, and one too many
+    assert len(relay.workers) == 1 + 6 + 1  # one per lost process, the last one, and a spare
 
 
-def leaves_by_itself(child: Worker) -> None:
-    """A process that nobody needs any more ends when it is told nothing."""
-    assert child.process.stdin is not None
-    child.process.stdin.close()
-    assert child.next_event(engine.STARTUP) == {"event": "ready"}
-    assert child.next_event(engine.STARTUP) is None
-    assert child.end(timeout=30) == 0
+def leaves_by_itself(process: Worker) -> None:
+    """A worker whose input is closed ends by itself."""
+    assert process.process.stdin is not None
+    process.process.stdin.close()
+    assert process.next_event(engine.STARTUP) == {"event": "ready"}
+    assert process.next_event(engine.STARTUP) is None
+    assert process.end(timeout=30) == 0
 
 
 @pytest.mark.parametrize(
@@ -413,7 +414,7 @@ def leaves_by_itself(child: Worker) -> None:
         ("1 +", "exercises.py, line 5: invalid syntax"),
     ],
 )
-def test_what_goes_wrong_at_the_top_of_the_file_is_told_once_for_all(tmp_path, top, said):
+def test_an_error_at_module_level_applies_to_all_exercises(tmp_path, top, said):
     lesson = build(tmp_path, {"one": RIGHT, "two": STUB}, head=f"{HEAD}{top}\n")
     verdicts, _ = judge(lesson)
     for found in verdicts.values():
@@ -422,7 +423,7 @@ def test_what_goes_wrong_at_the_top_of_the_file_is_told_once_for_all(tmp_path, t
         assert found.broken_file
 
 
-def test_tests_that_cannot_be_imported_are_told_in_one_line(tmp_path):
+def test_an_import_error_in_the_tests_is_one_line(tmp_path):
     lesson = build(tmp_path, {"one": RIGHT})
     lesson.test_file().write_text("import nothing_there\n", encoding="utf-8")
     with pytest.raises(CourseError) as error:
@@ -524,7 +525,7 @@ def test_the_folder_of_the_course_may_have_any_name(tmp_path, name):
     assert [each.outcome for each in verdicts.values()] == [SOLVED, WRONG, TO_DO]
 
 
-def test_python_may_be_told_to_optimize(tmp_path, monkeypatch):
+def test_assert_statements_count_under_pythonoptimize(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONOPTIMIZE", "1")  # would strip assert statements
     lesson = build(tmp_path, {"one": "assert x is None\nreturn 2 * x", "two": RIGHT})
     verdicts, _ = judge(lesson)
@@ -542,7 +543,7 @@ def started(exercise: str) -> list[Event]:
 
 
 def case(exercise: str, outcome: str, message: str = "") -> list[Event]:
-    """What a process says of one test."""
+    """The events of one test."""
     told = Case(exercise, outcome, message)
     return [*started(exercise), {"event": "case", **worker.as_json(told)}]
 
@@ -552,7 +553,7 @@ def ended(code: int = 0) -> list[Event]:
 
 
 class Scripted:
-    """A process that says what it was told to say; then it is gone."""
+    """A worker that sends scripted events and then ends."""
 
     def __init__(self, *events: Sequence[Event]) -> None:
         self.events = [copy.copy(event) for group in events for event in group]
@@ -573,7 +574,7 @@ class Scripted:
         return 7
 
     def last_error(self) -> str:
-        return "its last words"
+        return "its last error"
 
     def __enter__(self) -> "Scripted":
         return self
@@ -586,50 +587,50 @@ class Scripted:
         return [argument.rpartition("::")[2] for argument in self.job["arguments"]]
 
 
-def one_after_the_other(*children: Scripted) -> Callable[[], Worker]:
-    """A start for `judge`: each of these once, and no more."""
-    left = list(children)
+def one_after_the_other(*workers: Scripted) -> Callable[[], Worker]:
+    """A `start` for `judge` that provides each of these workers once."""
+    left = list(workers)
     return lambda: cast(Worker, left.pop(0))
 
 
-def nobody() -> Worker:
+def no_worker() -> Worker:
     raise AssertionError("a process was started")
 
 
 @pytest.fixture
 def lesson(tmp_path: Path) -> Lesson:
-    """Three exercises; nothing runs them."""
+    """Three exercises, which no process runs."""
     return build(tmp_path, {"one": RIGHT, "two": RIGHT, "three": STUB})
 
 
 ALL = [*case("1.1", SOLVED), *case("1.2", WRONG, "no"), *case("1.3", TO_DO)]
 
 
-def test_the_verdicts_are_what_the_process_says(lesson):
-    child = Scripted(ALL, ended(1))
-    verdicts, orderly = judge(lesson, start=one_after_the_other(child))
+def test_verdicts_come_from_the_reported_cases(lesson):
+    process = Scripted(ALL, ended(1))
+    verdicts, orderly = judge(lesson, start=one_after_the_other(process))
     assert [(one, each.outcome, each.message) for one, each in verdicts.items()] == [
         ("1.1", SOLVED, ""),
         ("1.2", WRONG, "no"),
         ("1.3", TO_DO, ""),
     ]
     assert orderly
-    assert child.job["root"] == str(lesson.folder.parent)
-    assert child.tests == ["test_one", "test_two", "test_three"]
+    assert process.job["root"] == str(lesson.folder.parent)
+    assert process.tests == ["test_one", "test_two", "test_three"]
 
 
 def test_only_what_is_asked_for_is_judged(lesson):
-    child = Scripted(case("1.2", SOLVED), ended())
-    verdicts, _ = judge(lesson, ["1.2"], solutions=True, start=one_after_the_other(child))
+    process = Scripted(case("1.2", SOLVED), ended())
+    verdicts, _ = judge(lesson, ["1.2"], solutions=True, start=one_after_the_other(process))
     assert list(verdicts) == ["1.2"]
-    assert child.tests == ["test_two", "--solutions"]
+    assert process.tests == ["test_two", "--solutions"]
 
 
-def test_the_watcher_is_told_each_exercise_once(lesson):
+def test_the_callback_gets_each_exercise_once(lesson):
     twice = [*case("1.1", SOLVED), *case("1.1", SOLVED), *case("1.2", SOLVED)]
     seen: list[str] = []
-    child = Scripted(twice, case("1.3", TO_DO), ended())
-    judge(lesson, start=one_after_the_other(child), on_exercise=seen.append)
+    process = Scripted(twice, case("1.3", TO_DO), ended())
+    judge(lesson, start=one_after_the_other(process), on_exercise=seen.append)
     assert seen == ["1.1", "1.2", "1.3"]
 
 
@@ -640,7 +641,7 @@ def test_the_watcher_is_told_each_exercise_once(lesson):
         ([queue.Empty], "no response for 15 seconds; is there an endless loop?"),
     ],
 )
-def test_the_exercise_at_which_a_process_is_lost_is_wrong_and_the_next_one_goes_on(
+def test_an_exercise_that_loses_the_process_is_wrong_and_the_next_process_continues(
     lesson, last, said
 ):
     lost = Scripted(case("1.1", SOLVED), started("1.2"), last)
@@ -653,49 +654,49 @@ def test_the_exercise_at_which_a_process_is_lost_is_wrong_and_the_next_one_goes_
     assert next_one.tests == ["test_three"]
 
 
-def test_what_was_solved_so_far_does_not_save_an_exercise_that_loses_its_process(lesson):
+def test_passed_tests_do_not_save_an_exercise_that_loses_its_process(lesson):
     lost = Scripted(case("1.1", SOLVED), case("1.2", SOLVED), started("1.2"))
     next_one = Scripted(case("1.3", TO_DO), ended())
     verdicts, _ = judge(lesson, start=one_after_the_other(lost, next_one))
     assert (verdicts["1.2"].outcome, verdicts["1.2"].checks) == (WRONG, 2)
 
 
-def test_a_file_at_which_the_process_is_lost_is_broken_for_all_and_not_tried_again(lesson):
+def test_a_file_that_loses_the_process_while_loading_is_not_loaded_again(lesson):
     lost = Scripted([{"event": "start", "exercise": "1.1"}])
     verdicts, orderly = judge(lesson, start=one_after_the_other(lost))
     assert all(each.broken_file and each.outcome == WRONG for each in verdicts.values())
     assert not orderly
 
 
-def test_torch_may_take_long_to_load_but_an_exercise_may_not(lesson):
-    child = Scripted(ALL, ended())
-    judge(lesson, start=one_after_the_other(child))
-    first, *others = child.patience
+def test_startup_may_take_longer_than_an_exercise(lesson):
+    process = Scripted(ALL, ended())
+    judge(lesson, start=one_after_the_other(process))
+    first, *others = process.patience
     assert first == engine.STARTUP
     assert set(others) == {engine.SILENCE}
 
 
 @pytest.mark.parametrize("code", [2, 3, 4, 5])
-def test_what_pytest_could_not_run_is_no_verdict(lesson, code):
-    child = Scripted(ALL, ended(code))
-    with pytest.raises(CourseError, match=r"^the tests could not run: its last words$"):
-        progress(lesson, one_after_the_other(child))
+def test_an_exit_code_of_an_aborted_run_gives_no_verdict(lesson, code):
+    process = Scripted(ALL, ended(code))
+    with pytest.raises(CourseError, match=r"^the tests could not run: its last error$"):
+        progress(lesson, one_after_the_other(process))
     assert not state_file(lesson.folder.parent).exists()
 
 
-def test_an_exercise_that_no_test_has_judged_is_told(lesson):
-    child = Scripted(case("1.2", SOLVED), ended())
+def test_an_exercise_without_a_result_is_an_error(lesson):
+    process = Scripted(case("1.2", SOLVED), ended())
     with pytest.raises(CourseError, match=r"^01_first: no test ran for 1\.1, 1\.3$"):
-        judge(lesson, start=one_after_the_other(child))
+        judge(lesson, start=one_after_the_other(process))
 
 
 # --- the process itself ---
 
 
-def test_a_process_that_cannot_start_says_why(tmp_path, monkeypatch, lesson):
+def test_a_process_that_cannot_start_is_an_error_with_the_reason(tmp_path, monkeypatch, lesson):
     (tmp_path / "utils").mkdir()
     (tmp_path / "utils" / "__init__.py").touch()
-    monkeypatch.setattr(engine, "ROOT", tmp_path)  # where there is nothing to start
+    monkeypatch.setattr(engine, "ROOT", tmp_path)  # has no worker to start
     with pytest.raises(CourseError, match=r"^the grader could not start: .*utils\.grader\.worker"):
         judge(lesson)
 
@@ -713,24 +714,24 @@ def test_a_process_that_cannot_start_says_why(tmp_path, monkeypatch, lesson):
         ("\xff\n", "\ufffd"),
     ],
 )
-def test_the_last_words_are_the_last_error_or_else_the_last_line(text, said):
-    child = Worker.__new__(Worker)
-    with tempfile.TemporaryFile() as child.errors:
-        child.errors.write(text.encode("latin-1"))
-        assert child.last_error() == said
+def test_the_last_error_is_found_or_else_the_last_line(text, said):
+    process = Worker.__new__(Worker)
+    with tempfile.TemporaryFile() as process.errors:
+        process.errors.write(text.encode("latin-1"))
+        assert process.last_error() == said
 
 
 # --- what is kept ---
 
 
 def judged(lesson: Lesson, events: Sequence[Event] = ALL) -> dict[str, Verdict]:
-    """Judge it by a script, as if something had changed."""
+    """Judge a lesson with scripted events."""
     return progress(lesson, one_after_the_other(Scripted(events, ended(1))))
 
 
-def test_what_did_not_change_is_not_judged_again(lesson):
+def test_an_unchanged_lesson_is_not_judged_again(lesson):
     verdicts = judged(lesson)
-    assert progress(lesson, nobody) == verdicts
+    assert progress(lesson, no_worker) == verdicts
     assert verdicts["1.2"].message == "no"
 
 
@@ -757,7 +758,7 @@ BESIDE = [
 
 @pytest.mark.parametrize("name", BEHIND)
 @pytest.mark.parametrize("change", ["changed", "gone"])
-def test_whatever_a_verdict_depends_on_is_watched(lesson, name, change):
+def test_every_file_that_a_verdict_depends_on_invalidates_the_cache(lesson, name, change):
     path = lesson.folder.parent / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
@@ -769,16 +770,16 @@ def test_whatever_a_verdict_depends_on_is_watched(lesson, name, change):
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace("# first", "# other"), encoding="utf-8")
     with pytest.raises(AssertionError, match="a process was started"):
-        progress(lesson, nobody)
+        progress(lesson, no_worker)
 
 
 @pytest.mark.parametrize("name", BESIDE)
-def test_what_no_verdict_depends_on_may_change(lesson, name):
+def test_other_files_do_not_invalidate_the_cache(lesson, name):
     judged(lesson)
     path = lesson.folder.parent / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("other", encoding="utf-8")
-    progress(lesson, nobody)
+    progress(lesson, no_worker)
 
 
 def test_two_files_that_exchange_their_contents_are_noticed(lesson):
@@ -797,17 +798,17 @@ def test_a_file_saved_while_it_is_judged_is_judged_again(lesson):
 
     progress(lesson, one_after_the_other(Scripted(ALL, ended())), save)
     with pytest.raises(AssertionError, match="a process was started"):
-        progress(lesson, nobody)
+        progress(lesson, no_worker)
 
 
-def test_what_a_lost_process_leaves_is_told_but_not_kept(lesson):
-    children = Scripted(case("1.1", SOLVED), started("1.2")), Scripted(case("1.3", TO_DO), ended())
-    assert progress(lesson, one_after_the_other(*children))["1.2"].outcome == WRONG
+def test_verdicts_after_a_lost_process_are_not_cached(lesson):
+    workers = Scripted(case("1.1", SOLVED), started("1.2")), Scripted(case("1.3", TO_DO), ended())
+    assert progress(lesson, one_after_the_other(*workers))["1.2"].outcome == WRONG
     with pytest.raises(AssertionError, match="a process was started"):
-        progress(lesson, nobody)
+        progress(lesson, no_worker)
 
 
-def test_the_lessons_and_the_hints_are_kept_side_by_side(lesson):
+def test_lessons_and_hints_are_stored_side_by_side(lesson):
     root = lesson.folder.parent
     write_state({"version": engine.VERSION, "lessons": {"00": {}}, "hints": {"1.1": 2}}, root)
     judged(lesson)
@@ -817,7 +818,7 @@ def test_the_lessons_and_the_hints_are_kept_side_by_side(lesson):
 
 
 def damaged(state: Path, lesson: Lesson, how: str) -> None:
-    """Spoil what was kept."""
+    """Damage the stored state."""
     sound = json.loads(state.read_text(encoding="utf-8"))
     entry = sound["lessons"][lesson.name]
     verdict = entry["verdicts"]["1.1"]
@@ -885,18 +886,18 @@ def damaged(state: Path, lesson: Lesson, how: str) -> None:
     ],
     ids=lambda how: how[:30],
 )
-def test_what_was_kept_and_is_damaged_is_made_anew(lesson, how):
+def test_a_damaged_cache_is_rebuilt(lesson, how):
     verdicts = judged(lesson)
     state = state_file(lesson.folder.parent)
     damaged(state, lesson, how)
     assert judged(lesson) == verdicts
-    if how != "folder":  # nothing can be kept where a folder is in the way
-        assert progress(lesson, nobody) == verdicts
+    if how != "folder":  # with a folder in the way, nothing can be stored
+        assert progress(lesson, no_worker) == verdicts
         assert read_state(lesson.folder.parent)["version"] == engine.VERSION
 
 
 @pytest.mark.parametrize("where", ["state", "folder"])
-def test_what_cannot_be_kept_is_told_all_the_same(lesson, where):
+def test_verdicts_are_returned_even_if_they_cannot_be_stored(lesson, where):
     state = state_file(lesson.folder.parent)
     if where == "folder":
         state.parent.touch()
@@ -905,7 +906,7 @@ def test_what_cannot_be_kept_is_told_all_the_same(lesson, where):
     assert judged(lesson)["1.1"].outcome == SOLVED
 
 
-def test_a_full_disk_leaves_what_was_kept(lesson, monkeypatch):
+def test_a_full_disk_leaves_the_cache_intact(lesson, monkeypatch):
     judged(lesson)
     before = state_file(lesson.folder.parent).read_bytes()
     lesson.file.write_text("# changed\n", encoding="utf-8")
@@ -921,7 +922,7 @@ def test_a_full_disk_leaves_what_was_kept(lesson, monkeypatch):
     ]
 
 
-def test_a_verdict_of_other_content_is_not_the_verdict(lesson):
+def test_a_cached_verdict_of_other_content_is_not_used(lesson):
     verdicts = judged(lesson)
     entry = read_state(lesson.folder.parent)["lessons"][lesson.name]
     assert cached_verdicts(entry, entry["key"], lesson) == verdicts
@@ -954,7 +955,7 @@ MISCONCEPTIONS = {"half": (halved,), "right": (halved,)}
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
-    """A lesson for pytest itself: one exercise of each outcome, and one test that nobody named."""
+    """A lesson for pytest itself: one exercise per outcome, and one unlisted test."""
     root = tmp_path_factory.mktemp("course")
     lesson = build(root, COURSE, judges={"half": "pass"}, misconceptions=HALVED)
     tests = lesson.test_file().read_text(encoding="utf-8")
@@ -964,7 +965,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
 
 
 def run_pytest(lesson: Lesson, *options: str) -> tuple[int, list[str]]:
-    """Exit code and lines of a run as someone would start it by hand."""
+    """Exit code and output of a run started by hand."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, lesson.name]
     environment = {**os.environ, **engine.ENVIRONMENT, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
     done = subprocess.run(
@@ -990,7 +991,7 @@ def section(lines: list[str], title: str) -> list[str]:
 
 
 @pytest.mark.parametrize("ci", ["", "true"])
-def test_pytest_skips_what_is_to_do_and_tells_each_wrong_exercise_once(course, monkeypatch, ci):
+def test_pytest_skips_stubs_and_reports_each_wrong_exercise_once(course, monkeypatch, ci):
     monkeypatch.setenv("CI", ci)
     code, lines = run_pytest(course, "-k", "not orphan")
     text = "\n".join(lines)
@@ -1022,7 +1023,7 @@ def test_pytest_skips_what_is_to_do_and_tells_each_wrong_exercise_once(course, m
     ]
 
 
-def test_under_solutions_nothing_may_be_to_do(course):
+def test_with_solutions_a_stub_is_a_failure(course):
     stub = function(1, "todo", STUB)
     solutions = course.solutions.read_text(encoding="utf-8")
     course.solutions.write_text(solutions + stub, encoding="utf-8")
@@ -1034,7 +1035,7 @@ def test_under_solutions_nothing_may_be_to_do(course):
     assert not [line for line in lines if "SKIPPED" in line]
 
 
-def test_under_misconceptions_each_wrong_answer_is_judged_and_named(course):
+def test_with_misconceptions_each_wrong_answer_is_tested_and_named(course):
     code, lines = run_pytest(course, "--misconceptions", "-k", "half or right or orphan")
     assert code == 1
     for title in ("test_right[halved]", "test_half[halved-2]"):
@@ -1043,7 +1044,7 @@ def test_under_misconceptions_each_wrong_answer_is_judged_and_named(course):
     assert "no exercise in exercises.yaml lists test_orphan under judge" in "\n".join(lines)
 
 
-def test_a_list_of_exercises_that_is_wrong_is_told_in_one_line(tmp_path):
+def test_an_invalid_exercises_yaml_is_reported_in_one_line(tmp_path):
     lesson = build(tmp_path, {"one": RIGHT})
     lesson.test_file().write_text("def test_one(ex):\n    ex.one(1)\n", encoding="utf-8")
     (lesson.folder / "exercises" / "exercises.yaml").write_text("[]", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""utils/grader/stubs.py: one exercise becomes what it was, and nothing else in the file changes."""
+"""utils/grader/stubs.py: a reset restores one stub and changes nothing else."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Layer:
         self.size = size
 
     def helper(self) -> int:
-        """This one is given."""
+        """Not part of the exercise."""
         return 7
 
     @property
@@ -91,12 +91,12 @@ def lesson(tmp_path: Path) -> Lesson:
 
 
 def reset(lesson: Lesson, number: int) -> bytes:
-    """Put one exercise back; the bytes of the file afterwards."""
+    """Reset one exercise; returns the bytes of the file."""
     reset_exercise(lesson, lesson.exercises[number - 1])
     return lesson.file.read_bytes()
 
 
-# --- as it is handed out ---
+# --- stubs made from the solutions ---
 
 
 def test_a_stub_is_its_solution_without_the_body(lesson):
@@ -115,11 +115,11 @@ def test_the_stubs_are_stubs(lesson):
 
 
 @pytest.mark.parametrize("real", lessons(), ids=lambda real: real.name)
-def test_the_exercises_of_the_course_are_what_their_solutions_make(real):
-    """Only where nobody has begun: a learner's copy of the course is no fault."""
+def test_the_stubs_of_the_course_match_their_solutions(real):
+    """Checks untouched exercises only: a learner may run this test as well."""
     try:
         source = read_source(real.file)
-    except LoadError:  # somebody is at work on it
+    except LoadError:  # a learner is working on it
         return
     untouched = {stub.name for stub in source.stubs()}
     text = source.data.decode("utf-8").replace("\r\n", "\n")
@@ -129,22 +129,22 @@ def test_the_exercises_of_the_course_are_what_their_solutions_make(real):
                 assert f"\n{make_stubs(real)[name]}" in text, name
 
 
-# --- putting one back ---
+# --- resetting one exercise ---
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_a_solved_exercise_is_a_stub_again_and_the_others_stay(lesson, number):
+def test_resetting_one_exercise_leaves_the_others(lesson, number):
     name = lesson.exercises[number - 1].names[0]
     assert reset(lesson, number).decode() == file_of({**PARTS, name: STUB[name]})
 
 
-def test_all_of_them_reset_exercise_make_the_file_that_was_make_stubs(lesson):
+def test_resetting_all_exercises_gives_the_original_file(lesson):
     for number in (2, 3, 1):
         reset(lesson, number)
     assert lesson.file.read_bytes().decode() == file_of(STUB)
 
 
-def test_what_is_untouched_is_left_alone_and_no_copy_is_kept(lesson):
+def test_an_untouched_exercise_is_not_rewritten_or_backed_up(lesson):
     lesson.file.write_text(file_of(STUB), encoding="utf-8")
     before = lesson.file.stat().st_mtime_ns
     assert [reset_exercise(lesson, one) for one in lesson.exercises] == [None] * 3
@@ -152,7 +152,7 @@ def test_what_is_untouched_is_left_alone_and_no_copy_is_kept(lesson):
     assert not (lesson.folder.parent / ".progress").exists()
 
 
-BROKEN = [  # what became of double, in a file that Python cannot read
+BROKEN = [  # definitions of double with a syntax error
     "def double(x):\n    return (x\n",
     "def double(x:\n    return x\n\n    # and more\n\n    return 3\n",
     "def double(x)\n\treturn x\n",
@@ -162,7 +162,7 @@ BROKEN = [  # what became of double, in a file that Python cannot read
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_an_exercise_that_python_cannot_read_is_reset_exercise(lesson, broken):
+def test_an_exercise_with_a_syntax_error_is_reset(lesson, broken):
     lesson.file.write_text(file_of({**PARTS, "double": broken}), encoding="utf-8")
     with pytest.raises(LoadError):
         read_source(lesson.file)
@@ -172,12 +172,12 @@ def test_an_exercise_that_python_cannot_read_is_reset_exercise(lesson, broken):
 @pytest.mark.parametrize(
     "after", ["_hidden = 3\n", "# mine\n", "@functools.cache\ndef f(): pass\n", "class C: pass\n"]
 )
-def test_what_follows_a_broken_exercise_stays(lesson, after):
+def test_code_after_a_broken_exercise_stays(lesson, after):
     lesson.file.write_text(HEAD + BROKEN[0] + after + TAIL, encoding="utf-8")
     assert reset(lesson, 1).decode() == HEAD + STUB["double"].lstrip("\n") + after + TAIL
 
 
-def test_another_exercise_that_python_cannot_read_does_not_stand_in_the_way(lesson):
+def test_a_syntax_error_in_another_exercise_does_not_prevent_a_reset(lesson):
     broken = "def double(x):\n    return (x\n"
     lesson.file.write_text(file_of({**PARTS, "double": broken}), encoding="utf-8")
     wanted = file_of({**PARTS, "double": broken, "Layer": STUB["Layer"]})
@@ -185,7 +185,7 @@ def test_another_exercise_that_python_cannot_read_does_not_stand_in_the_way(less
 
 
 @pytest.mark.parametrize("left", ["", "def twice(x):\n    return 2 * x\n", "double = max\n"])
-def test_an_exercise_that_is_gone_is_put_before_the_program(lesson, left):
+def test_a_missing_exercise_is_added_before_the_main_block(lesson, left):
     text = file_of({"Layer": LAYER, "rest": left})
     lesson.file.write_text(text, encoding="utf-8")
     after = reset(lesson, 1).decode()
@@ -194,7 +194,7 @@ def test_an_exercise_that_is_gone_is_put_before_the_program(lesson, left):
     assert "double" in [one.name for one in read_source(lesson.file).stubs()]
 
 
-def test_an_exercise_that_is_gone_from_a_file_without_a_program_comes_last(lesson):
+def test_a_missing_exercise_comes_last_without_a_main_block(lesson):
     lesson.file.write_text("x = 1\n\n\n", encoding="utf-8")
     assert reset(lesson, 1).decode() == f"x = 1\n\n\n{STUB['double'].lstrip()}\n\n"
 
@@ -249,7 +249,7 @@ def test_the_stub_replaces_the_whole_definition(lesson, body, end):
 
 
 @pytest.mark.parametrize("body", [*SOLVED, *UNREADABLE])
-def test_an_error_in_another_exercise_leaves_nothing_behind_either(lesson, body):
+def test_nothing_is_left_behind_if_another_exercise_has_a_syntax_error(lesson, body):
     other = "def cached(x):\n    return (x\n"
     parts = {**PARTS, "double": f"def double(x):\n{body}", "cached": other}
     lesson.file.write_text(file_of(parts), encoding="utf-8")
@@ -267,14 +267,14 @@ def test_a_first_line_with_a_byte_order_mark_is_found(lesson, above):
 @pytest.mark.parametrize(
     "after", ["double = max\n", "from math import ceil as double\n", "del double\n"]
 )
-def test_a_name_that_is_bound_again_below_gets_its_stub_after_that(lesson, after):
+def test_the_stub_comes_after_a_later_binding_of_its_name(lesson, after):
     lesson.file.write_text(file_of({**PARTS, "after": after}), encoding="utf-8")
     reset(lesson, 1)
     text = lesson.file.read_text(encoding="utf-8")
     assert text.index(after) < text.index(STUB["double"].strip()) < text.index(TAIL.strip())
 
 
-def test_a_stub_that_would_not_count_is_not_written(lesson):
+def test_a_stub_that_would_be_shadowed_is_not_written(lesson):
     text = file_of(PARTS) + "\n\ndouble = max\n"
     lesson.file.write_text(text, encoding="utf-8")
     with pytest.raises(CourseError, match=r"exercises\.py binds double again on line 5\d: rem"):
@@ -287,14 +287,14 @@ def test_a_solution_with_a_form_feed_makes_the_same_stubs(lesson):
     assert make_stubs(lesson)["double"] == STUB["double"].lstrip()
 
 
-def test_names_that_only_begin_alike_are_left_alone(lesson):
+def test_names_with_the_same_prefix_are_left_alone(lesson):
     other = "def doubled(x):\n    return (\n"
     lesson.file.write_text(file_of({"doubled": other, **PARTS}), encoding="utf-8")
     wanted = file_of({"doubled": other, **PARTS, "double": STUB["double"]})
     assert reset(lesson, 1).decode() == wanted
 
 
-# --- bytes that must survive ---
+# --- bytes that must not change ---
 
 
 def test_windows_line_ends_stay_windows_line_ends(lesson):
@@ -305,7 +305,7 @@ def test_windows_line_ends_stay_windows_line_ends(lesson):
     assert reset_exercise(lesson, lesson.exercises[0]) is None
 
 
-def test_windows_line_ends_stay_also_where_an_exercise_is_gone(lesson):
+def test_windows_line_ends_stay_where_an_exercise_is_missing(lesson):
     lesson.file.write_bytes(file_of({"Layer": LAYER}).replace("\n", "\r\n").encode())
     windows = reset(lesson, 1)
     lesson.file.write_text(file_of({"Layer": LAYER}), encoding="utf-8", newline="\n")
@@ -315,7 +315,7 @@ def test_windows_line_ends_stay_also_where_an_exercise_is_gone(lesson):
 @pytest.mark.parametrize(
     "odd",
     [
-        b'note = "one \x0c two \xe2\x80\xa8 three \xc2\x85"\n',  # lines to str.splitlines alone
+        b'note = "one \x0c two \xe2\x80\xa8 three \xc2\x85"\n',  # str.splitlines() would split here
         b"note = '''\ndef double(x):\n    pass\n'''\n",
         b"# \xff is no UTF-8\n",
         b"def broken(:\n    '\xff'\n",
@@ -337,10 +337,10 @@ def test_a_byte_order_mark_stays(lesson):
     assert reset(lesson, 1) == b"\xef\xbb\xbf" + wanted
 
 
-# --- the copy that is kept ---
+# --- the backup ---
 
 
-def test_the_file_as_it_was_is_kept(lesson):
+def test_the_old_file_is_backed_up(lesson):
     old = lesson.file.read_bytes()
     kept = reset_exercise(lesson, lesson.exercises[0])
     assert kept is not None
@@ -348,7 +348,7 @@ def test_the_file_as_it_was_is_kept(lesson):
     assert kept.read_bytes() == old
 
 
-def test_two_within_a_second_keep_two_copies(lesson, monkeypatch):
+def test_resets_within_one_second_keep_all_backups(lesson, monkeypatch):
     monkeypatch.setattr(stubs.time, "strftime", lambda _: "20260102-030405")
     solved = lesson.file.read_bytes()
     kept = []
@@ -361,7 +361,7 @@ def test_two_within_a_second_keep_two_copies(lesson, monkeypatch):
     assert all(path is not None and path.read_bytes() == solved for path in kept)
 
 
-def test_if_no_copy_can_be_kept_the_file_stays(lesson):
+def test_without_a_backup_the_file_is_not_changed(lesson):
     (lesson.folder.parent / ".progress").write_text("in the way", encoding="utf-8")
     with pytest.raises(OSError):
         reset_exercise(lesson, lesson.exercises[0])
