@@ -15,6 +15,7 @@ beside the first must not hide it.
 
 import copy
 import inspect
+import itertools
 import math
 import numbers
 import warnings
@@ -79,9 +80,9 @@ class Call:
 
     def __str__(self) -> str:
         """The call with every argument named, and small inputs shown."""
-        names = [*self.names, *self.kwargs]
-        values = [*self.args, *self.kwargs.values()]
-        arguments = [f"{name}={shown(value)}" for name, value in zip(names, values, strict=False)]
+        names = itertools.chain(self.names, itertools.repeat(""))
+        arguments = [named(name, value) for name, value in zip(names, self.args, strict=False)]
+        arguments += [named(name, value) for name, value in self.kwargs.items()]
         return f"{self.name}({', '.join(arguments)})"
 
     def repeat(self, misconception: Misconception) -> Any:
@@ -225,8 +226,11 @@ def expect_choice(answer: Any, choice: Any, expected: Any, name: str) -> None:
     origin = history.origin(answer)
     if choice == expected:
         return
-    known = [] if origin is None else origin[0].misconceptions
-    alike = frozenset(diagnosis(one) for one in known if origin and origin[0].repeat(one) == answer)
+    call = None if origin is None else origin[0]
+    theirs = (
+        {} if call is None else {diagnosis(one): call.repeat(one) for one in call.misconceptions}
+    )
+    alike = frozenset(one for one, reading in theirs.items() if reading.get(name) == choice)
     raise Wrong(f"{name}: it is not {choice}", alike)
 
 
@@ -407,8 +411,11 @@ def is_similar(theirs: Any, actual: Any, expected: Any) -> bool:
     The values must not be the expected ones: a wrong dtype alone resembles nothing.
     """
     if isinstance(expected, tuple):
-        parts = [(part_of(theirs, i), part_of(actual, i), one) for i, one in enumerate(expected)]
-        return any(is_similar(*part) for part in parts)
+        for index, truth in enumerate(expected):  # the first part that is wrong is what is shown
+            part = part_of(actual, index)
+            if not same_values(plain_values(part), plain_values(truth)):
+                return is_similar(part_of(theirs, index), part, truth)
+        return False
     values = [plain_values(value) for value in (theirs, actual, expected)]
     if any(value is None for value in values):
         return False
@@ -417,7 +424,9 @@ def is_similar(theirs: Any, actual: Any, expected: Any) -> bool:
 
 
 def plain_values(value: Any) -> Tensor | None:
-    """The values of a tensor or array as float64, without axes of size 1; None for all else."""
+    """The values of a tensor, array or number as float64, without axes of size 1; else None."""
+    if isinstance(value, numbers.Real):
+        return torch.tensor(float(value), dtype=torch.float64)
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
         value = torch.from_numpy(np.array(value))
     if not isinstance(value, Tensor) or value.is_meta or value.is_complex():
@@ -504,6 +513,11 @@ def shown(value: Any) -> str:
         if 0 < count <= SMALL and not is_meta:
             return nested(value.tolist())
     return short_repr(value)
+
+
+def named(name: str, value: Any) -> str:
+    """An argument of a call: "dim=-1"; the value alone if the argument has no name."""
+    return f"{name}={shown(value)}" if name.isidentifier() else shown(value)
 
 
 def nested(values: Any) -> str:
