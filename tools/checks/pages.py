@@ -93,14 +93,14 @@ def dedented(body: str, indent: str) -> str:
 # --- running: in a process of its own, so that a page can break nothing else ---
 
 
-def run_page(page: Path) -> list[Outcome]:
+def run_page(page: Path, root: Path = ROOT) -> list[Outcome]:
     """Run a page's blocks in a new Python session; blocks after an error are not run."""
-    command = [sys.executable, "-m", "tools.checks.pages", "--session", str(page)]
+    command = [sys.executable, "-m", "tools.checks.pages", "--session", str(page.resolve())]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
     try:
         done = subprocess.run(
             command,
-            cwd=ROOT,
+            cwd=root,
             env=environment,
             capture_output=True,
             encoding="utf-8",
@@ -152,7 +152,7 @@ def page_problems(page: Path, root: Path = ROOT) -> tuple[list[str], int]:
     blocks = [block for block in blocks_of(page.read_text(encoding="utf-8")) if block.runs]
     name = page.relative_to(root).as_posix() if page.is_relative_to(root) else str(page)
     problems, compared = [], 0
-    for block, outcome in zip(blocks, run_page(page) if blocks else [], strict=False):
+    for block, outcome in zip(blocks, run_page(page, root) if blocks else [], strict=False):
         if outcome.error:
             problems.append(f"{name}: {outcome.error}")
             break

@@ -1,6 +1,5 @@
 """tools/validate_all.py: each check on a small made-up repository, valid and broken."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -140,31 +139,16 @@ def test_a_crash_of_pytest_itself_is_a_failure(tmp_path: Path) -> None:
     assert not results[-1].passed
 
 
-def test_code_in_the_text_is_run_and_blocks_that_are_not_run_are_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-
-    def stand_in(root: Path, arguments: list[str]) -> tuple[int, list[Case]]:
-        asked.extend(arguments)
-        return 1, [Case("", "a", "passed", "", 0.25), Case("", "b", "failure", "NameError", 0.5)]
-
-    monkeypatch.setattr(text, "run_pytest", stand_in)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: "it is installed")
-    [found] = text.check_text_blocks(build(tmp_path, {"01_one/theory.md": ""}), None)
-    assert (found.passed, found.seconds) == (False, 0.75)
-    assert found.detail == "1 passed, 1 failed, 1 notest"
-    assert found.problems == ("b: NameError",)
-    assert asked[-2:] == ["01_one/README.md", "01_one/theory.md"]
-
-
-def test_without_the_plugin_the_text_is_skipped_and_the_table_says_how_to_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    [found] = text.check_text_blocks(tmp_path, None)
-    assert (found.passed, found.word) == (True, "skipped")
-    assert "python tools/install.py --dev" in found.problems[0]
+def test_code_in_the_text_is_run_and_its_output_compared(tmp_path: Path) -> None:
+    page = "```python\nx = 1 / 3\n```\n\n```python\nprint(x)\n```\n```text\n0.333\n```\n"
+    root = build(tmp_path, {"01_one/theory.md": page})
+    [found] = text.check_text_blocks(root, None)
+    assert found.passed, found.problems
+    assert found.detail == "3 blocks, 1 outputs compared, 1 notest"
+    (root / "01_one/theory.md").write_text(page.replace("0.333", "0.335"), encoding="utf-8")
+    [found] = text.check_text_blocks(root, "01_one")
+    assert not found.passed
+    assert found.problems[0].startswith("01_one/theory.md:6: output line 1 is ")
 
 
 def notebook(*cells: tuple[str, str]) -> str:
