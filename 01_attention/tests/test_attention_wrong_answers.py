@@ -27,7 +27,9 @@ def test_a_large_negative_number_is_not_minus_infinity(value: float) -> None:
         is_boolean = mask.dtype == torch.bool
         return scores.masked_fill(~mask, value) if is_boolean else scores + mask.to(scores.dtype)
 
-    with pytest.raises(Wrong, match=r"the masked scores .* first differs at .* expected -inf"):
+    with pytest.raises(
+        Wrong, match=r"the masked scores .* the first difference at .* expected -inf"
+    ):
         judges.test_a_boolean_mask_puts_minus_infinity_where_it_is_false(
             use(apply_mask=apply_mask), (5, 7)
         )

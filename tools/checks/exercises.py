@@ -153,7 +153,7 @@ def count_problems(lesson: Lesson, exercise: Exercise, count: int) -> list[str]:
 
 def fault_of(cases: list[Case]) -> str:
     """What is wrong with a known wrong answer; "" if it is rejected as it should be."""
-    failed = [case for case in cases if case.outcome == WRONG]
+    failed = [case for case in cases if case.outcome == WRONG and not case.is_replaced]
     if not failed:
         return "passes every test"
     if max(case.margin for case in failed) < CLEAR:

@@ -29,6 +29,7 @@ def test_times_{k}(ex):
 ENTRY = """
 - id: "{one}"
   title: Times {k}
+  kind: write
   stubs: [times_{k}]
   minutes: 5
   difficulty: {level}
@@ -309,7 +310,7 @@ APART = "is rejected without a diagnosis; it cannot be told apart from: "
 
 def case(outcome: str = WRONG, **details: object) -> Case:
     settings = {"explained_by": OWN, "margin": 200.0, "own_diagnosis": "own", **details}
-    return Case("1.1", outcome, "it differs", **settings)  # type: ignore[arg-type]
+    return Case("1.1", outcome, message="it differs", **settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -321,6 +322,7 @@ def case(outcome: str = WRONG, **details: object) -> Case:
         ([case(margin=100.0)], ""),
         ([case(margin=99.0)], "is less than 100 tolerances from the right answer"),
         ([case(SOLVED)], "passes every test"),
+        ([case(is_replaced=True, explained_by=None)], "passes every test"),  # by PyTorch
         ([], "passes every test"),
         ([case(explained_by=OWN | {"b"})], f"{APART}b / own"),
         ([case(explained_by=OWN | {"b"}), case()], ""),  # the second case tells them apart

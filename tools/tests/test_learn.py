@@ -1,6 +1,6 @@
 """tools/learn.py on a made-up course of two lessons: its output and its effect on files.
 
-The course is judged once, by the real runner; most tests work on a copy of it, with cached verdicts.
+The course is judged once, by the real runner; most tests use a copy of it, with cached verdicts.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from utils.files import atomic_write_text
 from utils.grader import check as grader_check
 from utils.grader.exercises import Exercise, Lesson, how_to, lessons
 from utils.grader.report import SOLVED, TO_DO, WRONG, Verdict
-from utils.grader.runner import state_file
+from utils.grader.runner import VERSION, state_file
 
 LESSONS = {
     "01_first": ["double", "square", "increase", "negate", "halve", "sign", "cube"],
@@ -71,6 +71,7 @@ MISCONCEPTIONS = {"square": (doubled,)}
 ENTRY = """
 - id: "{exercise}"
   title: The {name} of a number
+  kind: write
   stubs: [{name}]
   minutes: 5
   difficulty: 1
@@ -189,7 +190,9 @@ def all_of(lesson: str, outcome: str, count: int | None = None) -> dict[str, Ver
 
 def broken(lesson: str, message: str) -> dict[str, Verdict]:
     """The verdicts on a file that cannot be loaded."""
-    return {one: Verdict(one, WRONG, message, broken_file=True) for one in ids(lesson).values()}
+    return {
+        one: Verdict(one, WRONG, message=message, broken_file=True) for one in ids(lesson).values()
+    }
 
 
 def widest(text: str) -> int:
@@ -279,9 +282,11 @@ WORDS = "exercises.py fails to load: line 12: " + "something went wrong; " * 20
 SITUATIONS = {
     "nothing begun": lambda one: Verdict(one, TO_DO),
     "all solved": lambda one: Verdict(one, SOLVED),
-    "all wrong": lambda one: Verdict(one, WRONG, "it is wrong " * 30, failed=1, checks=1),
+    "all wrong": lambda one: Verdict(one, WRONG, message="it is wrong " * 30, failed=1, checks=1),
     "the last wrong": lambda one: Verdict(one, WRONG if int(one[2:]) > 9 else SOLVED),
-    "no file": lambda one: Verdict(one, WRONG, f"{WORDS}\n    {'x = ' * 40}", broken_file=True),
+    "no file": lambda one: Verdict(
+        one, WRONG, message=f"{WORDS}\n    {'x = ' * 40}", broken_file=True
+    ),
 }
 
 
@@ -290,7 +295,17 @@ def long_course(root: Path) -> list[Lesson]:
     lesson = lessons(root)[0]
     title = "Thirty-six characters make a title.."
     exercises = tuple(
-        Exercise(f"3.{at}", title, ("double",), 120, 5, "Why? " * 40, ("a",) * 3, ("test_double",))
+        Exercise(
+            f"3.{at}",
+            title,
+            "write",
+            ("double",),
+            120,
+            5,
+            "Why? " * 40,
+            ("a",) * 3,
+            ("test_double",),
+        )
         for at in range(1, 19)
     )
     return [Lesson(lesson.folder.with_name("03_transformer_blocks"), exercises)] * 2
@@ -485,13 +500,13 @@ def test_a_wrong_exercise_takes_three_to_eight_lines(run: Run) -> None:
         assert widest("\n".join(lines)) <= 80
         assert lines[-1].strip() == f"For a hint: {how_to('hint', one)}"
     texts = {one: " ".join(" ".join(lines).split()) for one, lines in found.items()}
-    assert "square(4.0): square of x is 8.0; expected 16.0" in texts["1.2"]
+    assert "square square(x=4.0) square of x: got 8.0; expected 16.0" in texts["1.2"]
     assert "This looks like: x is added to itself, where it should be" in texts["1.2"]
     assert "NameError: name 'one' is not defined" in texts["1.3"]
-    assert "negate of x is None: is a return missing?" in texts["1.4"]
+    assert "negate of x: got None; is a return missing?" in texts["1.4"]
     assert "It printed: x is 4.0" in texts["1.4"]
     assert "it calls cube (1.7), which is still to do" in texts["1.5"]
-    assert "sign of x is a list; expected a number" in texts["1.6"]
+    assert "sign of x: this is a list; expected a number" in texts["1.6"]
 
 
 @pytest.mark.parametrize(
@@ -615,7 +630,7 @@ def test_no_hint_is_spent_on_a_broken_file(course: Path, run: Run, pretend: Pret
     assert json.loads(state_file(course).read_text(encoding="utf-8"))["hints"] == {}
 
 
-FRESH = '{"version": 1, "lessons": {}, "hints": '
+FRESH = f'{{"version": {VERSION}, "lessons": {{}}, "hints": '
 
 
 @pytest.mark.parametrize(
@@ -773,11 +788,11 @@ def test_watch_follows_the_learner_from_save_to_save(course: Path, watch: Sessio
         ("1.2", "01_first/exercises/solutions.py")
     ]
     assert "1.3 The increase of a number\n5 minutes" in said
-    assert "increase(4.0): increase of x is 4.0; expected 5.0" in said
+    assert "increase of x: got 4.0; expected 5.0" in said
 
     write(course, "01_first", {**done, "increase": "return x + 2"})
     said = watch.until(counted.format(2, 4, 1))
-    assert "increase of x is 6.0; expected 5.0" in said
+    assert "increase of x: got 6.0; expected 5.0" in said
     assert "Whoever has" not in said  # it was introduced before
     assert "is solved" not in said
 
@@ -863,7 +878,7 @@ def test_watch_fits_eighty_columns_when_everything_is_wrong(
     course: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lesson = long_course(course)[0]
-    verdicts = {one.id: Verdict(one.id, WRONG, "it is wrong") for one in lesson.exercises}
+    verdicts = {one.id: Verdict(one.id, WRONG, message="it is wrong") for one in lesson.exercises}
     learn.show_in_watch(lesson, lesson.exercises[0], verdicts, is_new=True)
     said = capsys.readouterr().out
     assert widest(said) <= 80

@@ -196,7 +196,7 @@ def code(entry: dict[str, Any], key: str, where: str) -> str:
     try:
         ast.parse(f"def body():\n{textwrap.indent(entry[key], '    ')}")
     except SyntaxError as error:
-        raise CourseError(f"{where}: {key} is no Python: {error.msg}") from None
+        raise CourseError(f"{where}: {key} is not valid Python: {error.msg}") from None
     return entry[key]
 
 

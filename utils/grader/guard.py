@@ -46,6 +46,7 @@ from utils.grader.learner_code import (
 from utils.grader.plain_words import explain
 
 SECONDS = 5.0  # for all the calls of one exercise together
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 COMPARABLE = str | bytes | bytearray | complex | float | int | set
 WATCHDOG_LOCK = threading.Lock()  # held while a watchdog raises TimeUp, and while another starts
 
@@ -323,9 +324,10 @@ def expect_unchanged(
 def argument_names(function: Callable[..., Any], count: int) -> list[str]:
     """The names of the first positional arguments; their positions if there is no signature."""
     try:
-        names = list(inspect.signature(function).parameters)[:count]
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        names = []
+        parameters = ()
+    names = [one.name for one in parameters if one.kind in POSITIONAL][:count]
     return names + [str(position) for position in range(len(names) + 1, count + 1)]
 
 

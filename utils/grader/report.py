@@ -51,13 +51,17 @@ class Verdict:
     checks: int = 0
     broken_file: bool = False
     hint_for: str = ""  # another exercise, if that one is to be fixed first
+    is_replaced: bool = False  # right, but by a function that replaces the exercise
 
 
 def verdict(exercise: str, cases: Sequence[Case]) -> Verdict:
     """Wrong if any case is wrong; solved only if all are; else to do."""
     failed = [case for case in cases if case.outcome == WRONG]
     if failed and all(case.is_replaced for case in failed):
-        return Verdict(exercise, WRONG, message=failed[0].message, failed=1, checks=len(cases))
+        message = failed[0].message
+        return Verdict(
+            exercise, WRONG, message=message, failed=1, checks=len(cases), is_replaced=True
+        )
     failed = [case for case in failed if not case.is_replaced]
     if failed:
         first = failed[0]
@@ -107,7 +111,8 @@ def failure_text(cases: Sequence[Case]) -> str:
 
 def message_lines(found: Verdict, indent: str = "") -> list[str]:
     """What is wrong with an exercise and what to do next, wrapped."""
-    lines = [*wrap(found.check, indent), *wrap(found.message, indent)]
+    check = "" if found.broken_file else found.check
+    lines = [*wrap(check, indent), *wrap(found.message, indent)]
     if found.diagnosis:
         opening = "This looks like" if found.is_certain else "First of all, this looks like"
         lines += wrap(f"{opening}: {found.diagnosis}.", indent)

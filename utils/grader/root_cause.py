@@ -1,11 +1,11 @@
 """Find the exercise to fix first: a wrong answer that calls another wrong one.
 
 An exercise may call what earlier ones wrote: attention calls the softmax. When both are wrong, the
-later one may be right in itself, so it is only told which one to fix first.
+later one may be right in itself, so its message only names the one to fix first.
 """
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from utils.grader.definitions import SCOPES, last_binding
@@ -16,7 +16,7 @@ from utils.grader.report import WRONG, Verdict
 
 def with_root_causes(lesson: Lesson, verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
     """The verdicts, in which an answer that calls another wrong one says so, and nothing else."""
-    wrong = {one for one, found in verdicts.items() if found.outcome == WRONG}
+    wrong = {one for one, found in verdicts.items() if is_mistaken(found)}
     if len(wrong) < 2 or any(found.broken_file for found in verdicts.values()):
         return dict(verdicts)
     calls = called_exercises(lesson)
@@ -24,6 +24,8 @@ def with_root_causes(lesson: Lesson, verdicts: Mapping[str, Verdict]) -> dict[st
     result = dict(verdicts)
     for exercise in wrong:
         causes = [one for one in names if one in wrong & calls.get(exercise, set())]
+        if causes and exercise in calls[causes[0]]:  # they call each other: fix the earlier one
+            causes = [one for one in causes if precedes(one, exercise, names)]
         if causes:
             first = causes[0]
             result[exercise] = replace(
@@ -36,6 +38,17 @@ def with_root_causes(lesson: Lesson, verdicts: Mapping[str, Verdict]) -> dict[st
                 hint_for=first,
             )
     return result
+
+
+def is_mistaken(found: Verdict) -> bool:
+    """Whether an answer gives wrong results; one that PyTorch wrote gives the right ones."""
+    return found.outcome == WRONG and not found.is_replaced
+
+
+def precedes(one: str, other: str, order: Iterable[str]) -> bool:
+    """Whether an exercise comes before another in this order."""
+    ids = list(order)
+    return ids.index(one) < ids.index(other)
 
 
 def called_exercises(lesson: Lesson) -> dict[str, set[str]]:
@@ -55,10 +68,15 @@ def called_exercises(lesson: Lesson) -> dict[str, set[str]]:
 
 
 def names_used(node: ast.AST | None) -> set[str]:
-    """Every name that a definition refers to."""
+    """The names that a definition refers to, its own arguments and variables aside."""
     if node is None:
         return set()
-    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+    parts = list(ast.walk(node))
+    names = [one for one in parts if isinstance(one, ast.Name)]
+    own = {one.id for one in names if not isinstance(one.ctx, ast.Load)}
+    own |= {one.arg for one in parts if isinstance(one, ast.arg)}
+    own |= {one.asname or one.name for one in parts if isinstance(one, ast.alias)}
+    return {one.id for one in names} - own
 
 
 def reached(start: tuple[str, ...], uses: Mapping[str, set[str]]) -> set[str]:

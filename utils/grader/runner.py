@@ -218,11 +218,11 @@ def add_lost_cases(
 ) -> None:
     """Mark as wrong the exercise that was running; all, if the file was still being loaded."""
     if lost.has_loaded:
-        cases[lost.exercise].append(Case(lost.exercise, WRONG, lost.problem))
+        cases[lost.exercise].append(Case(lost.exercise, WRONG, message=lost.problem))
         return
     message = f"{lesson.file.name} does not finish loading: {lost.problem}"
     for one in remaining:
-        cases[one].append(Case(one, WRONG, message, broken_file=True))
+        cases[one].append(Case(one, WRONG, message=message, broken_file=True))
 
 
 def case_from(event: dict[str, Any]) -> Case:

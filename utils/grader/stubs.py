@@ -64,7 +64,8 @@ def bodies_to_replace(lesson: Lesson, source: str) -> list[tuple[int, int, str]]
     found = []
     for name, node in functions(ast.parse(source, str(lesson.solutions))):
         if name in owners:
-            first = (node.body[0].end_lineno or 0) + 1
+            has_docstring = ast.get_docstring(node) is not None
+            first = (node.body[0].end_lineno or 0) + 1 if has_docstring else node.body[0].lineno
             body = stub_body(owners[name], name)
             stub = textwrap.indent(body, " " * node.body[0].col_offset)
             found.append((first, node.end_lineno or first, stub))

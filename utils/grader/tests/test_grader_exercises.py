@@ -21,6 +21,7 @@ from utils.grader.exercises import (
 FIRST = """
 - id: "1.1"
   title: Twice
+  kind: write
   stubs: [double]
   minutes: 5
   difficulty: 1
@@ -36,6 +37,7 @@ FIRST = """
 SECOND = """
 - id: 1.2
   title: "A layer: yes or no"
+  kind: write
   stubs: [Layer.__init__, Layer.forward, helper]
   minutes: 120
   difficulty: 5
@@ -74,6 +76,7 @@ def test_every_value_is_read(tmp_path):
         Exercise(
             id="1.1",
             title="Twice",
+            kind="write",
             stubs=("double",),
             minutes=5,
             difficulty=1,
@@ -84,6 +87,7 @@ def test_every_value_is_read(tmp_path):
         Exercise(
             id="1.2",
             title="A layer: yes or no",
+            kind="write",
             stubs=("Layer.__init__", "Layer.forward", "helper"),
             minutes=120,
             difficulty=5,

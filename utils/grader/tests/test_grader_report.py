@@ -31,7 +31,7 @@ HINT = f"For a hint: {how_to('hint', '1.3')}"
 def wrong(*names: str, can_tell: bool = True, refuted: tuple[str, ...] = ()) -> Case:
     """A failed case that these misconceptions explain."""
     explained = frozenset(names) if can_tell else None
-    return Case("1.3", WRONG, "it differs", explained_by=explained, refuted=frozenset(refuted))
+    return Case("1.3", WRONG, "", "it differs", explained, refuted=frozenset(refuted))
 
 
 def solved(*refuted: str) -> Case:
@@ -69,10 +69,11 @@ def test_one_wrong_case_makes_an_exercise_wrong_and_only_solved_cases_make_it_so
 def test_the_message_is_that_of_the_first_failed_case():
     cases = [
         solved(),
-        Case("1.3", WRONG, "first", frozenset({A}), printed="hello"),
-        Case("1.3", WRONG, "second", frozenset({A}), printed="bye"),
+        Case("1.3", WRONG, "it doubles", "first", frozenset({A}), printed="hello"),
+        Case("1.3", WRONG, "it halves", "second", frozenset({A}), printed="bye"),
     ]
-    assert verdict("1.3", cases) == Verdict("1.3", WRONG, "first", A, "hello", failed=2, checks=3)
+    expected = Verdict("1.3", WRONG, "it doubles", "first", A, True, "hello", failed=2, checks=3)
+    assert verdict("1.3", cases) == expected
 
 
 def test_what_a_solved_case_refutes_is_not_the_diagnosis():
@@ -86,7 +87,7 @@ def test_a_verdict_has_a_message_only_if_it_is_wrong():
 
 
 def test_a_broken_file_is_remembered():
-    assert verdict("1.3", [Case("1.3", WRONG, "no", broken_file=True)]).broken_file
+    assert verdict("1.3", [Case("1.3", WRONG, message="no", broken_file=True)]).broken_file
 
 
 # --- which misconception ---
@@ -114,17 +115,19 @@ def test_a_broken_file_is_remembered():
         ([], ""),
     ],
 )
-def test_a_misconception_is_named_if_it_alone_explains_every_case(cases, name):
-    assert diagnose(cases) == name
+def test_a_misconception_is_named_firmly_if_it_alone_explains_every_case(cases, name):
+    assert diagnose(cases) == (name, True)
 
 
 # --- words ---
 
 
 def test_a_message_has_a_diagnosis_a_count_and_the_next_step():
-    found = Verdict("1.3", WRONG, "f(3): the result is 1", A, failed=2, checks=7)
+    found = Verdict("1.3", WRONG, "it doubles", "f(x=3)\nthe result: got 1", A, failed=2, checks=7)
     assert message_lines(found, indent="  ") == [
-        "  f(3): the result is 1",
+        "  it doubles",
+        "  f(x=3)",
+        "  the result: got 1",
         f"  This looks like: {A}.",
         "  (2 of 7 checks fail; this is the first.)",
         f"  {HINT}",
@@ -132,19 +135,19 @@ def test_a_message_has_a_diagnosis_a_count_and_the_next_step():
 
 
 def test_a_single_failure_is_not_counted():
-    found = Verdict("1.3", WRONG, "no", failed=1, checks=7)
+    found = Verdict("1.3", WRONG, message="no", failed=1, checks=7)
     assert message_lines(found) == ["no", HINT]
 
 
 def test_a_broken_file_is_reported_without_a_hint():
-    found = Verdict("1.3", WRONG, "line 3: oh", failed=4, checks=4, broken_file=True)
+    found = Verdict("1.3", WRONG, "it doubles", "line 3: oh", failed=4, checks=4, broken_file=True)
     assert message_lines(found) == ["line 3: oh"]
 
 
 def test_the_first_lines_of_output_are_shown():
     for count in (1, PRINTED_LINES, PRINTED_LINES + 1, 1000):
         lines = [f"line {number}" for number in range(count)]
-        found = Verdict("1.3", WRONG, "no", printed="\n".join(lines))
+        found = Verdict("1.3", WRONG, message="no", printed="\n".join(lines))
         shown = message_lines(found)[1:-1]
         more = ["  ..."] * (count > PRINTED_LINES)
         assert shown == ["It printed:", *(f"  {line}" for line in lines[:PRINTED_LINES]), *more]
@@ -154,7 +157,7 @@ NASTY = "\x1b[2J\x07 bell \r over \x00 \ud800 tab\tend \u202e left"
 
 
 def test_nothing_unprintable_reaches_the_terminal():
-    found = Verdict("1.3", WRONG, f"it says {NASTY}\n    {NASTY}", printed=NASTY)
+    found = Verdict("1.3", WRONG, NASTY, f"it has {NASTY}\n    {NASTY}", printed=NASTY)
     for line in message_lines(found):
         assert line.isprintable()
     assert "?[2J? bell " in "\n".join(message_lines(found))
@@ -162,7 +165,7 @@ def test_nothing_unprintable_reaches_the_terminal():
 
 def test_no_line_is_wider_than_the_terminal():
     long = "word " * 40 + "x" * 200
-    found = Verdict("1.3", WRONG, f"{long}\n    {long}", diagnosis=long, printed=long)
+    found = Verdict("1.3", WRONG, long, f"{long}\n    {long}", diagnosis=long, printed=long)
     for indent in ("", "  ", "      "):
         lines = message_lines(found, indent)
         assert max(map(len, lines)) == WIDTH

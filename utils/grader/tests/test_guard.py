@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.grader import guard, runner
-from utils.grader.exercises import how_to
+from utils.grader.exercises import Exercise, how_to
 from utils.grader.feedback import Misconception, Wrong, expect_equal, history
 from utils.grader.guard import (
     BrokenFile,
@@ -32,6 +32,9 @@ from utils.grader.learner_code import LoadError, TimeUp, read_source
 
 HEAD = "import torch, numpy as np; from torch import nn\n"  # the first line
 RESET = how_to("reset", "1.1")
+EXERCISE = Exercise(
+    "1.1", "Twice", "write", ("double",), 5, 1, "so", ("a", "b", "c"), ("test_double",)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +58,7 @@ def exercises(
     limit: float = 60.0,
 ) -> Guarded:
     """A guarded learner's file, as the tests of exercise 1.1 see it."""
-    return Guarded(learner_of(folder, text), "1.1", wrong or {}, Clock(limit))
+    return Guarded(learner_of(folder, text), EXERCISE, wrong or {}, Clock(limit))
 
 
 def message(ex: Guarded, name: str, *args: Any, **kwargs: Any) -> str:
@@ -135,23 +138,25 @@ def signature(): return 1
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("error", "fails: line 5: RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
-        ("leaves", "exits Python: line 6: SystemExit: 3"),
-        ("odd", "fails: line 7: _learner_01_first_exercises.Odd: here"),
-        ("stops", "fails: line 8: GeneratorExit"),
-        ("interrupts", "fails: line 9: KeyboardInterrupt"),
-        ("later", "fails: line 10: NotImplementedError: later"),
-        ("in_c", "fails: line 11: NotImplementedError: Cannot copy out of meta tensor"),
-        ("in_python", "fails: line 12: NotImplementedError: Module [Module] is missing"),
-        ("deep", "fails: line 13: RecursionError: maximum recursion depth exceeded"),
-        ("asks", "fails: line 14: OSError: "),
-        ("signature", "fails: TypeError: signature() takes 0 positional arguments but 1"),
+        ("error", "line 5: RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
+        ("leaves", "it exits Python: line 6: SystemExit: 3"),
+        ("odd", "line 7: _learner_01_first_exercises.Odd: here"),
+        ("stops", "line 8: GeneratorExit"),
+        ("interrupts", "line 9: KeyboardInterrupt"),
+        ("later", "line 10: NotImplementedError: later"),
+        ("in_c", "line 11: NotImplementedError: Cannot copy out of meta tensor"),
+        ("in_python", "line 12: NotImplementedError: Module [Module] is missing"),
+        ("deep", "line 13: RecursionError: maximum recursion depth exceeded"),
+        ("asks", "line 14: OSError: "),
+        ("signature", "TypeError: signature() takes 0 positional arguments but 1"),
     ],
 )
 def test_any_error_is_reported_with_the_call_and_the_line(tmp_path, name, said):
     ex = exercises(tmp_path, RAISING)
-    told = message(ex, name, torch.zeros(2, 3))
-    assert told.startswith(f"{name}(float32 (2, 3)) {said}")
+    call, told = message(ex, name, torch.zeros(2, 3)).split("\n", maxsplit=1)
+    argument = "" if name == "signature" else "x="
+    assert call == f"{name}({argument}[[0, 0, 0], [0, 0, 0]])"
+    assert told.startswith(said)
     assert isinstance(history.calls[-1].error, BaseException)
 
 
@@ -221,14 +226,14 @@ def test_a_file_that_fails_to_load_gives_every_exercise_the_same_message(tmp_pat
     learner = learner_of(tmp_path, "1 / 0\n")
     for name in ("double", "treble"):
         with pytest.raises(BrokenFile) as error:
-            getattr(Guarded(learner, "1.1", {}, Clock()), name)(1)
+            getattr(Guarded(learner, EXERCISE, {}, Clock()), name)(1)
         assert error.value.message.startswith("exercises.py fails to load: line 2: ZeroDiv")
 
 
 def test_an_unreadable_file_is_reported_with_the_reason(tmp_path):
     learner = LearnerModule(LoadError("exercises.py is missing"))
     with pytest.raises(BrokenFile, match=r"^exercises\.py is missing$"):
-        _ = Guarded(learner, "1.1", {}, Clock()).double
+        _ = Guarded(learner, EXERCISE, {}, Clock()).double
 
 
 def test_a_file_that_does_not_finish_loading_is_reported_with_the_line(tmp_path, monkeypatch):
@@ -357,14 +362,14 @@ def works(x):
 def test_an_endless_loop_is_interrupted_and_reported_with_its_line(tmp_path, name):
     ex = exercises(tmp_path, LOOPS, limit=0.2)
     told = message(ex, name, 1)
-    assert told.startswith(f"{name}(1): still running after 0 seconds at line ")
+    assert told.startswith(f"{name}(x=1)\nstill running after 0 seconds at line ")
     assert told.endswith("; is there an endless loop?")
 
 
 def test_when_the_time_is_up_the_rest_of_the_exercise_is_not_tried(tmp_path):
     ex = exercises(tmp_path, LOOPS, limit=0.2)
     told = message(ex, "endless", 1)
-    assert message(ex, "works", 1) == told.removeprefix("endless(1): ")
+    assert message(ex, "works", 1) == told.removeprefix("endless(x=1)\n")
     assert exercises(tmp_path, LOOPS).works(1) == 1
 
 
@@ -563,7 +568,7 @@ def test_misconception_modules_share_weights_mode_and_random_state(tmp_path, tra
     with pytest.raises(Wrong) as error:
         expect_equal(result, truth(x))
     assert error.value.explained_by == {"the sign is wrong"}
-    assert error.value.message.startswith("Layer.forward(float32 (20, 3)): the result first")
+    assert error.value.message.startswith("Layer.forward(x=float32 (20, 3))\nthe result: the first")
     assert bool((result == 0).any()) == training
 
 
@@ -587,8 +592,8 @@ def test_a_method_that_is_a_stub_is_not_started(tmp_path, name):
 def test_errors_in_a_class_are_reported(tmp_path):
     ex = exercises(tmp_path, LAYER, limit=0.3)
     said = message(ex, "Forgets")
-    assert said.startswith("Forgets() fails: line 30: AttributeError: cannot assign module")
-    with pytest.raises(Wrong, match=r"^Spoils.forward\(float32 \(2,\)\): still running after"):
+    assert said.startswith("Forgets()\nline 30: AttributeError: cannot assign module")
+    with pytest.raises(Wrong, match=r"^Spoils.forward\(x=\[1, 1\]\)\nstill running after"):
         ex.Spoils()(torch.ones(2))
 
 

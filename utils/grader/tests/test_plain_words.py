@@ -48,7 +48,7 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "dtypes": (lambda: torch.zeros(2, 2) @ torch.zeros(2, 2).double(), "different dtypes"),
     "mask of floats": (lambda: X.masked_fill(torch.zeros(4), 0.0), "boolean mask"),
     "turned floats": (lambda: ~torch.zeros(2), "no boolean mask"),
-    "NumPy turned floats": (lambda: ~np.zeros(2), "no boolean mask"),
+    "NumPy turned floats": (lambda: ~np.zeros(2), "no boolean mask"),  # pyright: ignore[reportOperatorIssue]
     "1 - mask": (lambda: 1 - torch.tensor([True]), "can't be subtracted"),
     "NumPy minus": (lambda: np.array([True]) - np.array([True]), "can't be subtracted"),
     "device": (lambda: X.to("meta") + torch.zeros(3, 5, 4), "device=x.device"),
@@ -57,7 +57,7 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "view of a transpose": (lambda: X.mT.view(-1), "reshape"),
     "math.exp": (lambda: math.exp(torch.zeros(2)), "single number"),
     "int": (lambda: int(torch.zeros(2)), "single number"),
-    "plus None": (lambda: X + NOTHING, "none"),
+    "plus None": (lambda: X + NOTHING, "none"),  # pyright: ignore[reportOperatorIssue]
     "None's dtype": (lambda: NOTHING.dtype, "none"),  # pyright: ignore[reportAttributeAccessIssue]
     "a tuple's shape": (lambda: (X, Y).shape, "unpack it"),  # pyright: ignore[reportAttributeAccessIssue]
     "unpacking": (lambda: [T for T, d in [X.shape]], "left differs"),
