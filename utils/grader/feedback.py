@@ -492,7 +492,7 @@ def type_name(value: Any) -> str:
 def short_repr(value: Any) -> str:
     """A value in at most 40 characters; tensors by dtype and shape."""
     if isinstance(value, Tensor | np.ndarray):
-        if value.ndim == 0:
+        if value.ndim == 0 and not (isinstance(value, Tensor) and value.is_meta):
             return f"{value.item():.6g}"
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     if isinstance(value, torch.dtype | torch.device):

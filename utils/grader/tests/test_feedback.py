@@ -463,6 +463,49 @@ def test_a_misconception_that_warns_still_explains():
     assert explained(x.permute(2, 1, 0), x, [turned]) == {".T reverses all axes"}
 
 
+# --- answers that resemble a misconception ---
+
+
+def resembled(answer: Any, x: Tensor, truth: Any, *wrong: Misconception) -> Any:
+    error = problem(called(answer, x, wrong=wrong), truth)
+    assert error.explained_by == frozenset()
+    return error.resembles
+
+
+@pytest.mark.parametrize("disguise", [Tensor.double, lambda x: x[None], lambda x: x[None, :, None]])
+def test_the_same_values_in_another_dtype_or_shape_resemble_a_misconception(disguise):
+    assert resembled(disguise(TABLE / 2), TABLE, 2 * TABLE, *WRONG) == {diagnosis(halved)}
+
+
+def test_right_values_in_a_wrong_dtype_resemble_nothing():
+    def right_but_double(x: Tensor) -> Tensor:
+        """the numbers are float64"""
+        return 2 * x.double()
+
+    assert resembled(2 * TABLE.half(), TABLE, 2 * TABLE, right_but_double, *WRONG) == frozenset()
+
+
+def test_one_part_of_a_tuple_is_enough_to_resemble():
+    answer = (TABLE + 2, TABLE - 7)  # the first as if exchanged, the second of its own
+    truth = (TABLE + 1, TABLE + 2)
+    assert resembled(answer, TABLE, truth, *PAIRS) == {"the two are exchanged"}
+
+
+def test_what_explains_an_answer_resembles_it_too():
+    error = problem(called(TABLE / 2, TABLE, wrong=WRONG), 2 * TABLE)
+    assert error.resembles == error.explained_by == {diagnosis(halved)}
+
+
+def test_arrays_resemble_as_tensors_do():
+    def halved_array(x: np.ndarray) -> np.ndarray:
+        """the numbers are halved"""
+        return x / 2
+
+    x = np.array([1.0, 2.0, 3.0])
+    answer = called((x / 2).astype(np.float32), x, wrong=[halved_array])
+    assert problem(answer, 2 * x).resembles == {"the numbers are halved"}
+
+
 # --- misconceptions and chance ---
 
 
@@ -625,6 +668,37 @@ def test_a_call_is_shown_with_the_names_of_its_arguments():
     call = Call("f", (TABLE, 2), {"dim": -1, "mask": None}, torch.get_rng_state())
     call.names = ("x", "times")
     assert str(call) == "f(x=[[0, 1, 2], [3, 4, 5]], times=2, dim=-1, mask=None)"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (torch.tensor([1e4, -math.inf, math.nan]), "[1e+04, -inf, nan]"),
+        (torch.tensor([[True, False]]), "[[True, False]]"),
+        (torch.tensor([1, 2]), "[1, 2]"),
+        (torch.tensor(0.5), "0.5"),
+        (torch.tensor([1 / 3], dtype=torch.float64), "[0.3333]"),
+        (torch.zeros(3, 2, 2), "[[[0, 0], [0, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]]"),
+        (np.array([[1.5, 2.0]]), "[[1.5, 2]]"),
+        (np.array([True]), "[True]"),
+        (torch.zeros(13), "float32 (13,)"),
+        (torch.zeros(1, 1, 1, 2), "float32 (1, 1, 1, 2)"),
+        (np.zeros((5, 7)), "float64 (5, 7)"),
+        (torch.zeros(2, device="meta"), "float32 (2,)"),
+        (torch.zeros((), device="meta"), "float32 ()"),
+        (torch.zeros(0, 3), "float32 (0, 3)"),
+        (torch.tensor([1 + 2j]), "[(1+2j)]"),
+        (nn.Parameter(torch.ones(2)), "[1, 1]"),
+        (torch.device("meta"), "meta"),
+        (torch.float64, "torch.float64"),
+        (3, "3"),
+        (True, "True"),
+        ("long", "'long'"),
+    ],
+)
+def test_a_small_input_is_shown_whole_and_a_large_one_by_dtype_and_shape(value, said):
+    call = Call("f", (value,), {}, torch.get_rng_state(), names=("x",))
+    assert str(call) == f"f(x={said})"
 
 
 def test_an_argument_without_a_name_is_shown_by_its_value():

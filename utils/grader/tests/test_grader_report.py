@@ -119,7 +119,64 @@ def test_a_misconception_is_named_firmly_if_it_alone_explains_every_case(cases, 
     assert diagnose(cases) == (name, True)
 
 
+def alike(*names: str, exact: tuple[str, ...] = (), refuted: tuple[str, ...] = ()) -> Case:
+    """A failed case that these misconceptions resemble, and some explain exactly."""
+    explained, resembles = frozenset(exact), frozenset(names + exact)
+    return Case("1.3", WRONG, "", "no", explained, resembles, frozenset(refuted))
+
+
+@pytest.mark.parametrize(
+    ("cases", "name"),
+    [
+        ([alike(A)], A),  # a mistake beside a cast: the same values in another dtype
+        ([alike(A), alike(A, exact=(A,))], A),
+        ([alike(exact=(A,)), alike()], A),  # two mistakes: A explains the first failure
+        ([alike(exact=(A, B)), alike(A), alike(A, B)], A),  # and more failures than B
+        ([alike(A, B), alike(B), alike(B)], B),
+        ([alike(A, B), alike(A), solved(B)], A),
+        ([alike(A, B), wrong(can_tell=False), alike(A)], A),
+        ([alike(A), alike(B), alike(B)], A),  # the first failure is the one that is shown
+        ([alike(A, B)], ""),  # a tie
+        ([alike(A, B), alike(A), alike(B)], ""),
+        ([alike(exact=(A, B))], ""),
+        ([alike(), alike(A), alike(A)], ""),  # nothing explains the failure that is shown
+        ([alike(A), solved(A)], ""),  # refuted where the answer is right
+        ([alike(A, refuted=(A,))], ""),
+        ([alike(A, B), alike(A), solved(A, B)], ""),
+        ([alike()], ""),
+    ],
+)
+def test_a_misconception_that_does_not_explain_everything_is_named_in_weaker_words(cases, name):
+    assert diagnose(cases) == (name, name == "")
+
+
+def test_an_exact_explanation_of_every_case_is_preferred_to_a_resemblance():
+    assert diagnose([alike(B, exact=(A,)), alike(B, exact=(A,))]) == (A, True)
+
+
+def test_a_case_written_by_pytorch_does_not_count_as_a_mistake():
+    replaced = Case("1.3", WRONG, "c", "correct, but written by PyTorch", is_replaced=True)
+    found = verdict("1.3", [replaced, wrong(A), solved()])
+    assert (found.message, found.diagnosis, found.failed) == ("it differs", A, 1)
+    assert not found.is_replaced
+    found = verdict("1.3", [solved(), replaced, replaced])
+    assert (found.message, found.check, found.failed) == (replaced.message, "", 1)
+    assert found.is_replaced
+
+
 # --- words ---
+
+
+def test_the_words_depend_on_how_certain_a_diagnosis_is():
+    firm = Verdict("1.3", WRONG, message="no", diagnosis=A)
+    assert message_lines(firm)[1] == f"This looks like: {A}."
+    weak = Verdict("1.3", WRONG, message="no", diagnosis=A, is_certain=False)
+    assert message_lines(weak)[1] == f"First of all, this looks like: {A}."
+
+
+def test_the_hint_is_for_the_exercise_to_fix_first():
+    found = Verdict("1.5", WRONG, message="it calls your f (1.3)", hint_for="1.3")
+    assert message_lines(found)[-1] == HINT
 
 
 def test_a_message_has_a_diagnosis_a_count_and_the_next_step():

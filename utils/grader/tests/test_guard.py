@@ -160,6 +160,84 @@ def test_any_error_is_reported_with_the_call_and_the_line(tmp_path, name, said):
     assert isinstance(history.calls[-1].error, BaseException)
 
 
+HELPED = """
+def helper(x):
+    return x @ x
+
+def direct(x):
+    y = x + 1
+    return helper(y)
+
+def deeper(x):
+    return direct(x)
+
+class Layer(nn.Module):
+    def forward(self, x):
+        return helper(x)
+
+def in_lambda(x):
+    return (lambda y: y @ y)(x)
+
+def by_torch(x):
+    return torch.stack([x, x[0]])
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "code"),
+    [
+        ("direct", 7, "return helper(y)"),
+        ("deeper", 10, "return direct(x)"),
+        ("in_lambda", 17, "return (lambda y: y @ y)(x)"),
+        ("by_torch", 20, "return torch.stack([x, x[0]])"),
+        ("helper", 3, "return x @ x"),
+    ],
+)
+def test_the_line_is_that_of_the_exercises_own_function(tmp_path, name, line, code):
+    _, said, source, *_ = message(exercises(tmp_path, HELPED), name, torch.zeros(2, 3)).splitlines()
+    assert said.startswith(f"line {line}: RuntimeError: ")
+    assert source == f"    {code}"
+
+
+def test_the_line_of_a_class_is_that_of_its_method(tmp_path):
+    layer = exercises(tmp_path, HELPED).Layer()
+    with pytest.raises(Wrong, match=r"\nline 14: RuntimeError: .*\n    return helper\(x\)\n"):
+        layer(torch.zeros(2, 3))
+
+
+def test_a_raw_error_is_followed_by_plain_words(tmp_path):
+    *_, last = message(exercises(tmp_path, HELPED), "direct", torch.zeros(2, 3)).splitlines()
+    assert last.startswith("In plain words: in a @ b the last axis of a must be as long as")
+
+
+def test_an_error_of_unknown_cause_is_not_explained(tmp_path):
+    text = "def f(x): raise ValueError('own words')\n"
+    assert "In plain words" not in message(exercises(tmp_path, text), "f", 1)
+
+
+NAMED = """
+def f(x, dim=-1, *rest, mask=None, **more): return x @ x
+def of_any(*xs): return xs[0] @ xs[0]
+def only_by_position(x, /): return x @ x
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda ex, x: ex.f(x, 1), "f(x=[[0, 0, 0], [0, 0, 0]], dim=1)"),
+        (lambda ex, x: ex.f(x=x, mask=x[0]), "f(x=[[0, 0, 0], [0, 0, 0]], mask=[0, 0, 0])"),
+        (lambda ex, x: ex.f(x, 1, 2, other=3), "f(x=[[0, 0, 0], [0, 0, 0]], dim=1, 2, other=3)"),
+        (lambda ex, x: ex.of_any(x, 4), "of_any([[0, 0, 0], [0, 0, 0]], 4)"),
+        (lambda ex, x: ex.only_by_position(x), "only_by_position(x=[[0, 0, 0], [0, 0, 0]])"),
+    ],
+)
+def test_arguments_are_named_as_in_the_learners_signature(tmp_path, call, said):
+    with pytest.raises(Wrong) as error:
+        call(exercises(tmp_path, NAMED), torch.zeros(2, 3))
+    assert error.value.message.splitlines()[0] == said
+
+
 def test_an_outcome_passes_through_an_outer_call(tmp_path):
     ex = exercises(tmp_path, f"{STUBS}\ndef apply(f, x): return f(x)\n")
     assert message(ex, "apply", ex.three, 3) == "it calls treble (1.2), which is still to do"
