@@ -6,7 +6,9 @@ import random
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +58,41 @@ def has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of a program ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """Run the `main` of a program in this process, with these command-line arguments."""
+    from utils.errors import run_program
+
+    def call(main: Callable[[], int | None], *arguments: object) -> Outcome:
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as exit_info:
+            patch.setattr(sys, "argv", ["program.py", *map(str, arguments)])
+            run_program(main)
+        printed = capsys.readouterr()
+        return Outcome(int(exit_info.value.code or 0), printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture
+def training_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The capstone's default folders are temporary, and no curves are drawn, which is slow."""
+    import train
+
+    monkeypatch.setattr(train, "HERE", tmp_path / "capstone")
+    monkeypatch.setattr("run_curves.plot_metrics", lambda folder, data: None)
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,10 @@
-"""Checkpoints for sampling: one `.safetensors` file that holds all one needs to make a model speak.
+"""Checkpoints for sampling: one `.safetensors` file with everything needed to generate text.
 
     weights     every parameter once, by name (tied weights are one parameter)
-    metadata    format, model_config, tokenizer and what is known of the run, as JSON
+    metadata    format, model_config, tokenizer and information about the run, as JSON
 
-The format is a length, a JSON header and raw numbers (github.com/huggingface/safetensors): reading
-one can run no code, which cannot be said of a pickle. A file is written whole or not at all.
+The format is a length, a JSON header and raw tensor data (github.com/huggingface/safetensors).
+Unlike a pickle, it cannot run code when it is loaded. A file is written completely or not at all.
 """
 
 import json
@@ -29,25 +29,38 @@ FORMAT = "tiny-transformer-1"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model on disk, read back: what it is, how it reads text, and its weights."""
+    """A trained model loaded from disk: its configuration, its tokenizer and its weights."""
 
     model_config: ModelConfig
     tokenizer: CharTokenizer
     weights: dict[str, Tensor]
-    info: dict[str, Any] = field(default_factory=dict)  # step, losses, corpus: for people
-    name: str = "checkpoint"  # where it was read from, for messages
+    info: dict[str, Any] = field(default_factory=dict)  # step, losses, corpus: for display
+    name: str = "checkpoint"  # the file it was read from, for messages
 
     def build_model(self, parts: Parts | None = None) -> TinyTransformerLM:
         """The model with these weights, on any engine; CourseError if they do not fit."""
         try:
+            self._check_sizes(parts)
             model = TinyTransformerLM(self.model_config, parts)
             model.load_state_dict(self.weights)
-        except RuntimeError as error:  # too few, too many, of another shape, or no room for them
+        except RuntimeError as error:  # missing, unexpected, of another shape, or out of memory
             reason = " ".join(str(error).split())
             raise CourseError(
                 f"{self.name}: the weights do not fit their configuration: {reason}"
             ) from None
         return model
+
+    def _check_sizes(self, parts: Parts | None) -> None:
+        """Compare configuration and weights before memory is allocated. Raises RuntimeError.
+
+        The layers are counted first: building a million of them takes minutes even on "meta".
+        """
+        stored = {name.split(".")[1] for name in self.weights if name.startswith("blocks.")}
+        if len(stored) != self.model_config.n_layers:
+            raise RuntimeError(f"n_layers is {self.model_config.n_layers}, stored: {len(stored)}")
+        with torch.device("meta"):  # tensors with a shape and no data
+            model = TinyTransformerLM(self.model_config, parts)
+        model.load_state_dict(self.weights, assign=True)
 
 
 def save_checkpoint(
@@ -56,7 +69,7 @@ def save_checkpoint(
     tokenizer: CharTokenizer,
     info: dict[str, Any] | None = None,
 ) -> None:
-    """Write one file, atomically. Weights are stored in float32 as they stand."""
+    """Write one file, atomically. Weights keep their precision (float32 in this course)."""
     weights = {name: w.detach().cpu().contiguous() for name, w in model.state_dict().items()}
     metadata = {
         "format": FORMAT,
@@ -70,7 +83,7 @@ def save_checkpoint(
 def load_checkpoint(path: Path | str) -> Checkpoint:
     """Read a file that `save_checkpoint` wrote.
 
-    Raises CourseError, in one line, if it is missing, truncated, or somebody else's.
+    Raises CourseError, in one line, if it is missing, truncated, inconsistent or of another format.
     """
     path = Path(path)
     if not path.is_file():
@@ -79,7 +92,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             _check_format(path, metadata)
-            names = file.keys()  # clone(): these tensors are the file itself, mapped into memory
+            names = file.keys()  # clone(): the tensors are views of the memory-mapped file
             weights = {name: file.get_tensor(name).clone() for name in names}
     except (SafetensorError, OSError) as error:
         size = path.stat().st_size
@@ -87,7 +100,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             f"{path} ({size:,} bytes) is truncated or not a checkpoint: {error}"
         ) from None
     try:
-        return Checkpoint(
+        checkpoint = Checkpoint(
             from_dict(json.loads(metadata["model_config"]), ModelConfig),
             CharTokenizer.from_dict(json.loads(metadata["tokenizer"])),
             weights,
@@ -96,6 +109,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CourseError(f"{path}: its metadata is damaged: {error}") from None
+    _check_vocabulary(checkpoint)
+    return checkpoint
 
 
 def _check_format(path: Path, metadata: dict[str, str]) -> None:
@@ -105,8 +120,17 @@ def _check_format(path: Path, metadata: dict[str, str]) -> None:
         raise CourseError(f"{path} is not a checkpoint of this course: it {what}, not {FORMAT!r}")
 
 
+def _check_vocabulary(checkpoint: Checkpoint) -> None:
+    """Every token needs a row of the embedding, and every row a character to print."""
+    characters, V = checkpoint.tokenizer.vocab_size, checkpoint.model_config.vocab_size
+    if characters != V:
+        raise CourseError(
+            f"{checkpoint.name}: the tokenizer has {characters} characters, but vocab_size is {V}"
+        )
+
+
 def main() -> None:
-    """Save a small model, look at the file, and load it again."""
+    """Save a small model, inspect the file, and load it again."""
     import tempfile
 
     tokenizer = CharTokenizer.train("to be or not to be")
@@ -118,7 +142,7 @@ def main() -> None:
         loaded = load_checkpoint(path)
         tokens = torch.tensor([tokenizer.encode("to be")])
         same = torch.equal(model(tokens), loaded.build_model()(tokens))
-        print(f"loaded again, it gives the same logits: {same}")
+        print(f"the loaded model gives the same logits: {same}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What runs differ in, and how they went: a table for the eye, and their curves in one picture.
+"""Compare runs: a table of the settings that differ and of the results, and a plot of the curves.
 
     python 08_engineering/experiment_tracking.py compare RUN RUN
 
-Two runs teach something when one thing differs between them. So the table shows the fields of the
-configurations that differ, and no others, above the results; and the commit, PyTorch and device,
-if those differ too. What a run's files do not say is a "-".
+A comparison is instructive when one thing differs. So the table shows only the configuration fields
+that differ, then the results, then the commit, PyTorch and device if those differ too. "-" marks
+what the files of a run do not tell.
 """
 
 import contextlib
@@ -17,29 +17,28 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from logging_utils import MetricsLog
-from run_folder import best_evaluation, curve, read_config, read_metrics, steps_done
+from run_summary import best_evaluation, curve, read_config, read_metrics, steps_done
 from utils.config import TrainConfig, save_config, to_dict
-from utils.errors import UsageError, pick, run_program
-from utils.files import atomic_write_bytes
+from utils.errors import CourseError, UsageError, pick, run_program
+from utils.files import atomic_write_bytes, shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 UNKNOWN = "-"
 WIDTH, WIDEST_CELL = 80, 26
 SUFFIXES = (".png", ".svg", ".pdf")
-# The Okabe-Ito colours, told apart by colour-blind eyes too; then the same again with dashes.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("-", "--", ":", "-.")
+STYLES = ("-", "--", ":", "-.")  # when the colours are used up, they start again with dashes
 
-Table = dict[str, list[str]]  # the name of a row, and a cell for each run
+Table = dict[str, list[str]]  # row name -> one cell per run
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the files of a run say; a part that cannot be read is empty."""
+    """What the files of a run contain; a part that cannot be read is empty."""
 
     folder: Path
     config: dict[str, Any]  # flat: "model.d_model" and so on
@@ -48,13 +47,13 @@ class Run:
 
 
 def compare(folders: Sequence[Path], out: Path | None = None) -> None:
-    """Print how runs compare, and draw their validation curves into `out`.
+    """Print a comparison of runs, and plot their validation curves into `out`.
 
-    Without `out` that is compare.png beside the run that was at work last. Raises UsageError for
-    fewer than two runs, for one that is named twice, and for a picture of an unknown format.
+    `out` defaults to compare.png next to the most recent run. Raises UsageError for fewer than two
+    runs, a run that is named twice, and an unknown image format.
     """
     if len({folder.resolve() for folder in folders}) < max(2, len(folders)):
-        raise UsageError("compare needs two runs or more, each named once")
+        raise UsageError("compare needs at least two runs, each named once")
     newest = max(folders, key=lambda folder: folder.stat().st_mtime)
     out = out or newest.parent / "compare.png"
     pick(out.suffix.lower(), SUFFIXES, "suffix of a picture")
@@ -64,7 +63,7 @@ def compare(folders: Sequence[Path], out: Path | None = None) -> None:
         draw(runs, out)
         print(f"picture {shown(out)}")
     else:
-        print("no picture: none of them has a validation loss yet")
+        print("no picture: none of these runs has a validation loss yet")
 
 
 def read_run(folder: Path) -> Run:
@@ -76,19 +75,19 @@ def read_run(folder: Path) -> Run:
 
 
 def read_place(folder: Path) -> dict[str, str]:
-    """Where a run ran; a commit with a + had changes on top of it."""
-    said = {}
+    """Where a run ran; a + marks a commit with uncommitted changes."""
+    found = {}
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
         environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-        said |= {name: environment[name] for name in ("torch", "device") if name in environment}
+        found |= {name: environment[name] for name in ("torch", "device") if name in environment}
         git = environment.get("git") or {}  # null where there was no git
         if "commit" in git:
-            said["git commit"] = git["commit"][:9] + ("+" if git.get("dirty") else "")
-    return said
+            found["git commit"] = git["commit"][:9] + ("+" if git.get("dirty") else "")
+    return found
 
 
 def comparison(runs: Sequence[Run]) -> str:
-    """Which run is which, the table, and what to bear in mind, in at most 80 columns."""
+    """The legend, the table and the notes, in at most 80 columns."""
     names = [f"run {number}" for number in range(1, len(runs) + 1)]
     legend = [f"{name:<7} {shown(run.folder)[-72:]}" for name, run in zip(names, runs, strict=True)]
     settings = differing([run.config for run in runs])
@@ -99,47 +98,47 @@ def comparison(runs: Sequence[Run]) -> str:
 
 
 def notes(runs: Sequence[Run], settings: Table) -> Iterator[str]:
-    """What the numbers alone would not tell."""
+    """What a reader must know to interpret the table."""
     if not settings and sum(bool(run.config) for run in runs) > 1:
         yield "the configurations are the same"
     if "data" in settings:
-        yield "data differs: losses on different texts do not compare"
+        yield "data differs: losses on different texts are not comparable"
     for number, run in enumerate(runs, start=1):
         if not run.config:
-            yield f"run {number} has no config.yaml that can be read"
+            yield f"run {number} has no readable config.yaml"
 
 
 def result(run: Run) -> dict[str, str]:
-    """How a run went; tokens/s is the mean over the training, evaluations left out."""
-    said: dict[str, str] = {}
+    """The results of a run; tokens/s is the mean over training, without evaluations."""
+    found: dict[str, str] = {}
     if best := best_evaluation(run.rows):
-        said |= {"best validation loss": f"{best[0]:.4f}", "at step": str(best[1])}
+        found |= {"best validation loss": f"{best[0]:.4f}", "at step": str(best[1])}
     if run.rows:
-        said["steps"] = f"{steps_done(run.rows)}/{run.config.get('max_steps', '?')}"
+        found["steps"] = f"{steps_done(run.rows)}/{run.config.get('max_steps', '?')}"
     step, seconds = max(curve(run.rows, "seconds"), default=(0.0, 0.0))
     if seconds > 0:
-        said["training seconds"] = f"{seconds:,.1f}"
+        found["training seconds"] = f"{seconds:,.1f}"
         if run.config:
             sizes = ("batch_size", "accumulation", "model.max_seq_len")
             tokens = step * math.prod(run.config[name] for name in sizes)
-            said["tokens/s"] = f"{tokens / seconds:,.0f}"
-    return said
+            found["tokens/s"] = f"{tokens / seconds:,.0f}"
+    return found
 
 
-def differing(said: Sequence[Mapping[str, Any]]) -> Table:
-    """The rows in which at least two known values differ."""
-    table = side_by_side(said)
+def differing(found: Sequence[Mapping[str, Any]]) -> Table:
+    """The rows with at least two different known values."""
+    table = side_by_side(found)
     return {name: row for name, row in table.items() if len(set(row) - {UNKNOWN}) > 1}
 
 
-def side_by_side(said: Sequence[Mapping[str, Any]]) -> Table:
-    """A row for every name that any run knows."""
-    names = dict.fromkeys(name for each in said for name in each)
-    return {name: [str(each.get(name, UNKNOWN)) for each in said] for name in names}
+def side_by_side(found: Sequence[Mapping[str, Any]]) -> Table:
+    """One row per name that any run has."""
+    names = dict.fromkeys(name for each in found for name in each)
+    return {name: [str(each.get(name, UNKNOWN)) for each in found] for name in names}
 
 
 def columns(names: Sequence[str], table: Table) -> Iterator[str]:
-    """The table as lines of at most 80 columns; runs that find no room go on below the others."""
+    """The table as lines of at most 80 columns; runs that do not fit are continued below."""
     label = max(map(len, table), default=0)
     longest = max(len(text) for row in (names, *table.values()) for text in row)
     width = min(WIDEST_CELL, longest)
@@ -149,25 +148,37 @@ def columns(names: Sequence[str], table: Table) -> Iterator[str]:
             wrapped = [textwrap.wrap(text, width) or [""] for text in row[start : start + abreast]]
             for texts in itertools.zip_longest(*wrapped, fillvalue=""):
                 yield f"{name:<{label}}" + "".join(f"  {text:>{width}}" for text in texts)
-                name = ""  # a long cell goes on in the next line
+                name = ""  # a long cell continues on the next line
         yield ""
 
 
-def shown(path: Path) -> str:
-    """A path as one would type it: relative to here if it lies below."""
-    path = path.resolve()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+def draw(runs: Sequence[Run], path: Path) -> "Figure":
+    """Plot the validation loss of each run against the step and save the plot.
+
+    Raises CourseError, in one line, if matplotlib cannot be used.
+    """
+    try:
+        from utils.visualization import literal_text
+    except ValueError as error:  # such as an unknown $MPLBACKEND
+        reason = " ".join(str(error).split())
+        raise CourseError(f"the picture was not drawn: {reason:.200}") from None
+    return literal_text(plot_curves)(runs, path)
 
 
-def draw(runs: Sequence[Run], path: Path) -> Figure:
-    """Draw the validation loss of every run that has one against the step; save and return it."""
+def plot_curves(runs: Sequence[Run], path: Path) -> "Figure":
+    """The plot itself."""
+    from matplotlib.figure import Figure
+
+    from utils.visualization import PALETTE, printable
+
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel="validation loss (nats per token)")
     for i, run in enumerate(runs):
         if points := curve(run.rows, "val_loss"):
-            name = run.folder.name.replace("$", r"\$")  # a dollar is a dollar, and no formula
-            label = f"run {i + 1}, best {min(loss for _, loss in points):.3f}: {name}"
-            colour, style = COLOURS[i % len(COLOURS)], STYLES[i // len(COLOURS) % len(STYLES)]
+            best = min(loss for _, loss in points)
+            label = f"run {i + 1}, best {best:.3f}: {printable(run.folder.name)}"
+            colour = PALETTE[i % len(PALETTE)]
+            style = STYLES[i // len(PALETTE) % len(STYLES)]
             axes.plot(*zip(*points, strict=True), style, color=colour, marker=".", label=label)
     axes.legend(frameon=False, fontsize="small", loc="upper right")
     axes.spines[["top", "right"]].set_visible(False)
@@ -180,7 +191,7 @@ def draw(runs: Sequence[Run], path: Path) -> Figure:
 
 
 def main() -> None:
-    """Compare two runs that were never trained: their numbers are made up."""
+    """Compare two runs with made-up losses."""
     with tempfile.TemporaryDirectory() as root:
         for name, lr in (("careful", 0.001), ("bold", 0.004)):
             folder = Path(root) / name

@@ -1,10 +1,10 @@
-"""Runs that can be told apart: an id for each, what it ran on, and a table of them all.
+"""Experiment tracking: an id for each run, the environment it ran in, and a table of all runs.
 
     python 08_engineering/experiment_tracking.py list
     python 08_engineering/experiment_tracking.py compare RUN RUN
 
 An id such as 20261121-101530-laptop-3fa29c81d04e begins with the time, so that sorting by name
-sorts by age, then says what the run is, and ends in 48 random bits, so that two never meet.
+sorts by age, then names the preset or data, and ends in 48 random bits, so that ids are unique.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from run_folder import SIGNS, RunSummary, run_folders, summarise
+from run_summary import SIGNS, RunSummary, run_folders, summarise
 from utils.command_line import OneLineParser
 from utils.errors import CourseError, UsageError, did_you_mean, run_program
 from utils.files import atomic_write_text
@@ -34,22 +34,22 @@ PACKAGES = ("torch", "numpy", "matplotlib", "pyyaml", "tqdm", "safetensors")
 def new_run_id(name: str, now: datetime | None = None) -> str:
     """A fresh id: the time in UTC, the name in lower case, 12 random hexadecimal digits.
 
-    It holds only a-z, 0-9, "-", "_" and ".", which every file system takes; a long name is cut to
-    20 characters. UTC knows no summer time, so the order of ids is the order of seconds.
+    It contains only a-z, 0-9, "-", "_" and ".", which are safe on every file system; a long name is
+    cut to 20 characters. UTC has no daylight saving time, so ids sort by time.
     """
     now = now or datetime.now(UTC)
     if now.tzinfo is not None:
         now = now.astimezone(UTC)
     plain = re.sub(r"[^a-z0-9_.]+", "-", name.lower())[:20].strip("-.") or "run"
-    # From `secrets`, not the seeded generator: two runs with one seed are still two runs.
+    # From `secrets`, not the seeded generator: two runs with the same seed are still two runs.
     return f"{now:%Y%m%d-%H%M%S}-{plain}-{secrets.token_hex(6)}"
 
 
 def create_run_dir(root: Path | str, name: str) -> Path:
     """Make a new, empty folder for a run under `root` and return it.
 
-    `mkdir` makes the folder or finds it taken, with nothing in between, so two programs never
-    share one. Raises OSError where nothing can be written.
+    `mkdir` creates the folder or fails, atomically, so two programs never share one. Raises
+    OSError where nothing can be written.
     """
     Path(root).mkdir(parents=True, exist_ok=True)
     for _ in range(100):
@@ -63,9 +63,9 @@ def create_run_dir(root: Path | str, name: str) -> Path:
 def environment_info(device: str = "auto") -> dict[str, Any]:
     """What a result depends on besides the configuration, ready for JSON.
 
-    Nothing about the person: no user or host name, no environment variables, no home folder.
+    Nothing personal: no user or host name, no environment variables, no home folder.
     """
-    import torch  # here, because `list` should not wait for it
+    import torch  # imported here, so that `list` starts fast
 
     from utils.device import describe_device, pick_device
 
@@ -91,7 +91,7 @@ def write_environment(run_dir: Path | str, device: str = "auto") -> Path:
 
 
 def cpu_model() -> str:
-    """The processor's name as its maker writes it, or the architecture where none is told."""
+    """The name of the processor, or its architecture if the name is unknown."""
     if sys.platform == "darwin":
         found = run_quietly("sysctl", "-n", "machdep.cpu.brand_string") or ""
     elif Path("/proc/cpuinfo").exists():
@@ -106,14 +106,14 @@ def git_state(folder: Path = REPOSITORY) -> dict[str, Any] | None:
     """The commit checked out in `folder`, and whether files differ from it; None without git."""
     answer = run_quietly("git", "-C", str(folder), "rev-parse", "--show-toplevel", "HEAD")
     top, _, commit = (answer or "").strip().partition("\n")
-    if not commit or Path(top).resolve() != folder.resolve():  # perhaps a repository around ours
+    if not commit or Path(top).resolve() != folder.resolve():  # an enclosing repository
         return None
     changes = run_quietly("git", "-C", str(folder), "--no-optional-locks", "status", "--porcelain")
     return {"commit": commit, "dirty": bool(changes)}
 
 
 def run_quietly(*command: str) -> str | None:
-    """What a command prints, or None where it is missing, fails or takes over ten seconds."""
+    """The output of a command; None if it is missing, fails or takes over ten seconds."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         answer = subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=10)
         return answer.decode("utf-8", errors="replace")
@@ -121,7 +121,7 @@ def run_quietly(*command: str) -> str | None:
 
 
 def shown_command(words: Sequence[str]) -> list[str]:
-    """A command line fit to be shared: /home/ann/x.txt is .../x.txt, and --api-key shows no key."""
+    """A command line safe to share: /home/ann/x.txt becomes .../x.txt, --api-key is hidden."""
     home = ""
     with contextlib.suppress(RuntimeError):  # without HOME and a passwd entry there is none
         home = str(Path.home()).rstrip("\\/")
@@ -136,12 +136,12 @@ def shown_command(words: Sequence[str]) -> list[str]:
 
 
 def list_runs(root: Path | str) -> list[RunSummary]:
-    """Every folder under `root` with a config.yaml, metrics.csv or run.json, the oldest first."""
+    """Every folder under `root` with a config.yaml, metrics.csv or run.json, oldest first."""
     return [summarise(folder) for folder in run_folders(root)]
 
 
 def find_run(given: str, root: Path) -> Path:
-    """The run that a person means by a folder, an id under `root`, or how its id begins.
+    """The run given by its folder, its id under `root`, or the beginning of its id.
 
     Raises UsageError, with the closest id, if there is none, or more than one.
     """
@@ -154,7 +154,7 @@ def find_run(given: str, root: Path) -> Path:
     if folder.name in names or len(found) == 1:
         return place / (folder.name if folder.name in names else found[0])
     if found:
-        raise UsageError(f"{given!r} begins {len(found)} runs: {', '.join(found)}")
+        raise UsageError(f"{given!r} matches {len(found)} runs: {', '.join(found)}")
     beginnings = [name[: len(folder.name)] for name in names]
     hint = did_you_mean(folder.name, names) or did_you_mean(folder.name, beginnings)
     raise UsageError(f"no run {given!r} under {place}{hint}")
@@ -171,15 +171,15 @@ def table(runs: Sequence[RunSummary]) -> str:
 
 
 def main() -> None:
-    """List or compare runs, or without a command show what a new run would write down."""
-    parser = OneLineParser(description="Tell the runs of the capstone apart.")
+    """List or compare runs; without a command, show what a new run would record."""
+    parser = OneLineParser(description="List and compare the runs of the capstone.")
     commands = parser.add_subparsers(dest="command")
-    listing = commands.add_parser("list", help="a table of all runs, the oldest first")
-    comparing = commands.add_parser("compare", help="what runs differ in, and how they went")
+    listing = commands.add_parser("list", help="a table of all runs, oldest first")
+    comparing = commands.add_parser("compare", help="how runs differ, and their results")
     comparing.add_argument(
-        "runs", nargs="+", metavar="RUN", help="a folder, an id, or its beginning"
+        "runs", nargs="+", metavar="RUN", help="a folder, an id, or the start of an id"
     )
-    comparing.add_argument("--out", type=Path, metavar="FILE", help="the picture of their curves")
+    comparing.add_argument("--out", type=Path, metavar="FILE", help="where to save the plot")
     for command in (listing, comparing):
         command.add_argument("--root", type=Path, default=RUNS, help="the folder with the runs")
     args = parser.parse_args()
@@ -187,7 +187,7 @@ def main() -> None:
         runs = list_runs(args.root)
         print(table(runs) if runs else f"no runs under {args.root} yet")
     elif args.command == "compare":
-        from compare_runs import compare  # here, because a list should not wait for matplotlib
+        from compare_runs import compare  # imported here, so that `list` starts fast
 
         compare([find_run(name, args.root) for name in args.runs], args.out)
     else:

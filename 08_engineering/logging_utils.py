@@ -1,14 +1,14 @@
-"""Logs that survive a crash: one line a row, handed to the system at once.
+"""Logs that survive a crash: one line per row, written without a buffer.
 
 A program killed at any instant can tear only the last line (`LineFile` in utils/files.py): readers
-pass over a torn line, and opening the log again drops it.
+skip a torn line, and opening the log again drops it.
 
-Two formats for the same numbers: CSV for people and spreadsheets, JSONL (one JSON object a line)
-for programs. In both a float comes back exactly: `repr` prints the shortest digits that do so.
+Two formats for the same values: CSV for people and spreadsheets, JSONL (one JSON object per line)
+for programs. Both restore a float exactly: `repr` prints the shortest digits that do so.
 
-JSON has no NaN and no infinities, and `null` would not say which it was. So JSONL holds the strings
-"NaN", "Infinity" and "-Infinity", and `read_jsonl` makes floats of them again (a text of just these
-letters would become a float too). In CSV they are nan, inf and -inf, and an empty cell is None.
+JSON has no NaN and no infinities, and `null` would not say which it was. So JSONL uses the strings
+"NaN", "Infinity" and "-Infinity", which `read_jsonl` turns back into floats (any string of exactly
+these letters becomes a float). In CSV they are nan, inf and -inf, and an empty cell is None.
 """
 
 import json
@@ -29,14 +29,14 @@ NON_FINITE = ("NaN", "Infinity", "-Infinity")  # what json.dumps calls them
 
 
 class TextLog(LineFile):
-    """log.txt: messages with the time before them, to be followed with `tail -f`."""
+    """log.txt: time-stamped messages, to be followed with `tail -f`."""
 
     def write(self, message: str) -> None:
         self.write_line(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {message}")
 
 
 class CsvLogger(LineFile):
-    """Rows of numbers under fixed columns; what a row does not say stays empty.
+    """Rows of numbers under fixed columns; a missing value leaves its cell empty.
 
     Raises UsageError for a name that CSV would quote, CourseError if the file has other columns.
     """
@@ -62,35 +62,35 @@ class CsvLogger(LineFile):
 
 
 class JsonlLogger(LineFile):
-    """One JSON object a line: numbers, strings, None, and lists and mappings of them."""
+    """One JSON object per line: numbers, strings, None, and lists and mappings of them."""
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one row; it need not have the keys of the one before."""
+        """Write one row; its keys may differ from those of other rows."""
         self.write_line(json.dumps(_each_leaf(row, _to_json)))
 
 
 class MetricsLog(AbstractContextManager):
-    """metrics.csv and metrics.jsonl of one run, row for row the same."""
+    """metrics.csv and metrics.jsonl of one run, with the same rows."""
 
     def __init__(self, run_dir: Path | str, columns: Sequence[str] = METRIC_COLUMNS) -> None:
         self._csv = CsvLogger(Path(run_dir) / "metrics.csv", columns)
         self._jsonl = JsonlLogger(Path(run_dir) / "metrics.jsonl")
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one row to both files; it must hold "step", the number of steps done.
+        """Write one row to both files; it must contain "step", the number of steps done.
 
-        Save the state of a step after its row: then a crash between the two files costs nothing,
-        for the run resumes at an earlier step and writes the row again.
+        Save the state of a step after its row: then a crash between the two files loses nothing,
+        because the run resumes at an earlier step and writes the row again.
         """
         if row.get("step") is None:
-            raise CourseError(f"a row of metrics needs a step; this one has {', '.join(row)}")
+            raise CourseError(f"a row of metrics needs a step; this one has only {', '.join(row)}")
         self._csv.append(row)
         self._jsonl.append(row)
 
     def truncate_after(self, step: int) -> None:
-        """Forget the rows beyond `step`: a run resumed there writes them again.
+        """Drop the rows after `step`: a run resumed there writes them again.
 
-        Each file is replaced in one go; after a crash between the two the same call finishes.
+        Each file is replaced atomically; after a crash between the two, call it again.
         """
         self.close()  # Windows does not replace a file that is open
         _keep_up_to(step, self._csv.path, read_csv(self._csv.path))
@@ -99,7 +99,7 @@ class MetricsLog(AbstractContextManager):
         self._jsonl = JsonlLogger(self._jsonl.path)
 
     def sync(self) -> None:
-        """Wait until the rows are on the disk; do so before a checkpoint that counts on them."""
+        """Wait until the rows are on disk: before a checkpoint that relies on them."""
         self._csv.sync()
         self._jsonl.sync()
 
@@ -112,7 +112,7 @@ class MetricsLog(AbstractContextManager):
 
 
 def read_csv(path: Path | str) -> list[dict[str, float | None]]:
-    """The rows that CsvLogger wrote. Raises CourseError naming the first line that does not fit."""
+    """The rows that CsvLogger wrote. Raises CourseError naming the first bad line."""
     header, *lines = complete_lines(path) or [""]
     rows = []
     for number, line in enumerate(lines, start=2):
@@ -125,7 +125,7 @@ def read_csv(path: Path | str) -> list[dict[str, float | None]]:
 
 
 def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
-    """The rows that JsonlLogger wrote. Raises CourseError naming the first line that is no row."""
+    """The rows that JsonlLogger wrote. Raises CourseError naming the first bad line."""
     rows = []
     for number, line in enumerate(complete_lines(path), start=1):
         try:
@@ -133,15 +133,15 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
         except ValueError:
             row = None
         if not isinstance(row, dict):
-            raise CourseError(f"{path}, line {number}: no JSON object: {line[:60]!r}")
+            raise CourseError(f"{path}, line {number}: not a JSON object: {line[:60]!r}")
         rows.append(_each_leaf(row, _from_json))
     return rows
 
 
 def _keep_up_to(step: int, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rewrite the file with its rows up to `step`, each letter for letter as it was."""
+    """Rewrite the file with its rows up to `step`, each exactly as it was."""
     lines = complete_lines(path)
-    above = len(lines) - len(rows)  # the header of a CSV: one line, of a JSONL none
+    above = len(lines) - len(rows)  # header lines: 1 in CSV, 0 in JSONL
     kept = [line for line, row in zip(lines[above:], rows, strict=True) if row["step"] <= step]
     atomic_write_text(path, "".join(f"{line}\n" for line in lines[:above] + kept))
 
@@ -179,7 +179,7 @@ def _from_json(value: Any) -> Any:
 
 
 def main() -> None:
-    """Log three rows, tear the last one as a crash would, and go on."""
+    """Log three rows, tear the last one as a crash would, and continue."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "metrics.csv"
         with CsvLogger(path, ["step", "loss"]) as log:

@@ -1,11 +1,11 @@
-"""A folder of files that is there as a whole or not at all, and can prove that it is unharmed.
+"""A folder of files that is complete or absent, and whose integrity can be verified.
 
-It is written under a temporary name: each file is forced to the disk, then manifest.json with the
-SHA-256 of each, then the folder's own list of names; then the folder takes its name in one step. A
-crash at any instant leaves a temporary folder at worst, which nobody reads. Whoever reads the
-folder compares every file with the manifest first.
+It is written under a temporary name: each file is flushed to disk, then manifest.json with the
+SHA-256 of each, then the directory itself; finally the folder is renamed in one step. At worst, a
+crash leaves a temporary folder, which is never read. Reading the folder compares every file with
+the manifest first.
 
-`failpoint` marks each boundary: a test makes the program die there.
+`failpoint` marks each boundary, so that a test can kill the program there.
 """
 
 import hashlib
@@ -24,16 +24,16 @@ MANIFEST = "manifest.json"
 
 
 class DamagedError(CourseError):
-    """A folder is not what was written; the message names the file and the fault."""
+    """A folder differs from what was written; the message names the file and the fault."""
 
 
 # --- writing ---
 
 
 def write_sealed(folder: Path, files: dict[str, bytes], owner: str) -> None:
-    """Make `folder` hold exactly these files, signed by `owner`; its parent must exist.
+    """Make `folder` contain exactly these files of `owner`; its parent must exist.
 
-    Raises OSError (disk full, no permission) and leaves nothing behind then.
+    Raises OSError (disk full, no permission) and then leaves nothing behind.
     """
     temporary = folder.with_name(f".{folder.name}.tmp")
     temporary.mkdir()
@@ -54,46 +54,46 @@ def write_sealed(folder: Path, files: dict[str, bytes], owner: str) -> None:
 
 
 def manifest(files: dict[str, bytes], owner: str) -> bytes:
-    """The hashes of the files, and a hash of that: one flipped bit anywhere shows."""
+    """The hashes of the files, and a hash of the manifest: one flipped bit anywhere is noticed."""
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    said = {"format": FORMAT, "owner": owner, "files": hashes}
-    return json.dumps({**said, "sha256": digest_of(said)}, indent=1).encode()
+    body = {"format": FORMAT, "owner": owner, "files": hashes}
+    return json.dumps({**body, "sha256": digest_of(body)}, indent=1).encode()
 
 
-def digest_of(said: dict[str, Any]) -> str:
-    """The hash of a manifest's own words."""
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+def digest_of(body: dict[str, Any]) -> str:
+    """The hash of a manifest without its own hash."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 # --- reading ---
 
 
 def read_sealed(folder: Path, owner: str) -> dict[str, bytes]:
-    """The files of a folder, every one verified. Raises DamagedError."""
-    said = read_manifest(folder)
-    if said["owner"] != owner:
-        raise DamagedError(f"{folder.name}/{MANIFEST} is of another run, {said['owner']}")
-    return {name: verified(folder / name, digest) for name, digest in said["files"].items()}
+    """The files of a folder, each verified. Raises DamagedError."""
+    body = read_manifest(folder)
+    if body["owner"] != owner:
+        raise DamagedError(f"{folder.name}/{MANIFEST} is of another run, {body['owner']}")
+    return {name: verified(folder / name, digest) for name, digest in body["files"].items()}
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder, if it is as it was written. Raises DamagedError."""
+    """The manifest of a folder, verified. Raises DamagedError."""
     where = f"{folder.name}/{MANIFEST}"
     try:
-        said = json.loads((folder / MANIFEST).read_bytes())
-        digest = said.pop("sha256")
-        sound = said["format"] == FORMAT and digest == digest_of(said)
+        body = json.loads((folder / MANIFEST).read_bytes())
+        digest = body.pop("sha256")
+        intact = body["format"] == FORMAT and digest == digest_of(body)
     except FileNotFoundError:
         raise DamagedError(f"{where} is missing") from None
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise DamagedError(f"{where} is damaged: {error!r}") from None
-    if not sound:
+    if not intact:
         raise DamagedError(f"{where} is damaged: its own hash differs")
-    return said
+    return body
 
 
 def verified(path: Path, digest: str) -> bytes:
-    """The bytes of a file whose hash is as expected. Raises DamagedError."""
+    """The bytes of a file whose hash matches. Raises DamagedError."""
     where = f"{path.parent.name}/{path.name}"
     try:
         data = path.read_bytes()

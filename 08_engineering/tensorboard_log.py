@@ -1,14 +1,14 @@
-"""TensorBoard: the numbers of metrics.csv as curves in a browser, while the run is still going.
+"""TensorBoard: the metrics of a run as curves in a browser, updated while it trains.
 
     pip install tensorboard
     tensorboard --logdir 09_capstone/runs
 
-TensorBoard is an extra. Where it is not installed, `TensorBoardLog` takes every number and writes
-none, so whoever calls it need not ask. Its files never shrink: a run that is resumed tells it from
-which step on the points of before no longer count.
+TensorBoard is optional. Where it is not installed, `TensorBoardLog` writes nothing, so callers need
+not check. Its files never shrink: a resumed run records the step from which earlier points are to
+be hidden.
 
-PyTorch's SummaryWriter writes from a thread of its own. Here a row is on the disk when `append`
-returns, and a full disk is an OSError like any other.
+PyTorch's SummaryWriter writes from a background thread. Here a row is in the file when `append`
+returns, and a full disk is an OSError as everywhere else.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from utils.errors import run_program
 
 FOLDER = "tensorboard"  # inside the run's own
-MODULES = (  # of the package: they are loaded only when a run begins
+MODULES = (  # loaded only when a run starts
     "tensorboard.compat.proto.event_pb2",
     "tensorboard.compat.proto.summary_pb2",
     "tensorboard.summary.writer.record_writer",
@@ -30,7 +30,7 @@ MODULES = (  # of the package: they are loaded only when a run begins
 
 
 class ScalarWriter(Protocol):
-    """Takes the points of curves."""
+    """Writes the points of curves."""
 
     def add(self, step: int, values: Mapping[str, float]) -> None: ...
 
@@ -38,7 +38,7 @@ class ScalarWriter(Protocol):
 
 
 class NoWriter:
-    """Stands in where TensorBoard is not installed: takes everything and does nothing."""
+    """The writer where TensorBoard is not installed: it does nothing."""
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         pass
@@ -48,9 +48,9 @@ class NoWriter:
 
 
 class EventFile:
-    """A file of TensorBoard's: a record for its version, one for the start, one for each row.
+    """A TensorBoard event file: a version record, a start record, and one record per row.
 
-    TensorBoard hides what older files of the folder hold from `purge_step` on.
+    TensorBoard hides the points of older files in the folder from `purge_step` on.
     """
 
     def __init__(self, folder: Path, purge_step: int) -> None:
@@ -70,7 +70,7 @@ class EventFile:
 
     def _write(self, **fields: Any) -> None:
         self._records.write(self._event(wall_time=time.time(), **fields).SerializeToString())
-        self._file.flush()  # a killed run has lost nothing, and a browser sees it at once
+        self._file.flush()  # survives a kill, and is visible in the browser at once
 
     def close(self) -> None:
         """Close the file."""
@@ -80,15 +80,15 @@ class EventFile:
 class TensorBoardLog(AbstractContextManager):
     """The rows of MetricsLog for TensorBoard: every column becomes a curve over the steps.
 
-    `resumed_at` is the last step that still counts of what the run's folder holds: later points are
-    hidden, for the run writes them again. 0 for a run that begins.
+    `resumed_at` is the last step whose points stay valid: later ones are hidden, because the run
+    writes them again. 0 for a run that starts.
     """
 
     def __init__(self, run_dir: Path | str, resumed_at: int = 0) -> None:
         self._writer = open_writer(Path(run_dir) / FOLDER, purge_step=resumed_at + 1)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write the numbers of one row at its "step"; None is passed over."""
+        """Write the values of one row at its "step"; None is skipped."""
         values = {name: float(v) for name, v in row.items() if name != "step" and v is not None}
         self._writer.add(int(row["step"]), values)
 
@@ -101,20 +101,20 @@ class TensorBoardLog(AbstractContextManager):
 
 
 def open_writer(folder: Path, purge_step: int) -> ScalarWriter:
-    """A file for TensorBoard, or NoWriter where it is not installed; a line if it is broken."""
+    """An event file, or NoWriter if TensorBoard is not installed or (with a warning) broken."""
     try:
         return EventFile(folder, purge_step)
     except ImportError:
         return NoWriter()
     except OSError:
-        raise  # of our own folder
-    except Exception as error:  # an extra that is broken is no reason not to train
-        print(f"TensorBoard gets no curves: {' '.join(repr(error).split())}")
+        raise  # an error of the run's own folder
+    except Exception as error:  # a broken optional package must not stop a run
+        print(f"warning: no curves for TensorBoard: {' '.join(repr(error).split())}")
         return NoWriter()
 
 
 def main() -> None:
-    """Log three rows, and see what is on the disk."""
+    """Log three rows, and list the files."""
     with tempfile.TemporaryDirectory() as run_dir:
         with TensorBoardLog(run_dir) as log:
             for step, loss in ((10, 4.17), (20, 3.2), (30, 2.9)):

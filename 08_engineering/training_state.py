@@ -1,14 +1,14 @@
-"""Where a run stands, on disk, so that it can go on after any accident.
+"""The state of a run on disk, from which training resumes exactly.
 
-    states/00000250-3fa29c/     one state: a folder that is there as a whole or not at all
+    states/00000250-3fa29c/     one state: a folder that is complete or absent
         model.safetensors       the weights
-        optimizer.safetensors   its running averages; the numbers beside them as JSON in the header
+        optimizer.safetensors   running averages; non-tensor state as JSON in the header
         random.safetensors      the state of every random generator
-        position.json           steps done, step budget, losses: whatever is no tensor
+        position.json           step, step budget, losses: whatever is not a tensor
         manifest.json           SHA-256 of each file, written last
 
-sealed_folder.py writes the folder and verifies it. Two states are kept, so that if the last one is
-damaged, the one before it can be used.
+sealed_folder.py writes the folder and verifies it; state_tree.py takes the optimizer's nested state
+apart. Two states are kept: if the newer one is damaged, the older one is used.
 """
 
 import json
@@ -25,6 +25,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from sealed_folder import DamagedError, read_sealed, write_sealed
+from state_tree import flatten, ready_for_json, unflatten
 from utils.errors import run_program
 from utils.failpoint import failpoint
 
@@ -33,12 +34,12 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Everything that decides what a run does next."""
+    """Everything that determines how training continues."""
 
     model: dict[str, Tensor]
     optimizers: list[dict[str, Any]]  # as Optimizer.state_dict() gives them
     random: dict[str, Tensor]
-    position: dict[str, Any]  # ready for JSON; "step" must be in it
+    position: dict[str, Any]  # plain JSON values, among them "step"
 
     @property
     def step(self) -> int:
@@ -49,9 +50,9 @@ class TrainingState:
 
 
 def save_state(root: Path, state: TrainingState, run: str) -> Path:
-    """Write a state of the run called `run` under root, and remove what is older than the last two.
+    """Write a state of the run called `run` under root, and remove all but the last two.
 
-    Raises OSError (disk full, no permission); then the states that were there still are.
+    Raises OSError (disk full, no permission); the existing states are then untouched.
     """
     root.mkdir(parents=True, exist_ok=True)
     folder = root / f"{state.step:08d}-{secrets.token_hex(3)}"
@@ -61,58 +62,33 @@ def save_state(root: Path, state: TrainingState, run: str) -> Path:
 
 
 def contents(state: TrainingState) -> dict[str, bytes]:
-    """The files of a state, but for the manifest."""
+    """The files of a state, except the manifest."""
     tensors: dict[str, Tensor] = {}
-    plain = [split_tensors(each, tensors, f"{i}") for i, each in enumerate(state.optimizers)]
+    structure = [flatten(each, tensors) for each in state.optimizers]
     return {
         "model.safetensors": save(ready_to_save(state.model)),
-        "optimizer.safetensors": save(ready_to_save(tensors), {"plain": json.dumps(plain)}),
+        "optimizer.safetensors": save(ready_to_save(tensors), {"plain": json.dumps(structure)}),
         "random.safetensors": save(ready_to_save(state.random)),
-        "position.json": json.dumps(state.position, indent=1).encode(),
+        "position.json": json.dumps(ready_for_json(state.position), indent=1).encode(),
     }
 
 
 def ready_to_save(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors in main memory, each with numbers of its own, in order."""
+    """The same tensors on the CPU, contiguous, and sharing no memory."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
-def split_tensors(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
-    """`value` with every tensor replaced by {"tensor": its path}; the tensors go into `tensors`.
-
-    Dictionaries become lists of pairs, because the keys of an optimizer's state are numbers.
-    """
-    if isinstance(value, Tensor):
-        tensors[path] = value
-        return {"tensor": path}
-    if isinstance(value, dict):
-        pairs = [[key, split_tensors(v, tensors, f"{path}.{key}")] for key, v in value.items()]
-        return {"pairs": pairs}
-    if isinstance(value, list | tuple):
-        return [split_tensors(v, tensors, f"{path}.{i}") for i, v in enumerate(value)]
-    return value
-
-
-def joined(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """The inverse of split_tensors."""
-    if isinstance(value, dict) and "tensor" in value:
-        return tensors[value["tensor"]]
-    if isinstance(value, dict):
-        return {key: joined(v, tensors) for key, v in value["pairs"]}
-    return [joined(v, tensors) for v in value] if isinstance(value, list) else value
-
-
 def prune(root: Path, newest: Path) -> None:
-    """Remove all but the last two states, and what crashes have left behind.
+    """Remove all but the last two states, and temporary folders left by crashes.
 
-    A state of a later step than the newest is damaged: the run would have gone on from it.
+    A state of a later step than `newest` is damaged: otherwise the run would have resumed there.
     """
     older = [path for path in folders(root) if step_of(path) < step_of(newest)]
     kept = [*older, newest][-KEPT:]
-    doomed = [path for path in folders(root) if path not in kept]
-    for path in [*doomed, *root.glob(".*.tmp")]:
+    surplus = [path for path in folders(root) if path not in kept]
+    for path in [*surplus, *root.glob(".*.tmp")]:
         if not path.name.startswith("."):
-            hidden = path.with_name(f".{path.name}.tmp")  # half removed, it must not look whole
+            hidden = path.with_name(f".{path.name}.tmp")  # half removed is not a state
             path.rename(hidden)
             failpoint("state: old one renamed")
             path = hidden
@@ -124,7 +100,7 @@ def prune(root: Path, newest: Path) -> None:
 
 
 def folders(root: Path) -> list[Path]:
-    """The states under root, the oldest first."""
+    """The states under root, oldest first."""
     found = [path for path in root.glob("*-*") if path.name.partition("-")[0].isdigit()]
     return sorted(found, key=lambda path: (step_of(path), path.stat().st_mtime_ns))
 
@@ -135,9 +111,9 @@ def step_of(folder: Path) -> int:
 
 
 def last_good_state(root: Path, run: str) -> tuple[TrainingState | None, list[str]]:
-    """The newest state that is whole, and what is wrong with each newer one.
+    """The newest intact state, and what is wrong with each newer one.
 
-    None if nothing was ever saved. Raises DamagedError if there are states and none is good.
+    None if nothing was ever saved. Raises DamagedError if there are states but none is intact.
     """
     faults = []
     for folder in reversed(folders(root)):
@@ -146,7 +122,7 @@ def last_good_state(root: Path, run: str) -> tuple[TrainingState | None, list[st
         except DamagedError as error:
             faults.append(str(error))
     if faults:
-        raise DamagedError(f"no state of {run} is whole: {'; '.join(faults)}")
+        raise DamagedError(f"no state of {run} is intact: {'; '.join(faults)}")
     return None, []
 
 
@@ -155,12 +131,13 @@ def load_state(folder: Path, run: str) -> TrainingState:
     files = read_sealed(folder, run)
     try:
         optimizer = files["optimizer.safetensors"]
-        header = int.from_bytes(optimizer[:8], "little")
-        plain = json.loads(json.loads(optimizer[8 : 8 + header])["__metadata__"]["plain"])
+        header = int.from_bytes(optimizer[:8], "little")  # its length
+        metadata = json.loads(optimizer[8 : 8 + header])["__metadata__"]
+        structure = json.loads(metadata["plain"])
         tensors = load(optimizer)
         return TrainingState(
             load(files["model.safetensors"]),
-            [joined(each, tensors) for each in plain],
+            [unflatten(each, tensors) for each in structure],
             load(files["random.safetensors"]),
             json.loads(files["position.json"]),
         )
@@ -172,7 +149,7 @@ def load_state(folder: Path, run: str) -> TrainingState:
 
 
 def random_states() -> dict[str, Tensor]:
-    """The state of every generator that PyTorch draws from here."""
+    """The state of every random generator of PyTorch on this machine."""
     states = {"cpu": torch.get_rng_state()}
     for index in range(torch.cuda.device_count()):
         states[f"cuda:{index}"] = torch.cuda.get_rng_state(index)
@@ -182,7 +159,7 @@ def random_states() -> dict[str, Tensor]:
 
 
 def restore_random_states(states: dict[str, Tensor]) -> None:
-    """Let the generators go on where they were; those of devices that are not here are left out."""
+    """Restore the generators; those of absent devices are skipped."""
     torch.set_rng_state(states["cpu"])
     for index in range(torch.cuda.device_count()):
         if f"cuda:{index}" in states:
@@ -192,7 +169,7 @@ def restore_random_states(states: dict[str, Tensor]) -> None:
 
 
 def main() -> None:
-    """Save a state three times, damage the newest, and see which one is used."""
+    """Save three states, damage the newest, and see which one is used."""
     import tempfile
 
     weights = {"w": torch.arange(3.0)}

@@ -1,15 +1,16 @@
-"""A conversation with the model: type a prompt, watch it continue, change the settings as you go.
+"""An interactive prompt loop: type a prompt, watch the model continue it, change the settings.
 
     > ROMEO:                  continue this text
     > /temperature 0.5        any setting of SampleConfig, by name
-    > /show                   the settings as they are
+    > /show                   the current settings
     > /quit                   or Ctrl-D
 
-Ctrl-C stops what is being said, not the program; at an empty prompt it leaves.
+Ctrl-C stops the generation, not the program; at an empty prompt it exits.
 """
 
 import contextlib
 import io
+import re
 import sys
 from dataclasses import replace
 
@@ -18,50 +19,60 @@ from utils.command_line import change_field
 from utils.config import SampleConfig, field_types
 from utils.errors import CourseError, pick
 
-HIDDEN = ("prompt", "num_samples", "device")  # what makes no sense to change while talking
+HIDDEN = ("prompt", "num_samples", "device")  # not useful to change in the loop
 
 
 def prompt_loop(generator: TextGenerator, sampling: SampleConfig) -> None:
-    """Read a line, answer it, until /quit, the end of the input, or Ctrl-C at the prompt."""
+    """Read lines and carry them out until /quit, the end of the input, or Ctrl-C at the prompt."""
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  (the arrow keys and a history, where the system has it)
-    if isinstance(sys.stdin, io.TextIOWrapper):  # bytes that are not UTF-8 are told as unknown
+        import readline  # noqa: F401  (arrow keys and history, where available)
+    if isinstance(sys.stdin, io.TextIOWrapper):  # other bytes become an unknown character
         sys.stdin.reconfigure(errors="replace")
 
     settings = [name for name in field_types(SampleConfig) if name not in HIDDEN]
-    print("Type the beginning of a text; the model continues it. Settings you may change:")
+    print("Type the beginning of a text; the model continues it. Settings you can change:")
     print(" ".join(f"/{name}" for name in settings))
-    print("/show lists their values, /quit leaves, Ctrl-C stops a text.")
+    print("/show lists their values, /quit exits, Ctrl-C stops a generation.")
     while True:
         try:
-            line = input("\n> ")
+            line = input("\n> ").removesuffix("\r")  # piped from a Windows text file
         except (EOFError, KeyboardInterrupt):
             print()
             return
         if line.strip() in ("/quit", "/exit"):
             return
         try:
-            sampling = _answer(generator, sampling, settings, line)
+            sampling = _carry_out(generator, sampling, settings, line)
         except CourseError as error:
             print(f"error: {error}")
 
 
 def next_seed(sampling: SampleConfig, steps: int = 1) -> SampleConfig:
-    """The same settings for another draw."""
+    """The same settings with a seed that is `steps` further."""
     return replace(sampling, seed=(sampling.seed + steps) % 2**63)
 
 
-def _answer(
+def unescape(text: str) -> str:
+    r"""A text as typed in a shell: \n is a newline, \t a tab, \r a carriage return, \\ a backslash.
+
+    Any other backslash stays as it is.
+    """
+    meanings = {r"\n": "\n", r"\t": "\t", r"\r": "\r", r"\\": "\\"}
+    return re.sub(r"\\[ntr\\]", lambda found: meanings[found[0]], text)
+
+
+def _carry_out(
     generator: TextGenerator, sampling: SampleConfig, settings: list[str], line: str
 ) -> SampleConfig:
-    """Carry out one line; returns the settings for the next."""
+    """Carry out one line; returns the settings for the next one."""
     if not line.startswith("/"):
         _continue_text(generator, replace(sampling, prompt=line))
-        return next_seed(sampling)  # the same prompt again: another text
+        return next_seed(sampling)  # the same prompt again gives another text
     name, _, value = line[1:].partition(" ")
     if name != "show":
         name = pick(name.replace("-", "_"), [*settings, "show", "quit"], "setting")
-        sampling = change_field(sampling, name, value.strip())
+        value = value.strip()
+        sampling = change_field(sampling, name, unescape(value) if name == "stop" else value)
         settings = [name]
     print("  ".join(f"{name} {getattr(sampling, name)!r}" for name in settings))
     return sampling

@@ -1,38 +1,66 @@
-"""Going on with a run that was stopped or killed: which one, with what, and never two at once."""
+"""Which run --resume continues, on which data and device, and which changes it refuses."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from run_folder import RESULT_FILE as RESULT_FILE
-from run_folder import RUN_FILE, is_finished, run_id_of
-from run_folder import locked as locked
-from run_folder import sign as sign
-from run_folder import write_result as write_result
+from run_folder import RUN_FILE, is_finished, run_id_of, start_folder_of
 from training_data import TrainingData
 from training_state import TrainingState, last_good_state
-from utils.config import TrainConfig, to_dict
+from utils.config import TrainConfig, load_config, to_dict
+from utils.corpus import NAMES
+from utils.device import available_devices, pick_device
 from utils.errors import CourseError, UsageError
+from utils.shakespeare import expand_home
+
+# What another place may change: the fingerprint decides about the data, and a run may move to
+# another device, though it is not bit-exact then.
+FREE_FIELDS = ("data", "device")
 
 
 def run_to_resume(out_dir: Path | None, runs: Path) -> Path:
-    """The run in out_dir, or the newest one under `runs` that is not finished."""
+    """The run in out_dir, or the newest unfinished one under `runs`."""
     if out_dir is not None:
         run_id_of(out_dir)
         if is_finished(out_dir):
             raise UsageError(f"the run in {out_dir} is finished; there is nothing to resume")
         return out_dir.resolve()
-    found = [path.parent for path in runs.glob(f"*/{RUN_FILE}")]
-    unfinished = [folder for folder in found if not is_finished(folder)]
+    unfinished = unfinished_runs(runs)
     if not unfinished:
         raise UsageError(f"no unfinished run under {runs}; start one without --resume")
-    return max(unfinished, key=run_id_of)  # an id begins with the time; a folder may be "demo"
+    _, newest = max(unfinished)
+    return newest
+
+
+def unfinished_runs(runs: Path) -> list[tuple[str, Path]]:
+    """(id, folder) of each: an id begins with the time, whereas a folder may be called "demo".
+
+    A run whose run.json is damaged is skipped with a warning: it must not hide the others.
+    """
+    found = []
+    for folder in sorted(path.parent for path in runs.glob(f"*/{RUN_FILE}")):
+        if is_finished(folder):
+            continue
+        try:
+            found.append((run_id_of(folder), folder))
+        except CourseError as error:
+            print(f"warning: skipped: {error}", file=sys.stderr)
+    return found
+
+
+def stored_config(folder: Path) -> TrainConfig:
+    """The configuration of a run. Raises CourseError if it is missing, empty or damaged."""
+    path = folder / "config.yaml"
+    if path.is_file() and path.stat().st_size == 0:  # YAML would take it for all defaults
+        raise CourseError(f"{path} is empty; this run cannot be resumed")
+    return load_config(path, TrainConfig)
 
 
 def refuse_changes(asked: TrainConfig, stored: TrainConfig) -> None:
-    """Raise UsageError, naming the fields, if a run would go on as another one.
+    """Raise UsageError, naming the fields, if a flag would change what is being trained.
 
     What the data or the machine has settled ("auto", the vocabulary) may be left open again.
     """
@@ -40,7 +68,9 @@ def refuse_changes(asked: TrainConfig, stored: TrainConfig) -> None:
     changes = [
         f"{name} {before[name]} -> {value}"
         for name, value in now.items()
-        if value != before[name] and name != "model.vocab_size" and value != "auto"
+        if value != before[name]
+        and value != "auto"
+        and name not in (*FREE_FIELDS, "model.vocab_size")
     ]
     if changes:
         raise UsageError(f"a resumed run keeps its configuration; changed: {', '.join(changes)}")
@@ -56,19 +86,54 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def state_to_resume(folder: Path, data: TrainingData) -> TrainingState | None:
-    """The newest state that is whole; None if the run was killed before it saved one.
+def data_to_resume(folder: Path, asked: str, stored: str) -> str:
+    """Where the data of a run is: as given now, or as the run was started, or below this folder.
 
-    Prints what is wrong with newer ones. Raises CourseError if none is whole, or the data differs.
+    Raises UsageError, naming --data, if the file is not there any more.
+    """
+    if asked != stored or stored in NAMES:
+        return asked
+    path = expand_home(stored)
+    started = start_folder_of(folder)
+    candidates = [path] if started is None else [started / path, path]
+    found = next((each for each in candidates if each.exists()), None)
+    if found is None:
+        raise UsageError(f"the data of this run, {stored}, is gone; name its new path with --data")
+    return stored if found.resolve() == path.resolve() else str(found)
+
+
+def device_to_resume(asked: str, state: TrainingState) -> str:
+    """The device of the run, or the one that was asked for now. Raises UsageError if it is absent.
+
+    On another device the run is not bit-exact; log.txt says so.
+    """
+    before = state.position["place"]["device"]
+    if asked not in ("auto", before):
+        return asked
+    try:
+        pick_device(before)
+    except UsageError:
+        present = ", ".join(available_devices())
+        raise UsageError(
+            f"this run was trained on {before}, which is not present (present: {present}); "
+            "--device cpu resumes it here, though not bit for bit"
+        ) from None
+    return before
+
+
+def state_to_resume(folder: Path, data: TrainingData) -> TrainingState | None:
+    """The newest intact state; None if the run was killed before it saved one.
+
+    Prints what is wrong with newer ones. Raises CourseError if none is intact, or the data differs.
     """
     state, faults = last_good_state(folder / "states", run_id_of(folder))
     for fault in faults:
         print(f"damaged {fault}; an older state is used")
     if state is None:
-        print("resume  nothing was saved yet: from the beginning")
+        print("resume  no state was saved yet; starting from the beginning")
         return None
     if state.position["place"]["data"] != data.fingerprint:
-        raise CourseError(f"{folder.name} learned from other data than {data.name} is now")
+        raise CourseError(f"{folder.name} was trained on other data than {data.name} is now")
     torch.set_num_threads(state.position["place"]["threads"])
     print(f"resume  step {state.step} of {state.position['max_steps']}")
     return state

@@ -1,10 +1,10 @@
-"""Let a trained model speak.
+"""Generate text with a trained model.
 
 python 09_capstone/sample.py                                   # the newest checkpoint
 python 09_capstone/sample.py --prompt "ROMEO:" --temperature 0.7 --max-tokens 300
 python 09_capstone/sample.py --num-samples 3 --top-p 0.9 --seed 7
-python 09_capstone/sample.py --compare                         # strategies side by side
-python 09_capstone/sample.py --interactive                     # you type, it continues
+python 09_capstone/sample.py --compare                         # sampling strategies side by side
+python 09_capstone/sample.py --interactive                     # type prompts, read continuations
 """
 
 try:
@@ -21,7 +21,7 @@ from checkpointing import load_checkpoint
 from fast_decoder import fast_decode_step
 from generator import TextGenerator
 from parts import Parts
-from prompt_loop import next_seed, prompt_loop
+from prompt_loop import next_seed, prompt_loop, unescape
 from utils.command_line import OneLineParser, add_config_flags, config_from_args
 from utils.config import SampleConfig
 from utils.device import pick_device
@@ -40,9 +40,9 @@ STRATEGIES = {
 
 
 def main() -> None:
-    """Read the command line, load the model, speak."""
+    """Read the command line, load the model, generate."""
     args = parse_args()
-    sampling = config_from_args(args, SampleConfig())
+    sampling = as_typed(config_from_args(args, SampleConfig()))
     device = pick_device(sampling.device)
     checkpoint = load_checkpoint(args.checkpoint or newest_checkpoint(args.checkpoint_dir))
     model = checkpoint.build_model(Parts.fused()).to(device)
@@ -54,16 +54,17 @@ def main() -> None:
     elif args.compare:
         compare(generator, sampling)
     else:
-        speak(generator, sampling)
+        print_samples(generator, sampling)
 
 
 def parse_args() -> argparse.Namespace:
-    """The command line: which model, what to do, and one flag for every field of SampleConfig."""
+    """The command line: which model, what to do, and one flag per field of SampleConfig."""
     parser = OneLineParser(
-        description="Let a trained model speak.", usage="%(prog)s [--prompt TEXT] [options]"
+        description="Generate text with a trained model.",
+        usage="%(prog)s [--prompt TEXT] [options]",
     )
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="the newest in --checkpoint-dir if none"
+        "--checkpoint", type=Path, metavar="FILE", help="default: the newest in --checkpoint-dir"
     )
     parser.add_argument(
         "--checkpoint-dir",
@@ -73,14 +74,24 @@ def parse_args() -> argparse.Namespace:
         help="where to look for the newest checkpoint",
     )
     modes = parser.add_mutually_exclusive_group()
-    modes.add_argument("--compare", action="store_true", help="strategies side by side")
-    modes.add_argument("--interactive", action="store_true", help="you type, the model continues")
+    modes.add_argument("--compare", action="store_true", help="sampling strategies side by side")
+    modes.add_argument(
+        "--interactive",
+        action="store_true",
+        help="a prompt loop: type a text, the model continues it",
+    )
     add_config_flags(parser, SampleConfig)
     return parser.parse_args()
 
 
+def as_typed(sampling: SampleConfig) -> SampleConfig:
+    """The settings as meant by a shell: "\\n" in --stop, Windows line endings in --prompt."""
+    stop = None if sampling.stop is None else unescape(sampling.stop)
+    return replace(sampling, stop=stop, prompt=sampling.prompt.replace("\r\n", "\n"))
+
+
 def newest_checkpoint(folder: Path) -> Path:
-    """The checkpoint written last. Raises CourseError if there is none yet."""
+    """The most recent checkpoint in the folder. Raises CourseError if there is none yet."""
     found = list(folder.glob("*.safetensors"))
     if not found:
         raise CourseError(
@@ -90,14 +101,14 @@ def newest_checkpoint(folder: Path) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime)
 
 
-def speak(generator: TextGenerator, sampling: SampleConfig) -> None:
-    """Print the prompt and its continuation as it is drawn, once for each sample."""
+def print_samples(generator: TextGenerator, sampling: SampleConfig) -> None:
+    """Print the prompt and its continuation as it is generated, once per sample."""
     prompt = sampling.prompt.lstrip("\n")
     for number in range(sampling.num_samples):
         pieces = generator.stream(next_seed(sampling, number))
         if not prompt:
             pieces = from_first_line(pieces)
-        first = next(pieces, "")  # a bad prompt is refused before anything is printed
+        first = next(pieces, "")  # refuses a bad prompt before anything is printed
         if sampling.num_samples > 1:
             print(f"--- sample {number + 1} of {sampling.num_samples} ---")
         print(prompt + first, end="", flush=True)
@@ -109,7 +120,7 @@ def speak(generator: TextGenerator, sampling: SampleConfig) -> None:
 
 
 def from_first_line(pieces: Iterator[str]) -> Iterator[str]:
-    """Text that began from nothing, without the empty lines before it."""
+    """Text generated from an empty prompt, without the empty lines at its start."""
     started = False
     for piece in pieces:
         shown = piece if started else piece.lstrip("\n")
@@ -119,11 +130,11 @@ def from_first_line(pieces: Iterator[str]) -> Iterator[str]:
 
 
 def compare(generator: TextGenerator, sampling: SampleConfig) -> None:
-    """Print the same prompt continued by each strategy, from the same seed."""
+    """Print the continuation by each sampling strategy, all with the same prompt and seed."""
     plain = replace(sampling, top_k=None, top_p=None, min_p=None)
     for name, changes in STRATEGIES.items():
         (text,) = generator.generate([sampling.prompt], replace(plain, **changes))
-        shown = (sampling.prompt + text).strip() or "(nothing but empty lines)"
+        shown = (sampling.prompt + text).strip() or "(only empty lines)"
         print(f"--- {name} ---\n{shown}\n", flush=True)
 
 

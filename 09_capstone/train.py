@@ -1,16 +1,16 @@
-"""Train a language model, from a text to a checkpoint that speaks.
+"""Train a language model: from a text file to a checkpoint that generates text.
 
     python 09_capstone/train.py                                   # laptop preset, Tiny Shakespeare
-    python 09_capstone/train.py --preset smoke                    # seconds, to see that it works
+    python 09_capstone/train.py --preset smoke                    # a test run of a few seconds
     python 09_capstone/train.py --preset full --max-minutes 5     # larger, and five minutes at most
     python 09_capstone/train.py --data my_poems.txt --d-model 64  # your text, your sizes
-    python 09_capstone/train.py --config 09_capstone/runs/RUN/config.yaml   # that run again
-    python 09_capstone/train.py --resume                          # go on, whatever stopped it
+    python 09_capstone/train.py --config 09_capstone/runs/RUN/config.yaml   # repeat that run
+    python 09_capstone/train.py --resume                          # continue an interrupted run
     torchrun --nproc-per-node 2 09_capstone/train.py              # two processes share each batch
 
 Everything a run writes goes into one folder, 09_capstone/runs/RUN/; the best model is also copied
-to 09_capstone/checkpoints/, where sample.py looks for the newest. Ctrl-C saves and leaves; after
-a power cut, --resume goes on from the last saved state, and comes to the same weights.
+to 09_capstone/checkpoints/, where sample.py looks for the newest. Ctrl-C saves the state and exits;
+after a crash or a power cut, --resume continues from the last saved state to the same weights.
 """
 
 try:
@@ -23,16 +23,15 @@ import os
 import shutil
 import signal
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 
-from callbacks import ProgressBar, RunFolder, naming
+from callbacks import RunRecorder
 from data_loader import check_tokens
 from data_parallel import DistributedTrainer
 from distributed_context import DistributedContext, LostWorkerError, init_distributed
@@ -40,17 +39,19 @@ from engine import Engine, build_model, choose_engine
 from experiment_tracking import create_run_dir, new_run_id
 from loss_functions import bits_per_char
 from model.config import PRESETS, preset
+from progress_bar import ProgressBar
+from publishing import check_name, publish
 from resuming import (
-    RESULT_FILE,
-    RUN_FILE,
-    locked,
+    data_to_resume,
+    device_to_resume,
     refuse_changes,
-    run_id_of,
     run_to_resume,
-    sign,
     state_to_resume,
-    write_result,
+    stored_config,
 )
+from run_curves import draw_curves
+from run_folder import RESULT_FILE, RUN_FILE, locked, run_id_of, sign, write_result
+from stop_signals import stop_on_signal, treat_as_ctrl_c
 from tiny_transformer_lm import TinyTransformerLM
 from training_data import TrainingData, load_training_data
 from training_loop import Callback, Trainer
@@ -59,37 +60,36 @@ from utils.command_line import OneLineParser, add_config_flags, config_from_args
 from utils.config import TrainConfig, load_config, save_config
 from utils.device import pick_device
 from utils.errors import CourseError, UsageError
-from utils.files import atomic_write_bytes
+from utils.files import shown, typed
 from utils.memory import keep_freed_memory
 
 HERE = Path(__file__).resolve().parent
-WRITTEN = (  # by a run; --overwrite removes these and nothing else
-    *(RUN_FILE, RESULT_FILE),  # first: without them, what is left is no run
+WRITTEN = (  # by a run; --overwrite removes these files and no others
+    *(RUN_FILE, RESULT_FILE),  # first: a folder without them is not taken for a run
     *("config.yaml", "environment.json", "metrics.csv", "metrics.jsonl", "log.txt"),
-    *("samples.txt", "curves.png", "best.safetensors", "last.safetensors"),
+    *("samples.txt", "samples.jsonl", "curves.png", "best.safetensors", "last.safetensors"),
 )
 HANGING: Any = {"subsequent_indent": " " * 8, "break_long_words": False, "break_on_hyphens": False}
-STOPPING = b"\nstopping after this step; once more (Ctrl-C) leaves at once\n"
 
 
 def main() -> int:
-    """Train once; returns the exit code. Under torchrun, the main worker's is the run's."""
+    """Train once; returns the exit code. Under torchrun, that of rank 0 is the run's."""
     workers = init_distributed()
     code = 0
     if not workers.is_main:
-        assist(workers)
+        run_worker(workers)
     else:
         args = parse_args()
         try:
-            code = resume(args, workers) if args.resume else begin(args, workers)
+            code = resume_run(args, workers) if args.resume else start_run(args, workers)
         except LostWorkerError as error:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of torchrun, before we could say why
-            raise CourseError(f"{error}; --resume goes on from the last saved state") from None
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent by torchrun before we can report
+            raise CourseError(f"{error}; --resume continues from the last saved state") from None
     return workers.shutdown(code)
 
 
-def begin(args: argparse.Namespace, workers: DistributedContext) -> int:
-    """Start a run."""
+def start_run(args: argparse.Namespace, workers: DistributedContext) -> int:
+    """Train a new model from the first step."""
     check_folders(args)
     config = config_from_args(args, base_config(args))
     workers.validate(config.batch_size, pick_device(config.device))
@@ -97,59 +97,61 @@ def begin(args: argparse.Namespace, workers: DistributedContext) -> int:
     config = fit_to_data(config, data)
     describe_data(data)
     engine = choose_engine(config)
-    config = replace(config, dtype=engine.dtype_name)  # config.yaml says what was settled
+    config = replace(config, dtype=engine.dtype_name)  # config.yaml holds what "auto" became
     model = build_model(config.model, engine, config.seed)
     folder = make_run_folder(args, config)
     with locked(folder):
         clear(folder)
-        save_config(config, folder / "config.yaml")  # from the signature on --resume finds it
+        save_config(config, folder / "config.yaml")  # before run.json, where --resume looks
         sign(folder, folder.name if args.out_dir is None else new_run_id(folder.name))
         return train(config, data, engine, model, folder, args.checkpoint_dir, workers)
 
 
-def resume(args: argparse.Namespace, workers: DistributedContext) -> int:
-    """Go on with a run that was stopped or killed, as if nothing had happened."""
+def resume_run(args: argparse.Namespace, workers: DistributedContext) -> int:
+    """Continue a run that was stopped or killed, as if it had never been."""
     if args.overwrite:
-        raise UsageError("--resume goes on with a run and --overwrite replaces it; choose one")
+        raise UsageError("--resume continues a run and --overwrite replaces it; choose one")
     folder = run_to_resume(args.out_dir, HERE / "runs")
     args.checkpoint_dir.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        config = load_config(folder / "config.yaml", TrainConfig)
-        named = args.preset or args.config
-        refuse_changes(config_from_args(args, base_config(args) if named else config), config)
+        stored = stored_config(folder)
+        asked = asked_config(args, stored)
+        refuse_changes(asked, stored)
+        config = replace(stored, data=data_to_resume(folder, asked.data, stored.data))
         data = load_training_data(config.data)
         describe_data(data)
         state = state_to_resume(folder, data)
         if state is None:
-            config = fit_to_data(config, data)  # which may have changed: nothing was learned yet
+            config = fit_to_data(replace(config, device=asked.device), data)
         else:
-            config = replace(config, device=state.position["place"]["device"])
-            refuse_other_number(workers.world_size, state)
+            config = replace(config, device=device_to_resume(asked.device, state))
+            check_world_size(workers.world_size, state)
+        save_config(config, folder / "config.yaml")  # with the data and the device it uses now
         engine = choose_engine(config)
         model = build_model(config.model, engine, config.seed)
         return train(config, data, engine, model, folder, args.checkpoint_dir, workers, state)
 
 
-def assist(workers: DistributedContext) -> None:
-    """What the workers beside the main one do: the same steps, on other rows, and in silence."""
+def run_worker(workers: DistributedContext) -> None:
+    """Train as a process of rank > 0: the same steps on other rows, without output or files."""
     try:
         config, state, fingerprint = workers.broadcast(None)
     except LostWorkerError:
-        return  # it would not begin, and has said why
+        return  # rank 0 refused to start, and has reported why
     data = load_training_data(config.data)
     if data.fingerprint != fingerprint:
-        raise CourseError(f"worker {workers.rank} finds other data as {config.data} than worker 0")
+        raise CourseError(f"rank {workers.rank} found other data in {config.data} than rank 0")
     if state is not None:
         torch.set_num_threads(state.position["place"]["threads"])
     engine = choose_engine(config)
     model = build_model(config.model, engine, config.seed)
     trainer = make_trainer(config, data, engine, model, workers)
-    with stop_on_signal(trainer):
+    with stop_on_signal(trainer, announce=False):
         if state is not None:
-            go_on(trainer, state)
+            restore(trainer, state)
         try:
             trainer.fit()
-        except CourseError as error:  # all have the same one; if the main worker is lost, say so
+        except CourseError as error:  # rank 0 reports it; rank 1 reports the loss of rank 0
             if isinstance(error, LostWorkerError) and workers.rank == 1:
                 raise
 
@@ -166,32 +168,43 @@ def train(
 ) -> int:
     """Run the loop, write the run's folder, publish the best model; returns the exit code."""
     describe_run(config, engine, model, folder, workers)
-    run = RunFolder(folder, config, data, model, engine.device, state, run_id_of(folder))
+    recorder = RunRecorder(folder, config, data, model, engine.device, state, run_id_of(folder))
     bar = ProgressBar(config.max_steps, state.step if state else 0)
-    workers.broadcast((config, state, data.fingerprint))  # they wait for this
-    trainer = make_trainer(config, data, engine, model, workers, [run, bar])
-    with stop_on_signal(trainer), closing(run), closing(bar):
+    workers.broadcast((config, state, data.fingerprint))  # the other ranks wait for this
+    trainer = make_trainer(config, data, engine, model, workers, [recorder, bar])
+    with (
+        stop_on_signal(trainer, announce=workers.world_size == 1),
+        closing(recorder),
+        closing(bar),
+    ):
         if state is not None:
-            go_on(trainer, state)
-            run.sample_if_due(trainer)
-        try:
-            trainer.fit()
-        except CourseError as error:  # a loss that is no number
-            run.finish(trainer, str(error), keep=False)
-            raise
-        # After a stop in the last step, its evaluation or its sample may be missing.
-        finished = trainer.step == trainer.max_steps and not trainer.stop
-        run.finish(trainer, "finished" if finished else "interrupted")
-    if run.has_best:
-        publish(folder, checkpoint_dir, run.best, data.entropy_bits_per_char)
-    if finished:  # last: a run killed before this line is resumed, and published then
-        write_result(folder, {"outcome": "finished", "step": trainer.step, "best": run.best})
-        return 0
-    print(f"interrupted at step {trainer.step} of {trainer.max_steps}; the state is saved")
-    W = workers.world_size
-    program = "python" if W == 1 else f"torchrun --nproc-per-node {W}"
-    print(f"go on   {program} 09_capstone/train.py --resume --out-dir {shown(folder)}")
-    return 130
+            restore(trainer, state)
+            recorder.samples.add_if_due(trainer)
+        finished = fit(trainer, recorder)
+    published = publish(folder, checkpoint_dir) if recorder.has_best else None
+    if finished:  # after publishing: a run killed before this line is resumed and published then
+        result = {"outcome": "finished", "step": trainer.step, "best": recorder.best}
+        write_result(folder, result)
+    draw_curves(folder, data)  # everything that matters is on disk now
+    if published is not None:
+        describe_result(folder, published, recorder.best, data.entropy_bits_per_char)
+    if not finished:
+        describe_interruption(folder, trainer, workers.world_size)
+    return 0 if finished else 130
+
+
+def fit(trainer: Trainer, recorder: RunRecorder) -> bool:
+    """Run the loop and record how it ended; returns whether the run is finished."""
+    try:
+        trainer.fit()
+    except CourseError as error:  # a non-finite loss: its weights are not worth saving
+        recorder.finish(trainer, str(error), keep=False)
+        draw_curves(recorder.folder, recorder.data)
+        raise
+    # After a stop in the last step, its evaluation or its sample may be missing.
+    finished = trainer.step == trainer.max_steps and not trainer.stop
+    recorder.finish(trainer, "finished" if finished else "interrupted")
+    return finished
 
 
 def make_trainer(
@@ -202,7 +215,7 @@ def make_trainer(
     workers: DistributedContext,
     callbacks: Sequence[Callback] = (),
 ) -> Trainer:
-    """The training loop of a worker."""
+    """The training loop of this process."""
     device, dtype = engine.device, engine.dtype
     arguments = (model, data.train, data.val, config, device, dtype, callbacks)
     if workers.world_size == 1:
@@ -210,8 +223,8 @@ def make_trainer(
     return DistributedTrainer(*arguments, distributed=workers)
 
 
-def go_on(trainer: Trainer, state: TrainingState) -> None:
-    """Put a fresh trainer where the state was saved."""
+def restore(trainer: Trainer, state: TrainingState) -> None:
+    """Give a new trainer everything that was saved: weights, optimizers, position, generators."""
     trainer.model.load_state_dict(state.model)
     for optimizer, saved in zip(trainer.optimizers, state.optimizers, strict=True):
         optimizer.load_state_dict(saved)
@@ -219,32 +232,32 @@ def go_on(trainer: Trainer, state: TrainingState) -> None:
     restore_random_states(state.random)
 
 
-def refuse_other_number(world_size: int, state: TrainingState) -> None:
-    """Raise UsageError unless as many workers go on: others would round and drop out otherwise."""
+def check_world_size(world_size: int, state: TrainingState) -> None:
+    """Raise UsageError for another number of processes: rounding and dropout would differ."""
     before = state.position.get("workers", 1)
     if before != world_size:
         raise UsageError(
-            f"a run goes on with as many workers as it had: {before}, and not {world_size}"
+            f"a run is resumed by as many processes as it had: {before}, not {world_size}"
         )
 
 
 def parse_args() -> argparse.Namespace:
-    """The command line: what names the run, and one flag for every field of the configuration."""
+    """The command line: flags for the run's folder, and one flag per field of the configuration."""
     parser = OneLineParser(
         description="Train a language model on a text.",
         usage="%(prog)s [--preset NAME] [--data TEXT] [options]",
         epilog="A flag wins over --config, which wins over --preset. Exit codes: 0 done, "
         "1 failed, 2 wrong usage, 130 interrupted (state saved).",
     )
-    parser.add_argument("--preset", metavar="|".join(PRESETS), help="where to start (laptop)")
+    parser.add_argument("--preset", metavar="|".join(PRESETS), help="initial settings (laptop)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML or JSON file of fields")
-    parser.add_argument("--out-dir", type=Path, metavar="DIR", help="the run's own folder")
+    parser.add_argument("--out-dir", type=Path, metavar="DIR", help="folder of the run")
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the newest unfinished run, or the one in --out-dir",
+        help="continue the newest unfinished run, or the one in --out-dir",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a run in --out-dir")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out-dir")
     parser.add_argument(
         "--checkpoint-dir",
         type=Path,
@@ -252,8 +265,14 @@ def parse_args() -> argparse.Namespace:
         default=HERE / "checkpoints",
         help="where the best model is copied when the run ends",
     )
-    add_config_flags(parser, TrainConfig, skip="vocab_size")  # the data says that
+    add_config_flags(parser, TrainConfig, skip="vocab_size")  # set by the data
     return parser.parse_args()
+
+
+def asked_config(args: argparse.Namespace, stored: TrainConfig) -> TrainConfig:
+    """The configuration that a command line with --resume asks for."""
+    named = args.preset or args.config
+    return config_from_args(args, base_config(args) if named else stored)
 
 
 def base_config(args: argparse.Namespace) -> TrainConfig:
@@ -263,21 +282,23 @@ def base_config(args: argparse.Namespace) -> TrainConfig:
 
 
 def fit_to_data(config: TrainConfig, data: TrainingData) -> TrainConfig:
-    """The configuration with the data's vocabulary. Raises CourseError if a part is too short."""
+    """The configuration with the data's vocabulary. Raises CourseError if a split is too short."""
     for tokens, name in ((data.train, "training split"), (data.val, "validation split")):
         check_tokens(tokens, config.batch_size, config.model.max_seq_len, name)
     return replace(config, model=replace(config.model, vocab_size=data.tokenizer.vocab_size))
 
 
 def check_folders(args: argparse.Namespace) -> None:
-    """Refuse a place that cannot be written, before anybody has waited for anything."""
+    """Refuse folders that cannot be used before any work is done. Raises CourseError."""
+    if args.out_dir is not None:
+        check_name(args.out_dir.absolute(), args.checkpoint_dir)
     for flag, folder in (("--out-dir", args.out_dir), ("--checkpoint-dir", args.checkpoint_dir)):
         if folder is None:
             continue
         places = (folder, *folder.absolute().parents)
         exists = next((place for place in places if place.exists()), None)
         if exists is None:
-            raise UsageError(f"{flag} {folder}: there is no such drive")
+            raise UsageError(f"{flag} {folder}: this drive does not exist")
         if not exists.is_dir():
             raise UsageError(f"{flag} {folder}: {exists} is a file, not a folder")
         if not os.access(exists, os.W_OK):
@@ -285,7 +306,7 @@ def check_folders(args: argparse.Namespace) -> None:
     folder = args.out_dir
     if folder and folder.exists() and any(folder.iterdir()) and not args.overwrite:
         raise UsageError(
-            f"--out-dir {folder} is not empty; add --resume to go on with that run, or "
+            f"--out-dir {folder} is not empty; add --resume to continue that run, or "
             "--overwrite to replace it"
         )
     if folder and args.config and args.config.resolve() == (folder / "config.yaml").resolve():
@@ -294,16 +315,16 @@ def check_folders(args: argparse.Namespace) -> None:
 
 def make_run_folder(args: argparse.Namespace, config: TrainConfig) -> Path:
     """A new folder under runs/, or --out-dir."""
-    args.checkpoint_dir.mkdir(parents=True, exist_ok=True)  # now, not when the work is done
+    args.checkpoint_dir.mkdir(parents=True, exist_ok=True)  # fails now, not after the training
     if args.out_dir is None:
         return create_run_dir(HERE / "runs", args.preset or Path(config.data).stem)
-    folder: Path = args.out_dir.resolve()  # "." has a name too
+    folder: Path = args.out_dir.resolve()  # gives "." its name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier run has left in a folder, and nothing else."""
+    """Remove the files of an earlier run from a folder, and no others."""
     for name in WRITTEN:
         (folder / name).unlink(missing_ok=True)
     for name in ("states", "tensorboard"):
@@ -311,12 +332,12 @@ def clear(folder: Path) -> None:
 
 
 def describe_data(data: TrainingData) -> None:
-    """Say what there is to learn from; measuring the engines may take a while after this."""
+    """Print what the model is trained on; measuring the engines may take a while after this."""
     n_chars = len(data.train) + len(data.val)
     print(textwrap.fill(data.origin, 80, initial_indent="data    ", **HANGING))
     print(
-        f"        {n_chars:,} characters, {data.tokenizer.vocab_size} different; "
-        f"the last {len(data.val):,} validate",
+        f"        {n_chars:,} characters, {data.tokenizer.vocab_size} distinct; "
+        f"the last {len(data.val):,} for validation",
         flush=True,
     )
 
@@ -328,8 +349,9 @@ def describe_run(
     folder: Path,
     workers: DistributedContext,
 ) -> None:
-    """Say what is about to happen, and where it is written down."""
-    shape, n_parameters = config.model, sum(p.numel() for p in model.parameters())
+    """Print what is about to be trained, and where."""
+    shape = config.model
+    n_parameters = sum(p.numel() for p in model.parameters())
     print(
         f"model   {shape.n_layers} layers x {shape.d_model}, {shape.n_heads} heads, "
         f"context {shape.max_seq_len}: {n_parameters:,} parameters"
@@ -341,50 +363,27 @@ def describe_run(
     print(f"run     {shown(folder)}", flush=True)
 
 
-def publish(folder: Path, checkpoint_dir: Path, val_loss: float, entropy: float | None) -> None:
-    """Copy the best model to where sample.py looks, and say how good it is."""
-    target = checkpoint_dir / f"{folder.name}.safetensors"
-    with naming(target):
-        atomic_write_bytes(target, (folder / "best.safetensors").read_bytes())
+def describe_result(folder: Path, published: Path, val_loss: float, entropy: float | None) -> None:
+    """Print how good the best model is, and how to sample from it."""
     bits = bits_per_char(val_loss)
     print(f"best    validation loss {val_loss:.4f} nats, {bits:.3f} bits per character")
     if entropy is not None:
         print(f"floor   {entropy:.3f} bits per character, the entropy of the text itself")
-    newest = checkpoint_dir == HERE / "checkpoints"  # there sample.py finds it by itself
-    option = "" if newest else f" --checkpoint {shown(target)}"
-    print(f"speak   python 09_capstone/sample.py{option}")
+    if published.stem != folder.name:
+        print(f"saved   as {published.name}: {folder.name}.safetensors is that of another run")
+    is_default = published.parent == HERE / "checkpoints"  # where sample.py takes the newest
+    option = "" if is_default else f" --checkpoint {typed(published)}"
+    print(f"sample  python 09_capstone/sample.py{option}")
 
 
-@contextmanager
-def stop_on_signal(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run after the current step; a second one ends it at once."""
-
-    told = False  # by a signal; `stop` may also have come from another worker
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        if told:
-            raise KeyboardInterrupt
-        told = trainer.stop = True
-        if not isinstance(trainer, DistributedTrainer):  # else torchrun has printed its own line
-            with suppress(OSError):  # nobody may be listening any more
-                os.write(2, STOPPING)  # print must not interrupt itself, and may be at work
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def shown(path: Path) -> str:
-    """A path as one would type it: relative to here if it lies below."""
-    path = path.resolve()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+def describe_interruption(folder: Path, trainer: Trainer, world_size: int) -> None:
+    """Print where the run stopped, and how to resume it."""
+    print(f"interrupted at step {trainer.step} of {trainer.max_steps}; the state is saved")
+    program = "python" if world_size == 1 else f"torchrun --nproc-per-node {world_size}"
+    print(f"resume  {program} 09_capstone/train.py --resume --out-dir {typed(folder)}")
 
 
 if __name__ == "__main__":
     keep_freed_memory()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # before the first step: as Ctrl-C
+    treat_as_ctrl_c()
     run_program(main)

@@ -1,4 +1,4 @@
-"""The tokens of a run: from a text, or mapped from a folder that prepare_data.py has written."""
+"""The tokens of a run: from a text file, or mapped from a folder that prepare_data.py wrote."""
 
 import hashlib
 import json
@@ -13,28 +13,30 @@ from tokenizer import CharTokenizer
 from utils.corpus import LARGE, expand_home, load_corpus, split_text
 from utils.errors import CourseError, UsageError
 
-SEEN = 1_000_000  # tokens of either end that are read when a run begins
+CHECKED = 1_000_000  # tokens at each end that are read when a run starts
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a model learns from, and what it is judged by."""
+    """The training and validation tokens of a run, and the tokenizer that made them."""
 
     name: str
-    origin: str  # one line for people
+    origin: str  # one line, printed at the start
     tokenizer: CharTokenizer
     train: np.ndarray  # (n,) unsigned integers
     val: np.ndarray
-    entropy_bits_per_char: float | None = None  # the loss no model can beat, where it is known
+    entropy_bits_per_char: float | None = None  # the lowest possible loss, where it is known
 
     @property
     def fingerprint(self) -> str:
-        """Tells other data apart, so that a run goes on with its own; of a large file it takes
-        the length, the beginning and the end."""
+        """A hash by which a resumed run recognises its data, wherever the file is now.
+
+        It covers the tokenizer, and of each split the length, the beginning and the end.
+        """
         digest = hashlib.sha256(json.dumps(self.tokenizer.to_dict(), sort_keys=True).encode())
         for tokens in (self.train, self.val):
             digest.update(f"{len(tokens)} {tokens.dtype}".encode())
-            digest.update(tokens[:SEEN].tobytes() + tokens[-SEEN:].tobytes())
+            digest.update(tokens[:CHECKED].tobytes() + tokens[-CHECKED:].tobytes())
         return digest.hexdigest()
 
 
@@ -45,7 +47,7 @@ def load_training_data(source: str) -> TrainingData:
         return _load_prepared(folder)
     if folder.is_file() and folder.stat().st_size > LARGE:
         program = "python 09_capstone/data/prepare_data.py"
-        raise UsageError(f"{folder} is large: {program} --data {folder} first, then train on that")
+        raise UsageError(f"{folder} is large; run {program} --data {folder} first, train on that")
     corpus = load_corpus(source)
     tokenizer = CharTokenizer.train(corpus.text)
     train, val = split_text(corpus.text)
@@ -65,15 +67,15 @@ def _load_prepared(folder: Path) -> TrainingData:
         meta = _read_json(folder / "meta.json")
         name, entropy = str(meta["name"]), meta.get("entropy_bits_per_char")
     except (KeyError, ValueError, FileNotFoundError) as error:
-        raise CourseError(f"{folder} is not a whole prepared folder: {error}") from None
+        raise CourseError(f"{folder} is not a complete prepared folder: {error}") from None
     train, val = load_tokens(folder / "train.npy"), load_tokens(folder / "val.npy")
     for part, tokens in (("train", train), ("val", val)):
         if len(tokens) != meta.get(f"{part}_tokens"):
-            raise CourseError(f"{folder}/{part}.npy is not of this set; prepare the data again")
-        largest = max(ends.max(initial=0) for ends in (tokens[:SEEN], tokens[-SEEN:]))
+            raise CourseError(f"{folder}/{part}.npy does not match meta.json; prepare it again")
+        largest = max(ends.max(initial=0) for ends in (tokens[:CHECKED], tokens[-CHECKED:]))
         if largest >= tokenizer.vocab_size:
             raise CourseError(
-                f"{folder}/{part}.npy holds the id {largest}, but tokenizer.json "
+                f"{folder}/{part}.npy contains the id {largest}, but tokenizer.json has "
                 f"only 0 to {tokenizer.vocab_size - 1}; prepare the data again"
             )
     return TrainingData(name, f"prepared in {folder}", tokenizer, train, val, entropy)
@@ -82,5 +84,5 @@ def _load_prepared(folder: Path) -> TrainingData:
 def _read_json(path: Path) -> dict[str, Any]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        raise CourseError(f"{path.name} holds no names and values but {content!r:.40}")
+        raise CourseError(f"{path.name} must be a JSON object, not {content!r:.40}")
     return content

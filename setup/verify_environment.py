@@ -33,12 +33,8 @@ OLDEST, NEWEST = (3, 11), (3, 14)
 GIGABYTE = 10**9
 INSTALL = "make install (or: python tools/install.py)"
 REINSTALL = "python tools/install.py --force"
-NOT_IMPORTED = {
-    "tests",
-    "exercises",
-    "data",
-    "__pycache__",
-}  # folders of a lesson that are not packages
+# Folders of a lesson that are not packages.
+NOT_IMPORTED = {"tests", "exercises", "data", "__pycache__"}
 
 
 @dataclass(frozen=True)
@@ -94,9 +90,7 @@ def next_step(checks: list[Check]) -> str:
     fix = failed[0].fix
     own = Path(".venv", "Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     if (ROOT / own).exists() and Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
-        fix = (
-            f"make verify (or: {own} setup/verify_environment.py), to check the course's own Python"
-        )
+        fix = f"make verify (or: {own} setup/verify_environment.py), with the Python in .venv"
     return f"Not ready: {len(failed)} of {len(checks)} checks failed. Next: {fix}"
 
 
@@ -143,7 +137,7 @@ def course_modules(root: Path) -> dict[str, Path]:
 def lesson_files(root: Path) -> list[Path]:
     """The Python files of the lessons, relative to root: those of the course, not the learner's."""
     found = tracked_files(root)
-    if found is None:  # all that an editor or a system did not leave there
+    if found is None:
         found = [path.relative_to(root) for path in root.glob("[0-9][0-9]_*/**/*.py")]
     return sorted(
         path

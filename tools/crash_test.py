@@ -1,12 +1,12 @@
-"""Break trainings on purpose, resume them, and count what was lost.
+"""Break training runs on purpose, resume them, and count what was lost.
 
     python tools/crash_test.py                every fault that the course promises to survive
     python tools/crash_test.py --kills 200    the same, with more kills at random times
 
-A tiny model is trained once in peace. Then it is trained again by processes that are killed,
-interrupted, given damaged files or a full disk, and resumed until they are done: weights, optimizer
-state, random generators, metrics (but for the clock) and samples must be the same to the last bit.
-Exit code 1 if a promise is broken. Everything happens in temporary folders.
+A tiny model is trained once without interruption. Then it is trained again by processes that are
+killed, interrupted, given damaged files or a full disk, and resumed until they finish: weights,
+optimizer state, random generators, metrics (except times) and samples must be identical, bit for
+bit. Exit code 1 if a promise is broken. Everything happens in temporary folders.
 """
 
 try:
@@ -52,6 +52,7 @@ from training_state import TrainingState, folders, last_good_state, random_state
 from utils.command_line import OneLineParser
 from utils.errors import CourseError, UsageError
 from utils.failpoint import EXIT_CODE, VARIABLE
+from utils.terminal import bar_options
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "09_capstone" / "train.py"
@@ -65,7 +66,7 @@ OPTIONS = f"""
 OPTIONS += ["--data", f"{ROOT / 'data' / 'simple_sequences.txt'}"]  # the path may contain spaces
 FILES = ("model.safetensors", "optimizer.safetensors", "random.safetensors", "position.json")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PLACES = {  # where in a run something can be made to happen
+PLACES = {  # where an action can be injected into a run
     "start-up": ("training_data", "load_training_data"),
     "step": ("training_loop", "clip_gradients_"),
     "evaluation": ("training_loop", "evaluation_blocks"),
@@ -73,11 +74,11 @@ PLACES = {  # where in a run something can be made to happen
     "save": ("sealed_folder", "sync_folder"),
 }
 BAR = "{desc}: {n_fmt} processes, {elapsed}"
-Plant = Callable[[], object]  # such as: what a process does to itself before it trains
+Action = Callable[[], object]  # such as a change that a process makes to itself before it trains
 
 
 def flip_a_bit(path: Path) -> None:
-    """One bit somewhere in a file, as a bad disk does it."""
+    """Flip one random bit of a file, as a bad disk does."""
     data = bytearray(path.read_bytes())
     data[random.randrange(len(data))] ^= 1 << random.randrange(8)
     path.write_bytes(data)
@@ -92,7 +93,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 class BrokenPromiseError(CourseError):
-    """Something was lost that must not be."""
+    """Something was lost that the course promises to keep."""
 
 
 def promise(kept: bool, what: str) -> None:
@@ -104,58 +105,62 @@ def promise(kept: bool, what: str) -> None:
 # --- processes that train -----------------------------------------------------------------------
 
 
-def train_in_child(arguments: list[str], said: Path, failpoint: str, plants: list[Plant]) -> None:
-    """Become train.py with these arguments; what it says goes into a file."""
-    with said.open("wb", buffering=0) as file:
+def train_in_child(
+    arguments: list[str], output: Path, failpoint: str, actions: list[Action]
+) -> None:
+    """Become train.py with these arguments; its output goes into a file."""
+    with output.open("wb", buffering=0) as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     os.environ[VARIABLE] = failpoint
     sys.argv = [str(TRAIN), *arguments]
-    tqdm.set_lock(threading.RLock())  # its own is shared between processes, and outlives a kill
-    for plant in plants:
-        plant()
+    tqdm.set_lock(
+        threading.RLock()
+    )  # the default lock is shared between processes, and stays locked after a kill
+    for action in actions:
+        action()
     runpy.run_path(str(TRAIN), run_name="__main__")
 
 
 def quick_context() -> Any:
-    """What makes processes. On Linux a server has loaded torch already, and forks: that saves most
-    of the time of a start."""
+    """A way to start processes. On Linux they are forked from a server that has torch loaded, which
+    saves most of the start-up time."""
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     context.set_forkserver_preload(["train", "torch._dynamo", "matplotlib.pyplot"])
     return context
 
 
 class Run:
-    """One run, in a folder of its own: started, killed and resumed as often as one likes."""
+    """One run in its own folder, which can be started, killed and resumed repeatedly."""
 
-    def __init__(self, root: Path, tick: Plant, planted: tuple[Plant, ...] = ()) -> None:
+    def __init__(self, root: Path, tick: Action, injected: tuple[Action, ...] = ()) -> None:
         root.mkdir()
-        self.root, self.tick, self.planted = root, tick, planted
+        self.root, self.tick, self.injected = root, tick, injected
         self.folder, self.states = root / "run", root / "run" / "states"
         self.resumes = self.fallbacks = self.lost = 0
 
-    def start(self, *plants: Plant, failpoint: str = "") -> BaseProcess:
-        """Start a process that begins the run or goes on with it."""
+    def start(self, *actions: Action, failpoint: str = "") -> BaseProcess:
+        """Start a process that starts the run or resumes it."""
         begun = (self.folder / "run.json").exists()
         options = ["--resume"] if begun else [*OPTIONS, "--overwrite"]
         options += ["--out-dir", str(self.folder), "--checkpoint-dir", str(self.root / "best")]
         if begun:
             self.look()
-        arguments = (options, self.root / "said.txt", failpoint, [*self.planted, *plants])
+        arguments = (options, self.root / "output.txt", failpoint, [*self.injected, *actions])
         child = quick_context().Process(target=train_in_child, args=arguments, daemon=True)
         child.start()
         self.tick()
         return child
 
-    def go(self, *plants: Plant, failpoint: str = "", code: int = 0) -> str:
-        """Start a process and wait; returns what it said. It must end with this exit code."""
-        child = self.start(*plants, failpoint=failpoint)
+    def go(self, *actions: Action, failpoint: str = "", code: int = 0) -> str:
+        """Start a process and wait; returns its output. It must end with this exit code."""
+        child = self.start(*actions, failpoint=failpoint)
         child.join()
-        promise(child.exitcode == code, f"exit code {child.exitcode}, not {code}: {self.said}")
-        return self.said
+        promise(child.exitcode == code, f"exit code {child.exitcode}, not {code}: {self.output}")
+        return self.output
 
     def look(self) -> None:
-        """Count what the next process will have to do again."""
+        """Count the steps that the next process has to repeat."""
         with contextlib.suppress(DamagedError):
             state, faults = last_good_state(self.states, self.id)
             saved = state.step if state else 0
@@ -163,19 +168,19 @@ class Run:
             self.resumes, self.fallbacks = self.resumes + 1, self.fallbacks + bool(faults)
 
     @property
-    def said(self) -> str:
-        """What the last process has said so far."""
-        path = self.root / "said.txt"
+    def output(self) -> str:
+        """The output of the last process so far."""
+        path = self.root / "output.txt"
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
     @property
     def finished(self) -> bool:
-        """Whether the run has come to its end."""
+        """Whether the run has reached its end."""
         return (self.folder / "result.json").exists()
 
     @property
     def id(self) -> str:
-        """What the run's states are signed with."""
+        """The id that the run's states carry."""
         return json.loads((self.folder / "run.json").read_bytes())["id"]
 
     @property
@@ -185,7 +190,7 @@ class Run:
         return read_csv(path) if path.exists() else []
 
     def result(self) -> dict[str, Any]:
-        """All that must not depend on what happened on the way."""
+        """Everything that interruptions must not change."""
         state = read_sealed(folders(self.states)[-1], self.id)
         found: dict[str, Any] = {name: state[name] for name in FILES if name != "position.json"}
         position = json.loads(state["position.json"])
@@ -203,11 +208,13 @@ class Run:
 
 
 class Lab:
-    """A place for broken runs, and the one run in peace that they are compared with."""
+    """A folder for broken runs, and the uninterrupted run that they are compared with."""
 
-    def __init__(self, root: Path, kills: int = 10, tick: Plant = lambda: None) -> None:
+    def __init__(self, root: Path, kills: int = 10, tick: Action = lambda: None) -> None:
         self.root, self.kills, self.tick, self.count = root, kills, tick, itertools.count()
-        self.planted: tuple[Plant, ...] = ()  # what every process of a run does to itself
+        self.injected: tuple[
+            Action, ...
+        ] = ()  # changes that every process of a run makes to itself
         run = self.run()
         run.go(partial(record_failpoints, root / "passed.txt"))
         self.whole = run.result()
@@ -219,22 +226,22 @@ class Lab:
 
     def run(self) -> Run:
         """A run in a new folder."""
-        return Run(self.root / str(next(self.count)), self.tick, self.planted)
+        return Run(self.root / str(next(self.count)), self.tick, self.injected)
 
     def finish(self, run: Run, tried: int, what: str, allowed: int = SAVE_INTERVAL) -> "Row":
-        """Let a run go on to its end in peace, and compare; `allowed` is how many steps it lost."""
+        """Resume a run to its end and compare; it may have lost `allowed` steps."""
         if not run.finished:
             run.go()
         result = run.result()
         differ = [name for name in self.whole if result[name] != self.whole[name]]
-        promise(not differ, f"another result: {', '.join(differ)}")
+        promise(not differ, f"the result differs: {', '.join(differ)}")
         promise(run.lost <= allowed, f"{run.lost} steps lost, {allowed} allowed")
         return Row(tried, what, run.lost)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one kind of fault; `lost` None: there was nothing to go on with."""
+    """The outcome of one kind of fault; `lost` is None if there was nothing to resume."""
 
     tried: int
     happened: str
@@ -242,11 +249,11 @@ class Row:
     note: str = ""
 
 
-# --- what a process does to itself --------------------------------------------------------------
+# --- actions inside a training process ---------------------------------------------------------
 
 
-def act_at(place: str, count: int, action: Plant) -> None:
-    """Do something where the run comes to a place for the count-th time, or to its first item."""
+def act_at(place: str, count: int, action: Action) -> None:
+    """Run an action at the count-th call of a place; after the first item if it is an iterator."""
     module, name = PLACES[place]
     *path, name = name.split(".")
     owner: Any = importlib.import_module(module)
@@ -265,15 +272,15 @@ def act_at(place: str, count: int, action: Plant) -> None:
     setattr(owner, name, patched)
 
 
-def after_first(items: Iterator[Any], action: Plant) -> Iterator[Any]:
-    """The same items, with something happening between the first and the second."""
+def after_first(items: Iterator[Any], action: Action) -> Iterator[Any]:
+    """The same items, with an action between the first and the second."""
     yield next(items)
     action()
     yield from items
 
 
 def record_failpoints(path: Path) -> None:
-    """Write the name of every failpoint that is passed into a file."""
+    """Write the name of every failpoint that is reached into a file."""
 
     def passed(name: str) -> None:
         with path.open("a", encoding="utf-8") as file:
@@ -284,11 +291,11 @@ def record_failpoints(path: Path) -> None:
 
 
 def send(number: int) -> None:
-    """Send a signal to this very process."""
+    """Send a signal to this process."""
     os.kill(os.getpid(), number)
 
 
-def lose_numbers(what: str, step: int) -> None:
+def make_nan(what: str, step: int) -> None:
     """Make the data, the loss or the gradient of one step NaN."""
     original = Trainer.train_step
 
@@ -307,14 +314,14 @@ def lose_numbers(what: str, step: int) -> None:
 
 
 def limit_files(size: int) -> None:
-    """From now on no file of this process can grow beyond so many bytes, as on a full disk."""
+    """From now on no file of this process can exceed `size` bytes, as on a full disk."""
     import resource  # POSIX only
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 def turn_clock_back() -> None:
-    """Whenever somebody looks at the clock, it is an hour earlier than before."""
+    """Each time the clock is read, it is an hour earlier than before."""
     now = itertools.count(time.time(), -3600)
 
     class Earlier(datetime):
@@ -331,15 +338,18 @@ def turn_clock_back() -> None:
 
 
 def killed_at_every_boundary(lab: Lab) -> Row:
-    """Die at each failpoint of a run in turn, and go on from there."""
+    """Kill a run at each failpoint in turn, and resume it from there."""
     run = lab.run()
     for name in lab.boundaries:
+        if run.finished:  # the last ones lie after its result, while curves.png is written
+            lab.finish(run, 1, "")
+            run = lab.run()
         run.go(failpoint=name, code=EXIT_CODE)
     return lab.finish(run, len(lab.boundaries), "resumed")
 
 
 def killed_at_random_times(lab: Lab) -> Row:
-    """kill -9 after a random time, at most that of half a run, until it has happened N times."""
+    """kill -9 after a random time, at most half the length of a run, N times in all."""
     kills, runs = 0, [lab.run()]
     while kills < lab.kills:
         child = runs[-1].start()
@@ -349,7 +359,7 @@ def killed_at_random_times(lab: Lab) -> Row:
             child.join()
             kills += 1
         else:
-            promise(child.exitcode == 0, f"exit code {child.exitcode}: {runs[-1].said}")
+            promise(child.exitcode == 0, f"exit code {child.exitcode}: {runs[-1].output}")
         if runs[-1].finished:
             lab.finish(runs[-1], kills, "")
             runs.append(lab.run())
@@ -360,7 +370,7 @@ def killed_at_random_times(lab: Lab) -> Row:
 
 
 def interrupted(lab: Lab) -> Row:
-    """Ctrl-C and SIGTERM wherever a run can be: there is time to save."""
+    """Ctrl-C and SIGTERM in every phase of a run: the state is saved."""
     run, tried = lab.run(), list(itertools.product(PLACES, SIGNALS))
     for place, number in tried:
         run.go(partial(act_at, place, 1, partial(send, number)), code=130)
@@ -368,55 +378,58 @@ def interrupted(lab: Lab) -> Row:
 
 
 def newest_state_damaged(lab: Lab) -> Row:
-    """Damage each file of the newest state in each way; then let it be another run's."""
+    """Damage each file of the newest state in each way; then replace it with another run's."""
     run, tried = lab.run(), list(itertools.product((*FILES, MANIFEST), DAMAGES))
     run.go(failpoint="state: pruned@2", code=EXIT_CODE)
     for name, how in tried:
         state = folders(run.states)[-1]
         DAMAGES[how](state / name)
-        said = run.go(failpoint="state: pruned@2", code=EXIT_CODE)
-        promise(f"damaged {state.name}/{name}" in said, f"{name} {how}: not named")
+        printed = run.go(failpoint="state: pruned@2", code=EXIT_CODE)
+        promise(f"damaged {state.name}/{name}" in printed, f"{name} {how}: not named")
     state = folders(run.states)[-1]
     files = read_sealed(state, run.id)
     shutil.rmtree(state)
     write_sealed(state, files, "another-run")
-    said = run.go()
-    promise(f"{state.name}/{MANIFEST} is of another run, another-run" in said, "not named")
+    printed = run.go()
+    promise(f"{state.name}/{MANIFEST} is of another run, another-run" in printed, "not named")
     return lab.finish(run, len(tried) + 1, "named, older state used", allowed=2 * SAVE_INTERVAL)
 
 
 def every_state_damaged(lab: Lab) -> Row:
-    """With nothing to go on from, the run must end, and not start over."""
+    """Without an intact state the run must end with an error, and not start over."""
     run = lab.run()
     run.go(failpoint="state: pruned@3", code=EXIT_CODE)
     for state in folders(run.states):
         flip_a_bit(state / "model.safetensors")
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
-    said = run.go(code=1)
-    promise(f"error: no state of {run.id} is whole: " in said, "not said")
+    printed = run.go(code=1)
+    promise(f"error: no state of {run.id} is intact: " in printed, "not printed")
     promise(all(path.read_bytes() == was for path, was in before.items()), "a file changed")
     return Row(1, "refused, exit 1", None)
 
 
 def not_a_number(lab: Lab) -> Row:
-    """NaN in the data, the loss, the gradient: no step is made of it."""
+    """NaN in the data, the loss or the gradient: the optimizer takes no step."""
     run, tried = lab.run(), {"data": "loss", "loss": "loss", "gradient": "gradient norm"}
     for step, (what, named) in enumerate(tried.items(), start=11):
-        said = run.go(partial(lose_numbers, what, step), code=1)
-        promise(f"error: step {step}: the {named} is nan; " in said, f"{what}: not said")
+        printed = run.go(partial(make_nan, what, step), code=1)
+        promise(f"error: step {step}: the {named} is nan; " in printed, f"{what}: not printed")
     return lab.finish(run, len(tried), "stopped, exit 1; resumed")
 
 
 def disk_full(lab: Lab) -> Row:
-    """A save that does not fit leaves the states that were there."""
+    """A save that does not fit leaves the earlier states intact."""
     run = lab.run()
-    said = run.go(partial(act_at, "save", 5, partial(limit_files, 3000)), code=1)
-    promise("error: File too large: " in said and "Traceback" not in said, "not said in one line")
+    printed = run.go(partial(act_at, "save", 5, partial(limit_files, 3000)), code=1)
+    promise(
+        "error: File too large: " in printed and "Traceback" not in printed,
+        "not one line",
+    )
     return lab.finish(run, 1, "one line, exit 1; resumed")
 
 
 def clock_turned_back(lab: Lab) -> Row:
-    """Nothing but the times in the log depends on the clock of the day."""
+    """Only the times in the log depend on the wall clock."""
     run = lab.run()
     run.go(turn_clock_back, failpoint="state: pruned@3", code=EXIT_CODE)
     run.go(turn_clock_back)
@@ -426,15 +439,15 @@ def clock_turned_back(lab: Lab) -> Row:
 
 
 def two_trainers(lab: Lab) -> Row:
-    """The second is refused; a killed one holds no lock."""
+    """The second trainer is refused; a killed one holds no lock."""
     run = lab.run()
     first = run.start(partial(act_at, "step", 3, partial(time.sleep, 600)))
     try:
         while len(run.rows) < 2:
-            promise(first.is_alive(), f"the first ended: {run.said}")
+            promise(first.is_alive(), f"the first ended: {run.output}")
             time.sleep(0.02)
-        said = run.go(code=1)
-        promise("is in use: another trainer is at work there\n" in said, "not said")
+        printed = run.go(code=1)
+        promise("is in use by another training process\n" in printed, "not printed")
     finally:
         first.kill()
         first.join()
@@ -458,7 +471,7 @@ FAULTS: dict[str, Callable[[Lab], Row]] = {
 
 
 def cost_of_saving(root: Path) -> tuple[float, float]:
-    """Seconds of a save and of a step of the `laptop` preset on one thread, medians of several."""
+    """Median seconds of a save and of a step of the `laptop` preset, on one thread."""
     torch.set_num_threads(1)
     config = preset("laptop")
     tokens = np.arange(10_000, dtype=np.uint16) % config.model.vocab_size
@@ -476,8 +489,8 @@ def cost_of_saving(root: Path) -> tuple[float, float]:
     return statistics.median(seconds_of(save) for _ in range(9)), statistics.median(steps[20:])
 
 
-def said_of_cost(save: float, step: float) -> str:
-    """The same in words."""
+def cost_sentence(save: float, step: float) -> str:
+    """A sentence about the cost of saving."""
     interval = preset("laptop").save_interval
     return (
         f"the laptop preset, on one thread: a save takes {1000 * save:.0f} ms, a step "
@@ -487,23 +500,25 @@ def said_of_cost(save: float, step: float) -> str:
 
 
 def seconds_of(action: Callable[[], object]) -> float:
-    """How long it takes."""
+    """How long an action takes."""
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
 
 
 def main() -> int:
-    """Try every fault and print a table; 1 if a promise was broken."""
-    parser = OneLineParser(description="Break trainings on purpose, and count what was lost.")
-    parser.add_argument("--kills", type=int, default=10, metavar="N", help="at random times")
+    """Try every fault and print a table; returns 1 if a promise was broken."""
+    parser = OneLineParser(description="Break training runs on purpose, and count what was lost.")
+    parser.add_argument(
+        "--kills", type=int, default=10, metavar="N", help="kills at random times (10)"
+    )
     kills = parser.parse_args().kills
     if kills < 1:
         raise UsageError(f"--kills {kills} is out of range: it must be at least 1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes: their tensors are tiny
-    bar = tqdm(delay=2, disable=None, leave=False, bar_format=BAR, ncols=79)
+    bar = tqdm(delay=2, leave=False, bar_format=BAR, **bar_options())
     with tempfile.TemporaryDirectory() as folder, bar:
-        bar.set_description_str("a run in peace")
+        bar.set_description_str("an uninterrupted run")
         lab = Lab(Path(folder), kills, bar.update)
         tqdm.write(f"{'fault':<34} {'tried':>5}  {'what happened':<26} {'lost':>4}  same")
         faults = {name: fault for name, fault in FAULTS.items() if can_be_tried(name)}
@@ -513,18 +528,18 @@ def main() -> int:
             try:
                 row = fault(lab)
                 same, lost = ("-", "-") if row.lost is None else ("yes", row.lost)
-            except Exception as error:  # whatever it is, somebody would have lost something
+            except Exception as error:  # whatever the error is, a user would have lost work
                 row, same, lost, broken = Row(1, "BROKEN", None, repr(error)), "no", "?", True
             tqdm.write(f"{name:<34} {row.tried:>5}  {row.happened:<26} {lost:>4}  {same}")
             notes += [f"{name}: {row.note}"] if row.note else []
-        notes.append(said_of_cost(*cost_of_saving(Path(folder) / "cost")))
+        notes.append(cost_sentence(*cost_of_saving(Path(folder) / "cost")))
     print("", *notes, sep="\n")
-    print(f"(lost: steps done again; there are {SAVE_INTERVAL} between two saves)")
+    print(f"(lost: steps that had to be repeated; a state is saved every {SAVE_INTERVAL} steps)")
     return int(broken)
 
 
 def can_be_tried(fault: str) -> bool:
-    """Windows has neither these signals nor that limit."""
+    """Whether this platform can produce a fault: Windows lacks signals and file-size limits."""
     return sys.platform != "win32" or fault not in ("Ctrl-C or SIGTERM", "disk full")
 
 

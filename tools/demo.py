@@ -1,6 +1,6 @@
-"""From nothing to a model that talks: train the laptop preset, print samples, say what comes next.
+"""Train the laptop preset, print samples, and show what to try next.
 
-make demo        (or: python tools/demo.py, when the environment is there)
+make demo        (or, once it is installed: python tools/demo.py)
 """
 
 try:
@@ -20,18 +20,18 @@ PROGRAMS = (
 )
 WHAT_NEXT = f"""
 What to try next
-  Talk to your model:   python 09_capstone/sample.py --interactive
-  Give it a start:      python 09_capstone/sample.py --prompt "KING" --temperature 0.7
+  Prompt it:            python 09_capstone/sample.py --interactive
+  Continue a text:      python 09_capstone/sample.py --prompt "KING" --temperature 0.7
   See how it learned:   {RUN}/curves.png and {RUN}/log.txt
   Train a larger one:   python 09_capstone/train.py --preset full
-  Understand it all:    open 01_attention/README.md and begin with the first lesson
-  (`python` is the one of the environment: .venv/bin/python, on Windows .venv\\Scripts\\python)"""
+  Learn how it works:   start with 01_attention/README.md, the first lesson
+  (`python` stands for .venv/bin/python, on Windows .venv\\Scripts\\python)"""
 
 
 def run(arguments: list[str]) -> int:
-    """Run one of our programs to its end and return its exit code.
+    """Run a program of the course to its end and return its exit code.
 
-    Ctrl-C reaches the program as well, which saves its state before it leaves: wait for that.
+    Ctrl-C reaches the program as well, which saves its state before it exits: wait for that.
     """
     child = subprocess.Popen([sys.executable, *arguments], cwd=ROOT)
     while True:
@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> int:
 
 
 def main() -> int:
-    """Run the programs in turn; the first that fails ends the demo with its exit code."""
+    """Run the programs in order; the first failure ends the demo with its exit code."""
     for arguments in PROGRAMS:
         print(f"\n$ python {' '.join(arguments)}", flush=True)
         code = run(arguments)

@@ -1,4 +1,4 @@
-"""Talk with a trained model: `sample.py --interactive` under the name people look for.
+"""A prompt loop with a trained model: `sample.py --interactive` under a name that is easy to find.
 
 python tools/interactive.py
 python tools/interactive.py --checkpoint 09_capstone/checkpoints/demo.safetensors

@@ -30,6 +30,7 @@ from tools.checks.course_files import kept_files
 from utils.command_line import OneLineParser
 from utils.errors import CourseError, pick
 from utils.grader.exercises import Lesson, lessons
+from utils.terminal import bar_options
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 60.0  # a mutant that runs longer counts as killed
@@ -108,7 +109,7 @@ def run_mutants(copy: Path) -> None:
         cwd=copy,
         env=environment(),
     )
-    with tqdm(total=total, desc="mutants", disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=total, desc="mutants", **bar_options()) as bar:
         while running.poll() is None:
             try:
                 running.wait(timeout=5)

@@ -100,7 +100,7 @@ class TrainConfig:
     accumulation: int = option(1, "micro-batches per step; their gradients are averaged")
     max_steps: int = option(2000, "optimizer steps")
     max_minutes: float | None = option(None, "stop earlier if max_steps would take longer")
-    optimizer: str = option("adamw", "muon: for matrices, with AdamW else", ("adamw", "muon"))
+    optimizer: str = option("adamw", "muon: Muon for matrices, else AdamW", ("adamw", "muon"))
     lr: float = option(1e-3, "peak learning rate of AdamW")
     muon_lr: float = option(0.02, "peak learning rate of Muon")
     beta1: float = option(0.9, "AdamW: decay of the mean gradient")
@@ -116,7 +116,7 @@ class TrainConfig:
     save_interval: int = option(250, "steps between saved training states, for --resume")
     sample_interval: int = option(500, "steps between text samples; 0 for none")
     log_interval: int = option(10, "steps between rows of metrics.csv")
-    parts: str = option("fused", "which implementation of the model", ("reference", "fused"))
+    parts: str = option("fused", "implementation of the model", ("reference", "fused"))
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
     dtype: str = option("auto", "data type of the matrix products", ("auto", "float32", "bfloat16"))
     compile: bool = option(False, "compile the model with torch.compile; starts slowly")
@@ -145,10 +145,12 @@ class SampleConfig:
     max_tokens: int = option(500, "new tokens per sample")
     temperature: float = option(0.8, "below 1 is safer, above 1 wilder, 0 is greedy")
     top_k: int | None = option(None, "sample from the k most likely tokens")
-    top_p: float | None = option(None, "sample from the most likely tokens with this total")
+    top_p: float | None = option(None, "sample from the most likely tokens up to this total")
     min_p: float | None = option(None, "drop tokens below this fraction of the top probability")
     num_samples: int = option(1, "number of samples")
-    stop: str | None = option(None, "end a sample when this text appears")
+    stop: str | None = option(
+        None, r"end a sample at this text; \n is a newline, \t a tab, \\ a backslash"
+    )
     seed: int = option(0, "seed of the sampling")
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
 

@@ -28,6 +28,7 @@ from utils.shakespeare import (
     mirror_hint,
     read_bytes,
 )
+from utils.terminal import bar_options
 
 NAMES = ("shakespeare", "mock")  # of corpora; any other name is a file
 LARGE = 100_000_000  # bytes; a larger file is read in pieces
@@ -97,7 +98,7 @@ def read_pieces(path: Path, size: int = 2**20) -> Iterator[str]:
     waiting = ""  # a "\r" at the end of a piece: it may be the first half of "\r\n"
     try:
         size_of_file = path.stat().st_size
-        bar = tqdm(total=size_of_file, unit="B", unit_scale=True, delay=2, disable=None, ncols=79)
+        bar = tqdm(total=size_of_file, unit="B", unit_scale=True, delay=2, **bar_options())
         with path.open("rb") as file, bar:
             while True:
                 data = file.read(size)
@@ -129,7 +130,7 @@ def _load_mock(why: str) -> Corpus:
     from utils import mock_corpus  # needs NumPy, which a download does without
 
     bits = mock_corpus.entropy_rate().bits_per_char
-    origin = f"mock corpus (generated here, entropy {bits:.4f} bits per character), {why}"
+    origin = f"mock corpus (entropy {bits:.4f} bits per character), {why}"
     return Corpus("mock", mock_corpus.generate(), origin, entropy_bits_per_char=bits)
 
 

@@ -1,9 +1,9 @@
-"""Places where a test can make the program die, as it would in a power cut.
+"""Failpoints: named places where a test can kill the program, as a power cut would.
 
     TINY_TRANSFORMER_FAILPOINT="state: renamed@3" python 09_capstone/train.py ...
 
-ends the process at once, the third time it comes to `failpoint("state: renamed")`: no clean-up, no
-flush, no exception. Without the variable a failpoint does nothing.
+ends the process the third time it reaches `failpoint("state: renamed")`: no cleanup, no flush, no
+exception. Without the variable a failpoint does nothing.
 """
 
 import os
@@ -14,9 +14,9 @@ _passed = 0
 
 
 def failpoint(name: str) -> None:
-    """Die here if the environment says so; `name@3` means the third time."""
-    asked, _, times = os.environ.get(VARIABLE, "").partition("@")
-    if asked != name:
+    """End the process here if the environment names this place; `name@3`: the third time."""
+    target, _, times = os.environ.get(VARIABLE, "").partition("@")
+    if target != name:
         return
     global _passed
     _passed += 1

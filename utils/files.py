@@ -1,19 +1,21 @@
-r"""Two ways to write a file that no crash can spoil.
+r"""Two crash-safe ways to write a file.
 
-Whole (`atomic_write_bytes`, `atomic_write_text`, `atomic_writer`): a reader finds the old file or
-the new one, never half of one. The bytes go to a temporary sibling, are forced to the disk, and the
-sibling then takes the name in one step. At worst a sibling ending in `.tmp` stays behind, which
-nobody reads.
+Atomically (`atomic_write_bytes`, `atomic_write_text`, `atomic_writer`): a reader finds the old file
+or the new one, never half of one. The bytes go to a temporary sibling, are flushed to disk, and the
+sibling is then renamed in one step. At worst a sibling ending in `.tmp` stays behind, which no
+reader opens.
 
-Growing (`LineFile`): a line is written whole, with its "\n" last, by a single unbuffered write. A
-program killed at any instant can tear only the last line, and a torn line is known by its missing
-"\n": readers pass over it, and opening the file to write again drops it.
+Line by line (`LineFile`): each line, with its "\n" at the end, is one unbuffered write. A program
+killed at any instant can tear only the last line, and a torn line has no "\n": readers skip it, and
+opening the file for writing drops it.
 """
 
 import contextlib
 import errno
 import os
 import secrets
+import shlex
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,13 +33,13 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     Raises OSError (no such folder, disk full, no permission); the folder must exist.
     """
     path = Path(path)
-    sibling = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    sibling = temporary_sibling(path)
     try:
         write_through(sibling, data, path.name)
-        _take_the_name(sibling, path)
+        _rename(sibling, path)
         failpoint(f"{path.name}: renamed")
     except BaseException:  # Ctrl-C too
-        with contextlib.suppress(OSError):  # a failed clean-up must not hide why we are here
+        with contextlib.suppress(OSError):  # a failed cleanup must not hide the first error
             sibling.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
@@ -50,17 +52,17 @@ def atomic_write_text(path: Path | str, text: str) -> None:
 
 @contextlib.contextmanager
 def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write piece by piece, which becomes `path` when the block ends without an error.
+    """A file to write in pieces, which becomes `path` when the block ends without an error.
 
-    For what is too large to be held in memory; on any failure the old file stays as it was.
+    For data that does not fit in memory; on any failure the old file stays as it was.
     """
-    sibling = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    sibling = temporary_sibling(path)
     try:
         with sibling.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _take_the_name(sibling, path)
+        _rename(sibling, path)
     except BaseException:
         with contextlib.suppress(OSError):
             sibling.unlink(missing_ok=True)
@@ -68,10 +70,15 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     sync_folder(path.parent)
 
 
-def write_through(path: Path, data: bytes, name: str) -> None:
-    """Write a new file and wait until it is on the disk; `name` is what failpoints call it.
+def temporary_sibling(path: Path) -> Path:
+    """A new name in the same folder, of at most 142 bytes however long the file's own name is."""
+    return path.with_name(f".{path.name[:32]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
 
-    Without the wait, a power cut could keep a name that is given to the file and lose its bytes.
+
+def write_through(path: Path, data: bytes, name: str) -> None:
+    """Write a new file and wait until it is on disk; failpoints are called after `name`.
+
+    Without the wait, a power cut could keep the file's new name and lose its contents.
     """
     with path.open("xb") as file:
         file.write(data[: len(data) // 2])
@@ -84,21 +91,21 @@ def write_through(path: Path, data: bytes, name: str) -> None:
     failpoint(f"{name}: after fsync")
 
 
-def _take_the_name(sibling: Path, path: Path) -> None:
-    """Replace `path` by `sibling`; on Windows wait a moment for a virus scanner to let go of it."""
+def _rename(sibling: Path, path: Path) -> None:
+    """Replace `path` with `sibling`; on Windows, wait for a virus scanner to release it."""
     for pause in (0.01, 0.1, 1.0) if os.name == "nt" else ():
         try:
             sibling.replace(path)
             return
-        except PermissionError:  # somebody has the file open, which only Windows minds
+        except PermissionError:  # another process has it open, which only Windows refuses
             time.sleep(pause)
     sibling.replace(path)
 
 
 def sync_folder(folder: Path | str) -> None:
-    """Force the folder's list of names to the disk, so that a rename outlives a power cut.
+    """Flush the folder's directory entries to disk, so that a rename survives a power cut.
 
-    Windows cannot open a folder this way, and some network disks refuse: there it does nothing.
+    Does nothing where a folder cannot be opened this way (Windows, some network file systems).
     """
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -109,17 +116,17 @@ def sync_folder(folder: Path | str) -> None:
 
 
 class LineFile:
-    """A text file that grows by whole lines. Opening it drops a last line that a crash has torn."""
+    """A text file that grows by complete lines. Opening it drops a last line torn by a crash."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         if self.path.exists():
             whole = self.path.read_bytes().rfind(b"\n") + 1
             os.truncate(self.path, whole)
-        self._file = self.path.open("ab", buffering=0)  # bytes: no system changes the "\n"
+        self._file = self.path.open("ab", buffering=0)  # bytes: "\n" stays "\n" on Windows
 
     def write_line(self, line: str) -> None:
-        """Append one line, or (disk full) leave the file as it was and raise OSError."""
+        """Append one line. If the disk is full, leave the file as it was and raise OSError."""
         data = f"{line}\n".encode("utf-8", "backslashreplace")
         written = self._file.write(data)
         if written != len(data):
@@ -128,7 +135,7 @@ class LineFile:
         failpoint(f"{self.path.name}: line written")
 
     def sync(self) -> None:
-        """Wait until the lines are on the disk, where a power cut cannot take them."""
+        """Wait until the lines are on disk, where they survive a power cut."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -142,10 +149,33 @@ class LineFile:
 
 
 def complete_lines(path: Path | str) -> list[str]:
-    """The lines of a UTF-8 file without their ends; a torn last line is left out."""
+    """The lines of a UTF-8 file without line endings; a torn last line is left out."""
     data = Path(path).read_bytes()
     try:
         text = data[: data.rfind(b"\n") + 1].decode("utf-8")
     except UnicodeDecodeError as error:
         raise CourseError(f"{path} is not UTF-8 text: see byte {error.start}") from None
-    return text.replace("\r\n", "\n").split("\n")[:-1]  # splitlines() would cut at U+2028 too
+    return text.replace("\r\n", "\n").split("\n")[:-1]  # splitlines() also splits at U+2028
+
+
+@contextlib.contextmanager
+def naming_errors(path: Path) -> Iterator[None]:
+    """Add `path` to an OSError that names no file, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def shown(path: Path) -> str:
+    """A path as one would type it: relative to the current folder if it lies below."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def typed(path: Path) -> str:
+    """The same, quoted where a shell needs it."""
+    if os.name == "nt":
+        return subprocess.list2cmdline([shown(path)])
+    return shlex.quote(shown(path))

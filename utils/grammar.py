@@ -6,10 +6,11 @@ random; a way is plain text with `{slots}`, and a slot is another symbol:
     sentence    The {noun} sleeps.   or   A {noun} and a {noun} walk by.
     noun        fox   or   hen
 
-No text is a prefix of two ways of the same symbol (this is checked when a grammar is made), so a
-parser can always tell which way was taken: a text has one derivation, and its probability is the
-product of the probabilities chosen. For a symbol i, whose way w has probability p(w), the expected
-surprisal h and the expected length l solve two systems of linear equations:
+The opening of one way is never a prefix of another way of the same symbol (this is checked when a
+grammar is made), so a parser can always tell which way was taken: a text has one derivation, and
+its probability is the product of the probabilities chosen. For a symbol i, whose way w has
+probability p(w), the expected surprisal h and the expected length l solve two systems of linear
+equations:
 
     h(i) = sum_w p(w) (-log p(w) + sum of h over the slots of w)
     l(i) = sum_w p(w) (characters of w + sum of l over the slots of w)

@@ -1,14 +1,18 @@
-"""Pictures of what a language model does: attention, training, embeddings, positions, sampling.
+"""Plots of what a language model does: attention, training, embeddings, positions, sampling.
 
-Every function takes tensors or arrays and returns a matplotlib Figure; with `path` it also saves
-it (.png, .svg or .pdf, whole or not at all). Nothing here needs a screen or touches pyplot's global
-state. In a notebook, run `%matplotlib inline` once; then the figure that ends a cell shows itself.
+Every function takes tensors or arrays and returns a matplotlib Figure; with `path` it also saves it
+(atomically, as .png, .svg or .pdf). Nothing here needs a display or changes pyplot's global state.
+In a notebook, run `%matplotlib inline` once; then the figure that ends a cell is displayed.
+
+Labels are drawn literally: a dollar sign is no formula, and a user's `text.usetex` is ignored.
 """
 
+import functools
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ParamSpec
 
 import matplotlib
 import numpy as np
@@ -26,15 +30,42 @@ from utils.shape_checker import Pattern, check_shape
 Values = Tensor | np.ndarray
 Row = Mapping[str, float | int | str | None]
 
-# Perceptually uniform: equal steps look equal. A weight of exactly 0, as a mask leaves it, is grey.
+# Perceptually uniform: equal steps look equal. A weight of exactly 0 (masked) is grey.
 WEIGHTS_MAP = matplotlib.colormaps["viridis"].with_extremes(bad="#e6e6e6")
 SIGNED_MAP = "coolwarm"  # zero is the pale middle
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # told apart by colour-blind eyes too
+# The palette of Okabe and Ito (2008), which colour-blind readers can tell apart as well.
+BLUE = "#0072B2"
+ORANGE = "#D55E00"
+GREEN = "#009E73"
+PURPLE = "#CC79A7"
+AMBER = "#E69F00"
+SKY = "#56B4E9"
+GREY = "#666666"
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY, "#000000")
+
+P = ParamSpec("P")
+
+
+def literal_text(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """A drawing function whose texts are drawn as they are, whatever the user's settings say."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with matplotlib.rc_context({"text.usetex": False, "text.parse_math": False}):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def printable(text: str) -> str:
+    """The text with a replacement for what no font can draw: control characters, stray bytes."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 # --- attention ---
 
 
+@literal_text
 def plot_attention(
     weights: Values,
     tokens: Sequence[str],
@@ -46,7 +77,7 @@ def plot_attention(
     """Draw one head's weights (T_q, T_k): row i shows where query i looks, and sums to 1.
 
     `tokens` label the queries, `key_tokens` the keys (the same tokens if left out). Zeros are grey,
-    as masked positions are; up to eight tokens, the other cells carry their numbers.
+    as masked positions are; up to eight tokens, the other cells show their values.
     Raises ShapeError or UsageError if the inputs do not fit.
     """
     weights = _weights(weights, ("T_q", "T_k"))
@@ -58,7 +89,9 @@ def plot_attention(
     width = max(3.8, 2.3 + cell * T_k + _room(tokens))
     height = max(3.0, 1.1 + cell * T_q + _room(key_tokens))
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot(title=title, xlabel="key (attended to)", ylabel="query (attends)")
+    axes = figure.add_subplot(
+        title=printable(title), xlabel="key (attended to)", ylabel="query (attends)"
+    )
     image = _draw_weights(axes, weights, float(weights.max()))
     _label_axis(axes.yaxis, tokens, at_most=50)
     _label_axis(axes.xaxis, key_tokens, at_most=50)
@@ -68,6 +101,7 @@ def plot_attention(
     return _finish(figure, path)
 
 
+@literal_text
 def plot_attention_heads(
     weights: Values,
     tokens: Sequence[str],
@@ -104,7 +138,7 @@ def plot_attention_heads(
         _label_axis(axes.yaxis, tokens if is_leftmost else None, at_most=16)
         _label_axis(axes.xaxis, key_tokens if is_lowest else None, at_most=16)
     figure.colorbar(images[0], ax=panels, label="weight", fraction=0.05, pad=0.02)
-    figure.suptitle(title)
+    figure.suptitle(printable(title))
     figure.supxlabel("key (attended to)")
     figure.supylabel("query (attends)")
     return _finish(figure, path)
@@ -116,7 +150,7 @@ def _draw_weights(axes: Axes, weights: np.ndarray, largest: float) -> AxesImage:
 
 
 def _write_numbers(axes: Axes, weights: np.ndarray) -> None:
-    """Put each weight that is not 0 into its cell, in white where the cell is dark."""
+    """Write each nonzero weight into its cell, in white where the cell is dark."""
     for i, j in np.argwhere(weights):
         weight = weights[i, j]
         colour = "white" if weight < 0.6 * weights.max() else "black"
@@ -126,6 +160,7 @@ def _write_numbers(axes: Axes, weights: np.ndarray) -> None:
 # --- training ---
 
 
+@literal_text
 def plot_training_curves(
     metrics: Sequence[Row] | Mapping[str, Sequence[float | str | None]],
     *,
@@ -137,8 +172,8 @@ def plot_training_curves(
     """Draw train_loss and val_loss against step, in nats per token; empty cells are left out.
 
     `metrics` is a sequence of rows (those of csv.DictReader will do) or a mapping of columns. A
-    column learning_rate gets a panel of its own; `floor` is the loss that no model can go below.
-    Raises UsageError if step or both losses are missing, or a cell is no number.
+    column learning_rate gets a panel of its own; `floor` is the lowest loss that is possible.
+    Raises UsageError if step or both losses are missing, or a cell is not a number.
     """
     columns = _columns(metrics)
     rates = columns.pop("learning_rate", None)
@@ -150,7 +185,7 @@ def plot_training_curves(
     _draw_losses(panels[0], columns)
     if floor is not None:
         panels[0].axhline(floor, color=GREY, linestyle="--", label=f"{floor_label}: {floor:.3f}")
-    panels[0].set(title=title, ylabel="loss (nats per token)")
+    panels[0].set(title=printable(title), ylabel="loss (nats per token)")
     panels[0].legend(frameon=False)
     if rates is not None:
         panels[1].plot(*_known(columns["step"], rates), color=GREY)
@@ -174,7 +209,7 @@ def _draw_losses(axes: Axes, columns: Mapping[str, np.ndarray]) -> None:
 def _columns(
     metrics: Sequence[Row] | Mapping[str, Sequence[float | str | None]],
 ) -> dict[str, np.ndarray]:
-    """The columns that are drawn, as float64; NaN where a row is silent."""
+    """The columns that are drawn, as float64; NaN where a row has no value."""
     wanted = ("step", "train_loss", "val_loss", "learning_rate")
     if isinstance(metrics, Mapping):
         table = {name: list(metrics[name]) for name in wanted if name in metrics}
@@ -196,7 +231,7 @@ def _numbers(name: str, cells: Sequence[float | str | None]) -> np.ndarray:
         return np.array([math.nan if cell in (None, "") else float(cell) for cell in cells])
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"column {name} of metrics holds a cell that is no number: {error}"
+            f"column {name} of metrics contains a cell that is not a number: {error}"
         ) from None
 
 
@@ -208,6 +243,7 @@ def _known(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
 # --- embeddings and positions ---
 
 
+@literal_text
 def plot_embeddings(
     weight: Values,
     labels: Sequence[str],
@@ -217,7 +253,7 @@ def plot_embeddings(
 ) -> Figure:
     """Draw the rows of (V, d_model) in the plane of their two widest directions (PCA).
 
-    Each label is written at its point. Raises ShapeError or UsageError if the inputs do not fit.
+    Each point carries its label. Raises ShapeError or UsageError if the inputs do not fit.
     """
     weight = _array(weight, ("V", "d_model"), "weight")
     V, d_model = weight.shape
@@ -227,13 +263,11 @@ def plot_embeddings(
     points, shares = _principal_plane(weight)
     side, fontsize = min(12.0, 5.0 + V / 40), max(5, 10 - V // 60)  # inches, points
     figure = Figure(figsize=(side, 0.85 * side), layout="constrained")
-    axes = figure.add_subplot(title=title)
+    axes = figure.add_subplot(title=printable(title))
     axes.scatter(points[:, 0], points[:, 1], s=8, color=BLUE, alpha=0.5, linewidths=0)
     for (x, y), label in zip(points, labels, strict=True):
         text = _visible(label)
-        axes.annotate(
-            text, (x, y), (3, 3), textcoords="offset points", fontsize=fontsize, parse_math=False
-        )
+        axes.annotate(text, (x, y), (3, 3), textcoords="offset points", fontsize=fontsize)
     axes.set_xlabel(f"first direction ({shares[0]:.0%} of the variance)")
     axes.set_ylabel(f"second direction ({shares[1]:.0%})")
     axes.margins(0.08)
@@ -248,7 +282,7 @@ def _principal_plane(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     way; here its largest component is positive, so that the same rows give the same picture.
     """
     centred = rows - rows.mean(axis=0)
-    _, spreads, directions = np.linalg.svd(centred, full_matrices=False)  # directions: one a row
+    _, spreads, directions = np.linalg.svd(centred, full_matrices=False)  # one direction per row
     plane = directions[:2]
     largest = np.abs(plane).argmax(axis=1, keepdims=True)
     plane = plane * np.sign(np.take_along_axis(plane, largest, axis=1))
@@ -256,17 +290,18 @@ def _principal_plane(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centred @ plane.T, variances[:2] / (variances.sum() or 1.0)
 
 
+@literal_text
 def plot_positional_encoding(
     table: Values, *, title: str = "Positional encoding", path: str | Path | None = None
 ) -> Figure:
-    """Draw a table (T, d_model), one row a position; red is positive, blue negative, pale zero.
+    """Draw a table (T, d_model), one row per position; red is positive, blue negative, pale zero.
 
-    Raises ShapeError or UsageError if it is no finite table.
+    Raises ShapeError or UsageError if it is not a finite table.
     """
     table = _array(table, ("T", "d_model"), "table")
     largest = float(np.abs(table).max()) or 1.0
     figure = Figure(figsize=(7.0, 4.5), layout="constrained")
-    axes = figure.add_subplot(title=title, xlabel="dimension", ylabel="position")
+    axes = figure.add_subplot(title=printable(title), xlabel="dimension", ylabel="position")
     axes.locator_params(integer=True)
     image = axes.imshow(
         table,
@@ -283,18 +318,19 @@ def plot_positional_encoding(
 # --- sampling ---
 
 
+@literal_text
 def plot_sampling_distributions(
     distributions: Mapping[str, Values],
     labels: Sequence[str],
     *,
     n_top: int = 10,
-    title: str = "What each strategy may draw next",
+    title: str = "Next-token distribution of each strategy",
     path: str | Path | None = None,
 ) -> Figure:
-    """Draw how strategies ({name: probabilities (V,)}) share out the next token, side by side.
+    """Draw the next-token distributions of strategies ({name: probabilities (V,)}) side by side.
 
     All panels show the same tokens, the `n_top` most likely under the first strategy, so that rows
-    compare. Raises ShapeError or UsageError if the inputs do not fit or do not sum to 1.
+    are comparable. Raises ShapeError or UsageError if the inputs do not fit or do not sum to 1.
     """
     if not distributions:
         raise UsageError("distributions is empty; give at least one, as {name: probabilities}")
@@ -309,30 +345,30 @@ def plot_sampling_distributions(
     if len(top) < len(first):
         names.append("all others")
         bars = {name: np.append(p[top], np.delete(p, top).sum()) for name, p in table.items()}
-    widest = 1.4 * max(float(heights.max()) for heights in bars.values())  # room for the number
+    widest = 1.4 * max(float(heights.max()) for heights in bars.values())  # room for the percentage
     n_rows, n_columns = _grid(len(table))
     size = (1.3 + 2.3 * n_columns, 0.5 + n_rows * (0.7 + 0.24 * len(names)))
     figure = Figure(figsize=size, layout="constrained")
     for i, (name, heights) in enumerate(bars.items()):
-        axes = figure.add_subplot(n_rows, n_columns, i + 1, title=name, xlim=(0, widest))
+        axes = figure.add_subplot(n_rows, n_columns, i + 1, title=printable(name), xlim=(0, widest))
         _draw_bars(axes, heights, len(top), names if i % n_columns == 0 else [])
-    figure.suptitle(title)
+    figure.suptitle(printable(title))
     return _finish(figure, path)
 
 
 def _draw_bars(axes: Axes, p: np.ndarray, n_tokens: int, names: Sequence[str]) -> None:
-    """One bar a token, the most likely on top, with its percentage; a last one for the rest."""
+    """One bar per token, the most likely on top, with its percentage; a last bar for the rest."""
     colours = [BLUE if i < n_tokens else GREY for i in range(len(p))]
     bars = axes.barh(range(len(p)), p, color=colours)
     axes.bar_label(bars, [f"{x:.1%}" if x > 0 else "0" for x in p], padding=2, fontsize=8)
     axes.set_ylim(len(p) - 0.4, -0.6)
     axes.set_xticks([])
-    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
 
 
-# --- shared by all pictures ---
+# --- shared helpers ---
 
 
 def _array(values: Values, pattern: Pattern, what: str) -> np.ndarray:
@@ -342,23 +378,23 @@ def _array(values: Values, pattern: Pattern, what: str) -> np.ndarray:
     array = np.array(values, dtype=np.float64)
     check_shape(array, pattern, what)
     if array.size == 0:
-        raise UsageError(f"{what} has shape {array.shape}: there is nothing to draw")
+        raise UsageError(f"{what} has shape {array.shape}: nothing to draw")
     if not np.isfinite(array).all():
         value = array[~np.isfinite(array)][0]
-        raise UsageError(f"{what} holds {value}; every value must be finite")
+        raise UsageError(f"{what} contains {value}; every value must be finite")
     return array
 
 
 def _weights(values: Values, pattern: Pattern) -> np.ndarray:
     weights = _array(values, pattern, "weights")
     if weights.min() < 0:
-        raise UsageError(f"weights holds {weights.min():.3g}; scores need a softmax to be weights")
+        raise UsageError(f"weights contains {weights.min():.3g}; apply softmax to scores first")
     return weights
 
 
 def _probabilities(values: Values, name: str) -> np.ndarray:
     p = _array(values, ("V",), name)
-    if p.min() < 0 or abs(p.sum() - 1) > 1e-2:  # bfloat16 keeps two to three digits
+    if p.min() < 0 or abs(p.sum() - 1) > 1e-2:  # bfloat16 has two to three digits
         raise UsageError(
             f"{name} must be probabilities, at least 0 and summing to 1; "
             f"its minimum is {p.min():.3g}, its sum {p.sum():.3g}"
@@ -372,7 +408,7 @@ def _expect_labels(labels: Sequence[str], n: int, what: str) -> None:
 
 
 def _label_axis(axis: Axis, labels: Sequence[str] | None, at_most: int) -> None:
-    """Write every label, or every n-th where more than `at_most` would crowd; None hides them."""
+    """Write every label, or every n-th if there are more than `at_most`; None hides them."""
     if labels is None:
         axis.set_ticks([])
         return
@@ -382,25 +418,24 @@ def _label_axis(axis: Axis, labels: Sequence[str] | None, at_most: int) -> None:
     axis.set_ticks(
         range(0, len(labels), every),
         labels=shown,
-        parse_math=False,  # a dollar is a dollar
         fontsize=9,
         rotation=90 if is_upright else 0,
     )
 
 
 def _room(labels: Sequence[str]) -> float:
-    """Inches that the longest label takes, at 9 points."""
+    """Width of the longest label at 9 points, in inches."""
     return 0.08 * max(len(_visible(label)) for label in labels)
 
 
 def _grid(n: int) -> tuple[int, int]:
-    """Rows and columns for n panels: at most four columns, rows as even as they can be."""
+    """Rows and columns for n panels: at most four columns, rows as even as possible."""
     n_rows = math.ceil(n / 4)
     return n_rows, math.ceil(n / n_rows)
 
 
 def _visible(token: str) -> str:
-    """At most 16 characters; spaces and line ends are marks, control characters escapes."""
+    """At most 16 characters, with visible spaces and newlines and escaped control characters."""
     marks = {" ": "␣", "\n": "↵", "\t": "⇥"}
     text = "".join(marks.get(c, c if c.isprintable() else repr(c)[1:-1]) for c in token) or "''"
     return text if len(text) <= 16 else text[:15] + "…"

@@ -1,5 +1,6 @@
-"""engine.py: a named engine is taken as it is, "auto" is measured, and all give the same logits."""
+"""engine.py: a named engine is used as named, "auto" is measured, and all give the same logits."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 import engine as engine_module
 from engine import build_model, choose_engine
 from utils.config import ModelConfig, TrainConfig, from_dict
+from utils.kv_cache import KVCache
 
 MODERN: dict[str, Any] = {
     **{"norm": "rmsnorm", "activation": "relu2", "position": "rope"},
@@ -22,8 +24,8 @@ def config(**changes: str) -> TrainConfig:
     return from_dict(changes, TrainConfig, base=CONFIG)
 
 
-def probes_are_not_needed(*_: object) -> str:
-    raise AssertionError("an engine was measured though its name was given")
+def no_measurement(*_: object) -> str:
+    raise AssertionError("an engine was timed although its dtype was given")
 
 
 @pytest.mark.parametrize(
@@ -35,10 +37,10 @@ def probes_are_not_needed(*_: object) -> str:
         ({"dtype": "bfloat16"}, "fused matmul, bfloat16"),
     ],
 )
-def test_an_engine_that_is_named_is_taken_without_a_measurement(
+def test_a_named_engine_is_used_without_a_measurement(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], name: str
 ) -> None:
-    monkeypatch.setattr(engine_module, "fastest", probes_are_not_needed)
+    monkeypatch.setattr(engine_module, "fastest", no_measurement)
     engine = choose_engine(config(**changes))
     assert engine.name == name
     assert engine.dtype_name == changes.get("dtype", "float32")
@@ -46,11 +48,9 @@ def test_an_engine_that_is_named_is_taken_without_a_measurement(
 
 
 @pytest.mark.parametrize("winner", ["float32", "bfloat16"])
-def test_auto_takes_the_precision_that_was_faster(
-    monkeypatch: pytest.MonkeyPatch, winner: str
-) -> None:
+def test_auto_uses_the_faster_precision(monkeypatch: pytest.MonkeyPatch, winner: str) -> None:
     def measure(probes: dict[str, object], device: torch.device) -> str:
-        assert (list(probes), device.type) == (["float32", "bfloat16"], "cpu")  # the safest first
+        assert (list(probes), device.type) == (["float32", "bfloat16"], "cpu")  # the default first
         return winner
 
     monkeypatch.setattr(engine_module, "fastest", measure)
@@ -61,24 +61,54 @@ def test_auto_really_measures() -> None:
     assert choose_engine(CONFIG).dtype_name in ("float32", "bfloat16")
 
 
-@pytest.mark.parametrize(("able", "dtype"), [(True, "bfloat16"), (False, "float32")])
-def test_a_gpu_computes_in_bfloat16_where_it_can(
-    monkeypatch: pytest.MonkeyPatch, able: bool, dtype: str
+@pytest.mark.parametrize(("supported", "dtype"), [(True, "bfloat16"), (False, "float32")])
+def test_a_gpu_uses_bfloat16_if_it_supports_it(
+    monkeypatch: pytest.MonkeyPatch, supported: bool, dtype: str
 ) -> None:
     monkeypatch.setattr(engine_module, "pick_device", lambda name: torch.device("cuda"))
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: able)
-    monkeypatch.setattr(engine_module, "fastest", probes_are_not_needed)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
+    monkeypatch.setattr(engine_module, "fastest", no_measurement)
     assert choose_engine(CONFIG).name == f"fused sdpa, {dtype}"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_all_engines_give_the_logits_of_the_reference(dtype: str) -> None:
     reference = build_model(SHAPE, choose_engine(config(parts="reference")), seed=3)
-    for parameter in reference.parameters():  # fresh output layers are zero, which hides the rest
+    for (
+        parameter
+    ) in reference.parameters():  # an initial output layer is zero and would hide errors
         torch.nn.init.normal_(parameter, std=0.3)
     other = build_model(SHAPE, choose_engine(config(dtype=dtype)), seed=4)
     other.load_state_dict(reference.state_dict())
     torch.testing.assert_close(other(TOKENS), reference(TOKENS), rtol=1e-4, atol=1e-5)
+
+
+def test_only_training_calls_the_compiled_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def fake_compile(function: Any, **options: Any) -> Any:
+        assert options == {"dynamic": False}  # one graph, for the one shape of training batches
+
+        def compiled(tokens: torch.Tensor) -> torch.Tensor:
+            calls.append(tuple(tokens.shape))
+            return function(tokens)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", fake_compile)
+    monkeypatch.setattr(engine_module, "check_compiler", lambda device: None)
+    engine = choose_engine(from_dict({"compile": True, "dtype": "float32"}, TrainConfig, CONFIG))
+    assert (engine.compiled, engine.name) == (True, "fused sdpa, float32, compiled")
+    model = build_model(SHAPE, engine, seed=3)
+    plain = build_model(SHAPE, replace(engine, compiled=False), seed=3)
+    assert list(model.state_dict()) == list(plain.state_dict())  # no "_orig_mod." in front
+    assert torch.equal(model(TOKENS), plain(TOKENS))
+    assert calls == [(1, 8)]
+    with torch.inference_mode():
+        assert torch.equal(model(TOKENS[:, :5]), plain(TOKENS[:, :5]))
+        assert torch.equal(model(TOKENS, KVCache(SHAPE, 1)), plain(TOKENS))
+    model(TOKENS, KVCache(SHAPE, 1))
+    assert calls == [(1, 8)]
 
 
 def test_the_seed_decides_the_weights_and_the_engine_does_not() -> None:

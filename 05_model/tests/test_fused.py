@@ -1,4 +1,4 @@
-"""Each fused piece gives the numbers and the gradients of the lesson's own."""
+"""Each fused part gives the values and the gradients of the lesson's part."""
 
 import math
 
@@ -37,11 +37,11 @@ PIECES = {
 
 
 def results(outputs: Tensor, inputs: list[Tensor], weight: Tensor) -> list[Tensor]:
-    """The outputs, and the gradients of a random linear read-out of them."""
+    """The outputs, and the gradients of a random linear function of them."""
     return [outputs, *torch.autograd.grad((outputs * weight).sum(), inputs)]
 
 
-def randomized_twins(fast: nn.Module, plain: nn.Module, dtype: torch.dtype) -> None:
+def randomize_alike_(fast: nn.Module, plain: nn.Module, dtype: torch.dtype) -> None:
     """Give both layers the same random parameters; loading is strict about names and shapes."""
     for parameter in fast.to(dtype).parameters():
         nn.init.normal_(parameter)
@@ -50,11 +50,11 @@ def randomized_twins(fast: nn.Module, plain: nn.Module, dtype: torch.dtype) -> N
 
 @pytest.mark.parametrize(("dtype", "within"), CLOSENESS)
 @pytest.mark.parametrize("piece", PIECES)
-def test_layers_are_those_of_the_lessons(piece, dtype, within):
+def test_layers_equal_those_of_the_lessons(piece, dtype, within):
     fast_class, plain_class, sizes = PIECES[piece]
     fast, plain = fast_class(*sizes), plain_class(*sizes)
-    randomized_twins(fast, plain, dtype)
-    assert "forward" in vars(fast_class)  # it does not just inherit the lesson's
+    randomize_alike_(fast, plain, dtype)
+    assert "forward" in vars(fast_class)  # not just inherited
     x = (1 + 2 * torch.randn(3, 5, 6, dtype=dtype)).requires_grad_()
     weight = torch.randn_like(x)
     ours = results(fast(x), [x, *fast.parameters()], weight)
@@ -64,10 +64,10 @@ def test_layers_are_those_of_the_lessons(piece, dtype, within):
 
 @pytest.mark.parametrize(("dtype", "within"), CLOSENESS)
 @pytest.mark.parametrize("bias", [True, False])
-def test_queries_keys_and_values_from_one_product_are_those_of_three(bias, dtype, within):
+def test_one_projection_for_queries_keys_and_values_equals_three(bias, dtype, within):
     fast = fused.FusedMultiHeadAttention(8, 2, bias)
     plain = multi_head.MultiHeadAttention(8, 2, bias)
-    randomized_twins(fast, plain, dtype)
+    randomize_alike_(fast, plain, dtype)
     x = torch.randn(3, 5, 8, dtype=dtype, requires_grad=True)
     weight = torch.randn_like(x)
     ours, theirs = (
@@ -79,8 +79,8 @@ def test_queries_keys_and_values_from_one_product_are_those_of_three(bias, dtype
 
 @pytest.mark.parametrize("shift", [0, 1, 40])
 @pytest.mark.parametrize("T", [BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK - 5])
-def test_long_texts_in_blocks_are_the_attention_of_lesson_1(T, shift):
-    """With a shift, the first query sees so many keys before its own."""
+def test_attention_in_blocks_equals_that_of_lesson_1(T, shift):
+    """With a shift, the first query attends to that many keys before its own."""
     q, k, v = (torch.randn(2, 1, n, 8, dtype=torch.float64) for n in (T, T + shift, T + shift))
     inputs = [each.requires_grad_() for each in (q, k, v)]
     mask, weight = causal_mask(T + shift)[shift:], torch.randn_like(q)
@@ -89,19 +89,17 @@ def test_long_texts_in_blocks_are_the_attention_of_lesson_1(T, shift):
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
-def test_a_block_is_given_all_keys_that_any_of_its_queries_sees():
+def test_a_block_includes_every_key_that_any_of_its_queries_attends_to():
     T = 2 * BLOCK
     mask = causal_mask(T)
     assert [fused.visible_keys(mask[:BLOCK]), fused.visible_keys(mask[BLOCK:])] == [BLOCK, T]
     mask = mask.clone()
     mask[3, BLOCK + 7] = True
     assert fused.visible_keys(mask[:BLOCK]) == BLOCK + 8
-    assert (
-        fused.visible_keys(torch.zeros(4, T, dtype=torch.bool)) == T
-    )  # nan for all, as in one piece
+    assert fused.visible_keys(torch.zeros(4, T, dtype=torch.bool)) == T  # nan, as without blocks
 
 
-def test_under_autocast_the_norm_writes_what_the_next_product_reads():
+def test_under_autocast_the_norm_returns_the_dtype_of_the_next_matrix_product():
     norm, x = fused.FusedRMSNorm(8), torch.randn(3, 8)
     with torch.autocast("cpu", torch.bfloat16):
         assert norm(x).dtype == torch.bfloat16
@@ -109,9 +107,9 @@ def test_under_autocast_the_norm_writes_what_the_next_product_reads():
     assert norm.double()(x.double()).dtype == torch.float64
 
 
-def test_embeddings_are_those_of_the_lessons():
+def test_embeddings_equal_those_of_the_lessons():
     fast, plain = fused.FusedTokenEmbedding(7, 4), token_embeddings.TokenEmbedding(7, 4)
-    randomized_twins(fast, plain, torch.float64)
+    randomize_alike_(fast, plain, torch.float64)
     tokens = torch.randint(7, (3, 5))
     weight = torch.randn(3, 5, 4, dtype=torch.float64)
     ours = results(fast(tokens), list(fast.parameters()), weight)
@@ -125,14 +123,14 @@ def masks() -> dict[str, Tensor | None]:
         "none": None,
         "causal": causal,
         "causal and padding": causal & padding_mask(torch.tensor([7, 3, 5]), T_k),
-        "one for each head": (torch.rand(1, H, T_q, T_k) < 0.5) | (torch.arange(T_k) == 0),
+        "one per head": (torch.rand(1, H, T_q, T_k) < 0.5) | (torch.arange(T_k) == 0),
         "floating": torch.randn(1, H, T_q, T_k),
         "floating with -inf": torch.randn(B, 1, T_q, T_k).masked_fill(~causal, -math.inf),
     }
 
 
 def heads(dtype: torch.dtype) -> list[Tensor]:
-    """Queries, keys and values of standard deviation 2 that want gradients."""
+    """Queries, keys and values of standard deviation 2 that require gradients."""
     shapes = (T_q, d_k), (T_k, d_k), (T_k, d_v)
     return [(2 * torch.randn(B, H, *shape, dtype=dtype)).requires_grad_() for shape in shapes]
 
@@ -140,7 +138,7 @@ def heads(dtype: torch.dtype) -> list[Tensor]:
 @pytest.mark.parametrize(("dtype", "within"), CLOSENESS)
 @pytest.mark.parametrize("kind", masks())
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_kernels_are_the_attention_of_lesson_1(kernel, kind, dtype, within):
+def test_kernels_equal_the_attention_of_lesson_1(kernel, kind, dtype, within):
     (q, k, v), mask = heads(dtype), masks()[kind]
     fast, weights = kernel(q, k, v, mask)
     assert weights is None
@@ -152,7 +150,7 @@ def test_kernels_are_the_attention_of_lesson_1(kernel, kind, dtype, within):
 
 @pytest.mark.parametrize("kind", masks())
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_kernels_keep_bfloat16_and_come_near(kernel, kind):
+def test_kernels_keep_bfloat16_and_are_close(kernel, kind):
     q, k, v = (x.detach() for x in heads(torch.bfloat16))
     mask = masks()[kind]
     output, _ = kernel(q, k, v, mask)
@@ -161,7 +159,7 @@ def test_kernels_keep_bfloat16_and_come_near(kernel, kind):
     torch.testing.assert_close(output.double(), expected, rtol=0.1, atol=0.2)
 
 
-def test_a_row_that_sees_nothing_gives_zeros_from_sdpa_and_nan_from_the_products():
+def test_a_fully_masked_row_gives_zeros_from_sdpa_and_nan_from_matmul_attention():
     q, k, v = heads(torch.float32)
     mask = causal_mask(T_k)[:T_q].clone()
     mask[2] = False
@@ -170,7 +168,7 @@ def test_a_row_that_sees_nothing_gives_zeros_from_sdpa_and_nan_from_the_products
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_masks_are_left_as_they_were(kernel):
+def test_masks_are_not_modified(kernel):
     q, k, v = heads(torch.float32)
     for name, mask in masks().items():
         if mask is not None:
@@ -189,7 +187,7 @@ def test_masks_are_left_as_they_were(kernel):
     ],
     ids=["integers", "no head axis", "another length"],
 )
-def test_kernels_refuse_the_masks_that_the_lesson_refuses(kernel, mask, words):
+def test_kernels_refuse_the_masks_that_lesson_1_refuses(kernel, mask, words):
     with pytest.raises(ShapeError) as refused:
         kernel(*heads(torch.float32), mask)
     assert words in str(refused.value)

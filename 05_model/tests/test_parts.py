@@ -50,7 +50,7 @@ def config_named(name: str, **changes: Any) -> ModelConfig:
 
 
 def random_(model: TinyTransformerLM) -> TinyTransformerLM:
-    """Move every weight, bias and norm away from where it starts."""
+    """Move every weight, bias and norm away from its initial value."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -61,7 +61,7 @@ def random_(model: TinyTransformerLM) -> TinyTransformerLM:
 def twins(
     name: str, kernel: AttentionFunction, dtype: torch.dtype, **changes: Any
 ) -> tuple[TinyTransformerLM, TinyTransformerLM]:
-    """The reference and a fused model with the weights of one checkpoint, far from the start."""
+    """A reference and a fused model with the same weights, far from the initial ones."""
     config = config_named(name, **changes)
     reference = random_(TinyTransformerLM(config, Parts.reference())).to(dtype)
     fast = TinyTransformerLM(config, Parts.fused(kernel), seed=99).to(dtype)
@@ -96,7 +96,7 @@ def test_engines_give_the_same_logits_and_gradients(name, kernel, dtype, within)
         next_token_loss(logits, tokens).backward()
         gradients = {key: p.grad for key, p in model.named_parameters()}
         results.append({"logits": logits, **gradients})
-    assert results[0]["logits"].std() > 0.1  # far from a fresh model's, where all agree
+    assert results[0]["logits"].std() > 0.1  # an initial model would hide errors
     torch.testing.assert_close(results[0], results[1], rtol=within, atol=within)
 
 
@@ -106,11 +106,11 @@ def test_engines_give_the_same_losses_in_training_with_dropout(name, kernel):
     tokens = torch.randint(V, (5, B, T))
     losses = [train_(model, tokens) for model in twins(name, kernel, torch.float32, dropout=0.1)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
-    assert losses[0][0] != pytest.approx(losses[0][-1], rel=1e-3)  # something was learned
+    assert losses[0][0] != pytest.approx(losses[0][-1], rel=1e-3)  # the weights changed
 
 
 def train_(model: TinyTransformerLM, batches: Tensor) -> list[float]:
-    """Step once on every batch; the dropout is drawn from the same seed each time."""
+    """Train one step per batch, with dropout drawn from a fixed seed; returns the losses."""
     torch.manual_seed(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses = []
@@ -123,7 +123,7 @@ def train_(model: TinyTransformerLM, batches: Tensor) -> list[float]:
     return losses
 
 
-def test_dropout_makes_a_difference_in_that_training():
+def test_dropout_changes_the_losses_of_that_training():
     tokens = torch.randint(V, (5, B, T))
     with_dropout, _ = twins("classic", fused.sdpa, torch.float32, dropout=0.1)
     without, _ = twins("classic", fused.sdpa, torch.float32)
@@ -147,7 +147,7 @@ def test_dropout_makes_a_difference_in_that_training():
         ({"position": "alibi"}, MultiHeadAttention, LayerNorm, FeedForward, None),
     ],
 )
-def test_the_configuration_chooses_the_pieces(changes, attention, norm, feed_forward, positions):
+def test_the_configuration_chooses_the_modules(changes, attention, norm, feed_forward, positions):
     model = TinyTransformerLM(replace(SMALL, **changes))
     for block in model.blocks:
         assert type(block.get_submodule("attention")) is attention
@@ -158,13 +158,13 @@ def test_the_configuration_chooses_the_pieces(changes, attention, norm, feed_for
     assert type(model.position_embedding) is (positions or type(None))
 
 
-def test_a_post_norm_model_has_no_norm_at_its_end():
+def test_a_post_norm_model_has_no_final_norm():
     model = TinyTransformerLM(config_named("post-norm"))
     assert isinstance(model.final_norm, nn.Identity)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_fused_parts_are_the_fused_ones(kernel):
+def test_fused_parts_come_from_fused_py(kernel):
     parts = Parts.fused(kernel)
     assert parts.attention is kernel
     for name in ("layer_norm", "rms_norm", "feed_forward", "swiglu", "token_embedding"):
@@ -180,14 +180,12 @@ def test_fused_parts_are_the_fused_ones(kernel):
         ("mps", torch.float32, fused.sdpa),
     ],
 )
-def test_only_in_bfloat16_on_a_cpu_two_plain_products_are_the_faster_attention(
-    device, dtype, kernel
-):
+def test_matmul_attention_is_used_only_in_bfloat16_on_a_cpu(device, dtype, kernel):
     assert Parts.fused_for(torch.device(device), dtype) == Parts.fused(kernel)
 
 
 class Counted:
-    """A function that counts its calls, so that a test sees whether a model uses it."""
+    """A function that counts its calls, to test whether a model uses it."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -201,7 +199,7 @@ class Counted:
 @pytest.mark.parametrize(
     ("part", "function", "name", "calls"),
     [
-        ("attention", scaled_dot_product_attention, "classic", 2),  # once in each of two layers
+        ("attention", scaled_dot_product_attention, "classic", 2),  # once per layer, in two layers
         ("split_heads", split_heads, "classic", 6),  # queries, keys and values
         ("split_heads", split_heads, "grouped queries", 6),
         ("apply_rotary", apply_rotary, "modern", 4),  # queries and keys
@@ -210,7 +208,7 @@ class Counted:
         ("alibi_bias", alibi_bias, "classic", 0),
     ],
 )
-def test_a_part_of_your_own_takes_its_place(part, function, name, calls):
+def test_a_replaced_part_is_called(part, function, name, calls):
     mine = Counted(function)
     model = TinyTransformerLM(config_named(name), replace(Parts.reference(), **{part: mine}))
     model(torch.randint(V, (B, T)))

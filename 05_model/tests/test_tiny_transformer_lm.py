@@ -1,4 +1,4 @@
-"""The whole model: PyTorch's own layers, causality, the cache, and where its weights start."""
+"""The whole model against PyTorch's layers; causality, the cache and the initial weights."""
 
 import math
 from dataclasses import replace
@@ -39,7 +39,7 @@ def fresh_model(parts: Parts | None = None, seed: int = 0, **changes: Any) -> Ti
 
 
 def random_model(parts: Parts | None = None, **changes: Any) -> TinyTransformerLM:
-    """A small float64 model; no weight, no bias and no norm has its initial value."""
+    """A small float64 model whose weights, biases and norms are far from their initial values."""
     model = fresh_model(parts, **changes).double()
     generator = torch.Generator().manual_seed(1)
     for parameter in model.parameters():
@@ -51,7 +51,7 @@ def random_tokens(n_rows: int = B, length: int = T) -> Tensor:
     return torch.randint(V, (n_rows, length))
 
 
-# --- the same computation from other hands ---
+# --- the same computation with PyTorch's layers ---
 
 
 @pytest.mark.parametrize("position", ["learned", "sinusoidal"])
@@ -63,7 +63,7 @@ def test_the_classic_model_is_a_stack_of_pytorchs_layers(bias, placement, positi
     x = weights["token_embedding.weight"][tokens]
     if position == "learned":
         x = x + weights["position_embedding.weight"][:T]
-    else:  # Vaswani et al. 2017, section 3.4: tokens times sqrt(d_model), so that waves leave room
+    else:  # Vaswani et al. 2017, section 3.4: tokens are scaled by sqrt(d_model)
         x = x * math.sqrt(model.config.d_model) + sinusoidal_encoding(T, model.config.d_model)
     hidden = nn.Transformer.generate_square_subsequent_mask(T, dtype=torch.float64)
     for layer in range(model.config.n_layers):
@@ -78,7 +78,7 @@ def test_the_classic_model_is_a_stack_of_pytorchs_layers(bias, placement, positi
 def torch_layer(
     weights: dict[str, Tensor], layer: int, config: ModelConfig
 ) -> nn.TransformerEncoderLayer:
-    """PyTorch's layer with the weights of one of our blocks."""
+    """PyTorch's encoder layer with the weights of one of our blocks."""
     kinds = ("weight", "bias") if config.bias else ("weight",)
     names = {
         "attention.out_proj": "self_attn.out_proj",
@@ -124,7 +124,7 @@ def test_the_modern_model_is_llama_written_with_pytorchs_functions(qk_norm):
         x = llama_block(block, x, model.config.n_heads, qk_norm)
     x = F.rms_norm(x, x.shape[-1:], weights["final_norm.weight"], 1e-5)
     expected = x @ weights["unembedding.weight"].T
-    # The model's table of angles is a float32 one, so it is here that the last digits differ.
+    # The tolerance is that of the model's cosines and sines, which are float32.
     torch.testing.assert_close(model(tokens), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -138,7 +138,7 @@ def llama_block(block: dict[str, Tensor], x: Tensor, n_heads: int, qk_norm: bool
     )
     if qk_norm:
         q, k = F.rms_norm(q, (d_head,), eps=1e-5), F.rms_norm(k, (d_head,), eps=1e-5)
-    y = F.scaled_dot_product_attention(turn(q), turn(k), v, is_causal=True, enable_gqa=True)
+    y = F.scaled_dot_product_attention(rotate(q), rotate(k), v, is_causal=True, enable_gqa=True)
     x = x + y.transpose(1, 2).flatten(2) @ block["attention.out_proj.weight"].T
     y = F.rms_norm(x, x.shape[-1:], block["feed_forward_norm.weight"], 1e-5)
     gate = F.silu(y @ block["feed_forward.gate_proj.weight"].T)
@@ -146,20 +146,20 @@ def llama_block(block: dict[str, Tensor], x: Tensor, n_heads: int, qk_norm: bool
     return x + (gate * up) @ block["feed_forward.down_proj.weight"].T
 
 
-def turn(x: Tensor) -> Tensor:
+def rotate(x: Tensor) -> Tensor:
     """Rotary positions as complex numbers: feature i with feature i + d_head / 2."""
     half = x.size(-1) // 2
     frequencies = 10_000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
     angles = torch.arange(x.size(-2), dtype=torch.float64)[:, None] * frequencies
-    turned = torch.complex(x[..., :half], x[..., half:]) * torch.polar(
+    rotated = torch.complex(x[..., :half], x[..., half:]) * torch.polar(
         torch.ones_like(angles), angles
     )
-    return torch.cat((turned.real, turned.imag), dim=-1)
+    return torch.cat((rotated.real, rotated.imag), dim=-1)
 
 
 @pytest.mark.parametrize("n_heads", [3, 4])
 def test_alibi_is_a_penalty_on_the_scores(n_heads):
-    """What the attention of each layer is handed: slope times distance, and nothing ahead."""
+    """Each layer's mask is minus slope times distance, and -inf for later keys."""
     masks = []
 
     def attention(
@@ -179,7 +179,7 @@ def test_alibi_is_a_penalty_on_the_scores(n_heads):
             torch.testing.assert_close(mask[0, head], expected)
 
 
-# --- what must hold for every configuration ---
+# --- properties of every configuration ---
 
 
 @pytest.mark.parametrize("n_kv_heads", [None, 2, 1])
@@ -187,7 +187,7 @@ def test_alibi_is_a_penalty_on_the_scores(n_heads):
 @pytest.mark.parametrize("placement", ["pre", "post"])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("position", POSITIONS)
-def test_a_token_is_heard_from_its_own_position_on(
+def test_a_token_affects_its_own_and_later_positions_only(
     position, norm, placement, activation, n_kv_heads
 ):
     model = random_model(
@@ -207,8 +207,8 @@ def test_a_token_is_heard_from_its_own_position_on(
 
 
 @pytest.mark.parametrize("position", POSITIONS)
-def test_every_position_scheme_tells_the_order_of_the_past(position):
-    """One layer of attention without positions sees a bag of words."""
+def test_every_position_scheme_distinguishes_the_order_of_earlier_tokens(position):
+    """One layer of attention without positions is invariant to the order of the keys."""
     model, tokens = random_model(position=position, n_layers=1), torch.tensor([[1, 2, 3, 4, 5]])
     swapped = torch.tensor([[2, 1, 3, 4, 5]])
     difference = (model(tokens) - model(swapped))[0, -1].abs().max()
@@ -216,15 +216,15 @@ def test_every_position_scheme_tells_the_order_of_the_past(position):
 
 
 @pytest.mark.parametrize("changes", [{}, MODERN, {"position": "alibi", "norm_placement": "post"}])
-def test_rows_of_a_batch_do_not_hear_each_other(changes):
+def test_rows_of_a_batch_are_independent(changes):
     model, tokens = random_model(**changes), random_tokens()
     alone = torch.cat([model(row[None]) for row in tokens])
     torch.testing.assert_close(model(tokens), alone, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("changes", [{}, MODERN, {"position": "alibi", "norm_placement": "post"}])
-def test_every_parameter_learns(changes):
-    """All but the bias of the keys, which adds the same to every score of a row."""
+def test_every_parameter_gets_a_gradient(changes):
+    """Except the keys' bias, which adds the same value to every score of a row."""
     model, tokens = random_model(**changes), random_tokens()
     F.cross_entropy(model(tokens).transpose(1, 2), tokens.roll(-1, 1)).backward()
     for name, parameter in model.named_parameters():
@@ -247,12 +247,12 @@ def test_more_tokens_than_the_context_are_refused():
         random_model()(random_tokens(length=9))
 
 
-def test_tokens_come_in_batches():
+def test_tokens_without_a_batch_axis_are_refused():
     with pytest.raises(ShapeError, match=r"expected \(B, T\)"):
         random_model()(random_tokens()[0])
 
 
-def test_dropout_rests_outside_training():
+def test_dropout_is_off_in_evaluation_mode():
     model, tokens = random_model(dropout=0.5), random_tokens()
     assert torch.equal(model(tokens), random_model()(tokens))
     assert not torch.equal(model.train()(tokens), random_model()(tokens))
@@ -265,7 +265,7 @@ def test_tied_weights_are_one_parameter(tie_weights):
     assert ("unembedding.weight" in model.state_dict()) != tie_weights
 
 
-def test_a_checkpoint_holds_parameters_and_no_tables():
+def test_a_checkpoint_holds_parameters_only():
     for position in POSITIONS:
         model = random_model(position=position)
         assert model.state_dict().keys() == dict(model.named_parameters()).keys()
@@ -276,7 +276,7 @@ def test_a_checkpoint_holds_parameters_and_no_tables():
 
 @pytest.mark.parametrize("n_kv_heads", [None, 2])
 @pytest.mark.parametrize("position", POSITIONS)
-def test_token_by_token_gives_the_logits_of_one_pass(position, n_kv_heads):
+def test_decoding_in_pieces_gives_the_logits_of_one_pass(position, n_kv_heads):
     model, tokens = random_model(position=position, n_kv_heads=n_kv_heads), random_tokens(length=8)
     cache = KVCache(model.config, B, torch.float64)
     pieces = [model(tokens[:, t : t + n], cache) for t, n in ((0, 3), (3, 1), (4, 2), (6, 1))]
@@ -286,7 +286,7 @@ def test_token_by_token_gives_the_logits_of_one_pass(position, n_kv_heads):
 
 @pytest.mark.parametrize("n_kv_heads", [None, 2])
 @pytest.mark.parametrize("position", POSITIONS)
-def test_unequal_prompts_continue_as_if_each_were_alone(position, n_kv_heads):
+def test_prompts_of_unequal_length_continue_as_each_does_alone(position, n_kv_heads):
     model = random_model(position=position, n_kv_heads=n_kv_heads)
     lengths, prompts, more = [4, 1, 3], random_tokens(length=4), random_tokens(length=3)
     cache = KVCache(model.config, B, torch.float64)
@@ -298,7 +298,7 @@ def test_unequal_prompts_continue_as_if_each_were_alone(position, n_kv_heads):
         torch.testing.assert_close(together[row], alone, rtol=1e-12, atol=1e-12)
 
 
-def test_a_full_cache_takes_no_more():
+def test_tokens_beyond_a_full_cache_are_refused():
     model = random_model()
     cache = KVCache(model.config, B, torch.float64)
     model(random_tokens(length=7), cache)
@@ -306,7 +306,7 @@ def test_a_full_cache_takes_no_more():
         model(random_tokens(length=2), cache)
 
 
-# --- where the weights start ---
+# --- initial weights ---
 
 
 @pytest.mark.parametrize("changes", [{}, MODERN, {"norm_placement": "post", "tie_weights": False}])
@@ -319,13 +319,13 @@ def test_the_initialiser_sets_every_parameter(changes):
         assert torch.equal(parameter, fresh.get_parameter(name)), name
 
 
-def test_another_seed_draws_other_numbers():
+def test_another_seed_draws_other_weights():
     one, other = fresh_model(seed=0), fresh_model(seed=1)
     for name in ("token_embedding.weight", "blocks.1.attention.q_proj.weight"):
         assert not torch.equal(one.get_parameter(name), other.get_parameter(name))
 
 
-def test_the_global_random_numbers_do_not_matter():
+def test_the_global_generator_does_not_matter():
     torch.manual_seed(5)
     one = fresh_model()
     torch.manual_seed(6)
@@ -333,12 +333,12 @@ def test_the_global_random_numbers_do_not_matter():
     torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=0, atol=0)
 
 
-def test_matrices_start_small_norms_as_the_identity_and_what_is_written_at_zero():
+def test_matrices_start_small_norms_at_one_and_residual_projections_at_zero():
     model = fresh_model(vocab_size=65, max_seq_len=64, d_model=128, d_ff=512, tie_weights=False)
-    silent = ("out_proj.weight", "down_proj.weight", "unembedding.weight", "bias")
+    zero_init = ("out_proj.weight", "down_proj.weight", "unembedding.weight", "bias")
     for name, parameter in model.named_parameters():
         values = parameter.detach()
-        if name.endswith(silent):
+        if name.endswith(zero_init):
             assert not values.any(), name
         elif "norm" in name:
             assert (values == 1).all(), name

@@ -311,7 +311,7 @@ def test_the_training_program_prints_one_line_for_a_missing_variable() -> None:
         env={**os.environ, **variables},
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 2

@@ -76,9 +76,8 @@ def test_the_number_of_steps_that_fit_is_computed_once(
     settled = trainer.max_steps
     one_more = STEP * (1 + EVALUATION / eval_interval)  # a step and its part of an evaluation
     assert 60 * minutes - one_more < expected_seconds(trainer, STEP) <= 60 * minutes
-    trainer.train(
-        budget, until=TIMED_STEPS.stop + 10, seconds=50.0
-    )  # slower now, but the number is settled
+    # much slower from now on, but the number is settled
+    trainer.train(budget, until=TIMED_STEPS.stop + 10, seconds=50.0)
     assert (trainer.max_steps, budget.settled) == (settled, True)
 
 

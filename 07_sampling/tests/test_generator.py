@@ -1,8 +1,9 @@
-"""The generator against a loop so plain that one can see it is right.
+"""The decoding loop and the generator against a loop that is simple enough to be obviously right.
 
-The plain loop takes one text at a time, has no cache, and finds its window by growing the text
-token by token. Weights are drawn wide, so that attention matters and texts vary: fresh ones would
-make all logits equal. In float64 the tokens must be the same, in float32 the logits agree to 1e-4.
+The simple loop continues one sequence at a time, has no cache, and finds its window by growing the
+sequence token by token. Weights are drawn with a large standard deviation, so that attention
+matters and sequences vary (initial weights would make all logits equal). In float64 the tokens must
+be the same; in float32 the logits agree to 1e-4.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from decoding_loop import BatchDecoder, generate_tokens, window_start
-from generator import TextGenerator, choose_with
+from generator import TextGenerator, choose_with, match_vocabulary
 from greedy import greedy
 from parts import Parts
 from tiny_transformer_lm import TinyTransformerLM
@@ -55,13 +56,13 @@ def noisy_model(
     parts: Parts | None = None,
     vocab_size: int = V,
 ) -> TinyTransformerLM:
-    """A model of two layers whose weights are anything but the first ones."""
+    """A model of two layers whose weights are far from their initial values."""
     options = {"tie_weights": False, **MODELS[name]}
     config = ModelConfig(vocab_size, context, d_model=8, n_layers=2, n_heads=4, **options)
     model = TinyTransformerLM(config, parts)
     generator = torch.Generator().manual_seed(1)
     for _, parameter in sorted(model.named_parameters()):
-        spread = 0.5 if parameter.dim() > 1 else 0.1  # large biases would always win
+        spread = 0.5 if parameter.dim() > 1 else 0.1  # large biases would dominate
         parameter.data += spread * torch.randn(parameter.shape, generator=generator)
     return model.to(dtype).eval()
 
@@ -72,13 +73,13 @@ def random_prompt(length: int, seed: int = 0) -> list[int]:
 
 
 def uneven_prompts(context: int) -> list[list[int]]:
-    """Shorter than the context, as long, longer, and by one; two of them equally long."""
+    """Prompts shorter than the context, as long, longer, and longer by one; two of equal length."""
     lengths = [1, context - 1, context, context, context + 1, 2 * context + 3]
     return [random_prompt(length, seed) for seed, length in enumerate(lengths) if length > 0]
 
 
-def plain_window(length: int, context: int) -> int:
-    """Let a text grow to this length; where it no longer fits, forget half a context."""
+def simple_window(length: int, context: int) -> int:
+    """Grow a sequence to this length; whenever it no longer fits, drop half a context."""
     start = 0
     for grown in range(length + 1):
         if grown - start > context:
@@ -87,13 +88,15 @@ def plain_window(length: int, context: int) -> int:
 
 
 @torch.inference_mode()
-def plain_loop(model: nn.Module, context: int, prompt: Sequence[int], max_tokens: int) -> list[int]:
-    """Continue one text greedily, computing everything anew for every token."""
-    text = list(prompt)
+def simple_loop(
+    model: nn.Module, context: int, prompt: Sequence[int], max_tokens: int
+) -> list[int]:
+    """Continue one sequence greedily, recomputing everything for every token."""
+    sequence = list(prompt)
     for _ in range(max_tokens):
-        window = text[plain_window(len(text), context) :]
-        text.append(int(model(torch.tensor([window]))[0, -1].argmax()))
-    return text[len(prompt) :]
+        window = sequence[simple_window(len(sequence), context) :]
+        sequence.append(int(model(torch.tensor([window]))[0, -1].argmax()))
+    return sequence[len(prompt) :]
 
 
 def continuations(
@@ -103,7 +106,7 @@ def continuations(
     choose: Callable[[Tensor], Tensor] = greedy,
     use_cache: bool = True,
 ) -> list[list[int]]:
-    """What generate_tokens makes of each prompt."""
+    """The tokens that generate_tokens adds to each prompt."""
     steps = generate_tokens(model, model.config, prompts, max_tokens, choose, use_cache)
     return [list(column) for column in zip(*steps, strict=True)]
 
@@ -112,9 +115,9 @@ def continuations(
 
 
 @pytest.mark.parametrize("context", range(1, 14))
-def test_the_window_is_the_one_of_a_text_that_grows_token_by_token(context):
+def test_the_window_is_that_of_a_sequence_that_grows_token_by_token(context):
     for length in range(6 * context):
-        assert window_start(length, context) == plain_window(length, context)
+        assert window_start(length, context) == simple_window(length, context)
 
 
 @pytest.mark.parametrize("context", [*range(1, 14), 64, 255, 256])
@@ -133,51 +136,51 @@ def test_the_window_stays_or_jumps_by_half_a_context(context):
     assert {b - a for a, b in pairwise(starts)} == {0, (context + 1) // 2}
 
 
-# --- the same tokens with a cache, without, in a batch and alone --------------------------------
+# --- the same tokens with and without a cache, in a batch and alone ------------------------------
 
 
 @ALL_MODELS
-def test_these_models_look_back_and_vary_what_they_say_so_that_a_wrong_window_shows(name):
+def test_these_models_depend_on_early_tokens_so_that_a_wrong_window_is_noticed(name):
     model, prompts = noisy_model(name, context=6), uneven_prompts(6)
     first, other = torch.tensor([[0, 1, 2, 3, 4, 5]]), torch.tensor([[6, 1, 2, 3, 4, 5]])
     assert (model(first) - model(other))[0, -1].abs().max() > 0.1
-    assert max(len(set(plain_loop(model, 6, prompt, 20))) for prompt in prompts) > 2
+    assert max(len(set(simple_loop(model, 6, prompt, 20))) for prompt in prompts) > 2
 
 
 def logits_along(
-    model: TinyTransformerLM, prompts: Sequence[Sequence[int]], texts: Tensor, use_cache: bool
+    model: TinyTransformerLM, prompts: Sequence[Sequence[int]], tokens: Tensor, use_cache: bool
 ) -> Tensor:
-    """All logits (steps, B, V) while the prompts grow by these texts (steps, B)."""
+    """All logits (steps, B, V) while the prompts grow by these tokens (steps, B)."""
     seen: list[Tensor] = []
 
     def choose(logits: Tensor) -> Tensor:
         seen.append(logits)
-        return texts[len(seen) - 1]
+        return tokens[len(seen) - 1]
 
-    continuations(model, prompts, len(texts), choose, use_cache)
+    continuations(model, prompts, len(tokens), choose, use_cache)
     return torch.stack(seen)
 
 
 @torch.inference_mode()
-def plain_logits(
-    model: TinyTransformerLM, prompts: Sequence[Sequence[int]], texts: Tensor
+def recomputed_logits(
+    model: TinyTransformerLM, prompts: Sequence[Sequence[int]], tokens: Tensor
 ) -> Tensor:
-    """The same, with a fresh look at every window."""
+    """The same, with every window computed from scratch."""
     context, rows = model.config.max_seq_len, []
-    for prompt, text in zip(prompts, texts.T.tolist(), strict=True):
-        grown = [[*prompt, *text[:step]] for step in range(len(text))]
-        windows = [tokens[plain_window(len(tokens), context) :] for tokens in grown]
+    for prompt, new in zip(prompts, tokens.T.tolist(), strict=True):
+        grown = [[*prompt, *new[:step]] for step in range(len(new))]
+        windows = [sequence[simple_window(len(sequence), context) :] for sequence in grown]
         rows.append(torch.stack([model(torch.tensor([window]))[0, -1] for window in windows]))
     return torch.stack(rows, dim=1)
 
 
 @ALL_MODELS
-def test_the_logits_are_those_of_a_fresh_look_at_every_window(name):
+def test_the_logits_are_those_of_every_window_computed_from_scratch(name):
     model, prompts = noisy_model(name, context=6), uneven_prompts(6)
-    texts = torch.randint(V, (14, len(prompts)))
-    expected = plain_logits(model, prompts, texts)
+    tokens = torch.randint(V, (14, len(prompts)))
+    expected = recomputed_logits(model, prompts, tokens)
     for use_cache in (True, False):
-        logits = logits_along(model, prompts, texts, use_cache)
+        logits = logits_along(model, prompts, tokens, use_cache)
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-11)
 
 
@@ -185,26 +188,26 @@ def test_the_logits_are_those_of_a_fresh_look_at_every_window(name):
 @pytest.mark.parametrize("parts", [Parts.reference(), Parts.fused()], ids=["reference", "fused"])
 def test_in_float32_the_logits_agree_with_and_without_the_cache_to_1e_4(name, parts):
     model, prompts = noisy_model(name, 6, torch.float32, parts), uneven_prompts(6)
-    texts = torch.randint(V, (14, len(prompts)))
-    cached, whole = (logits_along(model, prompts, texts, use_cache) for use_cache in (True, False))
+    tokens = torch.randint(V, (14, len(prompts)))
+    cached, whole = (logits_along(model, prompts, tokens, use_cache) for use_cache in (True, False))
     torch.testing.assert_close(cached, whole, rtol=0, atol=1e-4)
-    exact = logits_along(noisy_model(name, 6), prompts, texts, use_cache=False)
+    exact = logits_along(noisy_model(name, 6), prompts, tokens, use_cache=False)
     torch.testing.assert_close(cached.double(), exact, rtol=0, atol=1e-4)
 
 
 @ALL_MODELS
-def test_each_row_of_a_batch_continues_as_the_plain_loop_does_alone(name):
+def test_each_row_of_a_batch_continues_as_in_the_simple_loop(name):
     model, prompts = noisy_model(name, context=6), uneven_prompts(6)
-    alone = [plain_loop(model, 6, prompt, 14) for prompt in prompts]
+    alone = [simple_loop(model, 6, prompt, 14) for prompt in prompts]
     assert continuations(model, prompts, 14) == alone
     assert continuations(model, prompts, 14, use_cache=False) == alone
 
 
 @pytest.mark.parametrize("context", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize("name", ["learned", "modern"])
-def test_small_and_odd_contexts_jump_in_the_same_places(name, context):
+def test_small_and_odd_contexts_jump_at_the_same_tokens(name, context):
     model, prompts, n = noisy_model(name, context), uneven_prompts(context), 2 * context + 5
-    alone = [plain_loop(model, context, prompt, n) for prompt in prompts]
+    alone = [simple_loop(model, context, prompt, n) for prompt in prompts]
     assert continuations(model, prompts, n) == alone
     assert continuations(model, prompts, n, use_cache=False) == alone
 
@@ -218,11 +221,11 @@ def test_with_one_seed_the_draws_are_the_same_with_and_without_the_cache(name):
     assert len({tuple(row) for row in cached}) == len(prompts)
 
 
-# --- the work it takes --------------------------------------------------------------------------
+# --- the computation it takes -------------------------------------------------------------------
 
 
 class Counting(nn.Module):
-    """A model that remembers the shapes (rows, T) it was asked to compute."""
+    """A model that records the shape (rows, T) of every call."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -235,11 +238,11 @@ class Counting(nn.Module):
 
 
 def expected_calls(lengths: list[int], context: int, max_tokens: int) -> list[tuple[int, int]]:
-    """One position a step and row; a prefill, one token short, of the rows whose start moved."""
+    """One position per step and row; a refill, one token short, of the rows whose window moved."""
     calls, starts = [], [-1] * len(lengths)
     for step in range(max_tokens):
         ends = [length + step for length in lengths]
-        before, starts = starts, [plain_window(end, context) for end in ends]
+        before, starts = starts, [simple_window(end, context) for end in ends]
         moved = [row for row, start in enumerate(starts) if start != before[row]]
         windows = [ends[row] - starts[row] for row in moved]
         if len(moved) == len(lengths):
@@ -253,7 +256,7 @@ def expected_calls(lengths: list[int], context: int, max_tokens: int) -> list[tu
 
 @pytest.mark.parametrize("lengths", [[3, 6], [6, 6], [1, 2, 9], [8], [20, 4, 4, 13]])
 @pytest.mark.parametrize("context", [3, 6])
-def test_only_the_rows_whose_window_moved_are_computed_again(lengths, context):
+def test_only_the_rows_whose_window_moved_are_recomputed(lengths, context):
     model = noisy_model("rope", context, torch.float32)
     counting = Counting(model)
     prompts = [random_prompt(length) for length in lengths]
@@ -261,7 +264,7 @@ def test_only_the_rows_whose_window_moved_are_computed_again(lengths, context):
     assert counting.calls == expected_calls(lengths, context, 25)
 
 
-def test_a_long_text_costs_a_few_positions_a_token_and_not_a_context():
+def test_a_long_sequence_costs_a_few_positions_per_token_and_not_a_context():
     context, n = 32, 200
     counting = Counting(noisy_model("rope", context, torch.float32))
     config = counting.model.config
@@ -274,7 +277,7 @@ def test_a_long_text_costs_a_few_positions_a_token_and_not_a_context():
     assert with_cache < 2.1 * n < 10 * n < without
 
 
-def test_a_token_is_computed_when_it_is_asked_for_and_not_before():
+def test_a_token_is_computed_only_when_it_is_requested():
     model = noisy_model("learned", 8, torch.float32)
     counting = Counting(model)
     steps = generate_tokens(counting, model.config, [[1, 2]], 5, greedy)
@@ -283,7 +286,7 @@ def test_a_token_is_computed_when_it_is_asked_for_and_not_before():
     assert counting.calls == [(1, 2)]
 
 
-def test_no_gradient_is_kept_and_the_caller_s_own_are_not_disturbed():
+def test_generation_is_without_gradients_and_leaves_the_caller_s_grad_mode_alone():
     model = noisy_model("learned", 8, torch.float32)
     seen = []
 
@@ -299,7 +302,7 @@ def test_no_gradient_is_kept_and_the_caller_s_own_are_not_disturbed():
 # --- prompts ------------------------------------------------------------------------------------
 
 
-def test_prompts_are_left_as_they_were():
+def test_prompts_are_not_modified():
     prompts = [[1, 2], [3]]
     continuations(noisy_model("learned", 4), prompts, 3)
     assert prompts == [[1, 2], [3]]
@@ -311,27 +314,27 @@ def test_a_prompt_without_tokens_is_refused(prompts):
         continuations(noisy_model("learned", 4), prompts, 3)
 
 
-def test_no_prompts_and_no_tokens_are_no_work():
+def test_no_prompts_or_no_tokens_give_nothing():
     model = noisy_model("learned", 4)
     assert continuations(model, [], 3) == []
     assert continuations(model, [[1]], 0) == []
 
 
-def test_next_token_continues_a_text_that_somebody_else_extends():
-    model, texts = noisy_model("rope", 4), [[1, 2, 3]]
-    decoder = BatchDecoder(model, model.config, texts)
+def test_a_decoder_continues_sequences_that_its_caller_extends():
+    model, sequences = noisy_model("rope", 4), [[1, 2, 3]]
+    decoder = BatchDecoder(model, model.config, sequences)
     for token in (5, 6, 7, 8):
         logits = decoder.logits()
-        window = texts[0][plain_window(len(texts[0]), 4) :]
+        window = sequences[0][simple_window(len(sequences[0]), 4) :]
         torch.testing.assert_close(logits, model(torch.tensor([window]))[:, -1])
-        texts[0].append(token)
+        sequences[0].append(token)
 
 
-# --- the rule that chooses ----------------------------------------------------------------------
+# --- choosing a token ---------------------------------------------------------------------------
 
 
 def filtered_numpy(logits: np.ndarray, config: SampleConfig) -> np.ndarray:
-    """The probabilities of `config`, token by token: temperature, top-k, top-p, then min-p."""
+    """The probabilities under `config`, token by token: temperature, top-k, top-p, then min-p."""
     weights = np.exp(logits / config.temperature)
     order = list(np.argsort(-logits))[: config.top_k]
     shares = weights[order] / weights[order].sum()
@@ -356,14 +359,14 @@ def filtered_numpy(logits: np.ndarray, config: SampleConfig) -> np.ndarray:
         {"temperature": 1.5, "top_k": 5, "top_p": 0.8, "min_p": 0.25},
     ],
 )
-def test_tokens_are_drawn_as_often_as_numpy_reckons(options):
+def test_tokens_are_drawn_as_often_as_numpy_computes(options):
     config = SampleConfig(**options)
     logits = torch.tensor([2.0, -1.0, 1.5, 0.0, 0.5, 1.0, -3.0])
     draws = choose_with(config)(logits.expand(20_000, -1))
     frequencies = torch.bincount(draws, minlength=7).numpy() / 20_000
     expected = filtered_numpy(logits.numpy().astype(np.float64), config)
     np.testing.assert_allclose(frequencies, expected, atol=0.015)
-    assert ((frequencies > 0) <= (expected > 0)).all()  # what was filtered is never drawn
+    assert ((frequencies > 0) <= (expected > 0)).all()  # a filtered token is never drawn
 
 
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"top_k": 1}, {"top_p": 1e-9}])
@@ -374,7 +377,7 @@ def test_temperature_zero_and_the_narrowest_filters_are_greedy(options):
         assert torch.equal(choose(logits), logits.argmax(dim=-1))
 
 
-def test_a_seed_decides_the_draws_whatever_else_was_drawn():
+def test_a_seed_decides_the_draws_whatever_the_global_generator_did():
     logits = torch.randn(50, V)
     first = choose_with(SampleConfig(seed=5))(logits)
     torch.rand(7)
@@ -382,7 +385,7 @@ def test_a_seed_decides_the_draws_whatever_else_was_drawn():
     assert not torch.equal(choose_with(SampleConfig(seed=6))(logits), first)
     choose = choose_with(SampleConfig(seed=5))
     assert torch.equal(choose(logits), first)
-    assert not torch.equal(choose(logits), first)  # the second draw is another one
+    assert not torch.equal(choose(logits), first)  # the generator advances
 
 
 # --- text ---------------------------------------------------------------------------------------
@@ -396,7 +399,7 @@ def text_generator(name: str = "modern", context: int = 8) -> TextGenerator:
 
 
 class NextLetter(nn.Module):
-    """Says that after every character of TOKENIZER comes the next one, round and round."""
+    """Predicts that each character of TOKENIZER is followed by the next one, cyclically."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -415,18 +418,18 @@ def alphabet_generator(context: int = 8) -> tuple[TextGenerator, NextLetter]:
     return TextGenerator(model, ModelConfig(V, context), TOKENIZER), model
 
 
-def test_several_prompts_continue_as_each_does_alone():
+def test_a_batch_of_prompts_continues_as_each_does_alone():
     generator, greedily = text_generator(), SampleConfig(temperature=0, max_tokens=25)
     prompts = ["a", "bcdefghi", "\n\n", "abcdefghijabcdefghij", ""]
     together = generator.generate(prompts, greedily)
     assert together == [generator.generate([prompt], greedily)[0] for prompt in prompts]
     model = generator.model
     for prompt, text in zip(prompts, together, strict=True):
-        tokens = plain_loop(model, 8, TOKENIZER.encode(prompt or "\n"), 25)
+        tokens = simple_loop(model, 8, TOKENIZER.encode(prompt or "\n"), 25)
         assert text == TOKENIZER.decode(tokens)
 
 
-def test_a_stream_is_the_text_that_generate_returns():
+def test_the_pieces_of_a_stream_join_to_the_text_that_generate_returns():
     generator = text_generator()
     for stop in (None, "a", "jj", "abc"):
         sampling = SampleConfig(prompt="abc", max_tokens=40, temperature=1.5, seed=2, stop=stop)
@@ -439,12 +442,12 @@ def test_a_seed_decides_the_text():
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_the_rows_of_a_batch_draw_for_themselves():
+def test_the_rows_of_a_batch_are_drawn_independently():
     texts = text_generator().generate(["a"] * 4, SampleConfig(max_tokens=20, temperature=1.0))
     assert len(set(texts)) == 4
 
 
-def test_dropout_is_off_while_text_is_made():
+def test_dropout_is_off_during_generation():
     quiet = noisy_model("learned", 8)
     noisy = TinyTransformerLM(replace(quiet.config, dropout=0.5)).double()
     noisy.load_state_dict(quiet.state_dict())
@@ -455,12 +458,12 @@ def test_dropout_is_off_while_text_is_made():
     assert first.generate(["ab"], sampling) == second.generate(["ab"], sampling)
 
 
-def test_as_many_tokens_come_as_were_asked_for():
+def test_max_tokens_is_the_number_of_new_tokens():
     for n in (0, 1, 7, 30):
         assert len(text_generator().generate(["a"], SampleConfig(max_tokens=n))[0]) == n
 
 
-def test_no_tokens_are_empty_texts_and_the_model_is_not_asked():
+def test_zero_tokens_give_empty_texts_without_calling_the_model():
     generator, model = alphabet_generator()
     nothing = SampleConfig(prompt="a", max_tokens=0)
     assert generator.generate(["a", "b"], nothing) == ["", ""]
@@ -470,26 +473,68 @@ def test_no_tokens_are_empty_texts_and_the_model_is_not_asked():
 
 
 @pytest.mark.parametrize(
-    ("characters", "opening"), [("\nab", "\n"), ("ab\n", "\n"), ("xyz", "x"), (" ", " ")]
+    ("characters", "default"), [("\nab", "\n"), ("ab\n", "\n"), ("xyz", "x"), (" ", " ")]
 )
-def test_an_empty_prompt_starts_a_new_line_or_from_the_first_character(characters, opening):
+def test_an_empty_prompt_starts_from_a_newline_or_the_first_character(characters, default):
     model = noisy_model("learned", context=8, vocab_size=len(characters))
     generator = TextGenerator(model, model.config, CharTokenizer(characters))
-    sampling = SampleConfig(max_tokens=9)  # whose prompt is empty unless one gives another
-    assert generator.generate([""], sampling) == generator.generate([opening], sampling)
-    assert ["".join(generator.stream(sampling))] == generator.generate([opening], sampling)
+    sampling = SampleConfig(max_tokens=9)  # its prompt is empty by default
+    assert generator.generate([""], sampling) == generator.generate([default], sampling)
+    assert ["".join(generator.stream(sampling))] == generator.generate([default], sampling)
 
 
-def test_a_character_that_the_model_does_not_know_is_refused_by_name():
+def test_a_character_outside_the_vocabulary_is_refused_by_name():
     with pytest.raises(UsageError, match=r"unknown character '\?' .*at index 1"):
         text_generator().generate(["ab", "a?"], SampleConfig())
 
 
-# --- stop texts ---------------------------------------------------------------------------------
+# --- Unicode normal forms -----------------------------------------------------------------------
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"  # the same word: one code point for the last letter, or two
+
+
+def accented_generator(trained_on: str) -> TextGenerator:
+    """A model of a vocabulary that holds the accent in one form only."""
+    tokenizer = CharTokenizer.train(f"{trained_on}\n")
+    model = noisy_model("modern", context=8, vocab_size=tokenizer.vocab_size)
+    return TextGenerator(model, model.config, tokenizer)
+
+
+@pytest.mark.parametrize(("trained_on", "typed"), [(NFC, NFD), (NFD, NFC)])
+def test_a_prompt_is_encoded_in_the_normal_form_of_the_vocabulary(trained_on, typed):
+    generator, sampling = accented_generator(trained_on), SampleConfig(max_tokens=9)
+    assert generator.encode(typed) == generator.tokenizer.encode(trained_on)
+    assert generator.generate([typed], sampling) == generator.generate([trained_on], sampling)
+
+
+@pytest.mark.parametrize(("trained_on", "typed"), [(NFC, NFD), (NFD, NFC)])
+def test_a_stop_string_is_found_in_the_normal_form_of_the_vocabulary(trained_on, typed):
+    generator = accented_generator(trained_on)
+    sampling = SampleConfig(prompt="c", max_tokens=60, temperature=2.0, seed=4)
+    text = "".join(generator.stream(sampling))
+    last, typed_last = trained_on.removeprefix("caf"), typed.removeprefix("caf")
+    assert last in text  # so a stop string has something to find
+    stopped = "".join(generator.stream(replace(sampling, stop=typed_last)))
+    assert stopped == text[: text.index(last)]
+
+
+def test_text_that_is_known_in_both_forms_stays_as_it_was_typed():
+    assert match_vocabulary(NFC, NFC + NFD) == NFC
+    assert match_vocabulary(NFD, NFC + NFD) == NFD
+
+
+@pytest.mark.parametrize("typed", [NFC, NFD])
+def test_text_that_is_known_in_neither_form_is_refused_as_it_was_typed(typed):
+    assert match_vocabulary(typed, "caf") == typed
+    with pytest.raises(UsageError, match=r"unknown character '[e\u00e9]"):
+        accented_generator("caf").encode(typed)
+
+
+# --- stop strings -------------------------------------------------------------------------------
 
 
 def alphabet(prompt: str, max_tokens: int, stop: str | None, context: int = 8) -> str:
-    """What the generator makes of the alphabet."""
+    """The generated text, which runs through the alphabet."""
     sampling = SampleConfig(max_tokens=max_tokens, temperature=0, stop=stop)
     return alphabet_generator(context)[0].generate([prompt], sampling)[0]
 
@@ -506,22 +551,22 @@ def alphabet(prompt: str, max_tokens: int, stop: str | None, context: int = 8) -
         ("ab", "bcdefghij\n"),  # the a of the prompt does not count
         ("fx", "bcdefghij\nabcdefghij\nab"),
         ("abc", "bcdefghij\n"),
-        ("bx", "bcdefghij\nabcdefghij\nab"),  # the last b was held back for nothing
+        ("bx", "bcdefghij\nabcdefghij\nab"),  # the last b was held back, then released
     ],
 )
 @pytest.mark.parametrize("context", [1, 3, 8])
-def test_a_text_ends_before_the_stop_text(stop, text, context):
+def test_a_text_ends_before_the_stop_string(stop, text, context):
     assert alphabet("a", 23, stop, context) == text
 
 
-def test_the_stop_text_is_seen_as_soon_as_it_is_whole():
+def test_the_stop_string_is_recognised_with_its_last_character():
     generator, model = alphabet_generator()
     sampling = SampleConfig(prompt="a", temperature=0, stop="fgh")
     assert list(generator.stream(sampling)) == ["b", "c", "d", "e", "", "", ""]
-    assert model.calls == 7  # b to h, and not one more
+    assert model.calls == 7  # b to h and no more
 
 
-def test_in_a_batch_every_row_ends_for_itself_and_the_last_ends_them_all():
+def test_each_row_of_a_batch_stops_by_itself_and_generation_ends_with_the_last():
     generator, model = alphabet_generator()
     sampling = SampleConfig(temperature=0, stop="ef")
     assert generator.generate(["a", "c", "e", "\n"], sampling) == [
@@ -533,6 +578,6 @@ def test_in_a_batch_every_row_ends_for_itself_and_the_last_ends_them_all():
     assert model.calls == 12  # as many as the third row needs
 
 
-def test_what_was_held_back_is_shown_when_the_tokens_run_out():
+def test_text_held_back_is_shown_when_the_tokens_run_out():
     for n in range(8):
         assert alphabet("a", n, stop="bcdefghx") == "bcdefgh"[:n]

@@ -1,4 +1,4 @@
-"""greedy.py: the largest of the logits, the same way every time."""
+"""greedy.py: the id of the largest logit, deterministically."""
 
 import math
 
@@ -33,7 +33,7 @@ def test_an_id_at_minus_infinity_is_not_chosen():
     assert greedy(torch.tensor([-math.inf, -5.0, -math.inf])).item() == 1
 
 
-def test_the_choice_follows_the_tokens_when_they_are_renumbered():
+def test_the_choice_is_equivariant_to_a_permutation_of_the_ids():
     logits = torch.randn(5, 11, generator=torch.Generator().manual_seed(2))
     order = torch.randperm(11, generator=torch.Generator().manual_seed(3))
     assert torch.equal(order[greedy(logits[:, order])], greedy(logits))
@@ -47,10 +47,10 @@ def test_a_row_with_nan_or_infinity_is_named(bad):
         greedy(logits)
 
 
-def test_a_row_in_which_nothing_is_allowed_is_refused():
+def test_a_row_of_minus_infinity_is_refused():
     with pytest.raises(CourseError, match="is -inf; choosing a token needs"):
         check_logits(torch.full((4,), -math.inf))
 
 
-def test_good_rows_pass_the_check():
+def test_valid_rows_pass_the_check():
     check_logits(torch.tensor([[0.0, -math.inf], [-1e30, 1e30]]))

@@ -1,4 +1,4 @@
-"""temperature.py: sharper or flatter, never reordered; and draws that follow the probabilities."""
+"""temperature.py: sharper or flatter, never reordered; samples follow the probabilities."""
 
 import math
 
@@ -25,7 +25,7 @@ def softmax64(logits: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.8, 1.0, 3, 100.0])
-def test_probabilities_are_the_old_ones_to_the_power_of_one_over_the_temperature(temperature):
+def test_probabilities_are_raised_to_the_power_of_one_over_the_temperature(temperature):
     logits = random_logits(3, 9)
     power = softmax64(logits) ** (1 / temperature)
     expected = power / power.sum(axis=-1, keepdims=True)
@@ -50,7 +50,7 @@ def test_a_higher_temperature_raises_the_entropy_and_keeps_the_order():
 
 
 @pytest.mark.parametrize("temperature", [0, 0.0, -0.0, 1e-40])
-def test_temperature_zero_leaves_the_greedy_choice_alone(temperature):
+def test_temperature_zero_keeps_only_the_greedy_choice(temperature):
     logits = torch.tensor([[1.0, 3.0, 3.0], [2.0, 0.0, -1.0]])
     expected = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     assert torch.equal(apply_temperature(logits, temperature).softmax(-1), expected)
@@ -65,13 +65,13 @@ def test_a_tiny_temperature_gives_the_greedy_choice_and_no_nan(temperature):
 
 
 @pytest.mark.parametrize("temperature", [-1, -1e-9, math.nan, math.inf, -math.inf])
-def test_an_impossible_temperature_is_refused_by_value(temperature):
+def test_an_invalid_temperature_is_refused_by_value(temperature):
     with pytest.raises(UsageError, match=f"temperature {temperature} "):
         apply_temperature(torch.zeros(3), temperature)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_widened_before_it_can_overflow(dtype):
+def test_half_precision_is_converted_to_float32_before_it_can_overflow(dtype):
     logits = random_logits(4, 9).to(dtype)
     scaled = apply_temperature(logits, 1e-5)
     assert scaled.dtype == torch.float32
@@ -93,7 +93,7 @@ def test_frequencies_follow_the_softmax(seed, dtype):
     counts = np.bincount(draws.numpy(), minlength=6)
     expected = softmax64(logits)
     deviation = np.sqrt(expected * (1 - expected) / n)
-    assert (np.abs(counts / n - expected) <= 4.5 * deviation).all()  # and none where p is 0
+    assert (np.abs(counts / n - expected) <= 4.5 * deviation).all()  # and never where p is 0
 
 
 def test_two_rows_of_one_batch_are_drawn_independently():
@@ -112,7 +112,7 @@ def test_the_same_seed_draws_the_same_and_another_seed_draws_differently():
     assert not torch.equal(sample(logits, seeded(7)), sample(logits, seeded(8)))
 
 
-def test_a_generator_moves_on_so_that_two_draws_differ():
+def test_a_generator_advances_so_that_two_draws_differ():
     generator, logits = seeded(7), torch.zeros(100, 50)
     assert not torch.equal(sample(logits, generator), sample(logits, generator))
 
@@ -126,14 +126,14 @@ def test_without_a_generator_the_global_seed_decides():
         assert torch.equal(sample(logits), first)
 
 
-def test_a_generator_of_its_own_leaves_the_global_one_alone():
+def test_a_separate_generator_leaves_the_global_one_unchanged():
     before = torch.get_rng_state()
     sample(torch.zeros(3, 4), seeded(0))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5), (3, 1)])
-def test_one_id_for_each_row(shape):
+def test_there_is_one_id_per_row(shape):
     draws = sample(torch.zeros(shape), seeded(0))
     assert draws.shape == shape[:-1]
     assert draws.dtype == torch.int64
@@ -147,14 +147,14 @@ def test_the_only_id_with_probability_is_always_drawn():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_hopeless_row_is_refused_by_number(bad):
+def test_an_invalid_row_is_refused_by_its_index(bad):
     logits = torch.zeros(3, 4)
     logits[2] = bad
     with pytest.raises(CourseError, match=f"in row 2 is {bad}"):
         sample(logits, seeded(0))
 
 
-def test_inputs_are_left_as_they_were():
+def test_inputs_are_not_modified():
     logits = random_logits(3, 9)
     before = logits.clone()
     apply_temperature(logits, 0.5)
@@ -163,7 +163,7 @@ def test_inputs_are_left_as_they_were():
     assert torch.equal(logits, before)
 
 
-def test_logits_that_still_carry_a_gradient_can_be_sampled():
+def test_logits_that_require_a_gradient_can_be_sampled():
     assert sample(torch.zeros(3, 4, requires_grad=True), seeded(0)).shape == (3,)
 
 

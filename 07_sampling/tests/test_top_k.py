@@ -1,4 +1,4 @@
-"""top_k.py: exactly k stay, and it is always the same k."""
+"""top_k.py: exactly k logits are kept, and always the same ones."""
 
 import math
 
@@ -22,7 +22,7 @@ def top_k_numpy(row: np.ndarray, k: int) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("k", [1, 2, 8, 9, 10])
-def test_the_k_largest_stay_as_they_are_and_the_others_become_minus_infinity(k, dtype):
+def test_the_k_largest_are_kept_and_the_others_become_minus_infinity(k, dtype):
     logits = random_logits(4, 9).to(dtype)
     filtered = top_k_filter(logits, k)
     assert filtered.dtype == dtype
@@ -44,7 +44,7 @@ def test_ties_across_a_large_vocabulary_keep_the_lowest_ids():
 
 
 @pytest.mark.parametrize("k", [None, 9, 1000])
-def test_none_and_a_k_of_the_whole_vocabulary_keep_all(k):
+def test_none_and_k_of_at_least_the_vocabulary_size_keep_all(k):
     logits = random_logits(2, 9)
     assert torch.equal(top_k_filter(logits, k), logits)
 
@@ -55,19 +55,19 @@ def test_a_k_below_one_is_refused_by_value(k):
         top_k_filter(torch.zeros(3), k)
 
 
-def test_a_batch_gives_what_its_rows_give_alone():
+def test_the_rows_of_a_batch_are_filtered_independently():
     logits = random_logits(2, 3, 9)
     alone = [[top_k_filter(row, 4) for row in rows] for rows in logits]
     assert torch.equal(top_k_filter(logits, 4), torch.stack([torch.stack(a) for a in alone]))
 
 
-def test_the_filter_follows_the_tokens_when_they_are_renumbered():
+def test_the_filter_is_equivariant_to_a_permutation_of_the_ids():
     logits = random_logits(3, 11)
     order = torch.randperm(11, generator=torch.Generator().manual_seed(1))
     assert torch.equal(top_k_filter(logits[:, order], 4), top_k_filter(logits, 4)[:, order])
 
 
-def test_what_was_already_dropped_stays_dropped():
+def test_a_logit_of_minus_infinity_stays_minus_infinity():
     row = torch.tensor([-math.inf, 1.0, -math.inf, 0.0])
     assert torch.equal(top_k_filter(row, 3), row)
 
@@ -77,7 +77,7 @@ def test_keep_only_keeps_the_ids_of_each_row():
     assert torch.equal(filtered, torch.tensor([[-math.inf, 2.0], [3.0, -math.inf]]))
 
 
-def test_inputs_are_left_as_they_were():
+def test_inputs_are_not_modified():
     logits = random_logits(3, 9)
     before = logits.clone()
     top_k_filter(logits, 2)

@@ -1,4 +1,4 @@
-"""top_p.py: the smallest nucleus that reaches p, and the tokens within reach of the best one."""
+"""top_p.py: the smallest set that reaches p, and all tokens probable enough beside the best."""
 
 import math
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def kept_ids(filtered: Tensor) -> list[int]:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("p", [0.001, 0.3, 0.5, 0.9, 0.99])
-def test_the_nucleus_is_the_one_numpy_finds(p, dtype):
+def test_the_nucleus_is_the_one_numpy_computes(p, dtype):
     for row in random_logits(20, 12).to(dtype):
         filtered = top_p_filter(row, p)
         assert filtered.dtype == dtype
@@ -52,7 +52,7 @@ def test_the_nucleus_is_the_one_numpy_finds(p, dtype):
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9, 0.97])
-def test_the_nucleus_reaches_p_and_would_not_without_its_smallest_token(p):
+def test_the_nucleus_reaches_p_and_does_not_without_its_least_probable_token(p):
     for row in random_logits(20, 12, seed=1):
         kept = kept_ids(top_p_filter(row, p))
         masses = np.sort(softmax64(row.double().numpy())[kept])
@@ -60,7 +60,7 @@ def test_the_nucleus_reaches_p_and_would_not_without_its_smallest_token(p):
         assert masses[1:].sum() < p
 
 
-def test_only_the_most_probable_are_in_the_nucleus():
+def test_the_nucleus_holds_the_most_probable_tokens():
     for row in random_logits(20, 12, seed=2):
         filtered = top_p_filter(row, 0.8)
         inside, outside = row[filtered.isfinite()], row[~filtered.isfinite()]
@@ -74,14 +74,14 @@ def test_a_larger_p_never_drops_a_token_that_a_smaller_one_kept():
     assert len(nuclei[0]) < len(nuclei[-1])
 
 
-def test_a_nucleus_of_equal_tokens_takes_the_lowest_ids():
+def test_of_equal_tokens_the_nucleus_takes_the_lowest_ids():
     # Four tokens of exactly a quarter each: two of them reach a half.
     assert kept_ids(top_p_filter(torch.zeros(4), 0.5)) == [0, 1]
     assert kept_ids(top_p_filter(torch.zeros(4), 0.51)) == [0, 1, 2]
     assert kept_ids(top_p_filter(torch.zeros(4096), 0.25)) == list(range(1024))
 
 
-def test_p_of_one_keeps_even_the_tokens_too_improbable_to_count():
+def test_p_of_one_keeps_even_tokens_whose_probability_underflows():
     row = torch.tensor([0.0, -200.0, -90.0])  # exp(-200) is 0 in float32
     assert torch.equal(top_p_filter(row, 1.0), row)
     assert torch.equal(top_p_filter(row, 1), row)
@@ -99,7 +99,7 @@ def test_min_p_keeps_what_numpy_keeps(min_p, dtype):
         assert torch.equal(filtered[kept], row[kept])
 
 
-def test_min_p_of_one_keeps_all_that_tie_for_the_best():
+def test_min_p_of_one_keeps_all_tokens_that_tie_for_the_best():
     assert kept_ids(min_p_filter(torch.tensor([1.0, 3.0, 3.0, 2.0]), 1.0)) == [1, 2]
 
 
@@ -121,7 +121,7 @@ def test_a_min_p_out_of_range_is_refused_by_value(min_p):
 
 
 @BOTH
-def test_at_least_the_best_token_stays(keep: Filter):
+def test_the_best_token_is_always_kept(keep: Filter):
     for row in random_logits(50, 12, seed=4) * 10:
         for share in (1e-9, 0.5, 1.0):
             assert int(row.argmax()) in kept_ids(keep(row, share))
@@ -137,32 +137,32 @@ def test_half_precision_keeps_what_float32_keeps(keep: Filter, dtype: torch.dtyp
 
 
 @BOTH
-def test_a_batch_gives_what_its_rows_give_alone(keep: Filter):
+def test_the_rows_of_a_batch_are_filtered_independently(keep: Filter):
     logits = random_logits(2, 3, 9, seed=5)
     alone = torch.stack([keep(row, 0.4) for row in logits.flatten(0, 1)])
     assert torch.equal(keep(logits, 0.4), alone.view(2, 3, 9))
 
 
 @BOTH
-def test_the_filter_follows_the_tokens_when_they_are_renumbered(keep: Filter):
+def test_the_filter_is_equivariant_to_a_permutation_of_the_ids(keep: Filter):
     logits = random_logits(3, 11, seed=6)
     order = torch.randperm(11, generator=torch.Generator().manual_seed(1))
     assert torch.equal(keep(logits[:, order], 0.3), keep(logits, 0.3)[:, order])
 
 
 @BOTH
-def test_what_was_already_dropped_stays_dropped(keep: Filter):
+def test_a_logit_of_minus_infinity_stays_minus_infinity(keep: Filter):
     row = torch.tensor([-math.inf, 1.0, -math.inf, 1.0])
     assert torch.equal(keep(row, 0.9), row)
 
 
 @BOTH
-def test_nan_is_passed_on_for_the_draw_to_refuse(keep: Filter):
+def test_nan_is_passed_on_for_sampling_to_refuse(keep: Filter):
     assert keep(torch.tensor([0.0, math.nan, 1.0]), 0.5).isnan().any()
 
 
 @BOTH
-def test_inputs_are_left_as_they_were(keep: Filter):
+def test_inputs_are_not_modified(keep: Filter):
     logits = random_logits(3, 9)
     before = logits.clone()
     keep(logits, 0.5)

@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back is what was saved, to the last bit, and damage is told in one line.
+"""Checkpoints: what is loaded is what was saved, bit for bit, and damage gives a one-line error.
 
 Damage is tried at many lengths and at many bytes of the header. Whatever happens, it is a
 CourseError that names the file, never a traceback.
@@ -188,7 +188,7 @@ def test_a_file_with_something_behind_it_is_refused(saved):
 
 
 def test_a_changed_byte_of_the_header_is_refused_or_harmless_but_never_a_crash(saved):
-    """A byte inside a text, a corpus's name say, may change and nobody can know."""
+    """A changed byte inside a text, such as the corpus name, cannot be detected."""
     whole = saved.read_bytes()
     (header,) = struct.unpack("<Q", whole[:8])
     refused = 0
@@ -263,7 +263,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_a_file_of_this_kind_by_somebody_else_is_refused(name, tmp_path):
+def test_a_safetensors_file_of_another_origin_is_refused(name, tmp_path):
     metadata, said = FOREIGN[name]
     path = tmp_path / "model.safetensors"
     save_file(noisy_model().state_dict(), path, metadata)
@@ -296,6 +296,43 @@ def test_a_model_too_large_for_any_memory_does_not_fit_either(tmp_path):
     huge = json.dumps(to_dict(replace(CONFIG, d_model=2**50)))
     save_file(noisy_model().state_dict(), path, metadata_of(model_config=huge))
     assert "the weights do not fit their configuration" in refusal(path)
+
+
+@pytest.mark.parametrize("n_layers", [10**6, 2])
+def test_layers_that_are_not_in_the_file_are_refused_before_they_are_built(
+    n_layers, tmp_path, monkeypatch
+):
+    path = tmp_path / "model.safetensors"
+    claimed = json.dumps(to_dict(replace(CONFIG, n_layers=n_layers)))
+    save_file(noisy_model().state_dict(), path, metadata_of(model_config=claimed))
+    monkeypatch.setattr(checkpointing, "TinyTransformerLM", pytest.fail)
+    assert f"do not fit their configuration: n_layers is {n_layers}, stored: 1" in refusal(path)
+
+
+@pytest.mark.parametrize("change", [{"d_ff": 2**30}, {"d_model": 2**20}, {"max_seq_len": 2**19}])
+def test_sizes_that_are_not_in_the_file_are_refused_before_memory_is_allocated(
+    change, tmp_path, monkeypatch
+):
+    path, devices = tmp_path / "model.safetensors", []
+    claimed = json.dumps(to_dict(replace(CONFIG, **change)))
+    save_file(noisy_model().state_dict(), path, metadata_of(model_config=claimed))
+
+    def build(*arguments: Any) -> TinyTransformerLM:
+        model = TinyTransformerLM(*arguments)
+        devices.append({parameter.device.type for parameter in model.parameters()})
+        return model
+
+    monkeypatch.setattr(checkpointing, "TinyTransformerLM", build)
+    assert "size mismatch" in refusal(path)
+    assert devices == [{"meta"}]
+
+
+@pytest.mark.parametrize("characters", ["\n abcdefghi", "\n abcdefg"], ids=["larger", "smaller"])
+def test_a_tokenizer_of_another_size_than_the_model_is_refused(characters, tmp_path):
+    path, tokenizer = tmp_path / "model.safetensors", CharTokenizer(characters)
+    save_checkpoint(path, noisy_model(), tokenizer)
+    expected = f"the tokenizer has {tokenizer.vocab_size} characters, but vocab_size is 10"
+    assert expected in refusal(path)
 
 
 def test_a_checkpoint_made_by_hand_needs_no_file():

@@ -1,4 +1,4 @@
-"""The arithmetic of a model against PyTorch's own count of it; the measured peaks as properties."""
+"""The FLOP of a model against PyTorch's count; properties of the measured peaks."""
 
 from collections.abc import Callable
 from functools import partial
@@ -46,7 +46,7 @@ every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.k
 
 
 def counted(run: Callable[[], object]) -> int:
-    """What PyTorch counts while `run` runs."""
+    """The FLOP that PyTorch counts while `run` runs."""
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()
@@ -58,13 +58,13 @@ def random_tokens(config: ModelConfig, B: int, T: int) -> torch.Tensor:
 
 @every_config
 @pytest.mark.parametrize(("B", "T"), [(1, 12), (3, 7), (2, 1)])
-def test_a_forward_pass_has_the_operations_that_pytorch_counts(config, B, T):
+def test_the_flop_of_a_forward_pass_are_those_pytorch_counts(config, B, T):
     model, tokens = TinyTransformerLM(config), random_tokens(config, B, T)
     assert counted(lambda: model(tokens)) == B * forward_flops(config, T, T)
 
 
 @every_config
-def test_a_cached_token_has_the_operations_that_pytorch_counts(config):
+def test_the_flop_of_a_cached_token_are_those_pytorch_counts(config):
     model, cache = TinyTransformerLM(config).eval(), KVCache(config, batch_size=2)
     with torch.inference_mode():
         model(random_tokens(config, 2, 5), cache)
@@ -73,7 +73,7 @@ def test_a_cached_token_has_the_operations_that_pytorch_counts(config):
 
 
 @every_config
-def test_learning_has_the_operations_that_pytorch_counts(config):
+def test_the_flop_of_training_are_those_pytorch_counts(config):
     model, tokens = TinyTransformerLM(config), random_tokens(config, 3, config.max_seq_len)
 
     def both_passes() -> None:
@@ -83,7 +83,7 @@ def test_learning_has_the_operations_that_pytorch_counts(config):
 
 
 @every_config
-def test_it_is_the_formula_of_the_palm_paper(config):
+def test_training_flop_follow_the_formula_of_the_palm_paper(config):
     matrices = [p for name, p in TinyTransformerLM(config).named_parameters() if p.dim() == 2]
     tables = config.max_seq_len * config.d_model * (config.position == "learned")
     tables += config.vocab_size * config.d_model * (not config.tie_weights)
@@ -95,7 +95,7 @@ def test_it_is_the_formula_of_the_palm_paper(config):
 
 @pytest.fixture
 def clock(monkeypatch) -> Callable[[Callable[[int], float]], list[int]]:
-    """Products of size n take the seconds that a function says; the list keeps their sizes."""
+    """Fake timing: a product of size n takes seconds(n); returns the list of timed sizes."""
 
     def install(seconds: Callable[[int], float]) -> list[int]:
         sizes: list[int] = []
@@ -110,7 +110,7 @@ def clock(monkeypatch) -> Callable[[Callable[[int], float]], list[int]]:
     return install
 
 
-def test_the_rate_is_the_operations_of_a_product_over_its_time(clock):
+def test_the_rate_is_flop_divided_by_time(clock):
     clock(lambda n: 1e-3 * n)
     rates = matmul_rates(torch.float32, CPU, sizes=(4, 8), seconds=1)
     assert rates.keys() == {4, 8}
@@ -127,19 +127,19 @@ def test_one_slow_round_does_not_lower_the_peak(clock):
     assert matmul_peak(torch.float32, CPU, sizes=(8,), seconds=1) == 2 * 8**3 / 1e-3
 
 
-def test_the_first_round_warms_up_and_does_not_count(clock):
+def test_the_warm_up_round_does_not_count(clock):
     sizes = clock(lambda n: 1e-9 if len(sizes) == 1 else 1e-3)
     assert matmul_peak(torch.float32, CPU, sizes=(8,), seconds=0.01) == 2 * 8**3 / 1e-3
 
 
-def test_sizes_that_would_take_too_long_are_left_out(clock):
+def test_sizes_that_would_take_too_long_are_skipped(clock):
     sizes = clock(lambda n: n**3 * 1e-4)  # 0.05 s at 8, 0.4 s at 16, 3.3 s at 32
     assert matmul_rates(torch.float32, CPU, sizes=(8, 16, 32), seconds=3).keys() == {8, 16}
     assert 32 not in sizes
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_products_are_really_made_in_the_precision_asked_for(monkeypatch, dtype):
+def test_products_are_computed_in_the_requested_precision(monkeypatch, dtype):
     products = []
 
     def timed(run: Callable[[], torch.Tensor], device: torch.device) -> float:
@@ -158,6 +158,6 @@ def test_a_copy_counts_each_byte_twice(monkeypatch):
     assert memory_bandwidth(CPU, n_bytes=1000, seconds=1.0) == 2 * 1000 / 0.5
 
 
-def test_what_is_measured_is_a_speed():
+def test_a_real_measurement_is_positive():
     assert matmul_peak(torch.float32, CPU, sizes=(32,), seconds=0.01) > 0
     assert memory_bandwidth(CPU, n_bytes=10_000, seconds=0.01) > 0

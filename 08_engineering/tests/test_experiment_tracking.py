@@ -36,8 +36,8 @@ from run_folder import (
     RUN_FILE,
     locked,
     run_id_of,
+    run_status,
     sign,
-    state_of,
     write_result,
 )
 from utils.config import TrainConfig, save_config
@@ -73,7 +73,7 @@ def test_a_time_without_a_zone_is_taken_as_it_is():
     assert new_run_id("a", datetime(2026, 11, 21, 10, 15, 30)).startswith("20261121-101530-a-")
 
 
-def test_without_a_time_the_id_says_now():
+def test_the_default_time_of_an_id_is_now():
     before = datetime.now(UTC).replace(microsecond=0)
     said = datetime.strptime(new_run_id("a")[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
     assert before <= said <= datetime.now(UTC)
@@ -146,7 +146,7 @@ def test_two_processes_that_draw_the_same_ids_never_share_a_folder(tmp_path):
 # --- environment --------------------------------------------------------------------------------
 
 
-def test_the_environment_says_what_this_process_runs_on():
+def test_the_environment_describes_this_process():
     info = environment_info()
     assert info["python"] == ".".join(map(str, sys.version_info[:3]))
     assert info["torch"] == torch.__version__ == info["packages"]["torch"]
@@ -240,7 +240,7 @@ def test_git_tells_the_commit_and_whether_anything_differs_from_it(repository):
 
 
 @needs_git
-def test_a_folder_inside_somebody_elses_repository_has_no_commit_of_its_own(repository):
+def test_a_folder_inside_another_repository_has_no_commit(repository):
     (repository / "course").mkdir()
     assert git_state(repository / "course") is None
 
@@ -274,7 +274,7 @@ def test_a_run_is_summed_up_by_its_files(tmp_path):
     ]
 
 
-def test_a_loss_of_zero_counts_and_one_that_is_no_number_does_not(tmp_path):
+def test_a_loss_of_zero_counts_and_a_non_finite_one_does_not(tmp_path):
     make_run(tmp_path, "a", 20, {0: float("nan"), 10: 0.0, 20: 0.5})
     make_run(tmp_path, "b", 20, {0: float("nan"), 10: float("inf")})
     assert [run.best_val_loss for run in list_runs(tmp_path)] == [0.0, None]
@@ -295,7 +295,7 @@ def test_damaged_and_missing_files_leave_their_part_unknown_and_hide_no_run(tmp_
 
 
 @pytest.mark.parametrize("step", ["nan", "inf", ""])
-def test_a_row_whose_step_is_no_number_does_not_count(tmp_path, step):
+def test_a_row_without_a_finite_step_does_not_count(tmp_path, step):
     folder = make_run(tmp_path, "a", 20, {10: 1.5})
     with (folder / "metrics.csv").open("a", encoding="utf-8") as file:
         file.write(f"{step},,0.5,,,\n")
@@ -383,11 +383,11 @@ def test_the_state_follows_from_the_files(tmp_path, signed, result, state):
     for name, content in ((RUN_FILE, signed), (RESULT_FILE, result)):
         if content is not None:
             (tmp_path / name).write_bytes(content)
-    assert state_of(tmp_path) == state
+    assert run_status(tmp_path) == state
 
 
-def test_a_signed_run_knows_its_id_and_a_folder_that_is_none_says_so(tmp_path):
-    with pytest.raises(CourseError, match=r"holds no run that can be resumed \(no run.json\)"):
+def test_a_run_has_its_id_and_another_folder_is_refused(tmp_path):
+    with pytest.raises(CourseError, match=r"has no run that can be resumed: run.json is missing"):
         run_id_of(tmp_path)
     sign(tmp_path, "20261121-caf\u00e9")
     assert run_id_of(tmp_path) == "20261121-caf\u00e9"
@@ -395,11 +395,11 @@ def test_a_signed_run_knows_its_id_and_a_folder_that_is_none_says_so(tmp_path):
 
 def test_looking_makes_no_lock_and_keeps_none(tmp_path):
     sign(tmp_path, "a")
-    assert state_of(tmp_path) == "resumable"
+    assert run_status(tmp_path) == "resumable"
     assert not (tmp_path / LOCK_FILE).exists()
     with locked(tmp_path):
         pass
-    assert state_of(tmp_path) == "resumable"
+    assert run_status(tmp_path) == "resumable"
     with trainer_at_work(tmp_path):  # it could not, if looking had kept the lock
         pass
 
@@ -407,12 +407,15 @@ def test_looking_makes_no_lock_and_keeps_none(tmp_path):
 def test_looking_does_not_take_the_lock_from_a_trainer(tmp_path):
     sign(tmp_path, "a")
     with trainer_at_work(tmp_path):
-        assert state_of(tmp_path) == state_of(tmp_path) == "running"
-        with pytest.raises(CourseError, match="is in use: another trainer"), locked(tmp_path):
+        assert run_status(tmp_path) == run_status(tmp_path) == "running"
+        with (
+            pytest.raises(CourseError, match="is in use by another training process"),
+            locked(tmp_path),
+        ):
             pass
 
 
-def test_a_trainer_that_starts_while_somebody_looks_is_not_refused(tmp_path):
+def test_a_trainer_that_starts_while_runs_are_listed_is_not_refused(tmp_path):
     looking = threading.Event()
 
     def look() -> None:
@@ -485,7 +488,7 @@ def test_the_current_folder_may_be_the_run(runs, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("20261121", f"'20261121' begins 2 runs: {IDS[0]}, {IDS[1]}"),
+        ("20261121", f"'20261121' matches 2 runs: {IDS[0]}, {IDS[1]}"),
         ("20261121-101530-labtop-3fa29c81d04e", f"(did you mean '{IDS[0]}'?)"),
         ("20261121-101530-laptp-3fa29c81d04e", f"(did you mean '{IDS[0]}'?)"),
         ("20261221-1015", "(did you mean '20261121-1015'?)"),
@@ -497,7 +500,7 @@ def test_the_current_folder_may_be_the_run(runs, monkeypatch):
         ("../runs", "no run '../runs' under .."),
     ],
 )
-def test_a_run_that_is_not_there_is_told_with_the_closest_one(runs, given, words):
+def test_an_unknown_run_is_refused_with_the_closest_name(runs, given, words):
     with pytest.raises(UsageError) as raised:
         find_run(given, runs)
     said = str(raised.value).replace(str(runs), "{runs}").replace("\\", "/")
@@ -541,7 +544,7 @@ def test_the_program_compares(tmp_path):
     ("arguments", "words"),
     [
         ((), "the following arguments are required: RUN"),
-        (("demo",), "compare needs two runs or more"),
+        (("demo",), "compare needs at least two runs"),
         (("demo", "dmeo"), "no run 'dmeo' under {root} (did you mean 'demo'?)"),
         (("demo", "demo", "--outt", "x.png"), "unknown argument --outt"),
     ],

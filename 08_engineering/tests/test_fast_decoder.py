@@ -163,7 +163,7 @@ def test_a_registered_activation_is_the_one_that_generates(
 class HalvedLinear(nn.Linear):
     """A layer of another kind with the same weights, like a quantized or a LoRA layer."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return 0.5 * super().forward(x)
 
 
@@ -175,7 +175,7 @@ def halve_linear(block: nn.Module) -> None:
 
 def add_hook(block: nn.Module) -> None:
     hook = block.get_submodule("feed_forward").register_forward_hook
-    hook(lambda module, inputs, output: 2 * output)
+    hook(lambda module, inputs, output: torch.add(output, output))  # pyright: ignore
 
 
 def add_pre_hook(block: nn.Module) -> None:

@@ -156,7 +156,7 @@ def test_a_damaged_row_of_csv_is_named_by_file_and_line(tmp_path, line):
 @pytest.mark.parametrize("line", ["{broken", "[1, 2]", "7", ""])
 def test_a_damaged_row_of_jsonl_is_named_by_file_and_line(tmp_path, line):
     (tmp_path / "m.jsonl").write_text(f'{{"a": 1}}\n{line}\n', encoding="utf-8")
-    with pytest.raises(CourseError, match=r"m\.jsonl, line 2: no JSON object"):
+    with pytest.raises(CourseError, match=r"m\.jsonl, line 2: not a JSON object"):
         read_jsonl(tmp_path / "m.jsonl")
 
 

@@ -142,7 +142,7 @@ def test_every_byte_and_name_is_on_the_disk_before_the_folder_takes_its_name(
     write_sealed(tmp_path / "sealed", FILES, OWNER)
     assert calls == [
         *(f"{len(data)} bytes" for data in FILES.values()),
-        f"{len(manifest(FILES, OWNER))} bytes",  # the manifest speaks of bytes that are there
+        f"{len(manifest(FILES, OWNER))} bytes",  # the size of the file as it is
         "list of .sealed.tmp",
         ".sealed.tmp -> sealed",
         f"list of {tmp_path.name}",

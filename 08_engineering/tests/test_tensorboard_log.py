@@ -113,7 +113,7 @@ def test_numbers_of_numpy_and_torch_are_written_as_floats(writers, tmp_path, one
     assert (type(value), type(step)) == (float, int)
 
 
-def test_an_infinite_or_missing_number_is_told_as_such(writers, tmp_path):
+def test_infinite_and_missing_values_are_kept(writers, tmp_path):
     row = {"step": 3, "grad_norm": float("inf"), "train_loss": float("nan"), "val_loss": 0.0}
     TensorBoardLog(tmp_path).append(row)
     written = {name: value for name, value, _ in writers[0].written}

@@ -273,7 +273,7 @@ def test_a_state_of_another_run_is_passed_over(tmp_path: Path) -> None:
 def test_if_no_state_is_whole_that_is_an_error_which_names_them_all(tmp_path: Path) -> None:
     for step in (10, 20):
         flip_a_bit(save_state(tmp_path, state(step), RUN) / "position.json")
-    with pytest.raises(DamagedError, match=f"^no state of {RUN} is whole: 00000020-.*; 00000010-"):
+    with pytest.raises(DamagedError, match=f"^no state of {RUN} is intact: 00000020-.*; 00000010-"):
         last_good_state(tmp_path, RUN)
 
 

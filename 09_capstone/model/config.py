@@ -1,17 +1,17 @@
-"""The presets: named starting points for `train.py --preset`, of which every field can be changed.
+"""The presets: named configurations for `train.py --preset`; a flag can change any field.
 
-smoke      seconds, to see that everything works
+smoke      a few seconds, to check that everything works
 laptop     a minute or two on two CPU cores
 nano       the classic small recipe: GPT-2's layout, AdamW, cosine
-full       the best a laptop does in a coffee break or two
+full       the largest that trains in reasonable time on a laptop
 baby_gpt   six layers, six heads, 384 wide: for a GPU
 """
 
 from utils.config import ModelConfig, TrainConfig
 from utils.errors import pick
 
-# What small models gained since GPT-2: rotary positions, norms without biases, ReLU squared,
-# normalised queries and keys, and an output layer of its own.
+# What small models have gained since GPT-2: rotary positions, norms without biases, ReLU squared,
+# normalised queries and keys, and an untied output layer.
 MODERN = {
     "norm": "rmsnorm",
     "activation": "relu2",
@@ -20,7 +20,7 @@ MODERN = {
     "bias": False,
     "tie_weights": False,
 }
-# Muon for the matrices, a learning rate that stays high and then falls to zero.
+# Muon for the matrices; a learning rate that stays high and then decays to zero.
 MODERN_TRAINING = {
     "optimizer": "muon",
     "lr": 4e-3,
@@ -62,7 +62,7 @@ PRESETS = {
         batch_size=4,
         max_steps=1400,
         warmup_steps=50,
-        **{**MODERN_TRAINING, "weight_decay": 0.01},  # it sees the text almost three times
+        **{**MODERN_TRAINING, "weight_decay": 0.01},  # almost three epochs
     ),
     "baby_gpt": TrainConfig(
         ModelConfig(max_seq_len=256, d_model=384, n_layers=6, n_heads=6, bias=False, dropout=0.2),
@@ -74,5 +74,5 @@ PRESETS = {
 
 
 def preset(name: str) -> TrainConfig:
-    """The preset of that name. Raises UsageError, with the closest name, if there is none."""
+    """The preset of that name. Raises UsageError, with the closest name, if it does not exist."""
     return PRESETS[pick(name, PRESETS, "preset")]

@@ -1,6 +1,5 @@
-"""The progress bar on a terminal and beside one, and what the run's folder is told."""
+"""The progress bar with and without a terminal, and what RunRecorder writes."""
 
-import errno
 import io
 import math
 import re
@@ -11,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks import ProgressBar, RunFolder, naming, sample_text, settled
+from callbacks import RunRecorder, resumed_line, settled
 from checkpointing import load_checkpoint
 from logging_utils import read_csv
+from progress_bar import ProgressBar
+from run_samples import sample_text
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from training_data import TrainingData
@@ -29,7 +30,7 @@ CONFIG = TrainConfig(SHAPE, max_steps=40, eval_interval=7, log_interval=5, sampl
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is one."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -46,8 +47,8 @@ def trainer(model: TinyTransformerLM) -> Trainer:
 
 
 @pytest.fixture
-def run(tmp_path: Path, model: TinyTransformerLM) -> Iterator[RunFolder]:
-    run = RunFolder(tmp_path, CONFIG, DATA, model)
+def run(tmp_path: Path, model: TinyTransformerLM) -> Iterator[RunRecorder]:
+    run = RunRecorder(tmp_path, CONFIG, DATA, model)
     yield run
     run.close()
 
@@ -59,7 +60,7 @@ def report(step: int, val_loss: float | None = None) -> StepReport:
 # --- the progress bar ---------------------------------------------------------------------------
 
 
-def test_on_a_terminal_the_bar_tells_loss_speed_and_time_left_within_80_columns(
+def test_on_a_terminal_the_bar_shows_loss_speed_and_time_left_within_80_columns(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     terminal = Terminal()
@@ -72,11 +73,11 @@ def test_on_a_terminal_the_bar_tells_loss_speed_and_time_left_within_80_columns(
     shown = re.split(r"[\r\n]+", terminal.getvalue())
     assert any("| loss 2.500, 2.0k tokens/s, " in line and line.endswith(" left") for line in shown)
     assert max(map(len, shown)) < 80
-    assert shown[-2].strip() == ""  # taken away
+    assert shown[-2].strip() == ""  # the bar is removed
     assert capsys.readouterr().out.startswith("step     3 of 40   train 2.5000   validation 2.2500")
 
 
-def test_beside_a_terminal_only_the_evaluations_are_printed(
+def test_without_a_terminal_only_the_evaluations_are_printed(
     trainer: Trainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bar = ProgressBar(40)
@@ -88,11 +89,43 @@ def test_beside_a_terminal_only_the_evaluations_are_printed(
     assert [line[:16] for line in said.out.splitlines()] == ["step     7 of 40", "step    14 of 40"]
 
 
+def test_on_a_narrow_terminal_the_bar_fits(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "40")
+    bar = ProgressBar(40)
+    bar.bar.mininterval = 0.0
+    for step in range(1, 4):
+        bar.on_step(trainer, report(step))
+    bar.close()
+    shown = re.split(r"[\r\n]+", terminal.getvalue())
+    assert any(line.startswith("  8% loss 2.500, ") and line.endswith(" left") for line in shown)
+    assert max(map(len, shown)) < 40
+
+
+def test_a_dumb_terminal_gets_no_control_characters(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "dumb")
+    bar = ProgressBar(40)
+    bar.bar.mininterval = 0.0
+    bar.on_step(trainer, report(7, val_loss=2.25))
+    bar.close()
+    assert terminal.getvalue() == ""
+    printed = capsys.readouterr().out
+    assert printed.startswith("step     7 of 40")
+    assert "\r" not in printed and "\x1b" not in printed
+
+
 # --- the folder ---------------------------------------------------------------------------------
 
 
 def test_rows_are_written_where_due_where_evaluated_and_at_the_end(
-    run: RunFolder, trainer: Trainer, tmp_path: Path
+    run: RunRecorder, trainer: Trainer, tmp_path: Path
 ) -> None:
     for step in range(1, 41):
         run.on_step(trainer, report(step, val_loss=2.25 if step % 14 == 0 else None))
@@ -105,7 +138,7 @@ def test_rows_are_written_where_due_where_evaluated_and_at_the_end(
 
 
 @pytest.mark.parametrize(("evaluation_due", "kept"), [(False, 10), (True, 9)])
-def test_tensorboard_gets_the_rows_of_the_metrics_from_where_the_run_goes_on(
+def test_tensorboard_gets_the_rows_of_the_metrics_from_the_resumed_step_on(
     tmp_path: Path,
     model: TinyTransformerLM,
     trainer: Trainer,
@@ -125,11 +158,12 @@ def test_tensorboard_gets_the_rows_of_the_metrics_from_where_the_run_goes_on(
         def close(self) -> None:
             told.append("closed")
 
-    monkeypatch.setattr("callbacks.TensorBoardLog", Curves)
+    monkeypatch.setattr("run_metrics.TensorBoardLog", Curves)
     saved = {"best": None, "val_loss": None, "evaluated_at": 0}
-    position = {"step": 10, "evaluation_due": evaluation_due, "run": saved}
+    place = {"device": "cpu"}
+    position = {"step": 10, "evaluation_due": evaluation_due, "run": saved, "place": place}
     state = TrainingState({}, [], {}, position)
-    run = RunFolder(tmp_path, CONFIG, DATA, model, state=state)
+    run = RunRecorder(tmp_path, CONFIG, DATA, model, state=state)
     for step in range(11, 21):
         run.on_step(trainer, report(step))
     run.close()
@@ -137,8 +171,8 @@ def test_tensorboard_gets_the_rows_of_the_metrics_from_where_the_run_goes_on(
     assert [row["step"] for row in read_csv(tmp_path / "metrics.csv")] == [15, 20]
 
 
-def test_a_run_that_is_stopped_writes_no_row_that_a_whole_run_would_not(
-    run: RunFolder, trainer: Trainer, tmp_path: Path
+def test_a_run_that_is_stopped_writes_no_extra_row(
+    run: RunRecorder, trainer: Trainer, tmp_path: Path
 ) -> None:
     trainer.stop = True
     run.on_step(trainer, report(3))
@@ -146,7 +180,7 @@ def test_a_run_that_is_stopped_writes_no_row_that_a_whole_run_would_not(
 
 
 def test_the_best_checkpoint_follows_the_lowest_loss_and_the_last_the_newest(
-    run: RunFolder, trainer: Trainer, tmp_path: Path
+    run: RunRecorder, trainer: Trainer, tmp_path: Path
 ) -> None:
     for step, val_loss in ((7, 2.0), (14, 1.5), (21, math.nan), (28, 1.75)):
         run.on_step(trainer, report(step, val_loss))
@@ -156,8 +190,8 @@ def test_the_best_checkpoint_follows_the_lowest_loss_and_the_last_the_newest(
     assert (run.has_best, run.best) == (True, 1.5)
 
 
-def test_a_loss_that_is_no_number_is_never_the_best(
-    run: RunFolder, trainer: Trainer, tmp_path: Path
+def test_a_non_finite_loss_is_never_the_best(
+    run: RunRecorder, trainer: Trainer, tmp_path: Path
 ) -> None:
     run.on_step(trainer, report(7, math.nan))
     assert not run.has_best
@@ -166,7 +200,7 @@ def test_a_loss_that_is_no_number_is_never_the_best(
 
 
 def test_samples_are_added_where_due_and_at_the_end(
-    run: RunFolder, trainer: Trainer, tmp_path: Path
+    run: RunRecorder, trainer: Trainer, tmp_path: Path
 ) -> None:
     for trainer.step in (19, 20, 21, 40):
         run.on_step(trainer, report(trainer.step))
@@ -184,17 +218,14 @@ def test_a_sample_leaves_the_model_training_and_its_random_numbers_alone(
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_end_is_logged_and_a_run_without_rows_has_no_curves(
-    run: RunFolder, trainer: Trainer, tmp_path: Path
-) -> None:
+def test_the_end_of_a_run_is_logged(run: RunRecorder, trainer: Trainer, tmp_path: Path) -> None:
     run.finish(trainer, "interrupted")
     assert "step 0 of 40: interrupted" in (tmp_path / "log.txt").read_text(encoding="utf-8")
     assert (tmp_path / "last.safetensors").exists()
-    assert not (tmp_path / "curves.png").exists()
     assert load_config(tmp_path / "config.yaml", TrainConfig) == CONFIG
 
 
-def test_minutes_are_settled_once_they_have_been_measured(trainer: Trainer) -> None:
+def test_minutes_become_steps_once_a_step_has_been_timed(trainer: Trainer) -> None:
     config = TrainConfig(SHAPE, max_steps=40, max_minutes=1.0)
     trainer.max_steps, trainer.budget.settled = 35, False
     assert settled(config, trainer) == config
@@ -202,10 +233,9 @@ def test_minutes_are_settled_once_they_have_been_measured(trainer: Trainer) -> N
     assert settled(config, trainer) == TrainConfig(SHAPE, max_steps=35)
 
 
-def test_an_error_of_the_disk_learns_where_it_happened(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No space left") as raised, naming(tmp_path):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    assert raised.value.filename == str(tmp_path)
-    with pytest.raises(FileNotFoundError) as raised, naming(tmp_path):
-        (tmp_path / "none").read_bytes()
-    assert raised.value.filename == str(tmp_path / "none")
+@pytest.mark.parametrize("before", ["cpu", "cuda:0"])
+def test_the_log_says_if_a_run_has_changed_its_device(before: str) -> None:
+    state = TrainingState({}, [], {}, {"step": 5, "place": {"device": before}})
+    line = resumed_line(state, torch.device("cpu"))
+    assert line.startswith("resumed at step 5")
+    assert line.endswith("is not bit-exact") == (before != "cpu")

@@ -2,7 +2,7 @@
 
 torchrun starts them where it matters who started them. Elsewhere they are told by hand what it
 would tell them: these processes come with PyTorch loaded. One run is killed, interrupted and
-resumed in both ways, and must come to the same end as a run in peace.
+resumed in both ways, and must give the same result as an uninterrupted run.
 """
 
 import json
@@ -27,14 +27,14 @@ from tools.crash_test import (
     OPTIONS,
     SAVE_INTERVAL,
     TRAIN,
-    Plant,
+    Action,
     Run,
     act_at,
     quick_context,
     send,
     train_in_child,
 )
-from train import refuse_other_number
+from train import check_world_size
 from training_state import TrainingState, last_good_state
 from utils.errors import UsageError
 
@@ -48,13 +48,13 @@ QUICK = [*OPTIONS, "--max-steps", f"{MAX_STEPS}"]
 EXACT = [*QUICK, "--dropout", "0", "--accumulation", "2", "--max-steps", "32"]
 STEPS = list(range(1, MAX_STEPS + 1))
 
-PLANTED = """
+INJECTED = """
 import os, runpy, signal, sys, time
 from functools import partial
-import callbacks
+import run_curves
 from tools.crash_test import TRAIN, act_at, send
 
-callbacks.plot_training_curves = lambda rows, **_: None  # it would take longer than the rest
+run_curves.plot_metrics = lambda folder, data: None  # slower than everything else
 
 def tell_torchrun(number):
     heard, handler = [], signal.getsignal(number)
@@ -73,10 +73,10 @@ runpy.run_path(str(TRAIN), run_name="__main__")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a worker ended, or torchrun, and what it has said."""
+    """How a worker ended, or torchrun, and what it has printed."""
 
     code: int | None
-    said: str
+    output: str
 
 
 class Team(Run):
@@ -93,35 +93,35 @@ class Team(Run):
         places = ["--out-dir", str(self.folder), "--checkpoint-dir", str(self.root / "best")]
         return [*(["--resume"] if begun else options), *places]
 
-    def torchrun(self, *planted: object, options: Sequence[str] = QUICK) -> Ended:
-        """Start two workers as a person does; `planted` is what PLANTED is called with."""
-        script = self.root / "planted.py"
-        script.write_text(PLANTED, encoding="utf-8")
-        program = [str(script), *map(str, planted)] if planted else [str(TRAIN)]
+    def torchrun(self, *injected: object, options: Sequence[str] = QUICK) -> Ended:
+        """Start two workers as a person does; `injected` is what INJECTED is called with."""
+        script = self.root / "injected.py"
+        script.write_text(INJECTED, encoding="utf-8")
+        program = [str(script), *map(str, injected)] if injected else [str(TRAIN)]
         command = [*TORCHRUN, *program, *self.arguments(options)]
         pipe, both = subprocess.PIPE, subprocess.STDOUT
         with subprocess.Popen(command, stdout=pipe, stderr=both, encoding="utf-8") as process:
             try:
-                said, _ = process.communicate(timeout=PATIENCE)
+                printed, _ = process.communicate(timeout=PATIENCE)
             finally:
                 process.terminate()  # if it is still there, and with it its workers
-        return Ended(process.returncode, said)
+        return Ended(process.returncode, printed)
 
     def by_hand(
         self,
-        plants: Mapping[int, Plant] | None = None,
+        actions: Mapping[int, Action] | None = None,
         options: Sequence[str] = QUICK,
         world_size: int = 2,
     ) -> list[Ended]:
-        """Start workers that do to themselves what is planted; returned in the order of ranks."""
+        """Start workers that do to themselves what is injected; returned in the order of ranks."""
         context = quick_context()
         arguments, port = self.arguments(options), free_port()
-        said = [self.root / f"said {rank}.txt" for rank in range(world_size)]
+        printed = [self.root / f"printed {rank}.txt" for rank in range(world_size)]
         children = []
-        for rank, path in enumerate(said):
-            to_do: list[Plant] = [partial(tell, rank, world_size, port)]
-            if plants and rank in plants:
-                to_do.append(plants[rank])
+        for rank, path in enumerate(printed):
+            to_do: list[Action] = [partial(tell, rank, world_size, port)]
+            if actions and rank in actions:
+                to_do.append(actions[rank])
             given = (arguments, path, "", to_do)
             children.append(context.Process(target=train_in_child, args=given, daemon=True))
             children[-1].start()
@@ -130,7 +130,7 @@ class Team(Run):
             child.kill()  # if it is still there
         return [
             Ended(child.exitcode, path.read_text(encoding="utf-8"))
-            for child, path in zip(children, said, strict=True)
+            for child, path in zip(children, printed, strict=True)
         ]
 
     @property
@@ -143,7 +143,7 @@ class Team(Run):
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """A port that is free just now."""
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         return listener.getsockname()[1]
@@ -156,8 +156,8 @@ def tell(rank: int, world_size: int, port: int) -> None:
     os.environ.update({name: str(value) for name, value in (who | where).items()})
 
 
-def lines(said: str, start: str) -> list[str]:
-    return [line for line in said.splitlines() if line.startswith(start)]
+def lines(printed: str, start: str) -> list[str]:
+    return [line for line in printed.splitlines() if line.startswith(start)]
 
 
 # --- the same losses ----------------------------------------------------------------------------
@@ -187,8 +187,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Team:
     """A run of one process, without dropout, each step from two batches."""
     run = Team(tmp_path_factory.mktemp("alone") / "0")
     (ended,) = run.by_hand(options=EXACT, world_size=1)
-    assert ended.code == 0, ended.said
-    assert "workers" not in ended.said
+    assert ended.code == 0, ended.output
+    assert "workers" not in ended.output
     return run
 
 
@@ -197,8 +197,8 @@ def test_two_workers_have_the_losses_and_weights_of_one_process(
 ) -> None:
     both = Team(tmp_path / "both")
     main, other = both.by_hand(options=EXACT)
-    assert (main.code, other.code) == (0, 0), main.said
-    assert "workers 2, 2 of the 4 rows each\n" in main.said
+    assert (main.code, other.code) == (0, 0), main.output
+    assert "workers 2, 2 of the 4 rows each\n" in main.output
     assert [row["step"] for row in both.rows] == list(range(1, 33))
     assert largest_difference(both, alone) < 1e-5
     assert weights_differ(both, alone) < 1e-5
@@ -221,11 +221,11 @@ def never_average() -> None:
 
 @pytest.mark.parametrize("mistake", [take_the_rows_of_the_main_one, never_average])
 def test_workers_that_share_wrongly_have_other_losses(
-    alone: Team, tmp_path: Path, mistake: Plant
+    alone: Team, tmp_path: Path, mistake: Action
 ) -> None:
     wrong = Team(tmp_path / "wrong")
     main, other = wrong.by_hand({0: mistake, 1: mistake}, options=EXACT)
-    assert (main.code, other.code) == (0, 0), main.said
+    assert (main.code, other.code) == (0, 0), main.output
     assert largest_difference(wrong, alone) > 1e-3
     assert weights_differ(wrong, alone) > 1e-3
 
@@ -234,29 +234,29 @@ def test_workers_that_share_wrongly_have_other_losses(
 
 
 @pytest.fixture(scope="module")
-def peace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Team, list[Ended]]:
-    """A run of two workers with dropout, which nobody disturbs."""
-    run = Team(tmp_path_factory.mktemp("peace") / "0")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Team, list[Ended]]:
+    """An uninterrupted run of two workers with dropout."""
+    run = Team(tmp_path_factory.mktemp("undisturbed") / "0")
     ended = run.by_hand()
     assert [each.code for each in ended] == [0, 0], ended
     return run, ended
 
 
-def test_only_the_main_worker_speaks_and_says_each_thing_once(
-    peace: tuple[Team, list[Ended]],
+def test_only_rank_0_prints_and_prints_each_line_once(
+    undisturbed: tuple[Team, list[Ended]],
 ) -> None:
-    main, other = peace[1]
-    assert other.said == ""
-    said = [line.split()[1] for line in lines(main.said, "step ")]
-    assert said == [str(step) for step in STEPS if step % 8 == 0]
-    for start in ("data ", "model ", "engine ", "workers ", "run ", "best ", "speak "):
-        assert len(lines(main.said, start)) == 1, start
+    main, other = undisturbed[1]
+    assert other.output == ""
+    printed = [line.split()[1] for line in lines(main.output, "step ")]
+    assert printed == [str(step) for step in STEPS if step % 8 == 0]
+    for start in ("data ", "model ", "engine ", "workers ", "run ", "best ", "sample "):
+        assert len(lines(main.output, start)) == 1, start
 
 
 def test_only_one_folder_is_written_and_every_row_in_it_once(
-    peace: tuple[Team, list[Ended]],
+    undisturbed: tuple[Team, list[Ended]],
 ) -> None:
-    run, _ = peace
+    run, _ = undisturbed
     assert {path.name for path in run.root.iterdir() if path.is_dir()} == {"run", "best"}
     assert [path.name for path in (run.root / "best").iterdir()] == ["run.safetensors"]
     assert [row["step"] for row in run.rows] == STEPS
@@ -287,10 +287,10 @@ def test_another_number_of_workers_is_refused_with_both(
     before: int, position: dict[str, int]
 ) -> None:
     state = TrainingState({}, [], {}, {"step": 4, **position})
-    message = f"as many workers as it had: {before}, and not 2$"
+    message = f"as many processes as it had: {before}, not 2$"
     with pytest.raises(UsageError, match=message):
-        refuse_other_number(2, state)
-    refuse_other_number(before, state)
+        check_world_size(2, state)
+    check_world_size(before, state)
 
 
 # --- killed, interrupted, resumed ---------------------------------------------------------------
@@ -340,34 +340,34 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
 def test_a_worker_that_is_killed_ends_the_run_with_one_line_of_ours(disturbed: Disturbed) -> None:
     ended = disturbed.other_killed
     assert ended.code not in (0, None)
-    (line,) = lines(ended.said, "error: ")
+    (line,) = lines(ended.output, "error: ")
     assert line.startswith("error: a worker process crashed, was killed or did not start (")
-    assert line.endswith("; --resume goes on from the last saved state")
-    assert_no_traceback_of_ours(ended.said)
+    assert line.endswith("; --resume continues from the last saved state")
+    assert_no_traceback_of_ours(ended.output)
     assert disturbed.saved[0] == 8
 
 
 @posix
-def test_when_the_main_worker_is_killed_another_one_says_so(disturbed: Disturbed) -> None:
+def test_when_rank_0_is_killed_another_rank_reports_it(disturbed: Disturbed) -> None:
     main, other = disturbed.main_killed
     assert (main.code, other.code) == (-SIGKILL, 1)
-    assert "error: " not in main.said
-    assert other.said.count("\n") == 1
-    assert other.said.startswith("error: a worker process crashed, was killed or did not start (")
+    assert "error: " not in main.output
+    assert other.output.count("\n") == 1
+    assert other.output.startswith("error: a worker process crashed, was killed or did not start (")
     assert disturbed.saved[1] == 12  # the state of 16 was not yet whole
 
 
 @posix
-def test_told_to_stop_torchrun_lets_the_workers_save_first(disturbed: Disturbed) -> None:
+def test_torchrun_stopped_by_a_signal_lets_the_workers_save_first(disturbed: Disturbed) -> None:
     ended, step = disturbed.told_to_stop, disturbed.saved[2]
     assert ended.code not in (0, None)
     assert step == disturbed.saved[1] + 3
-    said = f"interrupted at step {step} of {MAX_STEPS}; the state is saved"
-    assert lines(ended.said, "interrupted") == [said]
-    (advice,) = lines(ended.said, "go on ")
+    printed = f"interrupted at step {step} of {MAX_STEPS}; the state is saved"
+    assert lines(ended.output, "interrupted") == [printed]
+    advice = lines(ended.output, "resume ")[-1]
     assert "  torchrun --nproc-per-node 2 09_capstone/train.py --resume --out-dir " in advice
-    assert lines(ended.said, "error: ") == lines(ended.said, "stopping") == []
-    assert_no_traceback_of_ours(ended.said)
+    assert lines(ended.output, "error: ") == lines(ended.output, "stopping") == []
+    assert_no_traceback_of_ours(ended.output)
 
 
 @posix
@@ -376,24 +376,24 @@ def test_if_one_worker_is_interrupted_all_stop_after_the_same_step(disturbed: Di
     before, step = disturbed.saved[2:4]
     assert step == before + 3
     assert (main.code, other) == (130, Ended(0, ""))
-    assert f"\ninterrupted at step {step} of {MAX_STEPS}; the state is saved\n" in main.said
+    assert f"\ninterrupted at step {step} of {MAX_STEPS}; the state is saved\n" in main.output
 
 
 @posix
-def test_one_worker_cannot_go_on_where_two_have_been(disturbed: Disturbed) -> None:
+def test_one_process_cannot_resume_a_run_of_two(disturbed: Disturbed) -> None:
     assert disturbed.refused.code == 2
-    message = "error: a run goes on with as many workers as it had: 2, and not 1"
-    assert disturbed.refused.said.splitlines()[-1] == message
+    message = "error: a run is resumed by as many processes as it had: 2, not 1"
+    assert disturbed.refused.output.splitlines()[-1] == message
     assert disturbed.saved[4] == disturbed.saved[3]
 
 
 @posix
-def test_after_all_of_that_the_run_comes_to_the_end_of_one_in_peace(
-    disturbed: Disturbed, peace: tuple[Team, list[Ended]]
+def test_after_all_of_that_the_result_is_that_of_an_uninterrupted_run(
+    disturbed: Disturbed, undisturbed: tuple[Team, list[Ended]]
 ) -> None:
     assert disturbed.end.code == 0
-    assert "Traceback" not in disturbed.end.said
-    expected, found = peace[0].result(), disturbed.run.result()
+    assert "Traceback" not in disturbed.end.output
+    expected, found = undisturbed[0].result(), disturbed.run.result()
     assert found.keys() == expected.keys()
     assert [name for name in found if found[name] != expected[name]] == []
     assert disturbed.run.lost <= SAVE_INTERVAL
@@ -401,11 +401,11 @@ def test_after_all_of_that_the_run_comes_to_the_end_of_one_in_peace(
 
 
 @posix
-def test_under_torchrun_too_each_line_is_said_once(disturbed: Disturbed) -> None:
-    said = [int(line.split()[1]) for line in lines(disturbed.end.said, "step ")]
-    assert said == [step for step in STEPS if step % 8 == 0 and step > disturbed.saved[4]]
-    for start in ("data ", "resume ", "model ", "engine ", "workers ", "run ", "best ", "speak "):
-        assert len(lines(disturbed.end.said, start)) == 1, start
+def test_under_torchrun_too_each_line_is_printed_once(disturbed: Disturbed) -> None:
+    printed = [int(line.split()[1]) for line in lines(disturbed.end.output, "step ")]
+    assert printed == [step for step in STEPS if step % 8 == 0 and step > disturbed.saved[4]]
+    for start in ("data ", "resume ", "model ", "engine ", "workers ", "run ", "best ", "sample "):
+        assert len(lines(disturbed.end.output, start)) == 1, start
 
 
 def keep_dropout_as_it_comes() -> None:
@@ -413,19 +413,19 @@ def keep_dropout_as_it_comes() -> None:
 
 
 @posix
-def test_without_a_seed_for_each_steps_dropout_it_comes_to_another_end(
-    disturbed: Disturbed, peace: tuple[Team, list[Ended]]
+def test_without_a_seed_for_each_steps_dropout_the_result_differs(
+    disturbed: Disturbed, undisturbed: tuple[Team, list[Ended]]
 ) -> None:
     run, mistake = disturbed.early, keep_dropout_as_it_comes
     main, other = run.by_hand({0: mistake, 1: mistake})
-    assert (main.code, other.code) == (0, 0), main.said
-    expected, found = peace[0].result(), run.result()
+    assert (main.code, other.code) == (0, 0), main.output
+    expected, found = undisturbed[0].result(), run.result()
     differ = [name for name in found if found[name] != expected[name]]
     assert {"model.safetensors", "optimizer.safetensors", "metrics.csv"} <= set(differ)
 
 
-def assert_no_traceback_of_ours(said: str) -> None:
+def assert_no_traceback_of_ours(printed: str) -> None:
     """torchrun ends with a traceback of its own, whatever has happened."""
-    tracebacks = said.split("Traceback (most recent call last)")[1:]
+    tracebacks = printed.split("Traceback (most recent call last)")[1:]
     assert len(tracebacks) <= 1
-    assert not any('train.py", line' in each for each in tracebacks), said
+    assert not any('train.py", line' in each for each in tracebacks), printed

@@ -1,8 +1,8 @@
 """Trainings that are killed, interrupted, damaged and resumed, in processes of their own.
 
-The faults, and the run in peace that every result is compared with, are those of
-tools/crash_test.py. Each training takes a process that dies for good: nothing here is pretended,
-but for the clock and for a disk that is full from a certain size on.
+The faults, and the uninterrupted run that every result is compared with, are those of
+tools/crash_test.py. Each training is a real process that is really killed; only the clock
+and the full disk are simulated.
 """
 
 import importlib
@@ -30,7 +30,7 @@ from tools.crash_test import (
     Run,
     act_at,
     can_be_tried,
-    lose_numbers,
+    make_nan,
     send,
 )
 from training_state import folders
@@ -42,7 +42,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason=NOT_HERE)
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """A place for broken runs; making it trains once in peace."""
+    """A folder for broken runs, with one uninterrupted run."""
     return Lab(tmp_path_factory.mktemp("lab"), kills=10)
 
 
@@ -66,7 +66,7 @@ LOST = {  # at most so many steps; all else loses at most those since the last s
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_run_comes_to_the_same_end_after(fault: str, lab: Lab) -> None:
+def test_a_run_has_the_same_result_after(fault: str, lab: Lab) -> None:
     if not can_be_tried(fault):
         pytest.skip(NOT_HERE)
     row, allowed = FAULTS[fault](lab), LOST.get(fault, SAVE_INTERVAL)
@@ -78,8 +78,15 @@ def test_a_run_comes_to_the_same_end_after(fault: str, lab: Lab) -> None:
 def test_the_boundaries_are_those_of_every_file_that_a_run_saves(lab: Lab) -> None:
     of_a_file = ("half written", "before fsync", "after fsync")
     sealed = (*FILES, "manifest.json")
-    whole = ("best.safetensors", "last.safetensors", "samples.txt", "config.yaml", "result.json")
-    growing = ("metrics.csv", "metrics.jsonl", "log.txt")
+    whole = (
+        "best.safetensors",
+        "last.safetensors",
+        "samples.txt",
+        "config.yaml",
+        "result.json",
+        "published.json",
+    )
+    growing = ("metrics.csv", "metrics.jsonl", "samples.jsonl", "log.txt")
     expected = {
         *(f"{name}: {place}" for name in (*sealed, *whole) for place in of_a_file),
         *(f"{name}: renamed" for name in whole),
@@ -136,9 +143,9 @@ def test_a_second_signal_leaves_at_once_and_loses_only_what_was_not_saved(lab: L
     run = lab.run()
     saved = {"step": [], "evaluation": [4], "save": [4], "sampling": [44, 48]}
     for (place, states), number in zip(saved.items(), 2 * SIGNALS, strict=True):
-        said = run.go(partial(act_at, place, 1, partial(send_twice, number)), code=130)
-        assert said.endswith("\ninterrupted\n") and "Traceback" not in said
-        assert "the state is saved" not in said
+        printed = run.go(partial(act_at, place, 1, partial(send_twice, number)), code=130)
+        assert printed.endswith("\ninterrupted\n") and "Traceback" not in printed
+        assert "the state is saved" not in printed
         assert steps(run) == states
         assert not list(run.states.glob(".*"))
     lab.finish(run, len(saved), "")
@@ -149,8 +156,8 @@ def test_interrupted_in_the_last_step_it_is_not_finished_and_loses_nothing(lab: 
     run = lab.run()
     evaluations = sum(row["val_loss"] is not None for row in lab.whole["metrics.csv"])
     for place, count in (("evaluation", evaluations), ("sampling", 1)):
-        said = run.go(partial(act_at, place, count, partial(send, SIGNALS[1])), code=130)
-        assert "interrupted at step 96 of 96; the state is saved" in said
+        printed = run.go(partial(act_at, place, count, partial(send, SIGNALS[1])), code=130)
+        assert "interrupted at step 96 of 96; the state is saved" in printed
         assert steps(run)[-1] == 96
         assert not run.finished
     lab.finish(run, 2, "", allowed=0)
@@ -160,8 +167,8 @@ def test_interrupted_in_the_last_step_it_is_not_finished_and_loses_nothing(lab: 
 def test_interrupted_before_the_first_step_there_is_nothing_to_save(lab: Lab) -> None:
     run = lab.run()
     for number in SIGNALS:
-        said = run.go(partial(act_at, "start-up", 1, partial(send, number)), code=130)
-        assert said == "interrupted\n"
+        printed = run.go(partial(act_at, "start-up", 1, partial(send, number)), code=130)
+        assert printed == "interrupted\n"
         assert not run.folder.exists()
 
 
@@ -174,9 +181,9 @@ def test_a_state_that_was_passed_over_is_replaced_and_two_good_ones_are_kept(lab
     assert steps(run) == [8, 12, 16]
     for state in folders(run.states)[1:]:
         DAMAGES["truncated"](state / "optimizer.safetensors")
-    said = run.go(failpoint="state: pruned", code=EXIT_CODE)
-    assert said.count("; an older state is used\n") == 2
-    assert "resume  step 8 of 96\n" in said
+    printed = run.go(failpoint="state: pruned", code=EXIT_CODE)
+    assert printed.count("; an older state is used\n") == 2
+    assert "resume  step 8 of 96\n" in printed
     assert steps(run) == [8, 12]
     assert [sorted(read_sealed(state, run.id)) for state in folders(run.states)] == [
         sorted(FILES)
@@ -191,8 +198,8 @@ def test_nan_leaves_states_and_weights_as_they_were(lab: Lab) -> None:
     run = lab.run()
     run.go(failpoint="state: pruned@2", code=EXIT_CODE)
     before = files(run.folder)
-    said = run.go(partial(lose_numbers, "gradient", 11), code=1)
-    assert said.count("error: ") == 1 and "Traceback" not in said
+    printed = run.go(partial(make_nan, "gradient", 11), code=1)
+    assert printed.count("error: ") == 1 and "Traceback" not in printed
     after = files(run.folder)
     kept = [name for name in before if name.startswith("states/") or name.endswith(".safetensors")]
     assert len(kept) == 12  # two states of five files, the best weights and the last
@@ -227,26 +234,26 @@ def fill(disk: str) -> None:
 
 
 @posix
-def test_a_disk_that_is_really_full_keeps_its_states_and_the_run_goes_on_when_there_is_room(
+def test_a_disk_that_is_really_full_keeps_its_states_and_the_run_resumes_when_there_is_room(
     lab: Lab, small_disk: Path
 ) -> None:
     run = lab.run()
     run.folder, run.states = small_disk / "run", small_disk / "run" / "states"
-    said = run.go(partial(act_at, "step", 10, partial(fill, str(small_disk))), code=1)
-    assert f"error: No space left on device: {run.folder}" in said and "Traceback" not in said
+    printed = run.go(partial(act_at, "step", 10, partial(fill, str(small_disk))), code=1)
+    assert f"error: No space left on device: {run.folder}" in printed and "Traceback" not in printed
     assert steps(run) == [4, 8]
     assert [len(read_sealed(state, run.id)) for state in folders(run.states)] == [4, 4]
-    said = run.go(code=1)  # nobody has made room yet
-    assert "error: No space left on device" in said and "Traceback" not in said
+    printed = run.go(code=1)  # the disk is still full
+    assert "error: No space left on device" in printed and "Traceback" not in printed
     (small_disk / "filler").unlink()
     lab.finish(run, 1, "")
 
 
-# --- the controls: without a guard, somebody notices --------------------------------------------
+# --- controls: without a guard, the test fails -------------------------------------------------
 
 
 def without(module: str, name: str) -> None:
-    """Take one guard away."""
+    """Remove one guard."""
     *path, name = name.split(".")
     owner: Any = importlib.import_module(module)
     for part in path:
@@ -255,14 +262,14 @@ def without(module: str, name: str) -> None:
 
 
 def trust_files() -> None:
-    """Read what there is, and do not ask whether it is what was written."""
+    """Read files without verifying their hashes."""
     vars(importlib.import_module("sealed_folder"))["verified"] = lambda path, digest: (
         path.read_bytes()
     )
 
 
 def start_over() -> None:
-    """Where no state is whole, begin again and say nothing."""
+    """Where no state is intact, silently start again."""
     module: Any = importlib.import_module("resuming")
     find = module.last_good_state
 
@@ -287,12 +294,12 @@ UNGUARDED = {
 def test_without_its_guard_a_fault_breaks_the_promise(lab: Lab, fault: str) -> None:
     if not can_be_tried(fault):
         pytest.skip(NOT_HERE)
-    lab.planted = (UNGUARDED[fault],)
+    lab.injected = (UNGUARDED[fault],)
     try:
         with pytest.raises(BrokenPromiseError):
             FAULTS[fault](lab)
     finally:
-        lab.planted = ()
+        lab.injected = ()
 
 
 @pytest.mark.parametrize(
@@ -304,13 +311,13 @@ def test_without_its_guard_a_fault_breaks_the_promise(lab: Lab, fault: str) -> N
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else "",
 )
-def test_without_a_guard_a_killed_run_comes_to_another_end(
+def test_without_a_guard_a_killed_run_has_another_result(
     lab: Lab, guard: tuple[str, str], differ: str
 ) -> None:
     run = lab.run()
     run.go(failpoint="manifest.json: half written@3", code=EXIT_CODE)
     run.go(partial(without, *guard))
-    with pytest.raises(BrokenPromiseError, match=f"another result: .*{differ}"):
+    with pytest.raises(BrokenPromiseError, match=f"the result differs: .*{differ}"):
         lab.finish(run, 1, "")
 
 
@@ -319,7 +326,7 @@ def test_without_the_lock_a_second_trainer_is_not_refused(lab: Lab) -> None:
     first = run.start(unlocked, partial(act_at, "step", 3, partial(time.sleep, 600)))
     try:
         while len(run.rows) < 2:
-            assert first.is_alive(), run.said
+            assert first.is_alive(), run.output
             time.sleep(0.02)
         run.go(unlocked)
         assert first.is_alive()

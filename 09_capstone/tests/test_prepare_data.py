@@ -97,7 +97,7 @@ def test_an_interrupted_run_does_not_pass_for_a_finished_one(program, tmp_path, 
     assert not (tmp_path / "meta.json").exists()
 
 
-def test_a_mistake_is_told_in_one_line(tmp_path):
+def test_a_mistake_gives_one_line(tmp_path):
     wrong = run("--data", tmp_path / "none.txt", "--out-dir", tmp_path / "out")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.startswith("error: no file ")

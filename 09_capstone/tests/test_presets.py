@@ -10,7 +10,7 @@ from utils.errors import UsageError
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_is_found_by_its_name_and_told_of_in_the_module(name: str) -> None:
+def test_every_preset_is_found_by_its_name_and_documented(name: str) -> None:
     assert preset(name) is PRESETS[name]
     assert f"\n{name} " in (presets.__doc__ or "")
 

@@ -1,4 +1,4 @@
-"""The conversation: what each line does, and that nothing but leaving ends it."""
+"""The prompt loop: what each line does, and that only leaving it ends the program."""
 
 import io
 import sys
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from generator import TextGenerator
-from prompt_loop import next_seed, prompt_loop
+from prompt_loop import next_seed, prompt_loop, unescape
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from utils.config import ModelConfig, SampleConfig
@@ -18,7 +18,7 @@ Talk = Callable[..., list[str]]
 
 @pytest.fixture(scope="module")
 def generator() -> TextGenerator:
-    """An untrained model, which says every character as often as another."""
+    """An untrained model, for which every character is equally likely."""
     tokenizer = CharTokenizer.train("abcdefgh \n")
     config = ModelConfig(tokenizer.vocab_size, max_seq_len=16, d_model=16, n_layers=1, n_heads=2)
     return TextGenerator(TinyTransformerLM(config), config, tokenizer)
@@ -28,7 +28,7 @@ def generator() -> TextGenerator:
 def talk(
     generator: TextGenerator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Talk:
-    """The answers to these lines, one each, after the greeting; an exception is raised instead."""
+    """The output for each of these lines, after the greeting; an exception is raised instead."""
 
     def talk(*lines: str | BaseException, sampling: SampleConfig = SAMPLING) -> list[str]:
         waiting = iter(lines)
@@ -43,20 +43,18 @@ def talk(
         monkeypatch.setattr("builtins.input", read)
         prompt_loop(generator, sampling)
         _, *answers = capsys.readouterr().out.split("<answer>")
-        assert next(waiting, None) is None, "the conversation ended early"
+        assert next(waiting, None) is None, "the loop ended early"
         return answers[: len(lines)]
 
     return talk
 
 
-def test_a_line_is_continued_by_what_the_generator_says(
-    talk: Talk, generator: TextGenerator
-) -> None:
+def test_a_line_is_continued_by_the_generator(talk: Talk, generator: TextGenerator) -> None:
     (expected,) = generator.generate(["abc"], SAMPLING)
     assert talk("abc") == [f"abc{expected}\n"]
 
 
-def test_an_empty_line_starts_a_new_text(talk: Talk, generator: TextGenerator) -> None:
+def test_an_empty_line_is_an_empty_prompt(talk: Talk, generator: TextGenerator) -> None:
     (expected,) = generator.generate([""], SAMPLING)
     assert talk("") == [f"{expected}\n"]
 
@@ -69,7 +67,7 @@ def test_the_same_line_again_is_continued_by_another_seed(
     assert second == f"abc{generator.generate(['abc'], next_seed(SAMPLING))[0]}\n"
 
 
-def test_a_setting_holds_from_then_on(talk: Talk, generator: TextGenerator) -> None:
+def test_a_changed_setting_stays_changed(talk: Talk, generator: TextGenerator) -> None:
     answers = talk("/max-tokens 3", "/temperature 0", "/show", "abc")
     assert answers[:2] == ["max_tokens 3\n", "temperature 0.0\n"]
     assert "max_tokens 3  temperature 0.0  top_k None" in answers[2]
@@ -77,7 +75,7 @@ def test_a_setting_holds_from_then_on(talk: Talk, generator: TextGenerator) -> N
     assert answers[3] == f"abc{greedy}\n"
 
 
-def test_none_takes_a_setting_back(talk: Talk) -> None:
+def test_none_resets_a_setting(talk: Talk) -> None:
     assert talk("/top_k 3", "/top_k none") == ["top_k 3\n", "top_k None\n"]
 
 
@@ -94,21 +92,19 @@ def test_none_takes_a_setting_back(talk: Talk) -> None:
         ("abc€", "unknown character '€' (U+20AC) at index 3"),
     ],
 )
-def test_a_mistake_is_told_in_one_line_and_changes_nothing(
-    talk: Talk, line: str, words: str
-) -> None:
-    before, told, after = talk("/show", line, "/show")
-    assert told.startswith("error: ") and told.count("\n") == 1
-    assert words in told
+def test_a_mistake_gives_one_line_and_changes_nothing(talk: Talk, line: str, words: str) -> None:
+    before, error, after = talk("/show", line, "/show")
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert words in error
     assert after == before
 
 
 @pytest.mark.parametrize("line", ["/quit", "/exit", " /quit ", EOFError(), KeyboardInterrupt()])
-def test_one_can_leave(talk: Talk, line: str | BaseException) -> None:
+def test_the_loop_can_be_left(talk: Talk, line: str | BaseException) -> None:
     assert talk(line) == [""] if isinstance(line, str) else ["\n"]
 
 
-def test_ctrl_c_stops_what_is_being_said_and_not_the_program(
+def test_ctrl_c_stops_the_generation_and_not_the_program(
     talk: Talk, generator: TextGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(sampling: SampleConfig) -> Iterator[str]:
@@ -119,15 +115,46 @@ def test_ctrl_c_stops_what_is_being_said_and_not_the_program(
     assert talk("abc", "/max-tokens 5") == ["abcde\n", "max_tokens 5\n"]
 
 
+def test_lines_of_a_windows_text_are_read_without_their_carriage_returns(
+    generator: TextGenerator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = io.TextIOWrapper(io.BytesIO(b"ab\r\n/seed 3\r\n/quit\r\n"), "utf-8", newline="\n")
+    monkeypatch.setattr(sys, "stdin", typed)
+    prompt_loop(generator, SAMPLING)
+    printed = capsys.readouterr().out
+    assert "error" not in printed and "\r" not in printed
+    assert "> ab" in printed and "> seed 3\n" in printed
+
+
+@pytest.mark.parametrize(
+    ("typed", "meaning"),
+    [
+        (r"\n", "\n"),
+        (r"\n\n", "\n\n"),
+        (r"a\tb\r", "a\tb\r"),
+        (r"\\n", r"\n"),
+        ("\\d \\", "\\d \\"),
+        ("\n", "\n"),
+        ("", ""),
+    ],
+)
+def test_escapes_typed_in_a_shell_are_understood(typed: str, meaning: str) -> None:
+    assert unescape(typed) == meaning
+
+
+def test_an_escape_may_be_the_stop_text(talk: Talk) -> None:
+    assert talk(r"/stop \n") == ["stop '\\n'\n"]
+
+
 def test_bytes_that_are_not_utf_8_are_an_unknown_character(
     generator: TextGenerator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     typed = io.TextIOWrapper(io.BytesIO(b"ab\xff\n/seed 3\n"), encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", typed)
     prompt_loop(generator, SAMPLING)
-    said = capsys.readouterr().out
-    assert "unknown character '\ufffd' (U+FFFD) at index 2" in said
-    assert "seed 3" in said
+    printed = capsys.readouterr().out
+    assert "unknown character '\ufffd' (U+FFFD) at index 2" in printed
+    assert "seed 3" in printed
 
 
 def test_the_greeting_names_every_setting(
@@ -135,12 +162,12 @@ def test_the_greeting_names_every_setting(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("/quit\n"))
     prompt_loop(generator, SAMPLING)
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for name in ("max_tokens", "temperature", "top_k", "top_p", "min_p", "stop", "seed"):
-        assert f"/{name}" in said
-    assert max(map(len, said.splitlines())) <= 80
+        assert f"/{name}" in printed
+    assert max(map(len, printed.splitlines())) <= 80
 
 
-def test_seeds_begin_again_after_the_largest() -> None:
+def test_seeds_wrap_around_after_the_largest() -> None:
     assert next_seed(SampleConfig(seed=2**63 - 1)).seed == 0
     assert next_seed(SampleConfig(seed=7), 5).seed == 12

@@ -1,4 +1,4 @@
-"""train.py --resume: the same end in every configuration, and what it refuses.
+"""train.py --resume: the same result in every configuration, and what it refuses.
 
 The program runs inside the test process; kills and real signals are in test_faults.py.
 """
@@ -7,16 +7,14 @@ import itertools
 import json
 import shutil
 import signal
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-import callbacks
+import run_checkpoints
 import time_budget
 import train
 import training_loop
@@ -24,9 +22,8 @@ from checkpointing import load_checkpoint
 from logging_utils import MetricsLog, read_csv
 from sealed_folder import read_sealed
 from training_loop import Trainer
-from training_state import folders
+from training_state import folders, last_good_state, save_state
 from utils.config import TrainConfig, load_config
-from utils.errors import run_program
 
 TEXT = Path(__file__).parents[2] / "data" / "simple_sequences.txt"
 QUICK = (
@@ -35,30 +32,15 @@ QUICK = (
 )
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a call of the program ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Outcome]
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A learner's own runs are not touched, and no curves are drawn, which would take most time."""
-    monkeypatch.setattr(train, "HERE", tmp_path / "capstone")
-    monkeypatch.setattr("callbacks.plot_training_curves", lambda rows, **_: None)
+Call = Callable[..., Any]
+pytestmark = pytest.mark.usefixtures("training_folders")
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+def call(monkeypatch: pytest.MonkeyPatch, call_program: Call) -> Call:
     """Run train.py with these arguments; with stop_at, press Ctrl-C in the middle of that step."""
 
-    def call(*arguments: object, stop_at: int = 0) -> Outcome:
+    def call(*arguments: object, stop_at: int = 0) -> Any:
         train_step = Trainer.train_step
 
         def interrupted(self: Trainer) -> tuple[float, float, float]:
@@ -66,12 +48,9 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
                 signal.raise_signal(signal.SIGINT)
             return train_step(self)
 
-        with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
-            patch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+        with monkeypatch.context() as patch:
             patch.setattr(Trainer, "train_step", interrupted)
-            run_program(train.main)
-        said = capsys.readouterr()
-        return Outcome(int(left.value.code or 0), said.out, said.err)
+            return call_program(train.main, *arguments)
 
     return call
 
@@ -103,7 +82,7 @@ def result(folder: Path) -> dict[str, Any]:
     return found
 
 
-# --- the same end -------------------------------------------------------------------------------
+# --- the same result ----------------------------------------------------------------------------
 
 CONFIGURATIONS = {
     "smoke": (),
@@ -120,7 +99,7 @@ CONFIGURATIONS = {
 
 
 @pytest.mark.parametrize("options", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
-def test_stopped_and_resumed_twice_it_comes_to_the_same_end(
+def test_stopped_and_resumed_twice_it_has_the_same_result(
     call: Call, tmp_path: Path, options: tuple[object, ...]
 ) -> None:
     arguments = (*QUICK, *options)
@@ -143,7 +122,7 @@ def test_how_often_states_are_saved_changes_nothing(call: Call, tmp_path: Path) 
     assert result(tmp_path / "1" / "run") == result(tmp_path / "100" / "run")
 
 
-def test_a_state_is_saved_after_all_that_it_counts_on_is_on_the_disk(
+def test_a_state_is_saved_after_everything_that_it_relies_on(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rows up to its step, and the weights that it calls the best."""
@@ -160,8 +139,8 @@ def test_a_state_is_saved_after_all_that_it_counts_on_is_on_the_disk(
 
     watch(MetricsLog, "append")
     watch(MetricsLog, "sync")
-    watch(callbacks, "save_checkpoint")
-    watch(callbacks, "save_state")
+    watch(run_checkpoints, "save_checkpoint")
+    watch(run_checkpoints, "save_state")
     call(*QUICK, "--save-interval", 4, "--max-steps", 4, "--sample-interval", 0, *places(tmp_path))
     at_step_4 = ["append", "save_checkpoint", "save_checkpoint", "sync", "save_state"]
     assert events == [*["append"] * 3, *at_step_4, "save_checkpoint"]  # the last: finish
@@ -173,7 +152,7 @@ def test_the_flags_of_the_run_may_be_given_again(call: Call, tmp_path: Path) -> 
     assert (again.code, again.err) == (0, "")
 
 
-def test_a_run_that_is_over_says_so_and_how(call: Call, tmp_path: Path) -> None:
+def test_a_finished_run_has_a_result_file(call: Call, tmp_path: Path) -> None:
     call(*QUICK, *places(tmp_path), stop_at=5)
     assert not (tmp_path / "run" / "result.json").exists()
     call("--resume", *places(tmp_path))
@@ -186,12 +165,12 @@ def test_a_run_that_is_over_says_so_and_how(call: Call, tmp_path: Path) -> None:
 # --- which run ----------------------------------------------------------------------------------
 
 
-def resumed_folder(done: Outcome) -> str:
+def resumed_folder(done: Any) -> str:
     """The name of the folder that a call says it works in."""
     return next(line for line in done.out.splitlines() if line.startswith("run ")).split("/")[-1]
 
 
-def test_alone_it_goes_on_with_the_newest_run_that_is_not_finished(
+def test_without_a_folder_the_newest_unfinished_run_is_resumed(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hours = itertools.count(10)
@@ -218,7 +197,7 @@ def test_alone_it_goes_on_with_the_newest_run_that_is_not_finished(
     )
 
 
-def test_with_no_runs_at_all_there_is_nothing_to_go_on_with(call: Call, tmp_path: Path) -> None:
+def test_without_any_run_there_is_nothing_to_resume(call: Call, tmp_path: Path) -> None:
     done = call("--resume")
     assert (done.code, done.out) == (2, "")
     assert "no unfinished run under" in done.err
@@ -236,7 +215,7 @@ def stopped(call: Call, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def refused(call: Call, stopped: Path, *arguments: object) -> Outcome:
+def refused(call: Call, stopped: Path, *arguments: object) -> Any:
     """A call that must be refused in one line, and leave every file of the run as it was."""
     before = files(stopped)
     done = call(*arguments, *places(stopped.parent))
@@ -253,7 +232,6 @@ CHANGES = {
     "the end": (("--max-steps", 100), "max_steps 8 -> 100"),
     "minutes": (("--max-minutes", 2), "max_minutes None -> 2.0"),
     "the precision": (("--dtype", "bfloat16"), "dtype float32 -> bfloat16"),
-    "the data": (("--data", "mock"), "-> mock"),
     "a preset": (("--preset", "nano"), "model.n_layers 2 -> 4"),
 }
 
@@ -268,7 +246,7 @@ def test_a_changed_configuration_is_refused_and_the_fields_are_named(
     assert named in done.err
 
 
-def test_an_overwrite_is_no_resume(call: Call, stopped: Path) -> None:
+def test_resume_and_overwrite_exclude_each_other(call: Call, stopped: Path) -> None:
     done = refused(call, stopped, "--resume", "--overwrite")
     assert (done.code, done.err.count("choose one")) == (2, 1)
 
@@ -276,7 +254,129 @@ def test_an_overwrite_is_no_resume(call: Call, stopped: Path) -> None:
 def test_without_resume_the_folder_is_not_empty(call: Call, stopped: Path) -> None:
     done = refused(call, stopped, *QUICK)
     assert done.code == 2
-    assert "is not empty; add --resume to go on with that run, or --overwrite" in done.err
+    assert "is not empty; add --resume to continue that run, or --overwrite" in done.err
+
+
+def test_the_same_data_may_be_named_by_another_path(call: Call, stopped: Path) -> None:
+    other = stopped.parent / "elsewhere" / "same.txt"
+    other.parent.mkdir()
+    (stopped.parent / "poems.txt").rename(other)
+    done = call("--resume", "--data", other, *places(stopped.parent))
+    assert (done.code, done.err) == (0, "")
+    assert "resume  step 5 of 8\n" in done.out
+    assert load_config(stopped / "config.yaml", TrainConfig).data == str(other)
+
+
+def test_a_run_started_with_a_relative_path_is_resumed_from_another_folder(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "here" / "poems.txt").write_bytes(TEXT.read_bytes())
+    (tmp_path / "there" / "poems.txt").write_text("another text of this name", encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "here")
+    assert call(*QUICK, "--data", "poems.txt", *places(tmp_path), stop_at=5).code == 130
+    monkeypatch.chdir(tmp_path / "there")
+    done = call("--resume", *places(tmp_path))
+    assert (done.code, done.err) == (0, "")
+    assert "resume  step 5 of 8\n" in done.out
+
+
+def test_data_that_is_gone_is_named_with_the_way_to_continue(call: Call, stopped: Path) -> None:
+    (stopped.parent / "poems.txt").unlink()
+    done = refused(call, stopped, "--resume")
+    assert (done.code, done.out) == (2, "")
+    assert "poems.txt, is gone; name its new path with --data" in done.err
+
+
+@pytest.mark.parametrize("data", ["mock", "changed"])
+def test_other_data_is_refused_however_it_is_named(call: Call, stopped: Path, data: str) -> None:
+    path = stopped.parent / "changed"
+    path.write_bytes(TEXT.read_bytes() + b"!")
+    done = refused(call, stopped, "--resume", "--data", path if data == "changed" else data)
+    assert done.code == 1
+    assert f"run was trained on other data than {data} is now" in done.err
+
+
+@pytest.fixture
+def from_cuda(stopped: Path) -> Path:
+    """The same run, with states that say that it was trained on a GPU which is not here."""
+    state, _ = last_good_state(stopped / "states", run_id(stopped))
+    assert state is not None
+    shutil.rmtree(stopped / "states")
+    state.position["place"]["device"] = "cuda:7"
+    save_state(stopped / "states", state, run_id(stopped))
+    return stopped
+
+
+def test_a_run_of_an_absent_gpu_is_refused_with_the_way_to_continue(
+    call: Call, from_cuda: Path
+) -> None:
+    done = refused(call, from_cuda, "--resume")
+    assert done.code == 2
+    assert "trained on cuda:7, which is not present" in done.err
+    assert "--device cpu resumes it here, though not bit for bit" in done.err
+
+
+def test_a_run_of_an_absent_gpu_continues_on_the_cpu_and_the_log_says_so(
+    call: Call, from_cuda: Path
+) -> None:
+    done = call("--resume", "--device", "cpu", *places(from_cuda.parent), stop_at=7)
+    assert done.code == 130
+    log = (from_cuda / "log.txt").read_text(encoding="utf-8")
+    line = "resumed at step 5 on cpu; the steps before ran on cuda:7, so this run is not bit-exact"
+    assert line in log
+    assert load_config(from_cuda / "config.yaml", TrainConfig).device == "cpu"
+    assert call("--resume", *places(from_cuda.parent)).code == 0  # and stays there
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"no": 1}', b"[" * 100_000])
+def test_a_damaged_run_json_does_not_hide_the_good_runs(
+    call: Call, tmp_path: Path, content: bytes
+) -> None:
+    runs = tmp_path / "capstone" / "runs"
+    (runs / "99999999-broken").mkdir(parents=True)
+    (runs / "99999999-broken" / "run.json").write_bytes(content)
+    assert call(*QUICK, "--out-dir", runs / "good", stop_at=2).code == 130
+    done = call("--resume")
+    assert (done.code, resumed_folder(done)) == (0, "good")
+    assert done.err.startswith("warning: skipped: ") and done.err.count("\n") == 1
+    assert "99999999-broken has no run that can be resumed: run.json is damaged" in done.err
+
+
+def test_an_empty_configuration_is_refused_and_not_taken_for_the_defaults(
+    call: Call, stopped: Path
+) -> None:
+    (stopped / "config.yaml").write_bytes(b"")
+    done = refused(call, stopped, "--resume")
+    assert (done.code, done.out) == (1, "")
+    assert "config.yaml is empty; this run cannot be resumed" in done.err
+
+
+# --- samples ------------------------------------------------------------------------------------
+
+
+def test_notes_and_stray_bytes_in_the_samples_do_not_end_a_run_and_stay(
+    call: Call, tmp_path: Path
+) -> None:
+    quick = (*QUICK, "--sample-interval", 2)
+    call(*quick, *places(tmp_path / "whole"))
+    assert call(*quick, *places(tmp_path), stop_at=5).code == 130
+    samples = tmp_path / "run" / "samples.txt"
+    notes = b"my note \xff\n--- step 4 ---\n--- step 999999 ---\n"
+    samples.write_bytes(notes + samples.read_bytes())
+    done = call("--resume", *places(tmp_path))
+    assert (done.code, done.err) == (0, "")
+    whole = (tmp_path / "whole" / "run" / "samples.txt").read_bytes()
+    assert samples.read_bytes() == notes + whole
+    assert whole.count(b"--- step ") == 4
+
+
+def test_a_damaged_record_of_the_samples_does_not_end_a_run(call: Call, stopped: Path) -> None:
+    (stopped / "samples.jsonl").write_bytes(b'\xff\n[1]\n{"step": "x"}\n{"step')
+    done = call("--resume", *places(stopped.parent))
+    assert (done.code, done.err) == (0, "")
+    assert b"--- step 8 ---" in (stopped / "samples.txt").read_bytes()
 
 
 @pytest.mark.parametrize("change", ["one letter", "cut", "a new letter"])
@@ -290,7 +390,7 @@ def test_other_data_is_refused(call: Call, stopped: Path, change: str) -> None:
     (stopped.parent / "poems.txt").write_text(texts[change], encoding="utf-8", newline="")
     done = refused(call, stopped, "--resume")
     assert done.code == 1
-    assert "run learned from other data than poems is now" in done.err
+    assert "run was trained on other data than poems is now" in done.err
 
 
 def test_a_run_that_is_finished_is_refused(call: Call, stopped: Path) -> None:
@@ -313,15 +413,17 @@ def test_where_there_is_no_run_there_is_nothing_to_resume(
         (folder / "run.json").write_bytes(b'{"id"')
     done = call("--resume", *places(tmp_path))
     assert (done.code, done.out) == (1, "")
-    assert done.err == f"error: {folder} holds no run that can be resumed (no run.json)\n"
+    what = "damaged" if found == "a damaged run.json" else "missing"
+    message = f"error: {folder} has no run that can be resumed: run.json is {what}\n"
+    assert done.err == message
 
 
-def test_if_no_state_is_whole_it_does_not_start_over(call: Call, stopped: Path) -> None:
+def test_without_an_intact_state_it_does_not_start_over(call: Call, stopped: Path) -> None:
     for state in folders(stopped / "states"):
         (state / "random.safetensors").unlink()
     done = refused(call, stopped, "--resume")
     assert done.code == 1
-    assert f"no state of {run_id(stopped)} is whole: " in done.err
+    assert f"no state of {run_id(stopped)} is intact: " in done.err
     assert done.err.count("random.safetensors is missing") == 2
 
 
@@ -333,15 +435,13 @@ def test_the_states_of_another_run_are_not_taken_for_its_own(call: Call, stopped
     assert (done.code, done.err.count("is of another run")) == (1, 2)
 
 
-def test_a_run_that_learned_nothing_yet_begins_with_the_data_as_it_is_now(
-    call: Call, stopped: Path
-) -> None:
+def test_a_run_without_a_state_starts_with_the_data_as_it_is_now(call: Call, stopped: Path) -> None:
     shutil.rmtree(stopped / "states")  # as if it had been killed before its first save
     text = TEXT.read_text(encoding="utf-8")
     (stopped.parent / "poems.txt").write_text(f"{text}%", encoding="utf-8", newline="")
     done = call("--resume", *places(stopped.parent))
     assert (done.code, done.err) == (0, "")
-    assert "resume  nothing was saved yet: from the beginning" in done.out
+    assert "resume  no state was saved yet; starting from the beginning" in done.out
     fresh = stopped.parent / "fresh"
     call(*QUICK, "--data", stopped.parent / "poems.txt", *places(fresh))
     assert result(stopped) == result(fresh / "run")
@@ -366,7 +466,7 @@ MINUTES = (
 def timed(call: Call, monkeypatch: pytest.MonkeyPatch) -> Call:
     """Run train.py on a machine where a look at the clock takes `tick` seconds."""
 
-    def timed(tick: float, *arguments: object, stop_at: int = 0) -> Outcome:
+    def timed(tick: float, *arguments: object, stop_at: int = 0) -> Any:
         with monkeypatch.context() as patch:
             for module in (time_budget, training_loop):
                 patch.setattr(module, "time", clock(tick))
@@ -396,9 +496,7 @@ def test_the_steps_that_were_settled_before_a_kill_are_kept_on_a_slower_machine(
     assert result(tmp_path / "run") == result(tmp_path / "whole" / "run")
 
 
-def test_killed_before_they_are_settled_by_the_machine_that_goes_on(
-    timed: Call, tmp_path: Path
-) -> None:
+def test_after_an_early_kill_the_resuming_machine_decides(timed: Call, tmp_path: Path) -> None:
     for tick in (0.3, 0.6):
         timed(tick, *MINUTES, *places(tmp_path / f"{tick}"))
     assert timed(0.3, *MINUTES, *places(tmp_path), stop_at=5).code == 130

@@ -1,12 +1,13 @@
-"""sample.py: what it says, from which checkpoint, and what it refuses."""
+"""sample.py: what it prints, from which checkpoint, and what it refuses."""
 
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,22 +18,12 @@ from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from training_loop import Trainer
 from utils.config import ModelConfig, TrainConfig
-from utils.errors import run_program
 
 PROGRAM = Path(__file__).parents[1] / "sample.py"
 TEXT = "ROMEO:\nShall I hear more, or shall I speak at this?\n" * 20
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a call of the program ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Outcome]
+Call = Callable[..., Any]
 
 
 def write_checkpoint(path: Path, text: str, steps: int) -> Path:
@@ -48,74 +39,70 @@ def write_checkpoint(path: Path, text: str, steps: int) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that has seen little and says much: every strategy finds something to choose."""
+    """A barely trained model, whose distribution leaves every strategy a choice."""
     return write_checkpoint(tmp_path_factory.mktemp("trained") / "romeo.safetensors", TEXT, 10)
 
 
 @pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Call:
-    """Run sample.py with these arguments; the repository's own checkpoints are not looked at."""
+def call(call_program: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """Run sample.py with these arguments, without the repository's own checkpoints."""
     monkeypatch.setattr(sample, "HERE", tmp_path)
-
-    def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["sample.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            run_program(sample.main)
-        said = capsys.readouterr()
-        return Outcome(int(left.value.code or 0), said.out, said.err)
-
-    return call
+    return partial(call_program, sample.main)
 
 
 @pytest.fixture
-def say(call: Call, checkpoint: Path) -> Callable[..., str]:
-    """What the trained model says, given these flags: 60 characters if none tells otherwise."""
+def text_of(call: Call, checkpoint: Path) -> Callable[..., str]:
+    """The output of the trained model with these flags; 60 characters by default."""
 
-    def say(*arguments: object) -> str:
+    def text_of(*arguments: object) -> str:
         done = call("--checkpoint", checkpoint, "--max-tokens", 60, *arguments)
         assert (done.code, done.err) == (0, "")
         return done.out
 
-    return say
+    return text_of
 
 
-# --- what it says -------------------------------------------------------------------------------
+# --- output -------------------------------------------------------------------------------------
 
 
 def test_greedy_takes_the_likeliest_character_of_a_fresh_pass_each_time(
-    say: Callable[..., str], checkpoint: Path
+    text_of: Callable[..., str], checkpoint: Path
 ) -> None:
     loaded = load_checkpoint(checkpoint)
     model, tokens = loaded.build_model().eval(), loaded.tokenizer.encode("ROMEO:")
     for _ in range(20):
         tokens.append(int(model(torch.tensor([tokens]))[0, -1].argmax()))
     expected = loaded.tokenizer.decode(tokens)
-    assert say("--prompt", "ROMEO:", "--temperature", 0, "--max-tokens", 20) == f"{expected}\n\n"
+    assert (
+        text_of("--prompt", "ROMEO:", "--temperature", 0, "--max-tokens", 20) == f"{expected}\n\n"
+    )
 
 
-def test_at_temperature_zero_the_seed_does_not_matter(say: Callable[..., str]) -> None:
-    assert say("--temperature", 0, "--seed", 1) == say("--temperature", 0, "--seed", 2)
+def test_at_temperature_zero_the_seed_does_not_matter(text_of: Callable[..., str]) -> None:
+    assert text_of("--temperature", 0, "--seed", 1) == text_of("--temperature", 0, "--seed", 2)
 
 
-def test_among_one_likeliest_token_there_is_nothing_to_draw(say: Callable[..., str]) -> None:
-    greedy = say("--temperature", 0)
+def test_among_one_likeliest_token_there_is_nothing_to_draw(text_of: Callable[..., str]) -> None:
+    greedy = text_of("--temperature", 0)
     for only_one in (("--top-k", 1), ("--top-p", 1e-9), ("--min-p", 1), ("--temperature", 1e-9)):
-        assert say(*only_one) == greedy
+        assert text_of(*only_one) == greedy
 
 
-def test_the_same_seed_says_the_same_and_another_something_else(say: Callable[..., str]) -> None:
-    assert say("--seed", 1) == say("--seed", 1) != say("--seed", 2)
+def test_equal_seeds_give_equal_texts_and_others_differ(
+    text_of: Callable[..., str],
+) -> None:
+    assert text_of("--seed", 1) == text_of("--seed", 1) != text_of("--seed", 2)
 
 
-def test_max_tokens_counts_the_characters_after_the_prompt(say: Callable[..., str]) -> None:
-    assert say("--prompt", "ROMEO:", "--max-tokens", 0) == "ROMEO:\n\n"
-    assert len(say("--prompt", "ROMEO:", "--max-tokens", 77)) == len("ROMEO:") + 77 + len("\n\n")
+def test_max_tokens_counts_the_characters_after_the_prompt(text_of: Callable[..., str]) -> None:
+    assert text_of("--prompt", "ROMEO:", "--max-tokens", 0) == "ROMEO:\n\n"
+    assert len(text_of("--prompt", "ROMEO:", "--max-tokens", 77)) == len("ROMEO:") + 77 + len(
+        "\n\n"
+    )
 
 
-def test_an_empty_prompt_starts_from_a_newline(say: Callable[..., str]) -> None:
-    assert say("--prompt", "") == say() == say("--prompt", "\n")
+def test_an_empty_prompt_starts_from_a_newline(text_of: Callable[..., str]) -> None:
+    assert text_of("--prompt", "") == text_of() == text_of("--prompt", "\n")
 
 
 def test_the_empty_lines_before_a_text_that_began_from_nothing_are_not_shown() -> None:
@@ -123,44 +110,57 @@ def test_the_empty_lines_before_a_text_that_began_from_nothing_are_not_shown() -
     assert list(sample.from_first_line(iter("\n\n"))) == []
 
 
-def test_a_prompt_longer_than_the_context_is_kept_whole(say: Callable[..., str]) -> None:
+def test_a_prompt_longer_than_the_context_is_kept_whole(text_of: Callable[..., str]) -> None:
     prompt = "Shall I hear more, or shall I speak at this? " * 3
-    assert say("--prompt", prompt, "--max-tokens", 9).startswith(prompt)
+    assert text_of("--prompt", prompt, "--max-tokens", 9).startswith(prompt)
 
 
-def test_each_sample_has_a_heading_and_a_seed_of_its_own(say: Callable[..., str]) -> None:
-    text = say("--num-samples", 2, "--seed", 5)
+def test_each_sample_has_a_heading_and_a_seed_of_its_own(text_of: Callable[..., str]) -> None:
+    text = text_of("--num-samples", 2, "--seed", 5)
     head, first, second = text.split("--- sample ")
     assert head == ""
-    assert first == f"1 of 2 ---\n{say('--seed', 5)}"
-    assert second == f"2 of 2 ---\n{say('--seed', 6)}"
+    assert first == f"1 of 2 ---\n{text_of('--seed', 5)}"
+    assert second == f"2 of 2 ---\n{text_of('--seed', 6)}"
 
 
-def test_the_largest_seed_has_a_successor(say: Callable[..., str]) -> None:
-    assert "2 of 2" in say("--seed", 2**63 - 1, "--num-samples", 2, "--max-tokens", 3)
+def test_the_largest_seed_has_a_successor(text_of: Callable[..., str]) -> None:
+    assert "2 of 2" in text_of("--seed", 2**63 - 1, "--num-samples", 2, "--max-tokens", 3)
 
 
-def test_a_stop_text_ends_the_sample_and_is_not_shown(say: Callable[..., str]) -> None:
-    whole = say("--temperature", 0).removesuffix("\n\n")
+def test_a_stop_text_ends_the_sample_and_is_not_shown(text_of: Callable[..., str]) -> None:
+    whole = text_of("--temperature", 0).removesuffix("\n\n")
     stop = whole[20:22]
-    assert say("--temperature", 0, "--stop", stop) == whole[: whole.index(stop)] + "\n\n"
+    assert text_of("--temperature", 0, "--stop", stop) == whole[: whole.index(stop)] + "\n\n"
 
 
-def test_compare_shows_what_each_strategy_would_have_said(say: Callable[..., str]) -> None:
+def test_a_newline_can_be_typed_as_the_stop_text(text_of: Callable[..., str]) -> None:
+    options = ("--temperature", 2, "--prompt", "ROMEO:", "--max-tokens", 300)
+    whole = text_of(*options).removesuffix("\n\n")
+    assert "\n" in whole
+    assert text_of(*options, "--stop", r"\n") == whole[: whole.index("\n")] + "\n\n"
+
+
+def test_a_prompt_with_windows_line_endings_is_the_same_prompt(text_of: Callable[..., str]) -> None:
+    assert text_of("--prompt", "ROMEO:\r\nShall") == text_of("--prompt", "ROMEO:\nShall")
+
+
+def test_compare_shows_the_text_of_each_strategy(text_of: Callable[..., str]) -> None:
     prompt = ("--prompt", "ROMEO:", "--max-tokens", 40)
-    compared = say("--compare", *prompt)
+    compared = text_of("--compare", *prompt)
     assert compared.count("--- ") == len(sample.STRATEGIES)
     for name, changes in sample.STRATEGIES.items():
         flags = (f"--{field.replace('_', '-')}={value}" for field, value in changes.items())
-        assert f"--- {name} ---\n{say(*prompt, *flags).strip()}\n\n" in compared
+        assert f"--- {name} ---\n{text_of(*prompt, *flags).strip()}\n\n" in compared
 
 
-def test_compare_forgets_the_filters_of_the_command_line(say: Callable[..., str]) -> None:
+def test_compare_forgets_the_filters_of_the_command_line(text_of: Callable[..., str]) -> None:
     prompt = ("--prompt", "ROMEO:", "--max-tokens", 40)
-    assert say("--compare", *prompt, "--top-k", 1, "--min-p", 1.0) == say("--compare", *prompt)
+    assert text_of("--compare", *prompt, "--top-k", 1, "--min-p", 1.0) == text_of(
+        "--compare", *prompt
+    )
 
 
-def test_a_vocabulary_of_one_character_has_something_to_say(call: Call, tmp_path: Path) -> None:
+def test_a_vocabulary_of_one_character_works(call: Call, tmp_path: Path) -> None:
     only_a = write_checkpoint(tmp_path / "a.safetensors", "a" * 200, steps=1)
     assert call("--checkpoint", only_a, "--max-tokens", 5).out == "aaaaa\n\n"
 
@@ -177,7 +177,7 @@ def test_the_newest_checkpoint_is_taken(call: Call, tmp_path: Path) -> None:
     assert call("--max-tokens", 3).out == "aaa\n\n"
 
 
-def test_without_any_checkpoint_it_says_how_to_get_one(call: Call, tmp_path: Path) -> None:
+def test_without_any_checkpoint_the_error_tells_how_to_get_one(call: Call, tmp_path: Path) -> None:
     done = call()
     assert (done.code, done.out) == (1, "")
     assert f"no checkpoint in {tmp_path / 'checkpoints'}; train a model first" in done.err
@@ -203,7 +203,7 @@ def damaged(checkpoint: Path, how: str) -> bytes:
         ("missing", "no checkpoint at"),
     ],
 )
-def test_a_file_that_is_no_checkpoint_is_told_in_one_line(
+def test_a_file_that_is_not_a_checkpoint_gives_one_line(
     call: Call, checkpoint: Path, tmp_path: Path, name: str, words: str
 ) -> None:
     if name != "missing":
@@ -236,7 +236,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("arguments", "words"), REFUSED.values(), ids=REFUSED)
-def test_wrong_usage_is_told_in_one_line_before_anything_is_said(
+def test_wrong_usage_gives_one_line_before_any_output(
     call: Call, checkpoint: Path, arguments: list[str], words: str
 ) -> None:
     done = call("--checkpoint", checkpoint, *arguments)

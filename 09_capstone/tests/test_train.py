@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from checkpointing import load_checkpoint
 from logging_utils import read_csv, read_jsonl
 from training_loop import Trainer
 from utils.config import TrainConfig, load_config
-from utils.errors import run_program
 
 CAPSTONE = Path(__file__).parents[1]
 TEXT = CAPSTONE.parent / "data" / "simple_sequences.txt"
@@ -39,40 +38,14 @@ SHORT = (*SMOKE, "--max-steps", 6, "--eval-interval", 3, "--log-interval", 1)
 QUICK = (*SHORT, "--sample-interval", 0)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a call of the program ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Outcome]
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default folders lie in the temporary folder: a learner's own runs are not touched.
-
-    Curves would take most of the time of these short runs; `finished` has drawn some already.
-    """
-    monkeypatch.setattr(train, "HERE", tmp_path / "capstone")
-    monkeypatch.setattr("callbacks.plot_training_curves", lambda rows, **_: None)
+Call = Callable[..., Any]
+pytestmark = pytest.mark.usefixtures("training_folders")
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+def call(call_program: Call) -> Call:
     """Run train.py with these arguments."""
-
-    def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            run_program(train.main)
-        said = capsys.readouterr()
-        return Outcome(int(left.value.code or 0), said.out, said.err)
-
-    return call
+    return partial(call_program, train.main)
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +81,10 @@ def files(root: Path) -> dict[str, bytes]:
 # --- what a run writes --------------------------------------------------------------------------
 
 
-def test_a_run_writes_just_the_files_that_overwrite_would_remove(finished: Path) -> None:
+def test_a_run_writes_only_the_files_that_overwrite_removes(finished: Path) -> None:
     left = {path.name for path in finished.iterdir()} - {"tensorboard"}  # where it is installed
-    assert left == {*train.WRITTEN, "states", "run.lock"}  # the lock file stays, unlocked
+    # The lock file stays, unlocked; published.json says which published file a new run may replace.
+    assert left == {*train.WRITTEN, "states", "run.lock", "published.json"}
 
 
 def test_metrics_in_both_formats_hold_a_row_for_every_step_and_the_same_numbers(
@@ -122,7 +96,7 @@ def test_metrics_in_both_formats_hold_a_row_for_every_step_and_the_same_numbers(
     assert read_jsonl(finished / "metrics.jsonl") == rows
 
 
-def test_a_model_that_knows_nothing_loses_the_logarithm_of_the_vocabulary(finished: Path) -> None:
+def test_the_first_loss_is_the_logarithm_of_the_vocabulary_size(finished: Path) -> None:
     vocabulary = set(TEXT.read_text(encoding="utf-8"))
     first = read_csv(finished / "metrics.csv")[0]["train_loss"]
     assert first == pytest.approx(math.log(len(vocabulary)), abs=1e-6)
@@ -139,14 +113,14 @@ def test_the_environment_names_the_torch_that_ran(finished: Path) -> None:
     assert environment["command"][1:3] == ["--preset", "smoke"]
 
 
-def test_the_log_tells_evaluations_and_the_end(finished: Path) -> None:
+def test_the_log_records_evaluations_and_the_end(finished: Path) -> None:
     lines = (finished / "log.txt").read_text(encoding="utf-8").splitlines()
     messages = [line.split("  ", 1)[1] for line in lines]  # after date and time
     assert [message.split(":")[0] for message in messages] == ["step 3", "step 6", "step 6 of 6"]
     assert re.search(r": finished; saving states took \d+\.\d\d s, \d+\.\d% of", messages[-1])
 
 
-def test_the_samples_name_their_step_and_hold_300_characters(finished: Path) -> None:
+def test_a_sample_has_its_step_as_heading_and_300_characters(finished: Path) -> None:
     heading, text = (finished / "samples.txt").read_text(encoding="utf-8").split("\n", 1)
     assert heading == "--- step 6 ---"
     assert len(text) == 300 + len("\n\n")
@@ -194,7 +168,7 @@ def test_without_folders_a_run_gets_one_of_its_own_and_sample_needs_no_name(
     (published,) = (tmp_path / "capstone" / "checkpoints").iterdir()
     assert "-smoke-" in folder.name
     assert published.name == f"{folder.name}.safetensors"
-    assert done.out.endswith("speak   python 09_capstone/sample.py\n")
+    assert done.out.endswith("sample  python 09_capstone/sample.py\n")
 
 
 def test_a_run_in_the_current_folder_is_published_under_that_folders_name(
@@ -206,7 +180,7 @@ def test_a_run_in_the_current_folder_is_published_under_that_folders_name(
     assert (tmp_path / "capstone" / "checkpoints" / "mine.safetensors").exists()
 
 
-def test_what_is_said_fits_80_columns(call: Call, tmp_path: Path) -> None:
+def test_the_output_fits_80_columns(call: Call, tmp_path: Path) -> None:
     folder = tmp_path / "a_folder_with_a_long_name" / "another_one_inside_it"
     folder.mkdir(parents=True)
     (folder / "poems.txt").write_bytes(TEXT.read_bytes())
@@ -247,7 +221,7 @@ def test_the_runs_own_configuration_gives_the_same_run_again(
 
 
 @pytest.mark.parametrize("fastest", ["float32", "bfloat16"])
-def test_a_measured_precision_is_written_down_so_that_the_run_can_be_repeated(
+def test_a_measured_precision_is_recorded_so_that_the_run_can_be_repeated(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fastest: str
 ) -> None:
     monkeypatch.setattr("engine.fastest", lambda probes, device: fastest)
@@ -372,7 +346,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), REFUSED.values(), ids=REFUSED)
-def test_a_mistake_is_told_in_one_line_and_nothing_is_written(
+def test_a_mistake_gives_one_line_and_writes_nothing(
     call: Call, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
     root = tmp_path / "files"
@@ -394,7 +368,7 @@ def test_a_mistake_is_told_in_one_line_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == [root]
 
 
-def test_a_folder_without_permission_is_told_before_the_work(
+def test_a_folder_without_permission_is_refused_at_the_start(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
@@ -402,6 +376,45 @@ def test_a_folder_without_permission_is_told_before_the_work(
     assert (done.code, done.out) == (1, "")
     assert f"no permission to write in {tmp_path}" in done.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_of_one_name_are_published_side_by_side(call: Call, tmp_path: Path) -> None:
+    for parent in ("a", "b"):
+        out_dir = ("--out-dir", tmp_path / parent / "run")
+        done = call(*QUICK, "--data", TEXT, *out_dir, "--checkpoint-dir", tmp_path / "best")
+        assert done.code == 0
+    names = sorted(path.name for path in (tmp_path / "best").iterdir())
+    assert names == ["run-2.safetensors", "run.safetensors"]
+    assert "saved   as run-2.safetensors: run.safetensors is that of another run\n" in done.out
+    assert done.out.endswith(f"sample.py --checkpoint {tmp_path / 'best' / 'run-2.safetensors'}\n")
+
+
+def test_a_run_with_a_very_long_name_goes_to_its_end(call: Call, tmp_path: Path) -> None:
+    out_dir = ("--out-dir", tmp_path / ("x" * 230))
+    done = call(*QUICK, "--data", TEXT, *out_dir, "--checkpoint-dir", tmp_path / "best")
+    assert (done.code, done.err) == (0, "")
+    assert (tmp_path / "best" / f"{'x' * 230}.safetensors").exists()
+
+
+def test_a_name_that_is_too_long_is_refused_before_the_training(call: Call, tmp_path: Path) -> None:
+    done = call(*QUICK, "--data", TEXT, "--out-dir", tmp_path / ("x" * 250))
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "the name has 250 bytes; at most" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_result_is_written_before_the_picture_is_drawn(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def draw(folder: Path, data: object) -> None:
+        seen.append((folder / "result.json").exists())
+        seen.append((tmp_path / "checkpoints" / "run.safetensors").exists())
+
+    monkeypatch.setattr("run_curves.plot_metrics", draw)
+    assert call(*QUICK, "--data", TEXT, *places(tmp_path)).code == 0
+    assert seen == [True, True]
 
 
 def test_overwrite_removes_the_files_of_a_run_and_nothing_else(call: Call, tmp_path: Path) -> None:
@@ -447,8 +460,8 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, at_step: int, times: int) -> None
 def test_ctrl_c_ends_after_the_step_and_saves(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[int] = []
-    monkeypatch.setattr("callbacks.plot_training_curves", lambda rows, **_: drawn.append(len(rows)))
+    drawn: list[Path] = []
+    monkeypatch.setattr("run_curves.plot_metrics", lambda folder, data: drawn.append(folder))
     interrupt(monkeypatch, at_step=5, times=1)
     done = call(*QUICK, "--data", TEXT, *places(tmp_path))
     assert done.code == 130
@@ -456,7 +469,8 @@ def test_ctrl_c_ends_after_the_step_and_saves(
     assert load_checkpoint(tmp_path / "run" / "last.safetensors").info["step"] == 5
     assert load_checkpoint(tmp_path / "checkpoints" / "run.safetensors").info["step"] == 3
     assert "step 5 of 6: interrupted" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
-    assert drawn == [5] == [len(losses(tmp_path / "run"))]
+    assert drawn == [tmp_path / "run"]
+    assert len(losses(tmp_path / "run")) == 5
 
 
 def test_an_interrupted_run_is_the_beginning_of_the_whole_one(
@@ -467,7 +481,7 @@ def test_an_interrupted_run_is_the_beginning_of_the_whole_one(
     assert losses(tmp_path / "run") == losses(finished)[:4]
 
 
-def test_a_second_ctrl_c_leaves_at_once_and_saves_no_half_step(
+def test_a_second_ctrl_c_exits_at_once_and_saves_no_half_step(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(monkeypatch, at_step=5, times=2)
@@ -476,7 +490,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_saves_no_half_step(
     assert load_checkpoint(tmp_path / "run" / "last.safetensors").info["step"] == 3
 
 
-def test_ctrl_c_works_as_ever_when_the_run_is_over(call: Call, tmp_path: Path) -> None:
+def test_signal_handlers_are_restored_after_the_run(call: Call, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     call(*QUICK, "--data", TEXT, *places(tmp_path))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
@@ -485,7 +499,7 @@ def test_ctrl_c_works_as_ever_when_the_run_is_over(call: Call, tmp_path: Path) -
 # --- failed -------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_there_is(
+def test_a_non_finite_loss_stops_the_run_and_keeps_its_files(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaking(trainer: Trainer) -> float:
@@ -504,7 +518,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_there_is(
     assert "the loss is nan" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
 
 
-def test_a_loss_that_is_no_number_leaves_the_last_good_weights(
+def test_a_non_finite_loss_keeps_the_last_good_weights(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Trainer.train_step
@@ -534,14 +548,14 @@ def test_a_configuration_is_not_replaced_by_the_run_that_reads_it(
     assert (folder / "config.yaml").read_text(encoding="utf-8") == "max_steps: 3\n"
 
 
-def test_a_strangers_home_folder_is_refused_by_name(call: Call, tmp_path: Path) -> None:
-    done = call(*QUICK, "--data", "~nobody-of-this-name/x.txt", *places(tmp_path))
+def test_an_unknown_users_home_folder_is_refused_by_name(call: Call, tmp_path: Path) -> None:
+    done = call(*QUICK, "--data", "~no-user-of-this-name/x.txt", *places(tmp_path))
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "~nobody-of-this-name/x.txt" in done.err
+    assert "~no-user-of-this-name/x.txt" in done.err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files (POSIX)")
-def test_a_full_disk_is_told_in_one_line_and_leaves_the_last_good_checkpoint(
+def test_a_full_disk_gives_one_line_and_keeps_the_last_good_checkpoint(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import resource
@@ -566,7 +580,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_the_last_good_checkpoint(
     assert not list((tmp_path / "run").glob(".*"))  # nothing half written
 
 
-def test_a_model_too_large_for_the_memory_is_told_in_one_line(
+def test_a_model_too_large_for_memory_gives_one_line(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_large(*_: object) -> None:
@@ -575,7 +589,7 @@ def test_a_model_too_large_for_the_memory_is_told_in_one_line(
     monkeypatch.setattr(train, "build_model", too_large)
     done = call(*QUICK, "--data", TEXT, *places(tmp_path))
     assert (done.code, done.err.count("\n")) == (1, 1)
-    assert "not enough memory" in done.err
+    assert done.err == "error: out of memory; use a smaller model or batch\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -600,19 +614,82 @@ def wait_for_rows(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send SIGINT or SIGTERM")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_signal_from_outside_saves_and_leaves(tmp_path: Path, number: signal.Signals) -> None:
-    long = ("--max-steps", 1_000_000, "--eval-interval", 1_000_000, "--log-interval", 1)
-    process = start(*SMOKE, *long, "--data", TEXT, *places(tmp_path))
+LONG = ("--max-steps", 1_000_000, "--eval-interval", 1_000_000, "--log-interval", 1)
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has none of these signals")
+
+
+@posix
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_signal_from_outside_saves_and_exits(tmp_path: Path, name: str) -> None:
+    process = start(*SMOKE, *LONG, "--data", TEXT, *places(tmp_path))
     wait_for_rows(tmp_path / "run" / "metrics.csv", process)
-    process.send_signal(number)
+    process.send_signal(getattr(signal, name))
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "stopping after this step" in err and "Traceback" not in err
     step = load_checkpoint(tmp_path / "run" / "last.safetensors").info["step"]
     assert f"interrupted at step {step} of 1000000" in out
     assert read_csv(tmp_path / "run" / "metrics.csv")[-1]["step"] == step
+
+
+@posix
+def test_a_run_in_a_terminal_that_is_closed_saves_its_state(tmp_path: Path) -> None:
+    import pty
+
+    terminal, inside = pty.openpty()
+    arguments = [*SMOKE, *LONG, "--data", TEXT, *places(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", CONTROLLED, CAPSTONE / "train.py", *map(str, arguments)],
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    os.close(inside)
+    path = tmp_path / "run" / "metrics.csv"
+    while not path.exists() or path.read_bytes().count(b"\n") < 2:
+        assert process.poll() is None, os.read(terminal, 10_000)
+        time.sleep(0.02)
+    os.close(terminal)  # now the system sends SIGHUP, and every write to the terminal fails
+    assert process.wait(timeout=60) == 130
+    step = load_checkpoint(tmp_path / "run" / "last.safetensors").info["step"]
+    assert read_csv(path)[-1]["step"] == step
+    assert f"step {step} of 1000000: interrupted" in (tmp_path / "run" / "log.txt").read_text(
+        encoding="utf-8"
+    )
+
+
+CONTROLLED = """
+import fcntl, runpy, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # this terminal controls this process: its end is our SIGHUP
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@posix
+def test_nohup_keeps_a_run_going(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(CAPSTONE / "train.py"), *map(str, [*SMOKE, *LONG, "--data", TEXT])]
+        + [str(place) for place in places(tmp_path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    path = tmp_path / "run" / "metrics.csv"
+    while not path.exists() or path.read_bytes().count(b"\n") < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGHUP)
+    rows = path.read_bytes().count(b"\n")
+    while path.read_bytes().count(b"\n") < rows + 5:  # it still trains
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 130
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows tells of a closed pipe otherwise")

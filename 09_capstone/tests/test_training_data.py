@@ -1,4 +1,4 @@
-"""Where the tokens of a run come from: a text, or a folder that prepare_data.py has written."""
+"""Where the tokens of a run come from: a text file, or a folder that prepare_data.py wrote."""
 
 import importlib.util
 import json
@@ -36,16 +36,14 @@ def prepared(poem: Path) -> Path:
     return folder
 
 
-def test_a_text_is_cut_in_nine_tenths_and_one(poem: Path) -> None:
+def test_a_text_is_split_nine_to_one(poem: Path) -> None:
     data = load_training_data(str(poem))
     assert data.tokenizer.decode(data.train) + data.tokenizer.decode(data.val) == TEXT
     assert len(data.train) == int(0.9 * len(TEXT))
     assert (data.name, data.entropy_bits_per_char) == ("poem", None)
 
 
-def test_a_prepared_folder_holds_the_same_data_mapped_from_the_disk(
-    poem: Path, prepared: Path
-) -> None:
+def test_a_prepared_folder_gives_the_same_data_memory_mapped(poem: Path, prepared: Path) -> None:
     text, folder = load_training_data(str(poem)), load_training_data(str(prepared))
     assert folder.tokenizer == text.tokenizer
     assert (folder.name, folder.entropy_bits_per_char) == ("poem", None)
@@ -55,7 +53,7 @@ def test_a_prepared_folder_holds_the_same_data_mapped_from_the_disk(
         assert ours.dtype == theirs.dtype
 
 
-def test_a_folder_below_home_may_be_named_by_a_tilde(
+def test_a_tilde_stands_for_the_home_folder(
     prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable in ("HOME", "USERPROFILE"):  # Unix, Windows
@@ -63,7 +61,7 @@ def test_a_folder_below_home_may_be_named_by_a_tilde(
     assert load_training_data("~/prepared").name == "poem"
 
 
-def test_a_known_entropy_comes_along(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_entropy_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = Corpus("mock", TEXT, "a test", entropy_bits_per_char=0.75)
     monkeypatch.setattr(training_data, "load_corpus", lambda source: corpus)
     assert load_training_data("mock").entropy_bits_per_char == 0.75
@@ -87,21 +85,21 @@ def replace_tokens(tokens: np.ndarray) -> Damage:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (remove("meta.json"), "is not a whole prepared folder"),
+        (remove("meta.json"), "is not a complete prepared folder"),
         (remove("train.npy"), "no token file at"),
-        (rewrite("meta.json", "{"), "is not a whole prepared folder"),
-        (rewrite("meta.json", "[1]"), "meta.json holds no names and values but [1]"),
-        (rewrite("meta.json", "{}"), "is not a whole prepared folder: 'name'"),
-        (rewrite("tokenizer.json", '"ab"'), "tokenizer.json holds no names and values"),
+        (rewrite("meta.json", "{"), "is not a complete prepared folder"),
+        (rewrite("meta.json", "[1]"), "meta.json must be a JSON object, not [1]"),
+        (rewrite("meta.json", "{}"), "is not a complete prepared folder: 'name'"),
+        (rewrite("tokenizer.json", '"ab"'), "tokenizer.json must be a JSON object"),
         (rewrite("tokenizer.json", '{"kind": "bpe"}'), "unknown tokenizer kind 'bpe'"),
         (rewrite("val.npy", "not an array"), "is not a complete .npy file"),
         (replace_tokens(np.zeros((3, 4), np.uint16)), "one-dimensional array of unsigned integers"),
-        (replace_tokens(np.full(86, 999, np.uint16)), "holds the id 999, but tokenizer.json"),
-        (replace_tokens(np.zeros(85, np.uint16)), "val.npy is not of this set; prepare the data"),
+        (replace_tokens(np.full(86, 999, np.uint16)), "contains the id 999, but tokenizer.json"),
+        (replace_tokens(np.zeros(85, np.uint16)), "val.npy does not match meta.json"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_damaged_folder_is_told_in_one_line(prepared: Path, damage: Damage, words: str) -> None:
+def test_a_damaged_folder_gives_one_line(prepared: Path, damage: Damage, words: str) -> None:
     damage(prepared)
     with pytest.raises(CourseError) as raised:
         load_training_data(str(prepared))
@@ -109,7 +107,7 @@ def test_a_damaged_folder_is_told_in_one_line(prepared: Path, damage: Damage, wo
     assert "\n" not in str(raised.value)
 
 
-def test_a_folder_that_nobody_prepared_is_no_text(tmp_path: Path) -> None:
+def test_an_unprepared_folder_is_not_a_text(tmp_path: Path) -> None:
     (tmp_path / "meta.json").write_text(json.dumps({"name": "half"}), encoding="utf-8")
     with pytest.raises(UsageError, match="is a folder"):
         load_training_data(str(tmp_path))
@@ -119,5 +117,5 @@ def test_a_text_that_may_not_fit_into_memory_must_be_prepared(
     poem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_data, "LARGE", 100)
-    with pytest.raises(UsageError, match=r"poem\.txt is large: .*prepare_data\.py --data .* first"):
+    with pytest.raises(UsageError, match=r"poem\.txt is large; run .*prepare_data\.py .* first"):
         load_training_data(str(poem))

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from training_data import TrainingData
 from utils.config import ModelConfig
 from utils.errors import CourseError
+from utils.terminal import bar_options
 
 Measure = Callable[[], float]  # each call takes one measurement
 clock = time.perf_counter
@@ -101,9 +102,7 @@ def _serve_measurements(
 def progress(total: int, description: str) -> tqdm:
     """A progress bar that is shown only on a terminal and disappears when it is done."""
     layout = "{desc} |{bar}| {n_fmt} of {total_fmt}, {remaining} left"
-    return tqdm(
-        total=total, desc=description, disable=None, leave=False, ncols=79, bar_format=layout
-    )
+    return tqdm(total=total, desc=description, leave=False, bar_format=layout, **bar_options())
 
 
 def throughput(work: Callable[[], object], amount: float) -> Measure:

@@ -64,7 +64,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def tiny_data(text: str = "to be or not to be, ") -> TrainingData:
     tokenizer = CharTokenizer.train(text)
     tokens = tokenizer.encode_array(text * 60)
-    return TrainingData("tiny", "made here", tokenizer, tokens[:-200], tokens[-200:])
+    return TrainingData("tiny", "written by the test", tokenizer, tokens[:-200], tokens[-200:])
 
 
 @pytest.fixture
@@ -84,15 +84,15 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainConfig, int]]:
     """(configuration, seed) of every training run that starts."""
-    begun: list[tuple[TrainConfig, int]] = []
+    started: list[tuple[TrainConfig, int]] = []
     train_one = ablation_training.train_one
 
     def recording(config: TrainConfig, *rest: Any) -> dict[str, Any]:
-        begun.append((replace(config, seed=0), config.seed))
+        started.append((replace(config, seed=0), config.seed))
         return train_one(config, *rest)
 
     monkeypatch.setattr(ablation_training, "train_one", recording)
-    return begun
+    return started
 
 
 def changed(before: TrainConfig, after: TrainConfig) -> set[str]:

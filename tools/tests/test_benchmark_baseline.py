@@ -5,7 +5,7 @@ and elsewhere on a stand-in for the part that is used: a GPT-2 with the same nam
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -168,8 +168,10 @@ def transformers(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- the tests ---
 
 
-def test_it_has_as_many_parameters_as_our_model_in_gpt2s_layout() -> None:
-    models = (TinyTransformerLM(gpt2_layout(CONFIG.model)), build_baseline(CONFIG.model))
+@pytest.mark.parametrize("d_ff", [None, 24])
+def test_it_has_as_many_parameters_as_our_model_in_gpt2s_layout(d_ff: int | None) -> None:
+    config = replace(CONFIG.model, d_ff=d_ff)
+    models = (TinyTransformerLM(gpt2_layout(config)), build_baseline(config))
     ours, theirs = (sum(p.numel() for p in model.parameters()) for model in models)
     assert ours == theirs
 

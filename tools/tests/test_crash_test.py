@@ -26,7 +26,7 @@ FAULTS: dict[str, Callable[[Any], Row]] = {
 
 
 class NoLab:
-    """Nobody trains here."""
+    """A lab that trains nothing."""
 
     def __init__(self, root: Path, kills: int, tick: Callable[[], object]) -> None:
         assert root.is_dir()
@@ -59,38 +59,38 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 # --- the table ----------------------------------------------------------------------------------
 
 
-def test_the_table_says_what_was_tried_what_happened_and_what_was_lost(call: Any) -> None:
-    code, said = call()
+def test_the_table_shows_what_was_tried_what_happened_and_what_was_lost(call: Any) -> None:
+    code, printed = call()
     assert code == 0
-    table = [re.split(r"  +", line) for line in said.splitlines()[:4]]
+    table = [re.split(r"  +", line) for line in printed.splitlines()[:4]]
     assert table == [
         ["fault", "tried", "what happened", "lost", "same"],
         ["killed at every boundary of a save", "68", "resumed", "4", "yes"],
         ["kill -9 at random times", "10", "resumed", "3", "yes"],
         ["every state damaged", "1", "refused, exit 1", "-", "-"],
     ]
-    assert "kill -9 at random times: 10 kills\n" in said
+    assert "kill -9 at random times: 10 kills\n" in printed
 
 
 def test_every_line_fits_80_columns(call: Any) -> None:
     note = "9999 kills, 9999 resumes, 9999 from an older state"
     faults = {name: lambda lab: Row(9999, 26 * "x", 9999) for name in crash_test.FAULTS}
     faults["kill -9 at random times"] = lambda lab: Row(9999, "resumed", 4, note)
-    _, said = call(**faults)
-    assert max(map(len, said.splitlines())) <= 80
+    _, printed = call(**faults)
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
     "error", [BrokenPromiseError("5 steps lost, 4 allowed"), FileNotFoundError("samples.txt")]
 )
-def test_a_broken_promise_is_told_and_the_other_faults_are_tried(
+def test_a_broken_promise_is_reported_and_the_other_faults_are_tried(
     call: Any, error: Exception
 ) -> None:
-    code, said = call(**{"kill -9 at random times": raising(error)})
+    code, printed = call(**{"kill -9 at random times": raising(error)})
     assert code == 1
-    assert re.search(r"^kill -9 at random times +1  BROKEN +\?  no$", said, re.MULTILINE)
-    assert f"kill -9 at random times: {error!r}" in said
-    assert re.search(r"^every state damaged +1 ", said, re.MULTILINE)
+    assert re.search(r"^kill -9 at random times +1  BROKEN +\?  no$", printed, re.MULTILINE)
+    assert f"kill -9 at random times: {error!r}" in printed
+    assert re.search(r"^every state damaged +1 ", printed, re.MULTILINE)
 
 
 def test_the_number_of_kills_is_a_flag(call: Any) -> None:
@@ -100,17 +100,17 @@ def test_the_number_of_kills_is_a_flag(call: Any) -> None:
 
 
 def test_the_cost_of_saving_is_a_share_of_the_training(call: Any) -> None:
-    said = call()[1].replace("\n", " ")
-    assert "a save takes 10 ms, a step 20 ms" in said
-    assert "with 250 steps between two saves, that is 0.20% of the training" in said
+    printed = call()[1].replace("\n", " ")
+    assert "a save takes 10 ms, a step 20 ms" in printed
+    assert "with 250 steps between two saves, that is 0.20% of the training" in printed
 
 
 def test_on_windows_two_faults_are_left_out(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     faults = {"Ctrl-C or SIGTERM": raising(OSError()), "disk full": raising(OSError())}
     assert set(faults) < set(crash_test.FAULTS)
     monkeypatch.setattr(sys, "platform", "win32")
-    code, said = call(**faults)
-    assert (code, "disk full" in said) == (0, False)
+    code, printed = call(**faults)
+    assert (code, "disk full" in printed) == (0, False)
 
 
 def test_the_cost_is_measured_on_the_laptop_preset(
@@ -135,7 +135,7 @@ def test_the_cost_is_measured_on_the_laptop_preset(
 
 
 class Finished:
-    """A run that has come to its end."""
+    """A finished run."""
 
     finished = True
 
@@ -148,7 +148,7 @@ class Finished:
 
 @pytest.fixture
 def lab() -> Lab:
-    """What a run in peace comes to is known; nobody trained for it."""
+    """A lab with a known result, without any training."""
     lab = Lab.__new__(Lab)
     lab.whole = Finished().found
     return lab
@@ -162,7 +162,7 @@ def test_the_same_result_is_no_loss(lab: Lab) -> None:
 @pytest.mark.parametrize("name", ["best", "metrics.csv"])
 def test_another_result_is_a_broken_promise(lab: Lab, name: str) -> None:
     run: Any = Finished(**{name: 0})
-    with pytest.raises(BrokenPromiseError, match=f"^another result: {re.escape(name)}$"):
+    with pytest.raises(BrokenPromiseError, match=f"^the result differs: {re.escape(name)}$"):
         lab.finish(run, 1, "resumed")
 
 

@@ -29,7 +29,7 @@ def write_programs(root: Path, train: str, sample: str) -> None:
     (root / "09_capstone" / "sample.py").write_text(sample, encoding="utf-8")
 
 
-def test_it_trains_then_samples_then_says_what_to_try_next(
+def test_it_trains_then_samples_then_shows_what_to_try_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     echo = "import sys; print('ran', *sys.argv)"

@@ -19,7 +19,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """A model of one letter, so that what it says is certain."""
+    """A model of one letter, whose output is certain."""
     tokenizer = CharTokenizer.train("a")
     config = ModelConfig(1, max_seq_len=8, d_model=8, n_layers=1, n_heads=1)
     save_checkpoint(tmp_path / "a.safetensors", TinyTransformerLM(config), tokenizer)
@@ -50,7 +50,7 @@ def test_it_continues_what_is_typed_until_the_input_ends(run: Run, checkpoint: P
     assert mistake.startswith("error: unknown character 'b'")
 
 
-def test_a_missing_checkpoint_is_told_in_one_line(run: Run, tmp_path: Path) -> None:
+def test_a_missing_checkpoint_gives_one_line(run: Run, tmp_path: Path) -> None:
     code, out, err = run("--checkpoint", tmp_path / "none.safetensors", typed="")
     assert (code, out) == (1, "")
     assert err == f"error: no checkpoint at {tmp_path / 'none.safetensors'}\n"

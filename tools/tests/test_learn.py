@@ -927,14 +927,18 @@ def test_watch_checks_a_file_that_has_really_lost_a_function(course: Path, watch
 def test_a_second_file_of_misconceptions_is_an_error_and_not_to_do(
     course: Path, run: Run, command: str
 ) -> None:
-    (course / "01_first" / "tests" / "b_misconceptions.py").write_text("MISCONCEPTIONS = {}\n")
+    (course / "01_first" / "tests" / "b_misconceptions.py").write_text(
+        "MISCONCEPTIONS = {}\n", encoding="utf-8"
+    )
     code, out, err = run(command)
     assert (code, "to do" in out, err.count("\n")) == (1, False, 1)
     assert "must hold exactly one *_misconceptions.py; it holds 2" in err
 
 
 def test_watch_ends_with_the_error_of_the_course(course: Path) -> None:
-    (course / "01_first" / "tests" / "first_misconceptions.py").write_text("<<<<<<< HEAD\n")
+    (course / "01_first" / "tests" / "first_misconceptions.py").write_text(
+        "<<<<<<< HEAD\n", encoding="utf-8"
+    )
     with watching(course) as session:
         assert session.ended() == 1
         assert "first_misconceptions.py, line 1: invalid syntax\n" in session.until("syntax\n")

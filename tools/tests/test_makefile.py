@@ -49,6 +49,20 @@ def test_make_alone_lists_every_target() -> None:
 
 
 @needs_make
+@pytest.mark.parametrize("name", ["a [b] c", "a::b", "a $b $(c)", "'a' \"b\" & c"])
+def test_the_targets_work_in_a_folder_with_a_strange_name(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    (folder / "tools").mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", folder)
+    (folder / "tools" / "install.py").write_text("print('installed')", encoding="utf-8")
+    (folder / "tools" / "clean.py").write_text("print('cleaned')", encoding="utf-8")
+    for target, printed in (("install", "installed\n"), ("clean", "cleaned\n")):
+        command = ["make", f"PYTHON={sys.executable}", target]
+        done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8")
+        assert (done.stdout, done.stderr) == (printed, "")
+
+
+@needs_make
 def test_assertions_count_even_with_pythonoptimize(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONOPTIMIZE", "1")
     printed = make("PYTHON=env #", "install").stdout.splitlines()

@@ -1,4 +1,4 @@
-"""A failpoint kills its process where the environment says, and does nothing anywhere else."""
+"""A failpoint kills its process where the environment asks for it, and does nothing elsewhere."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def run(asked: str | None) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("asked", [None, "", "third", "firs", "first and more", "@1"])
-def test_it_does_nothing_where_nobody_asked_for_it(asked: str | None) -> None:
+def test_without_the_variable_it_does_nothing(asked: str | None) -> None:
     assert run(asked) == (0, TO_THE_END)
 
 

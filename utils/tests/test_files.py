@@ -18,7 +18,10 @@ from utils.files import (
     atomic_write_bytes,
     atomic_write_text,
     complete_lines,
+    naming_errors,
+    shown,
     sync_folder,
+    typed,
 )
 
 
@@ -116,7 +119,7 @@ def test_on_windows_a_file_held_open_for_a_moment_is_waited_for(tmp_path, monkey
     monkeypatch.setattr(Path, "replace", replace_when_free)
     monkeypatch.setattr(files, "os", SimpleNamespace(name="nt"))
     monkeypatch.setattr(files.time, "sleep", lambda _: None)
-    files._take_the_name(sibling, path)
+    files._rename(sibling, path)
     assert path.read_bytes() == b"new"
 
 
@@ -225,3 +228,35 @@ def test_sync_forces_the_lines_to_the_disk(tmp_path, monkeypatch):
         monkeypatch.setattr(os, "fsync", synced.append)
         log.sync()
         assert synced == [log._file.fileno()]
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "\u00e9" * 125, "\U0001f600" * 62])
+def test_a_name_of_the_greatest_length_can_be_written(tmp_path, name):
+    path = tmp_path / name
+    atomic_write_bytes(path, b"old")
+    with files.atomic_writer(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == [name]
+
+
+def test_an_error_without_a_path_gets_one(tmp_path):
+    with pytest.raises(OSError, match="No space left") as raised, naming_errors(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert raised.value.filename == str(tmp_path)
+    with pytest.raises(FileNotFoundError) as raised, naming_errors(tmp_path):
+        (tmp_path / "none").read_bytes()
+    assert raised.value.filename == str(tmp_path / "none")
+
+
+def test_a_path_is_shown_as_one_would_type_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shown(tmp_path / "a" / "b") == str(Path("a") / "b")
+    assert shown(tmp_path.parent) == str(tmp_path.parent)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the quotes of a POSIX shell")
+def test_a_path_is_quoted_where_a_shell_needs_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert typed(tmp_path / "plain") == "plain"
+    assert typed(tmp_path / "a [b] $c") == "'a [b] $c'"

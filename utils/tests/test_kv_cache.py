@@ -1,7 +1,6 @@
-"""The cache against a model of it that cannot be wrong: a list of vectors for every row.
+"""The cache against a simple model of it: a list of vectors per row.
 
-Random sequences of operations are carried out on both, and what the cache gives back must be what
-the lists hold.
+Random sequences of operations run on both, and the cache must return what the lists hold.
 """
 
 import random
@@ -15,11 +14,11 @@ from utils.config import ModelConfig
 from utils.kv_cache import KVCache
 
 CONFIG = ModelConfig(max_seq_len=7, d_model=12, n_layers=2, n_heads=4, n_kv_heads=2)
-Row = list[Tensor]  # for every position, what all layers hold there: (n_layers, n_kv_heads, d_head)
+Row = list[Tensor]  # per position, the keys of all layers: (n_layers, n_kv_heads, d_head)
 
 
 class Lists:
-    """Keys alone, in plain lists; values are minus the keys."""
+    """The keys in plain lists; the values are minus the keys."""
 
     def __init__(self, batch_size: int) -> None:
         self.rows: list[Row] = [[] for _ in range(batch_size)]
@@ -28,7 +27,7 @@ class Lists:
         return [len(row) for row in self.rows]
 
     def append(self, new: Tensor) -> None:
-        """new (n_layers, B, n_kv_heads, T, d_head)"""
+        """Append new (n_layers, B, n_kv_heads, T, d_head) to all rows."""
         for b, row in enumerate(self.rows):
             row.extend(new[:, b, :, t] for t in range(new.size(3)))
 
@@ -42,7 +41,7 @@ def random_keys(batch_size: int, T: int, dtype: torch.dtype = torch.float32) -> 
 
 
 def extend(cache: KVCache, lists: Lists, T: int) -> None:
-    """Let both grow by T tokens, as a forward pass does, and compare what comes back."""
+    """Append T tokens to both, as a forward pass does, and compare the returned views."""
     starts = lists.lengths()
     positions = cache.positions(T).expand(cache.batch_size, T)
     assert positions.tolist() == [list(range(start, start + T)) for start in starts]
@@ -51,7 +50,7 @@ def extend(cache: KVCache, lists: Lists, T: int) -> None:
     for layer in range(CONFIG.n_layers):
         k, v = cache.write(layer, keys[layer], -keys[layer])
         assert k.shape == (cache.batch_size, CONFIG.kv_heads, max(starts) + T, CONFIG.d_head)
-        assert cache.lengths == starts  # nothing counts before every layer has written
+        assert cache.lengths == starts  # lengths change after all layers have written
         for b, row in enumerate(lists.rows):
             expected = torch.stack([entry[layer] for entry in row], dim=1)
             assert torch.equal(k[b, :, : len(row)], expected)
@@ -60,7 +59,7 @@ def extend(cache: KVCache, lists: Lists, T: int) -> None:
 
 
 def compare(cache: KVCache, lists: Lists) -> None:
-    """All that the cache holds is what the lists hold."""
+    """Compare the whole contents."""
     assert cache.lengths == lists.lengths()
     assert cache.equal_lengths == (len(set(lists.lengths())) == 1)
     for b, row in enumerate(lists.rows):
@@ -70,7 +69,7 @@ def compare(cache: KVCache, lists: Lists) -> None:
 
 
 def some_cache(batch_size: int, lengths: Sequence[int]) -> tuple[KVCache, Lists]:
-    """A cache, and the lists, with rows of these lengths."""
+    """A cache and its lists, with rows of these lengths."""
     cache, lists = KVCache(CONFIG, batch_size), Lists(batch_size)
     if max(lengths) > 0:
         extend(cache, lists, max(lengths))
@@ -80,7 +79,7 @@ def some_cache(batch_size: int, lengths: Sequence[int]) -> tuple[KVCache, Lists]
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_after_any_operations_the_cache_holds_what_lists_would_hold(seed):
+def test_after_random_operations_the_cache_holds_what_the_lists_hold(seed):
     draw = random.Random(seed)
     B = draw.choice([1, 2, 3])
     cache, lists = KVCache(CONFIG, B), Lists(B)
@@ -103,7 +102,7 @@ def test_after_any_operations_the_cache_holds_what_lists_would_hold(seed):
         compare(cache, lists)
 
 
-def test_positions_are_one_row_while_all_rows_are_equally_long():
+def test_positions_have_one_row_while_all_lengths_are_equal():
     cache, _ = some_cache(3, [4, 4, 4])
     assert cache.positions(2).tolist() == [[4, 5]]
     cache, _ = some_cache(3, [4, 0, 2])
@@ -119,26 +118,26 @@ def test_tokens_that_do_not_fit_are_refused_and_nothing_changes(lengths):
         cache.positions(T)
     compare(cache, lists)
     if T > 1:
-        extend(cache, lists, T - 1)  # what fits is taken to the last place
+        extend(cache, lists, T - 1)  # tokens that fit are accepted, up to the last position
         assert max(cache.lengths) == 7
 
 
 @pytest.mark.parametrize("lengths", [[4, 3, 1], [5, 2, 1], [3, -1, 1]])
-def test_a_row_cannot_be_cut_to_what_it_does_not_have(lengths):
+def test_truncating_to_an_impossible_length_is_refused(lengths):
     cache, lists = some_cache(3, [4, 2, 1])
     with pytest.raises(ValueError, match="it cannot be truncated to"):
         cache.truncate(lengths)
     compare(cache, lists)
 
 
-def test_every_row_is_cut_or_none():
+def test_truncating_needs_a_length_per_row():
     cache, lists = some_cache(2, [4, 4])
     with pytest.raises(ValueError, match="zip"):
         cache.truncate([1])
     compare(cache, lists)
 
 
-def test_what_was_cut_off_is_overwritten_and_not_seen_again():
+def test_truncated_tokens_are_overwritten_and_never_returned():
     cache, lists = some_cache(2, [3, 7])
     cache.truncate([1, 0])
     lists.truncate([1, 0])
@@ -148,17 +147,17 @@ def test_what_was_cut_off_is_overwritten_and_not_seen_again():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("lengths", [[2, 2], [2, 0]])
-def test_the_cache_keeps_its_own_type(dtype, lengths):
+def test_the_cache_keeps_its_own_dtype(dtype, lengths):
     cache = KVCache(CONFIG, 2, dtype)
     cache.advance(2)
     cache.truncate(lengths)
-    keys = random_keys(2, 1)  # float32, as a model under autocast may hand over another type
+    keys = random_keys(2, 1)  # float32: under autocast a model may write another dtype
     k, v = cache.write(0, keys[0], -keys[0])
     assert k.dtype == v.dtype == cache.keys.dtype == dtype
     assert torch.equal(k[0, :, 2], keys[0, 0, :, 0].to(dtype))
 
 
-def test_the_cache_is_as_large_as_the_key_value_heads_need():
+def test_the_cache_stores_key_value_heads_and_not_query_heads():
     cache = KVCache(CONFIG, 3)
     assert cache.keys.shape == cache.values.shape == (2, 3, 2, 7, 3)
     assert cache.batch_size == 3 and cache.max_seq_len == 7 and cache.lengths == [0, 0, 0]

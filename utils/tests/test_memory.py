@@ -1,4 +1,4 @@
-"""memory.py: pages that were freed are not asked for again."""
+"""memory.py: freed pages are not requested from the system again."""
 
 import platform
 import subprocess
@@ -30,7 +30,7 @@ print(faults() - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc, the C library of Linux")
-def test_a_step_that_frees_all_it_took_faults_for_no_page_twice():
+def test_repeated_steps_cause_no_new_page_faults():
     counts = [
         int(
             subprocess.run(
@@ -42,7 +42,7 @@ def test_a_step_that_frees_all_it_took_faults_for_no_page_twice():
     assert counts[1] > 100 + 10 * counts[0]
 
 
-def test_elsewhere_it_does_nothing(monkeypatch):
+def test_without_glibc_it_does_nothing(monkeypatch):
     from utils import memory
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))

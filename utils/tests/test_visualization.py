@@ -114,8 +114,8 @@ def test_the_grid_shows_each_head_once_on_one_scale(n_heads):
     [
         (torch.ones(1, 3, 3), "abc", ShapeError, "weights has shape (1, 3, 3)"),
         (torch.ones(3, 3), "ab", UsageError, "tokens has 2 entries, but there are 3"),
-        (-torch.ones(3, 3), "abc", UsageError, "holds -1; scores need a softmax"),
-        (torch.full((3, 3), math.nan), "abc", UsageError, "weights holds nan"),
+        (-torch.ones(3, 3), "abc", UsageError, "contains -1; apply softmax to scores"),
+        (torch.full((3, 3), math.nan), "abc", UsageError, "weights contains nan"),
         (torch.ones(0, 3), "", UsageError, "nothing to draw"),
     ],
 )
@@ -175,7 +175,7 @@ def test_embeddings_keep_all_distances_when_two_directions_are_all_there_is():
     assert [text.get_text() for text in axes.texts] == list("abcdef")
 
 
-def test_the_first_direction_is_the_widest_and_its_share_is_told():
+def test_the_first_direction_is_the_widest_and_its_share_is_shown():
     weight = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])  # variance 18 to 2
     axes = plot_embeddings(weight, "abcd").axes[0]
     assert axes.get_xlabel() == "first direction (90% of the variance)"

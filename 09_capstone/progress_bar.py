@@ -1,0 +1,46 @@
+"""The progress bar of a training run."""
+
+from tqdm import tqdm
+
+from training_loop import Callback, StepReport, Trainer
+from utils.terminal import NARROW, bar_options
+
+WIDE_FORMAT = "{percentage:3.0f}% |{bar}| {desc}, {remaining} left"
+NARROW_FORMAT = "{percentage:3.0f}% {desc}, {remaining} left"
+
+
+class ProgressBar(Callback):
+    """One line that moves on a terminal, and one printed line per evaluation."""
+
+    def __init__(self, max_steps: int, done: int = 0) -> None:
+        options = bar_options()
+        self.is_narrow = options["ncols"] < NARROW
+        self.bar = tqdm(
+            total=max_steps,
+            initial=done,
+            desc="starting",
+            leave=False,
+            bar_format=NARROW_FORMAT if self.is_narrow else WIDE_FORMAT,
+            **options,
+        )
+
+    def on_step(self, trainer: Trainer, report: StepReport) -> None:
+        """Move the bar; print a line if the model was evaluated."""
+        self.bar.total = trainer.max_steps
+        self.bar.set_description_str(self._description(report), refresh=False)
+        self.bar.update()
+        if report.val_loss is not None:
+            tqdm.write(
+                f"step {report.step:>5} of {trainer.max_steps}   train {report.train_loss:.4f}   "
+                f"validation {report.val_loss:.4f}   {report.seconds:6.1f} s"
+            )
+
+    def _description(self, report: StepReport) -> str:
+        if self.is_narrow:
+            return f"loss {report.train_loss:.3f}"
+        speed = report.tokens / report.seconds
+        return f"loss {report.train_loss:.3f}, {speed / 1000:.1f}k tokens/s"
+
+    def close(self) -> None:
+        """Remove the bar; the lines of the evaluations stay."""
+        self.bar.close()

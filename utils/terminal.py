@@ -1,0 +1,31 @@
+"""What the terminal can show: progress bars that fit it, or none where it cannot redraw a line."""
+
+import os
+import sys
+from typing import Any, TextIO
+
+WIDEST = 79  # columns: one less than the usual 80, so that a full line does not wrap
+NARROW = 60  # below this, a bar has no room beside its description
+
+
+def can_redraw(stream: TextIO) -> bool:
+    """Whether `stream` is a terminal that can overwrite a line; TERM=dumb cannot."""
+    return stream.isatty() and os.environ.get("TERM", "") != "dumb"
+
+
+def columns(stream: TextIO) -> int:
+    """The width of the terminal behind `stream`; $COLUMNS wins, and 80 is assumed if unknown."""
+    try:
+        return int(os.environ["COLUMNS"])
+    except (KeyError, ValueError):
+        pass
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):  # not a terminal, or not a file at all
+        return 80
+
+
+def bar_options() -> dict[str, Any]:
+    """Options for a tqdm bar on standard error: its width, and whether to show it at all."""
+    width = min(WIDEST, columns(sys.stderr) - 1)
+    return {"ncols": max(1, width), "disable": not can_redraw(sys.stderr)}
