@@ -1,8 +1,5 @@
 """The Python in Markdown pages runs, and prints what the page shows.
 
-    python -m tools.checks.pages 01_attention/theory.md            compare
-    python -m tools.checks.pages --write 01_attention/theory.md    put in what was printed
-
 A page is one Python session: its `python` blocks run from top to bottom, in the root of the
 repository, and may use what earlier ones defined. A `text` block that follows one directly shows
 what it prints: the words exactly, whole numbers exactly, other numbers to within one of the last
@@ -23,8 +20,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from utils.command_line import OneLineParser
-from utils.errors import run_program
 from utils.files import atomic_write_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +30,7 @@ FENCE = re.compile(
 )
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d*)?(?:e[-+]?\d+)?(?![\w])")
 PYTHON = ("py", "python", "python3")
+SESSION = "import sys; from tools.checks.pages import session; session(sys.argv[1])"
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ def dedented(body: str, indent: str) -> str:
 
 def run_page(page: Path, root: Path = ROOT) -> list[Outcome]:
     """Run a page's blocks in a new Python session; blocks after an error are not run."""
-    command = [sys.executable, "-m", "tools.checks.pages", "--session", str(page.resolve())]
+    command = [sys.executable, "-c", SESSION, str(page.resolve())]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
     try:
         done = subprocess.run(
@@ -115,15 +111,15 @@ def run_page(page: Path, root: Path = ROOT) -> list[Outcome]:
     return [Outcome(**outcome) for outcome in json.loads(done.stdout.splitlines()[-1])]
 
 
-def session(page: Path) -> None:
+def session(page: str) -> None:
     """Run the blocks of a page here, and print the outcomes as one line of JSON."""
-    text = page.read_text(encoding="utf-8")
+    text = Path(page).read_text(encoding="utf-8")
     namespace: dict[str, Any] = {"__name__": "__main__"}
     outcomes: list[dict[str, str]] = []
     for block in blocks_of(text):
         if not block.runs:
             continue
-        printed, error = run_block(block, str(page), namespace)
+        printed, error = run_block(block, page, namespace)
         outcomes.append({"printed": printed, "error": error})
         if error:
             break
@@ -233,24 +229,3 @@ def with_output(text: str, block: Block, printed: str) -> str:
         return text[:start] + body + text[end:]
     fence = f"\n{block.indent}```text\n{body}{block.indent}```"
     return text[: block.end] + fence + text[block.end :]
-
-
-def main() -> int:
-    """Compare pages with what they print, or write what they print into them."""
-    parser = OneLineParser(description="Run the Python of Markdown pages and compare its output.")
-    parser.add_argument("pages", nargs="+", type=Path, metavar="PAGE", help="a Markdown file")
-    parser.add_argument("--write", action="store_true", help="put what is printed into the page")
-    parser.add_argument("--session", action="store_true", help="run one page in this process")
-    args = parser.parse_args()
-    if args.session:
-        session(args.pages[0])
-        return 0
-    problems = []
-    for page in args.pages:
-        problems += write_outputs(page) if args.write else page_problems(page.resolve())[0]
-    print("\n".join(problems) or "every block runs, and prints what its page shows")
-    return 1 if problems else 0
-
-
-if __name__ == "__main__":
-    run_program(main)
