@@ -696,7 +696,7 @@ def b_is_narrower_than_causal() -> dict[str, str]:
 
 
 def c_lacks_its_first_columns() -> dict[str, str]:
-    """in C nobody sees keys 0 and 1, and the first two rows are empty; a plain causal mask hides
+    """in C no query sees keys 0 and 1, and the first two rows are empty; a plain causal mask hides
     the future only"""
     return reading("causal", "C")
 

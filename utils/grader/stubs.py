@@ -73,7 +73,7 @@ def bodies_to_replace(lesson: Lesson, source: str) -> list[tuple[int, int, str]]
 
 
 def stub_body(exercise: Exercise, name: str) -> str:
-    """What stands in the place of a solution's body: a `raise`, and the code to repair if any."""
+    """What replaces a solution's body: a `raise`, and the code to repair if any."""
     todo = f'raise NotImplementedError("Exercise {exercise.id}: {name}")'
     return f"{todo}  {TODO[exercise.kind]}\n{exercise.body}"
 
