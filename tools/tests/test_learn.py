@@ -24,6 +24,7 @@ from tools import learn
 from utils.errors import run_program
 from utils.files import atomic_write_text
 from utils.grader import check as grader_check
+from utils.grader import watch as watch_module
 from utils.grader.exercises import Exercise, Lesson, how_to, lessons
 from utils.grader.report import SOLVED, TO_DO, WRONG, Verdict
 from utils.grader.runner import VERSION, state_file
@@ -178,6 +179,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
             }
 
         monkeypatch.setattr(learn, "judged", stand_in)
+        monkeypatch.setattr(watch_module, "judged", stand_in)
         monkeypatch.setattr(grader_check, "judged", stand_in)
 
     return pretend
@@ -555,6 +557,9 @@ def test_running_exercises_py_does_the_same(course: Path, run: Run) -> None:
     [
         (["chek"], "unknown command 'chek' (did you mean 'check'?); choose one of: status,"),
         (["check", "1.77"], "unknown exercise '1.77' (did you mean '1.7'?); choose one of: 1.1,"),
+        (["hint", "sqare"], "unknown exercise 'sqare' (did you mean 'square'?); choose one of: "),
+        (["check", "Square"], "unknown exercise 'Square' (did you mean 'square'?); choose one of"),
+        (["reset", "x.y"], "unknown exercise 'x.y'; choose one of: 1.1, 1.2,"),
         (["hint", "9.9"], "unknown exercise '9.9'; choose one of: 1.1,"),
         (["reset", "02.1"], "unknown exercise '02.1' (did you mean '2.1'?)"),
         (["check", "01_frist"], "unknown lesson '01_frist' (did you mean '01_first'?)"),
@@ -579,6 +584,27 @@ def test_a_folder_without_lessons_is_an_error(
         run_program(lambda: learn.main(tmp_path))
     assert left.value.code == 2
     assert capsys.readouterr().err == f"error: there are no lessons with exercises in {tmp_path}\n"
+
+
+# --- exercises by the name of their function ---
+
+
+def test_a_function_stands_for_its_exercise(course: Path, run: Run) -> None:
+    assert run("check", "square") == run("check", "1.2")
+    assert run("check", "third") == run("check", "2.1")
+    assert "1. the nudge for square" in run("hint", "square")[1]
+    assert "1.2 The square of a number: stub restored" in run("reset", "square")[1]
+
+
+def test_a_function_of_two_lessons_is_refused_with_both_ids(course: Path, run: Run) -> None:
+    path = course / "02_second" / "exercises" / "exercises.yaml"
+    text = path.read_text(encoding="utf-8").replace("stubs: [root]", "stubs: [square]")
+    path.write_text(text, encoding="utf-8")
+    old = file_of(course).read_bytes()
+    said = "error: 'square' is in 2 exercises; choose one of: 1.2, 2.2\n"
+    for command in ("check", "hint", "reset"):
+        assert run(command, "square") == (2, "", said)
+    assert file_of(course).read_bytes() == old
 
 
 # --- hint ---
@@ -842,7 +868,8 @@ def test_a_spare_process_is_ended_with_the_watch(run: Run, monkeypatch: pytest.M
         started.append(Waiting())
         return started[-1]
 
-    def watch_lesson(lesson: Lesson, spare: learn.SpareWorker) -> None:
+    def run_watch(watch: watch_module.Watch) -> None:
+        spare = watch.spare
         spare.prepare()
         spare.prepare()
         assert len(started) == 1
@@ -850,8 +877,8 @@ def test_a_spare_process_is_ended_with_the_watch(run: Run, monkeypatch: pytest.M
         spare.prepare()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(learn, "Worker", start)
-    monkeypatch.setattr(learn, "watch_lesson", watch_lesson)
+    monkeypatch.setattr(watch_module, "Worker", start)
+    monkeypatch.setattr(watch_module.Watch, "run", run_watch)
     assert run("watch") == (0, f"\nstopped; {how_to('status')} shows where you are\n", "")
     assert [one.ended for one in started] == [
         False,
@@ -869,7 +896,7 @@ def test_watch_reports_an_exercise_that_is_still_to_do(
 ) -> None:
     lesson = lessons(course)[0]
     verdicts = all_of("01_first", TO_DO)
-    learn.show_in_watch(lesson, lesson.exercises[0], verdicts, is_new=False)
+    watch_module.show_in_watch(lesson, lesson.exercises[0], verdicts, is_new=False)
     said = "1.1 The double of a number: still to do\nsolved 0, wrong 0, to do 7\n"
     assert capsys.readouterr().out == said
 
@@ -879,10 +906,174 @@ def test_watch_fits_eighty_columns_when_everything_is_wrong(
 ) -> None:
     lesson = long_course(course)[0]
     verdicts = {one.id: Verdict(one.id, WRONG, message="it is wrong") for one in lesson.exercises}
-    learn.show_in_watch(lesson, lesson.exercises[0], verdicts, is_new=True)
+    watch_module.show_in_watch(lesson, lesson.exercises[0], verdicts, is_new=True)
     said = capsys.readouterr().out
     assert widest(said) <= 80
     assert "3.18" in said
+
+
+# --- the keys of watch, on a terminal ---
+
+
+class TerminalSession(Session):
+    """A command on a pseudo-terminal, which controls it as a terminal window does."""
+
+    def __init__(self, root: Path, *command: str) -> None:
+        import fcntl  # not on Windows
+        import pty
+        import termios
+
+        self.ours, self.terminal = pty.openpty()
+        self.settings = termios.tcgetattr(self.terminal)
+        self.process = subprocess.Popen(
+            command or program(PROGRAM, "watch"),
+            cwd=root,
+            env=environment(NO_COLOR="1"),
+            stdin=self.terminal,
+            stdout=self.terminal,
+            stderr=self.terminal,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        self.said, self.seen = "", 0
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):  # Linux reports a closed terminal this way
+            while part := os.read(self.ours, 4096):
+                self.said += part.decode("utf-8").replace("\r\n", "\n")
+
+    def press(self, keys: str) -> None:
+        os.write(self.ours, keys.encode())
+
+    def settings_are_restored(self) -> bool:
+        import termios
+
+        return termios.tcgetattr(self.terminal) == self.settings
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.terminal)
+        os.close(self.ours)
+
+
+@pytest.fixture
+def terminal(course: Path) -> Iterator[TerminalSession]:
+    """`watch` on a terminal, at exercise 1.2, which is wrong."""
+    session = TerminalSession(course)
+    session.until("keys: h hint, n next exercise, r reset, q quit\n")
+    yield session
+    session.close()
+
+
+STOPPED = f"stopped; {how_to('status')} shows where you are\n"
+
+
+@needs_pty
+def test_h_gives_one_more_hint_each_time(course: Path, terminal: TerminalSession) -> None:
+    terminal.press("h")
+    said = terminal.until(f"(2 more: {how_to('hint', '1.2')})\n")
+    assert "1. the nudge for square" in said
+    terminal.press("H")
+    assert "2. more about square" in terminal.until(f"(1 more: {how_to('hint', '1.2')})\n")
+    assert json.loads(state_file(course).read_text(encoding="utf-8"))["hints"] == {"1.2": 2}
+
+
+@needs_pty
+def test_n_moves_to_the_next_exercise_and_stays_there(
+    course: Path, terminal: TerminalSession
+) -> None:
+    terminal.press("n")
+    said = terminal.until("to do 1\n")
+    assert "1.3 The increase of a number\n5 minutes" in said
+    assert "NameError: name 'one' is not defined" in said
+    for expected in ("1.4 ", "1.5 ", "1.6 ", "1.7 ", "1.2 "):  # 1.1 is solved
+        terminal.press("n")
+        assert f"{expected}The " in terminal.until("to do 1\n")
+    terminal.press("n")
+    terminal.until("to do 1\n")
+    write(course, "01_first", {**BEGUN, "increase": "return x + 3"})
+    assert "1.3 The increase of a number: wrong\n" in terminal.until("to do 1\n")
+    assert terminal.said.count("keys: ") == 1
+
+
+@needs_pty
+def test_r_restores_the_stub_only_when_it_is_pressed_again(
+    course: Path, terminal: TerminalSession
+) -> None:
+    old = file_of(course).read_bytes()
+    question = "press r again to restore the stub of 1.2; a copy of your file is kept\n"
+    terminal.press("r")
+    terminal.until(question)
+    terminal.press("x")  # another key in between: it asks again
+    time.sleep(0.5)
+    terminal.press("r")
+    terminal.until(question)
+    assert file_of(course).read_bytes() == old
+    terminal.press("r")
+    said = terminal.until("Your old file: ")
+    assert "1.2 The square of a number: stub restored in" in said
+    terminal.until("1.2 The square of a number: still to do\n")  # the change is checked
+    assert b"Exercise 1.2: square" in file_of(course).read_bytes()
+
+
+@needs_pty
+def test_pasted_text_and_arrow_keys_are_not_keys(course: Path, terminal: TerminalSession) -> None:
+    old = file_of(course).read_bytes()
+    for typed in ("\x1b[A", "\x1b", "quick", "rh", "é"):
+        terminal.press(typed)
+        time.sleep(0.3)
+    assert terminal.process.poll() is None
+    assert terminal.said[terminal.seen :] == ""
+    assert file_of(course).read_bytes() == old
+
+
+@needs_pty
+@pytest.mark.parametrize("key", ["q", "\x03"])
+def test_watch_ends_in_one_line_and_restores_the_terminal(
+    terminal: TerminalSession, key: str
+) -> None:
+    assert not terminal.settings_are_restored()
+    terminal.press(key)
+    assert terminal.ended() == 0
+    assert terminal.until(STOPPED, seconds=5).count("\n") == 2
+    assert terminal.settings_are_restored()
+    assert not terminal.left_behind()
+
+
+@needs_pty
+@pytest.mark.parametrize(("key", "codes"), [("q", [0]), ("\x03", [0, 130, -signal.SIGINT])])
+def test_make_watch_ends_without_a_message_of_make(
+    course: Path, key: str, codes: list[int]
+) -> None:
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
+    (course / "Makefile").write_text(makefile.replace("watch: install", "watch:"), encoding="utf-8")
+    (course / "tools").mkdir()
+    (course / "tools" / "learn.py").write_text(PROGRAM, encoding="utf-8")
+    session = TerminalSession(course, "make", f"PY={sys.executable}", "watch")
+    session.until("q quit\n")
+    session.press(key)
+    assert session.ended() in codes
+    session.until(STOPPED, seconds=5)
+    time.sleep(0.3)
+    assert "***" not in session.said
+    session.close()
+
+
+def test_without_a_terminal_there_are_no_keys(watch: Session) -> None:
+    watch.until("to do 1\n")
+    assert "keys: " not in watch.said
+
+
+def test_watch_says_that_it_is_checking_when_that_takes_a_while(
+    course: Path, watch: Session
+) -> None:
+    watch.until("to do 1\n")
+    assert "checking" not in watch.said  # the verdicts were cached
+    slow = "import time; time.sleep(1); return 2 * x"
+    write(course, "01_first", {**BEGUN, "square": slow})
+    assert watch.until("to do 1\n").count("checking 01_first ...\n") == 1
 
 
 # --- a save that takes its time ---

@@ -34,7 +34,7 @@ from typing import Any
 
 import yaml
 
-from utils.errors import CourseError, did_you_mean, pick
+from utils.errors import CourseError, UsageError, did_you_mean
 
 ROOT = Path(__file__).resolve().parents[2]
 ID = re.compile(r"\d+\.[1-9]\d*")
@@ -230,9 +230,18 @@ def how_to(command: str, exercise_id: str = "") -> str:
     return f"make {command} EX={exercise_id}" if exercise_id else f"make {command}"
 
 
-def find_exercise(exercise_id: str, among: list[Lesson]) -> tuple[Lesson, Exercise]:
-    """Find an exercise by its id. Raises UsageError with a did-you-mean."""
-    known = [exercise.id for lesson in among for exercise in lesson.exercises]
-    pick(exercise_id, known, "exercise")
-    lesson = next(one for one in among if exercise_id in [e.id for e in one.exercises])
-    return lesson, lesson.exercise(exercise_id)
+def find_exercise(given: str, among: list[Lesson]) -> tuple[Lesson, Exercise]:
+    """Find an exercise by its id ("1.3") or by the name of its function or class.
+
+    Raises UsageError with a did-you-mean; for a name that several exercises have, with their ids.
+    """
+    known = [(lesson, exercise) for lesson in among for exercise in lesson.exercises]
+    found = [(lesson, one) for lesson, one in known if given in (one.id, *one.names, *one.stubs)]
+    ids = [exercise.id for _, exercise in found or known]
+    if len(found) > 1:
+        raise UsageError(f"{given!r} is in {len(found)} exercises; choose one of: {', '.join(ids)}")
+    if not found:
+        names = [name for _, exercise in known for name in exercise.names]
+        hint = did_you_mean(given, [*ids, *names])
+        raise UsageError(f"unknown exercise {given!r}{hint}; choose one of: {', '.join(ids)}")
+    return found[0]

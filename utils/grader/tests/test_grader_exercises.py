@@ -281,6 +281,24 @@ def test_an_exercise_is_found_by_its_id(tmp_path):
     assert (lesson.name, exercise.id) == ("02_second", "2.1")
 
 
+def test_an_exercise_is_found_by_the_name_of_a_function_class_or_method(tmp_path):
+    write(tmp_path, FIRST + SECOND)
+    found = {
+        name: find_exercise(name, lessons(tmp_path))[1].id
+        for name in ("double", "Layer", "Layer.forward", "helper")
+    }
+    assert found == {"double": "1.1", "Layer": "1.2", "Layer.forward": "1.2", "helper": "1.2"}
+
+
+def test_a_name_of_several_exercises_is_refused_with_their_ids(tmp_path):
+    write(tmp_path, FIRST + SECOND)
+    write(tmp_path, FIRST.replace("1.1", "2.1"), name="02_second")
+    with pytest.raises(
+        UsageError, match=r"^'double' is in 2 exercises; choose one of: 1\.1, 2\.1$"
+    ):
+        find_exercise("double", lessons(tmp_path))
+
+
 def test_an_unknown_exercise_lists_the_known_ones(tmp_path):
     write(tmp_path, FIRST + SECOND)
     with pytest.raises(UsageError, match=r"unknown exercise '1\.3'.*choose one of: 1\.1, 1\.2"):
