@@ -101,16 +101,14 @@ def attend_from_the_end(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     last query is position T_k - 1. Each may attend to itself and the past, and to nothing else.
     q (..., T_q, d_k), k (..., T_k, d_k), v (..., T_k, d_v), with T_q <= T_k.
 
-    Returns the output (..., T_q, d_v). The code below the raise has one mistake. Delete the raise
-    line, find the mistake, repair it.
+    Returns the output (..., T_q, d_v). The code below the raise uses 1.3 and 1.5, and has one
+    mistake. Delete the raise line, find the mistake, repair it.
     """
     raise NotImplementedError("Exercise 1.8: attend_from_the_end")  # TODO: delete, then repair
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (..., T_q, T_k)
-    T_q, T_k = scores.shape[-2:]
-    allowed = torch.ones(T_q, T_k, dtype=torch.bool, device=q.device).tril()
-    scores = scores.masked_fill(~allowed, -math.inf)
-    weights = torch.softmax(scores, dim=-1)
-    return weights @ v
+    T_q, T_k = q.size(-2), k.size(-2)
+    allowed = causal_mask(T_k, device=q.device)[:T_q]  # (T_q, T_k)
+    output, _ = scaled_dot_product_attention(q, k, v, allowed)
+    return output
 
 
 def cross_attention(

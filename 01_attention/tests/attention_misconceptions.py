@@ -528,11 +528,11 @@ def axes_of_size_one_in_front(lengths: Tensor, T: int) -> Tensor:
 def triangle_attention(q: Tensor, k: Tensor, v: Tensor, diagonal: int) -> Tensor:
     """Attention under a triangle whose edge is moved, used by the wrong answers."""
     allowed = torch.ones(q.size(-2), k.size(-2), dtype=torch.bool).tril(diagonal)
-    return torch.softmax(masked_scores(q, k, allowed), -1) @ v
+    return plain_attention(q, k, v, allowed)[0]
 
 
 def as_handed_out(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """the triangle still starts in the top left corner: query 0 sees key 0 only, though it is
+    """the mask still has the rows of the oldest positions: query 0 sees key 0 only, though it is
     position T_k - T_q"""
     return triangle_attention(q, k, v, 0)
 
@@ -543,37 +543,37 @@ def moved_the_wrong_way(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def moved_too_far(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """the triangle is moved one place too far: each query sees the token after its own"""
+    """the rows are those of one position later: each query sees the token after its own"""
     return triangle_attention(q, k, v, k.size(-2) - q.size(-2) + 1)
 
 
 def not_moved_enough(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """the triangle is moved one place too little: a query does not see its own token"""
+    """the rows are those of one position earlier: a query does not see its own token"""
     return triangle_attention(q, k, v, k.size(-2) - q.size(-2) - 1)
 
 
-def moved_by_all_keys(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """every query sees every key, the future too"""
+def every_key_visible(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """every query sees every key, the future too: only the last row of the mask looks like that"""
     return triangle_attention(q, k, v, k.size(-2))
 
 
 def triangle_upside_down(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """the triangle is upside down: each query sees itself and the future"""
     allowed = torch.ones(q.size(-2), k.size(-2), dtype=torch.bool).triu(k.size(-2) - q.size(-2))
-    return torch.softmax(masked_scores(q, k, allowed), -1) @ v
+    return plain_attention(q, k, v, allowed)[0]
 
 
-def scaling_broken(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """the mask is right now, but the division by the square root of d_k has been changed"""
-    diagonal = k.size(-2) - q.size(-2)
-    return triangle_attention(q * math.sqrt(q.size(-1)), k, v, diagonal)
-
-
-def softmax_axis_broken(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """the mask is right now, but the softmax runs over the queries; it belongs over the keys"""
+def rows_in_reverse(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """the right rows in the wrong order: the first query has the row of the last one"""
     T_q, T_k = q.size(-2), k.size(-2)
-    allowed = torch.ones(T_q, T_k, dtype=torch.bool).tril(T_k - T_q)
-    return torch.softmax(masked_scores(q, k, allowed), -2) @ v
+    allowed = torch.ones(T_q, T_k, dtype=torch.bool).tril(T_k - T_q).flip(0)
+    return plain_attention(q, k, v, allowed)[0]
+
+
+def square_of_the_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """the mask is made for T_q positions, a square; it needs a column for each of the T_k keys"""
+    allowed = torch.ones(q.size(-2), q.size(-2), dtype=torch.bool).tril()
+    return plain_attention(q, k, v, allowed)[0]
 
 
 # --- 1.9 cross_attention ---
@@ -1224,10 +1224,10 @@ MISCONCEPTIONS = {
         moved_the_wrong_way,
         moved_too_far,
         not_moved_enough,
-        moved_by_all_keys,
+        every_key_visible,
         triangle_upside_down,
-        scaling_broken,
-        softmax_axis_broken,
+        rows_in_reverse,
+        square_of_the_queries,
     ),
     "cross_attention": (
         context_ignored,

@@ -1,8 +1,9 @@
-"""The numbers of theory.md that no code block prints: its matrices, tables and sentences."""
+"""The numbers of theory.md that no code block prints, and the message that the README shows."""
 
 import importlib.util
 import math
 import re
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +14,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from attention import apply_mask, causal_mask, scaled_dot_product_attention, softmax
+from utils.grader.exercises import Lesson, read_lesson
+from utils.grader.report import message_lines
+from utils.grader.runner import judge
+from utils.grader.stubs import make_stubs
 
 LESSON = Path(__file__).resolve().parents[1]
 PAGE = (LESSON / "theory.md").read_text(encoding="utf-8")
@@ -142,3 +147,32 @@ def test_every_picture_is_on_the_page_and_small(draw: ModuleType) -> None:
     files = {path.stem for path in (LESSON / "pictures").glob("*.png")}
     assert named == files
     assert all(path.stat().st_size < 100_000 for path in (LESSON / "pictures").glob("*.png"))
+
+
+def test_the_readme_shows_the_message_that_a_learner_gets(tmp_path: Path) -> None:
+    """The example of a wrong answer, judged by the real engine in a copy of the lesson."""
+    lesson = copy_of_lesson(tmp_path)
+    stub = "def causal_mask("
+    text = lesson.file.read_text(encoding="utf-8")
+    before, after = text.split(stub)
+    wrong = after.replace(
+        'raise NotImplementedError("Exercise 1.3: causal_mask")', "return torch.ones(T, T).triu()"
+    )
+    lesson.file.write_text(before + stub + wrong, encoding="utf-8")
+    verdicts, _ = judge(lesson, ["1.3"])
+    shown = [f"1.3   wrong  {lesson.exercise('1.3').title}"]
+    shown += message_lines(verdicts["1.3"], indent="  ")
+    assert "\n".join(shown) in (LESSON / "README.md").read_text(encoding="utf-8")
+
+
+def copy_of_lesson(folder: Path) -> Lesson:
+    """The lesson in a course of its own, so that a learner's answers stay as they are."""
+    root = LESSON.parent
+    for name in ("conftest.py", "pyproject.toml", "requirements.txt"):
+        shutil.copy(root / name, folder)
+    shutil.copytree(LESSON, folder / LESSON.name, ignore=shutil.ignore_patterns("__pycache__"))
+    stubs = make_stubs(read_lesson(LESSON))
+    copy = read_lesson(folder / LESSON.name)
+    header = "import math\nimport numpy as np\nimport torch\nfrom torch import Tensor\n"
+    copy.file.write_text(header + "\n\n".join(stubs.values()), encoding="utf-8")
+    return copy
