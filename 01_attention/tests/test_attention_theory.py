@@ -149,7 +149,7 @@ def test_every_picture_is_on_the_page_and_small(draw: ModuleType) -> None:
     assert all(path.stat().st_size < 100_000 for path in (LESSON / "pictures").glob("*.png"))
 
 
-def test_the_readme_shows_the_message_that_a_learner_gets(tmp_path: Path) -> None:
+def test_the_readmes_show_the_message_that_a_learner_gets(tmp_path: Path) -> None:
     """The example of a wrong answer, judged by the real engine in a copy of the lesson."""
     lesson = copy_of_lesson(tmp_path)
     stub = "def causal_mask("
@@ -162,7 +162,8 @@ def test_the_readme_shows_the_message_that_a_learner_gets(tmp_path: Path) -> Non
     verdicts, _ = judge(lesson, ["1.3"])
     shown = [f"1.3   wrong  {lesson.exercise('1.3').title}"]
     shown += message_lines(verdicts["1.3"], indent="  ")
-    assert "\n".join(shown) in (LESSON / "README.md").read_text(encoding="utf-8")
+    for readme in (LESSON / "README.md", LESSON.parent / "README.md"):
+        assert "\n".join(shown) in readme.read_text(encoding="utf-8")
 
 
 def copy_of_lesson(folder: Path) -> Lesson:
