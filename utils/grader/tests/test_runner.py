@@ -412,6 +412,20 @@ def leaves_by_itself(process: Worker) -> None:
     assert process.end(timeout=30) == 0
 
 
+def test_one_process_does_one_job_after_the_other(tmp_path):
+    lesson = build(tmp_path, {"one": "return 3 * x", "two": RIGHT})
+    job = engine.job_for(lesson, ["1.1", "1.2"], False)
+    outcomes = []
+    with Worker() as process:
+        for body in ("return 3 * x", RIGHT, STUB):
+            text = HEAD + function(1, "one", body) + function(2, "two", RIGHT)
+            lesson.file.write_text(text, encoding="utf-8")
+            cases: dict[str, list[Case]] = defaultdict(list)
+            assert engine.collect_cases(process, job, cases) is None
+            outcomes.append([case.outcome for found in cases.values() for case in found])
+    assert outcomes == [[WRONG, SOLVED], [SOLVED, SOLVED], [TO_DO, SOLVED]]
+
+
 @pytest.mark.parametrize(
     ("top", "said"),
     [
