@@ -45,7 +45,8 @@ from utils.grader.learner_code import (
 )
 from utils.grader.plain_words import explain
 
-SECONDS = 5.0  # for all the calls of one exercise together
+SECONDS = 5.0  # of processor time, for all the calls of one exercise together
+PATIENCE = 2.4  # seconds of wall time count as one: on a busy machine, code waits for its turn
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 COMPARABLE = str | bytes | bytearray | complex | float | int | set
 WATCHDOG_LOCK = threading.Lock()  # held while a watchdog raises TimeUp, and while another starts
@@ -90,11 +91,11 @@ class Clock:
 
     def run(self, function: Callable[[], Result]) -> Result:
         """Call a function; raises TimeUp inside it when the remaining time is over."""
-        start = time.perf_counter()
+        start = moment()
         try:
             return call_within(max(0.0, self.limit - self.spent), function)
         finally:
-            self.spent += time.perf_counter() - start
+            self.spent += seconds_since(start)
 
     def message(self) -> str:
         """The message for the learner when the time is up."""
@@ -102,8 +103,22 @@ class Clock:
         return f"still running after {self.limit:.0f} seconds{where}; is there an endless loop?"
 
 
+def moment() -> tuple[float, float]:
+    """The processor time of this process and the wall time, in seconds."""
+    return time.process_time(), time.perf_counter()
+
+
+def seconds_since(start: tuple[float, float]) -> float:
+    """The seconds that count against a time limit: of the processor, or waited with patience."""
+    processor, wall = (now - before for now, before in zip(moment(), start, strict=True))
+    return min(wall, max(processor, wall / PATIENCE))  # several threads use more than wall time
+
+
 def call_within(seconds: float, function: Callable[[], Result]) -> Result:
     """Call a function; raise TimeUp in it when the time is up, and again every second.
+
+    Time is that of the processor, so that a busy machine does not make right answers late; one that
+    only waits is interrupted after PATIENCE times as long.
 
     This reaches Python code only; a call into C is interrupted when it returns. (A call that never
     returns is ended from outside: see utils/grader/runner.py.)
@@ -139,8 +154,13 @@ class Watchdog:
                 self._raise_in_thread(None)  # cancels an exception that is still pending
 
     def _watch(self) -> None:
+        start = moment()
         wait = self.seconds
         while not self.stopped.wait(wait):
+            left = self.seconds - seconds_since(start)
+            if left > 0 and not self.has_fired:  # the machine is busy
+                wait = left
+                continue
             with WATCHDOG_LOCK:
                 if not self.stopped.is_set():
                     self.has_fired = True

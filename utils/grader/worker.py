@@ -1,8 +1,8 @@
 """The process that runs a learner's code, so that nothing in it can harm the program that asks.
 
 It imports what takes long, reports "ready", waits for a job on standard input, runs pytest on it,
-reports each event as one line of JSON, and is ready for the next job. utils/grader/runner.py starts it, reads the events, and
-may kill it.
+reports each event as one line of JSON, and is ready for the next job. utils/grader/runner.py
+starts it, reads the events, and may kill it.
 """
 
 import builtins

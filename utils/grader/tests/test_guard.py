@@ -461,7 +461,7 @@ def test_the_calls_of_an_exercise_share_one_clock():
     clock = Clock(limit=60.0)
     for _ in range(3):
         clock.run(lambda: time.sleep(0.01))
-    assert 0.03 <= clock.spent < 10
+    assert 0.03 / guard.PATIENCE <= clock.spent < 10
     with pytest.raises(ZeroDivisionError):
         clock.run(lambda: 1 / 0)
     clock.spent = 59.8
@@ -476,7 +476,35 @@ def test_the_time_limit_message_has_duration_and_line():
 
 
 def test_python_loops_are_interrupted_before_the_worker_is_killed():
-    assert guard.SECONDS < runner.SILENCE < runner.STARTUP
+    assert guard.SECONDS * guard.PATIENCE < runner.SILENCE < runner.STARTUP
+
+
+def test_only_processor_time_counts_in_full():
+    start = guard.moment()
+    time.sleep(0.5)
+    waited = guard.seconds_since(start)
+    assert waited >= 0.5 / guard.PATIENCE
+    processor, wall = guard.moment()
+    assert guard.seconds_since((processor - 3, wall - 3)) >= 3
+    assert guard.seconds_since((processor - 9, wall - 3)) < 9  # of several threads
+
+
+def test_code_that_waits_for_a_busy_machine_is_not_late(monkeypatch):
+    monkeypatch.setattr(guard, "PATIENCE", 1000.0)
+    assert call_within(0.05, lambda: time.sleep(0.4) or "done") == "done"
+
+
+def test_code_that_only_waits_is_interrupted_too(monkeypatch):
+    monkeypatch.setattr(guard, "PATIENCE", 2.0)
+
+    def wait() -> None:
+        for _ in range(200):
+            time.sleep(0.05)
+
+    start = time.perf_counter()
+    with pytest.raises(TimeUp):
+        call_within(0.1, wait)
+    assert time.perf_counter() - start < 9
 
 
 def test_two_thousand_calls_are_cheap_and_leave_no_threads():
