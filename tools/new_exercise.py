@@ -74,7 +74,7 @@ import torch
 
 from utils.grader.feedback import {helpers}
 '''
-NEW_MISCONCEPTIONS = '''"""Common wrong answers in lesson {number}; each docstring is the diagnosis."""
+NEW_MISCONCEPTIONS = '''"""Common wrong answers in lesson {number}; a docstring is the diagnosis."""
 
 from torch import Tensor
 
