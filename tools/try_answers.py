@@ -291,8 +291,12 @@ def in_threads(count: int) -> Iterator[ThreadPoolExecutor]:
 
 def tells_more_than_values(found: Verdict) -> bool:
     """Whether a message gives more than values that differ."""
-    return bool(found.hint_for) or not (
-        ONLY_VALUES.search(problem_of(found)) and "the values are right" not in found.message
+    return (
+        bool(found.hint_for)
+        or "\nNote: " in found.message
+        or not (
+            ONLY_VALUES.search(problem_of(found)) and "the values are right" not in found.message
+        )
     )
 
 

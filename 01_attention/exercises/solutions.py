@@ -237,8 +237,8 @@ def online_attention(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> T
     exponentials so far (relative to that largest), and the values weighted so far. When a block
     brings a larger score, rescale what you kept. Divide once, at the end.
 
-    Returns the output (..., T_q, d_v). No tensor may be as large as T_q x T_k, and no tensor may
-    hold the scores of a query with all keys.
+    Returns the output (..., T_q, d_v). At no time may your tensors hold T_q x T_k values together,
+    and none may hold the scores of a query with all keys.
     """
     largest = q.new_full((*q.shape[:-1], 1), -math.inf)  # m: (..., T_q, 1)
     total = torch.zeros_like(largest)  # the sum of the exponentials, relative to m

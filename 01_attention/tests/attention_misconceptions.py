@@ -75,6 +75,34 @@ def logarithm_of_the_softmax(x: Tensor, dim: int = -1) -> Tensor:
     return x - x.logsumexp(dim, keepdim=True)
 
 
+def whole_tensor_with_clamp(x: Tensor, dim: int = -1) -> Tensor:
+    """the largest entry of the whole tensor is subtracted, not that of each row: a row far below it
+    underflows to 0"""
+    largest = x.max().masked_fill(x.max() == -math.inf, 0.0)
+    exps = torch.exp(x - largest)
+    return exps / exps.sum(dim, keepdim=True).clamp(min=1.0)
+
+
+def sum_along_the_last_axis(x: Tensor, dim: int = -1) -> Tensor:
+    """the sum runs along the last axis, whatever dim says"""
+    largest = x.amax(dim, keepdim=True)
+    exps = torch.exp(x - largest.masked_fill(largest == -math.inf, 0.0))
+    return exps / exps.sum(-1, keepdim=True).clamp(min=1e-30)
+
+
+def smallest_subtracted(x: Tensor, dim: int = -1) -> Tensor:
+    """the smallest entry is subtracted, so the largest exponential can still overflow; subtract the
+    largest"""
+    exps = torch.exp(x - x.amin(dim, keepdim=True))
+    return exps / exps.sum(dim, keepdim=True)
+
+
+def equal_weights_for_nothing(x: Tensor, dim: int = -1) -> Tensor:
+    """a row of only -inf gets equal weights; it should get zeros"""
+    weights = torch.softmax(x, dim)
+    return weights.masked_fill(weights.isnan(), 1.0 / x.size(dim))
+
+
 # --- 1.2 attention_scores ---
 
 
@@ -126,6 +154,16 @@ def keys_reshaped(q: Tensor, k: Tensor) -> Tensor:
     in memory order, where a transpose moves axes"""
     turned = k.reshape(*k.shape[:-2], k.size(-1), k.size(-2))
     return q @ turned / math.sqrt(q.size(-1))
+
+
+def width_of_axis_one(q: Tensor, k: Tensor) -> Tensor:
+    """d_k is read from axis 1, which is the last one only without leading axes; use q.size(-1)"""
+    return q @ k.transpose(-2, -1) / math.sqrt(q.size(1))
+
+
+def softmax_taken_already(q: Tensor, k: Tensor) -> Tensor:
+    """the softmax is taken already; only the scores are asked for"""
+    return torch.softmax(q @ k.transpose(-2, -1) / math.sqrt(q.size(-1)), -1)
 
 
 # --- 1.3 causal_mask ---
@@ -423,6 +461,37 @@ def scores_returned(
     return right_attention(q, k, v, mask)[0], masked_scores(q, k, mask)
 
 
+def scaled_by_the_width_of_values(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the scores are divided by the square root of d_v, the width of the values; d_k is that of
+    queries and keys"""
+    return right_attention(q * math.sqrt(q.size(-1) / v.size(-1)), k, v, mask)
+
+
+def scaled_by_the_length(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the scores are divided by the square root of T_k, the number of keys; d_k is their width"""
+    return right_attention(q * math.sqrt(q.size(-1) / k.size(-2)), k, v, mask)
+
+
+def mask_added_twice(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the mask is applied twice: a floating mask then counts double"""
+    doubled = 2 * mask if mask is not None and mask.dtype != torch.bool else mask
+    return right_attention(q, k, v, doubled)
+
+
+def softmax_twice(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the softmax is taken twice"""
+    weights = right_softmax(right_attention(q, k, v, mask)[1])
+    return weights @ v, weights
+
+
 def masked_scores(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
     """Scaled and masked scores, used by the wrong answers."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
@@ -471,6 +540,26 @@ def wrong_key_masked() -> tuple[float, float, float]:
 def in_reverse() -> tuple[float, float, float]:
     """the weights of "cats" and "chase" are exchanged: the score 2 belongs to "cats\""""
     return 0.119, 0.881, 0.0
+
+
+def in_percent() -> tuple[float, float, float]:
+    """these are percentages; weights sum to 1"""
+    return 88.1, 11.9, 0.0
+
+
+def exponent_not_squared() -> tuple[float, float, float]:
+    """the score of "cats" is 2, and its exponential is e squared, not e"""
+    return 0.731, 0.269, 0.0
+
+
+def past_masked() -> tuple[float, float, float]:
+    """the past is masked here; a causal mask hides the future"""
+    return 0.0, 0.269, 0.731
+
+
+def scores_as_shares() -> tuple[float, float, float]:
+    """these are shares of the scores themselves; take their exponentials first"""
+    return 0.667, 0.0, 0.333
 
 
 # --- 1.7 padding_mask ---
@@ -576,6 +665,13 @@ def square_of_the_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return plain_attention(q, k, v, allowed)[0]
 
 
+def past_cut_off(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """keys and values are cut to the last T_q, which removes the past; all T_k keys count"""
+    T = q.size(-2)
+    triangle = torch.ones(T, T, dtype=torch.bool).tril()
+    return plain_attention(q, k[..., -T:, :], v[..., -T:, :], triangle)[0]
+
+
 # --- 1.9 cross_attention ---
 
 
@@ -671,6 +767,24 @@ def cross_not_scaled(
     return plain_attention(x @ w_q * root, context @ w_k, context @ w_v, mask)
 
 
+def scaled_by_d_model(
+    x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the scores are divided by the square root of d_model; divide by that of d_k, the width of
+    queries and keys"""
+    factor = math.sqrt(w_q.size(-1) / x.size(-1))
+    return plain_attention(x @ w_q * factor, context @ w_k, context @ w_v, mask)
+
+
+def x_joins_the_context(
+    x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """x is put before the context, so its tokens are keys as well; the keys are those of context
+    alone"""
+    both = torch.cat([x, context], dim=1)
+    return plain_attention(x @ w_q, both @ w_k, both @ w_v)
+
+
 # --- 1.10 read_maps ---
 
 
@@ -734,6 +848,16 @@ def d_sees_the_whole_past() -> dict[str, str]:
 def a_is_as_wide_everywhere() -> dict[str, str]:
     """A shows the same four keys in every row; a window moves along with the query"""
     return reading("sliding window", "A")
+
+
+def b_has_no_empty_rows() -> dict[str, str]:
+    """in B every query sees at least itself; with padding on the left the first rows are empty"""
+    return reading("causal, padded on the left", "B")
+
+
+def c_grows_with_the_query() -> dict[str, str]:
+    """in C later queries see more keys; a window is equally wide in every later row"""
+    return reading("sliding window", "C")
 
 
 # --- 1.11 numpy_attention ---
@@ -852,6 +976,20 @@ def numpy_all_axes_reversed(
     return scores @ v, scores
 
 
+def numpy_largest_of_all(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None
+) -> Arrays:
+    """the largest score of all queries is subtracted, not that of each row: a row far below it
+    underflows to 0"""
+    scores = q @ k.swapaxes(-2, -1) / np.sqrt(q.shape[-1]).astype(q.dtype)
+    if mask is not None:
+        scores = np.where(mask, scores, np.asarray(-np.inf, dtype=q.dtype))
+    exps = np.exp(scores - scores.max())
+    total = exps.sum(axis=-1, keepdims=True)
+    weights = exps / np.where(total == 0, 1, total).astype(q.dtype)
+    return weights @ v, weights
+
+
 # --- 1.12 attention_cost ---
 
 
@@ -936,6 +1074,27 @@ def half_for_the_mask(
     return 2 * B * n_heads * pairs * d_head, B * n_heads * pairs * bytes_per_number
 
 
+def always_four_bytes(
+    B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
+) -> tuple[int, int]:
+    """the bytes are those of float32, whatever bytes_per_number says"""
+    return 2 * B * n_heads * T * T * d_head, B * n_heads * T * T * 4
+
+
+def results_exchanged(
+    B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
+) -> tuple[int, int]:
+    """the two results are exchanged: multiply-adds first, then bytes"""
+    return B * n_heads * T * T * bytes_per_number, 2 * B * n_heads * T * T * d_head
+
+
+def bytes_of_the_inputs(
+    B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
+) -> tuple[int, int]:
+    """the second value counts queries, keys and values; count the weights, T x T per head"""
+    return 2 * B * n_heads * T * T * d_head, 3 * B * n_heads * T * d_head * bytes_per_number
+
+
 # --- 1.13 sliding_window_mask ---
 
 
@@ -1004,6 +1163,12 @@ def and_before_or(T: int, window: int, n_sinks: int = 0) -> Tensor:
     one of the two ways to be allowed"""
     i, j = torch.arange(T)[:, None], torch.arange(T)
     return (i - j < window) | ((j < n_sinks) & (j <= i))
+
+
+def blocks_in_place_of_a_window(T: int, window: int, n_sinks: int = 0) -> Tensor:
+    """these are fixed blocks of `window` positions; a window slides along with the query"""
+    i, j = torch.arange(T)[:, None], torch.arange(T)
+    return (j <= i) & ((i // window == j // window) | (j < n_sinks))
 
 
 def right_window(T: int, window: int, n_sinks: int) -> Tensor:
@@ -1141,6 +1306,10 @@ MISCONCEPTIONS = {
         sum_of_the_whole_tensor,
         subtracted_the_wrong_way,
         logarithm_of_the_softmax,
+        whole_tensor_with_clamp,
+        sum_along_the_last_axis,
+        smallest_subtracted,
+        equal_weights_for_nothing,
     ),
     "attention_scores": (
         not_scaled,
@@ -1152,6 +1321,8 @@ MISCONCEPTIONS = {
         first_two_axes_swapped,
         axes_one_and_two_swapped,
         keys_reshaped,
+        width_of_axis_one,
+        softmax_taken_already,
     ),
     "causal_mask": (
         without_itself,
@@ -1197,6 +1368,10 @@ MISCONCEPTIONS = {
         floating_mask_ignored,
         unmasked_weights_returned,
         scores_returned,
+        scaled_by_the_width_of_values,
+        scaled_by_the_length,
+        mask_added_twice,
+        softmax_twice,
     ),
     "predict_weights": (
         without_the_mask,
@@ -1207,6 +1382,10 @@ MISCONCEPTIONS = {
         equal_shares,
         wrong_key_masked,
         in_reverse,
+        in_percent,
+        exponent_not_squared,
+        past_masked,
+        scores_as_shares,
     ),
     "padding_mask": (
         without_axes_of_size_one,
@@ -1228,6 +1407,7 @@ MISCONCEPTIONS = {
         triangle_upside_down,
         rows_in_reverse,
         square_of_the_queries,
+        past_cut_off,
     ),
     "cross_attention": (
         context_ignored,
@@ -1241,6 +1421,8 @@ MISCONCEPTIONS = {
         cross_output_only,
         cross_weights_first,
         cross_not_scaled,
+        scaled_by_d_model,
+        x_joins_the_context,
     ),
     "read_maps": (
         a_is_not_causal,
@@ -1253,6 +1435,8 @@ MISCONCEPTIONS = {
         d_hides_no_first_column,
         d_sees_the_whole_past,
         a_is_as_wide_everywhere,
+        b_has_no_empty_rows,
+        c_grows_with_the_query,
     ),
     "numpy_attention": (
         numpy_not_scaled,
@@ -1266,6 +1450,7 @@ MISCONCEPTIONS = {
         numpy_mask_after_softmax,
         numpy_output_only,
         numpy_all_axes_reversed,
+        numpy_largest_of_all,
     ),
     "attention_cost": (
         one_product_counted,
@@ -1279,6 +1464,9 @@ MISCONCEPTIONS = {
         projections_counted_too,
         bytes_of_the_outputs,
         half_for_the_mask,
+        always_four_bytes,
+        results_exchanged,
+        bytes_of_the_inputs,
     ),
     "sliding_window_mask": (
         window_one_longer,
@@ -1293,6 +1481,7 @@ MISCONCEPTIONS = {
         window_ahead,
         window_of_numbers,
         and_before_or,
+        blocks_in_place_of_a_window,
     ),
     "online_attention": (
         values_not_rescaled,

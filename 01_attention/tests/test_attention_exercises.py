@@ -409,10 +409,11 @@ def test_numpy_attention_equals_pytorchs(ex):
 
 
 def test_numpy_attention_survives_large_scores_and_empty_rows(ex):
-    q, k = np.full((2, 4), 100.0), np.array([[200.0] * 4, [-200.0] * 4, [200.0] * 4])
-    v = np.array([[10.0], [20.0], [30.0]])
-    mask = np.array([[True, True, False], [False, False, False]])
-    truth = np.array([[10.0], [0.0]]), np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    k = np.array([[200.0] * 4, [-200.0] * 4, [200.0] * 4])
+    q, v = np.array([[100.0] * 4, [100.0] * 4, [0.0] * 4]), np.array([[10.0], [20.0], [30.0]])
+    mask = np.array([[True, True, False], [False, False, False], [True, True, False]])
+    weights = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
+    truth = weights @ v, weights
     expect_equal(ex.numpy_attention(q, k, v, mask), truth, what=OUTPUT_AND_WEIGHTS)
 
 
@@ -437,6 +438,7 @@ COST = ("the number of multiply-adds", "the number of bytes")
         ((3, 2, 5, 4, 2), (1200, 300)),
         ((1, 1, 1, 1, 8), (2, 8)),
         ((1, 12, 1024, 64), (1_610_612_736, 50_331_648)),
+        ((8, 32, 8192, 128), (4_398_046_511_104, 68_719_476_736)),  # more than 32 bits hold
     ],
 )
 def test_the_cost_equals_what_is_counted_by_hand(ex, sizes, cost):

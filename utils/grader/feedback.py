@@ -27,6 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from utils.grader.relation import of_numbers, relation
+
 Misconception = Callable[..., Any]
 View = Callable[[Any], Any]
 
@@ -208,7 +210,12 @@ def prediction_problem(actual: Any, expected: Any, what: str, within: float) -> 
     if good == len(row):
         return ""
     shown_row = ", ".join(f"{value:.4g}" for value in row)
-    return f"{what} are not {shown_row}: {good} of the {len(row)} numbers are right"
+    said = f"{what} are not {shown_row}: {good} of the {len(row)} numbers are right"
+    if max(errors) < 10 * within:
+        return f"{said}\nNote: all are close; compute more decimals"
+    if abs(sum(row) - sum(expected)) > 3 * within:
+        return f"{said}\nNote: yours sum to {sum(row):.4g}; they should sum to {sum(expected):.4g}"
+    return said
 
 
 def is_number(value: Any) -> bool:
@@ -355,7 +362,8 @@ def values_problem(
         said += f"; the difference is {format_value(ours.double() - truth.double())}"
     if at and actual.size(-1) > 1:
         said += format_rows(actual[at[:-1]], expected[at[:-1]])
-    return said
+    related = relation(actual, expected, name)
+    return f"{said}\nNote: {related}" if related else said
 
 
 def difference_of_values(actual: Any, expected: Any, name: str) -> tuple[str, float] | None:
@@ -369,7 +377,9 @@ def difference_of_values(actual: Any, expected: Any, name: str) -> tuple[str, fl
         exact = isinstance(expected, numbers.Integral)
         if actual == expected or (not exact and error <= 1):
             return None
-        return f"{name}: got {actual}; expected {expected}", math.inf if exact else error
+        related = of_numbers(float(actual), float(expected))
+        note = f"\nNote: {related}" if related else ""
+        return f"{name}: got {actual}; expected {expected}{note}", math.inf if exact else error
     if type(actual) is type(expected) and actual == expected:
         return None
     return f"{name}: got {short_repr(actual)}; expected {short_repr(expected)}", math.inf
