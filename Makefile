@@ -4,9 +4,11 @@
 ifeq ($(OS),Windows_NT)
 PYTHON ?= python
 PY = .venv/Scripts/python.exe
+EXEC =
 else
 PYTHON ?= python3
 PY = .venv/bin/python
+EXEC = exec
 endif
 
 # With PYTHONOPTIMIZE set, Python skips every assert, and tests that check nothing would pass.
@@ -49,10 +51,11 @@ next: install ## show the next exercise, and why it matters
 check: install ## check your exercises now: all, or one (EX=1.3)
 	@$(PY) tools/learn.py check "$(or $(EX),$(MODULE))"
 
+# exec: a shell in between would be interrupted by Ctrl-C, and make would report that.
 watch: install ## check your exercise each time you save it
-	@$(PY) tools/learn.py watch "$(MODULE)"
+	@$(EXEC) $(PY) tools/learn.py watch "$(MODULE)"
 
-hint: install ## show one more hint (EX=1.3; default: the next exercise)
+hint: install ## show one more hint (EX=1.3 or EX=softmax; default: the next)
 	@$(PY) tools/learn.py hint "$(EX)"
 
 reset: install ## restore one stub (EX=1.3); your version is kept as a backup

@@ -7,8 +7,9 @@
     python tools/learn.py hint 1.3         one more hint each time; by default for the next exercise
     python tools/learn.py reset 1.3        restore its stub; a copy of your file is kept
 
-`make status`, `make hint EX=1.3` and so on do the same. Your progress is what the tests say about
-your files now; torch is imported only if something has changed.
+An exercise has a number and the name of its function: `hint 1.1` is `hint softmax`. `make status`,
+`make hint EX=1.3` and so on do the same. Your progress is what the tests say about your files now;
+torch is imported only if something has changed.
 """
 
 try:
@@ -18,7 +19,6 @@ except ImportError:
 
 import re
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,14 +26,12 @@ from utils.command_line import OneLineParser
 from utils.errors import UsageError, pick
 from utils.grader.check import (
     check,
+    introduction,
     judged,
-    level,
     next_exercise,
     next_step,
     place,
-    print_verdicts,
     step_indent,
-    where_is,
 )
 from utils.grader.exercises import ROOT, Exercise, Lesson, find_exercise, how_to, lessons
 from utils.grader.report import (
@@ -43,17 +41,15 @@ from utils.grader.report import (
     bar,
     colour,
     counts,
-    message_lines,
     width,
     wrap,
 )
-from utils.grader.runner import Worker, read_state, write_state
+from utils.grader.runner import read_state, write_state
 from utils.grader.stubs import reset_exercise
+from utils.grader.watch import Quit, watch_lessons
 
-POLL = 0.2  # seconds between two looks at the file
-PATIENCE = 2.0  # seconds to wait for the rest of a save that has lost a function so far
 SHOWN = 3  # wrong exercises listed on one line of the status
-FUNCTION = re.compile(rb"^(?:async\s+def|def|class)\s+(\w+)", re.MULTILINE)
+LESSON = re.compile(r"\d+_")  # how the name of a lesson begins
 ALL_SOLVED = "Everything here is solved."
 
 
@@ -61,7 +57,9 @@ def main(root: Path = ROOT) -> int:
     """Run a command on the lessons below `root`; 1 if `check` finds a wrong exercise."""
     parser = OneLineParser(description="Your progress in the course, and what to do next.")
     parser.add_argument("command", nargs="?", default="status", help=", ".join(COMMANDS))
-    parser.add_argument("what", nargs="?", default="", help="an exercise (1.3) or a lesson")
+    parser.add_argument(
+        "what", nargs="?", default="", help="an exercise (1.3 or causal_mask) or a lesson"
+    )
     options = parser.parse_args()
     command = pick(options.command, COMMANDS, "command")
     course = lessons(root)
@@ -154,26 +152,12 @@ def next_of(course: list[Lesson]) -> tuple[Lesson, Exercise, Verdict] | None:
     return None
 
 
-def introduction(lesson: Lesson, exercise: Exercise, found: Verdict) -> list[str]:
-    """An exercise, introduced to a learner who is about to start it."""
-    title = f"{exercise.id} {exercise.title}{' (challenge)' * exercise.challenge}"
-    return [
-        *(colour(line, "bold") for line in wrap(title)),
-        *wrap(f"{level(exercise)}; {found.outcome}"),
-        "",
-        *wrap(exercise.why),
-        "",
-        *wrap(f"Write it in {where_is(lesson, exercise)}"),
-        f"For a hint: {how_to('hint', exercise.id)}",
-    ]
-
-
 # --- check ---
 
 
 def do_check(course: list[Lesson], what: str) -> int:
     """Check everything, one lesson or one exercise; 1 if something is wrong."""
-    if "." in what:
+    if what and not LESSON.match(what):
         lesson, exercise = find_exercise(what, course)
         return check(lesson, [exercise])
     chosen = choose(what, course)
@@ -243,148 +227,34 @@ def do_reset(course: list[Lesson], what: str) -> int:
     """Restore the stub of one exercise, and print where the old file is kept."""
     if not what:
         raise UsageError(f"which exercise? For example: {how_to('reset', '1.3')}")
-    lesson, exercise = find_exercise(what, course)
+    reset_and_report(*find_exercise(what, course))
+    return 0
+
+
+def reset_and_report(lesson: Lesson, exercise: Exercise) -> None:
+    """Restore the stub of an exercise, and print where the old file is kept."""
     backup = reset_exercise(lesson, exercise)
     name = f"{exercise.id} {exercise.title}"
     if backup is None:
         print("\n".join(wrap(f"{name}: nothing to reset, the stub is untouched")))
-        return 0
+        return
     print("\n".join(wrap(f"{name}: stub restored in {place(lesson, lesson.file)}")))
     print("\n".join(wrap(f"Your old file: {place(lesson, backup)}")))
-    return 0
 
 
 # --- watch ---
 
 
-class SpareWorker:
-    """Keeps one process waiting with torch imported, so that a save is checked at once."""
-
-    def __init__(self) -> None:
-        self.waiting: Worker | None = None
-
-    def prepare(self) -> None:
-        """Start the next process, unless one is waiting."""
-        self.waiting = self.waiting or Worker()
-
-    def take(self) -> Worker:
-        """The waiting process; a new one if there is none."""
-        worker = self.waiting or Worker()
-        self.waiting = None
-        return worker
-
-    def close(self) -> None:
-        if self.waiting is not None:
-            self.waiting.end()
-
-
 def do_watch(course: list[Lesson], what: str) -> int:
-    """Check the first unfinished lesson on every save, until all is solved or Ctrl-C is pressed."""
+    """Check the first unfinished lesson on every save, until all is solved, or q or Ctrl-C."""
     chosen = choose(what, course)
-    spare = SpareWorker()
+    actions = {"h": give_hint, "r": reset_and_report}
     try:
-        for lesson in chosen:
-            watch_lesson(lesson, spare)
+        watch_lessons(chosen, actions)
         print(ALL_SOLVED)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Quit):
         print(f"\nstopped; {how_to('status')} shows where you are")
-    finally:
-        spare.close()
     return 0
-
-
-def watch_lesson(lesson: Lesson, spare: SpareWorker) -> None:
-    """Check a lesson on every save until all its exercises are solved."""
-    current = ""  # the exercise that the learner is working on
-    before = None
-    while True:
-        before = wait_for_save(lesson, before)
-        verdicts = judged(lesson, spare.take)
-        exercise = next_exercise(lesson, verdicts)
-        if exercise is None and not current:  # it was solved before
-            return
-        print_time(lesson)
-        if current and verdicts[current].outcome == SOLVED:
-            print(colour(f"{current} is solved.", SOLVED), end=" ")
-            print(f"Compare with {place(lesson, lesson.solutions)}\n")
-        if exercise is None:
-            return
-        show_in_watch(lesson, exercise, verdicts, is_new=exercise.id != current)
-        if not verdicts[exercise.id].broken_file:  # else the exercise is not known
-            current = exercise.id
-        sys.stdout.flush()
-        spare.prepare()
-
-
-def print_time(lesson: Lesson) -> None:
-    """Print the line that begins the report of one save."""
-    line = time.strftime(f"--- %H:%M:%S {lesson.name} ").ljust(width(), "-")
-    print(colour(line[: width()], "dim"))
-
-
-def show_in_watch(
-    lesson: Lesson, exercise: Exercise, verdicts: dict[str, Verdict], *, is_new: bool
-) -> None:
-    """Print the state of the current exercise in full, and of the others only their ids."""
-    found = verdicts[exercise.id]
-    if found.broken_file:
-        print_verdicts(lesson, lesson.exercises, verdicts)
-        return
-    if is_new:
-        print("\n".join(introduction(lesson, exercise, found)) + "\n")
-    if found.outcome == WRONG:
-        print(colour(f"{exercise.id} {exercise.title}: wrong", WRONG))
-        print("\n".join(message_lines(found, indent="  ")))
-    elif not is_new:
-        print(f"{exercise.id} {exercise.title}: still to do")
-    others = [one for one, each in verdicts.items() if each.outcome == WRONG and one != exercise.id]
-    if others:
-        print("\n".join(wrap(f"also wrong: {', '.join(others)}")))
-    print("\n".join(wrap(counts(verdicts.values()))))
-
-
-def wait_for_save(lesson: Lesson, before: bytes | None) -> bytes:
-    """Wait until the file differs from before and has been saved completely; returns its bytes.
-
-    Some editors empty a file and then write it, or move it away and write a new one. Advice about
-    half a file could make a learner lose the other half, so an empty or missing file is not judged.
-    """
-    seen = read_or_none(lesson.file)
-    since = time.monotonic()
-    has_told = False
-    while not is_complete(before, seen, time.monotonic() - since):
-        if not has_told and not seen and time.monotonic() - since > PATIENCE:
-            print(
-                f"waiting for a save: {place(lesson, lesson.file)} is empty or missing", flush=True
-            )
-            has_told = True
-        time.sleep(POLL)
-        now = read_or_none(lesson.file)
-        if now != seen:
-            seen = now
-            since = time.monotonic()
-    return seen or b""
-
-
-def is_complete(before: bytes | None, now: bytes | None, quiet: float) -> bool:
-    """Whether a file has changed, and looks like all of a save after this many quiet seconds."""
-    if now is None or not now.strip() or now == before:
-        return False
-    return before is None or quiet >= required_quiet(before, now)
-
-
-def required_quiet(before: bytes, now: bytes) -> float:
-    """Seconds without a change before a save counts as complete; more if a function is missing."""
-    lost = set(FUNCTION.findall(before)) - set(FUNCTION.findall(now))
-    return PATIENCE if lost else POLL
-
-
-def read_or_none(path: Path) -> bytes | None:
-    """The bytes of a file; None while it is missing."""
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
 
 
 COMMANDS: dict[str, Callable[[list[Lesson], str], int]] = {

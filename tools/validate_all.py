@@ -24,9 +24,9 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from tools.checks.anatomy import check_structure
 from tools.checks.course_files import TESTED_FOLDERS, lesson_folders
 from tools.checks.exercises import check_exercises
-from tools.checks.layout import check_structure
 from tools.checks.links import check_links
 from tools.checks.result import SKIPPED, TO_COME, Result
 from tools.checks.suites import check_environment, check_tests

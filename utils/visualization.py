@@ -107,16 +107,20 @@ def plot_attention_heads(
     tokens: Sequence[str],
     *,
     key_tokens: Sequence[str] | None = None,
+    titles: Sequence[str] | None = None,
     title: str = "Attention weights by head",
     path: str | Path | None = None,
 ) -> Figure:
     """Draw all heads of one layer (n_heads, T_q, T_k) side by side, on one colour scale.
 
-    Labels as in `plot_attention`. Raises ShapeError or UsageError if the inputs do not fit.
+    Labels as in `plot_attention`; `titles` name the panels ("head 0", "head 1" … if left out).
+    Raises ShapeError or UsageError if the inputs do not fit.
     """
     weights = _weights(weights, ("n_heads", "T_q", "T_k"))
     key_tokens = tokens if key_tokens is None else key_tokens
     n_heads, T_q, T_k = weights.shape
+    titles = [f"head {i}" for i in range(n_heads)] if titles is None else titles
+    _expect_labels(titles, n_heads, "titles")
     _expect_labels(tokens, T_q, "tokens")
     _expect_labels(key_tokens, T_k, "key_tokens")
     n_rows, n_columns = _grid(n_heads)
@@ -130,7 +134,7 @@ def plot_attention_heads(
     ]
     for i, axes in enumerate(panels):
         is_leftmost, is_lowest = i % n_columns == 0, i + n_columns >= n_heads
-        axes.set_title(f"head {i}")
+        axes.set_title(titles[i], parse_math=False, fontsize=10)
         _label_axis(axes.yaxis, tokens if is_leftmost else None, at_most=16)
         _label_axis(axes.xaxis, key_tokens if is_lowest else None, at_most=16)
     figure.colorbar(images[0], ax=panels, label="weight", fraction=0.05, pad=0.02)
@@ -443,12 +447,18 @@ def _tidy(axes: Axes) -> None:
 
 
 def _finish(figure: Figure, path: str | Path | None) -> Figure:
-    """Save the figure if a path is given, in the format of its suffix; create its folder."""
+    """The figure, saved if a path is given."""
     if path is not None:
-        path = Path(path)
-        kind = pick(path.suffix.lower(), (".png", ".svg", ".pdf"), "suffix of a picture")
-        picture = io.BytesIO()
-        figure.savefig(picture, format=kind[1:], dpi=150)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_bytes(path, picture.getvalue())
+        save_figure(figure, path)
     return figure
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Save a figure in the format of its suffix, whole or not at all; the folder is made."""
+    path = Path(path)
+    kind = pick(path.suffix.lower(), (".png", ".svg", ".pdf"), "suffix of a picture")
+    picture = io.BytesIO()
+    figure.savefig(picture, format=kind[1:], dpi=150)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_bytes(path, picture.getvalue())
+    return path

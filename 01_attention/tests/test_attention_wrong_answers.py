@@ -27,13 +27,15 @@ def test_a_large_negative_number_is_not_minus_infinity(value: float) -> None:
         is_boolean = mask.dtype == torch.bool
         return scores.masked_fill(~mask, value) if is_boolean else scores + mask.to(scores.dtype)
 
-    with pytest.raises(Wrong, match=r"the masked scores .* first differs at .* expected -inf"):
-        judges.test_a_boolean_mask_gives_minus_infinity_where_it_is_false(
+    with pytest.raises(
+        Wrong, match=r"the masked scores .* the first difference at .* expected -inf"
+    ):
+        judges.test_a_boolean_mask_puts_minus_infinity_where_it_is_false(
             use(apply_mask=apply_mask), (5, 7)
         )
 
 
-# --- 1.6: the mask is on the device of lengths ---
+# --- 1.7: the mask is on the device of lengths ---
 
 
 def compared_with_arange(lengths: Tensor, T: int) -> Tensor:
@@ -81,7 +83,7 @@ def test_every_way_to_use_the_device_of_lengths_passes(right: Callable[..., Tens
     judges.test_the_padding_mask_is_on_the_device_of_lengths(use(padding_mask=right))
 
 
-# --- 1.10: no tensor holds a query's scores for all keys ---
+# --- 1.14: no tensor holds a query's scores for all keys ---
 
 
 def in_blocks_of_queries(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:

@@ -1,23 +1,25 @@
 """Checks for maintainers: can each exercise be failed, solved and diagnosed?
 
 For each lesson: exercises.py is what a learner should get (every stub untouched and made from its
-solution), every stub counts as not started, and every known wrong answer is rejected with its own
-diagnosis. The tests check that the solutions pass.
+solution), no hint holds a line of its solution, every stub counts as not started, and every known
+wrong answer is rejected with its own diagnosis. The tests check that the solutions pass.
 """
 
 import ast
+import statistics
 from collections import defaultdict
 from pathlib import Path
 
 from tools.checks.result import Result
 from utils.errors import CourseError
 from utils.grader.exercises import Exercise, Lesson, lessons
-from utils.grader.learner_code import LoadError, read_source
+from utils.grader.learner_code import LoadError, functions, read_source
 from utils.grader.report import TO_DO, WRONG, Case, diagnose
 from utils.grader.runner import Worker, collect_cases, judge, test_path
 from utils.grader.stubs import make_stubs
 
 MISCONCEPTIONS = 3  # per exercise, unless its yaml gives a reason for fewer
+TELLING = 12  # characters of a line of the solution that a hint must not hold
 CLEAR = 100  # tolerances between a wrong answer and the right one, at least
 
 
@@ -34,15 +36,16 @@ def check_lesson(lesson: Lesson) -> Result:
     """Run all checks on one lesson."""
     problems: list[str] = []
     try:
-        problems += [*list_problems(lesson), *stub_problems(lesson)]
+        problems += [*list_problems(lesson), *stub_problems(lesson), *hint_problems(lesson)]
         wrong_answers = judge_misconceptions(lesson)
         problems += misconception_problems(lesson, wrong_answers)
         problems += not_started_problems(lesson)
     except (CourseError, OSError, SyntaxError) as error:
         found = (*problems, str(error))  # an earlier problem may be the cause
         return Result(f"exercises {lesson.name}", False, "could not run", found)
-    count = sum(len(each) for each in wrong_answers.values())
-    detail = f"{len(lesson.exercises)} exercises, {count} wrong answers diagnosed"
+    counts = [len(wrong_answers.get(one.id, ())) for one in lesson.exercises]
+    middle = f"median {statistics.median(counts):g} per exercise"
+    detail = f"{len(counts)} exercises, {sum(counts)} wrong answers diagnosed, {middle}"
     detail = detail if not problems else f"{len(problems)} problems"
     return Result(f"exercises {lesson.name}", not problems, detail, tuple(problems))
 
@@ -109,6 +112,41 @@ def not_started_problems(lesson: Lesson) -> list[str]:
     ]
 
 
+def hint_problems(lesson: Lesson) -> list[str]:
+    """The hints lead to the code without giving it: none holds a line of its solution."""
+    lines = solution_lines(lesson)
+    return [
+        f"{lesson.name}: {exercise.id}: hint {number} gives away a line of the solution: {line}"
+        for exercise in lesson.exercises
+        for number, hint in enumerate(exercise.hints, start=1)
+        for line in lines[exercise.id]
+        if squeezed(line) in squeezed(hint)
+    ]
+
+
+def solution_lines(lesson: Lesson) -> dict[str, list[str]]:
+    """By exercise, the lines of its solution that are long enough to give something away."""
+    text = lesson.solutions.read_text(encoding="utf-8-sig")
+    owners = {stub: exercise.id for exercise in lesson.exercises for stub in exercise.stubs}
+    lines: dict[str, list[str]] = {exercise.id: [] for exercise in lesson.exercises}
+    for name, node in functions(ast.parse(text, str(lesson.solutions))):
+        if name in owners:
+            start = 1 if ast.get_docstring(node) is not None else 0
+            body = "\n".join(ast.unparse(one) for one in node.body[start:])
+            lines[owners[name]] += [one.strip() for one in body.splitlines() if is_telling(one)]
+    return lines
+
+
+def is_telling(line: str) -> bool:
+    """Whether a line of code would give something away."""
+    return len(squeezed(line)) >= TELLING
+
+
+def squeezed(text: str) -> str:
+    """A text without whitespace and in one kind of quotes."""
+    return "".join(text.split()).replace('"', "'")
+
+
 def judge_misconceptions(lesson: Lesson) -> dict[str, dict[str, list[Case]]]:
     """The cases of each known wrong answer, by exercise and name."""
     cases: dict[str, list[Case]] = defaultdict(list)
@@ -153,12 +191,12 @@ def count_problems(lesson: Lesson, exercise: Exercise, count: int) -> list[str]:
 
 def fault_of(cases: list[Case]) -> str:
     """What is wrong with a known wrong answer; "" if it is rejected as it should be."""
-    failed = [case for case in cases if case.outcome == WRONG]
+    failed = [case for case in cases if case.outcome == WRONG and not case.is_replaced]
     if not failed:
         return "passes every test"
     if max(case.margin for case in failed) < CLEAR:
         return f"is less than {CLEAR} tolerances from the right answer"
-    diagnosis = diagnose(cases)
+    diagnosis, _ = diagnose(cases)
     if not diagnosis:
         return f"is rejected without a diagnosis{reason(failed)}"
     if diagnosis != failed[0].own_diagnosis:

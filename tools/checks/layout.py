@@ -9,7 +9,7 @@ import re
 import sys
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from tools.checks.course_files import (
     lesson_modules,
     python_files,
 )
-from tools.checks.result import TO_COME, Result
 
 TOP_LEVEL = {
     *("utils", "data", "setup", "tools", ".ci", ".github", ".devcontainer"),
@@ -38,54 +37,6 @@ LESSONS = (
     "07_sampling",
     "08_engineering",
     "09_capstone",
-)
-REQUIRED = (  # whatever the state of the lessons
-    *("Makefile", "README.md", "requirements.txt", "pyproject.toml", "conftest.py", "LICENSE"),
-    *(".gitignore", ".gitattributes", ".ci/run", ".github/workflows/ci.yml"),
-    *("data/README.md", "data/download_datasets.sh", "data/simple_sequences.txt"),
-    "setup/verify_environment.py",
-    *(f"{lesson}/README.md" for lesson in LESSONS),
-    *(
-        f"utils/{name}.py"
-        for name in (
-            *("command_line", "config", "corpus", "device", "errors", "files", "grammar"),
-            *("kv_cache", "mock_corpus", "shape_checker", "visualization"),
-        )
-    ),
-    *(
-        f"utils/grader/{name}.py"
-        for name in (
-            *("exercises", "stubs", "learner_code", "guard", "feedback"),
-            *("runner", "worker", "report", "check", "pytest_plugin"),
-        )
-    ),
-    *(
-        f"tools/{name}.py"
-        for name in (
-            *("install", "clean", "learn", "module_tests", "validate_all"),
-            *("demo", "interactive", "benchmark", "ablations", "crash_test"),
-        )
-    ),
-    *(
-        f"05_model/{name}.py"
-        for name in ("tiny_transformer_lm", "parts", "fused", "custom_autograd", "engine")
-    ),
-    *("06_training/training_loop.py", "06_training/data_parallel.py"),
-    *("07_sampling/generator.py", "08_engineering/fast_decoder.py"),
-    *("09_capstone/train.py", "09_capstone/sample.py", "09_capstone/data/prepare_data.py"),
-    *("09_capstone/runs/README.md", "09_capstone/checkpoints/README.md"),
-)
-ANATOMY = (  # patterns; a complete lesson has a file for each
-    "README.md",
-    "theory.md",
-    "[a-z]*.py",
-    "exercises/exercises.py",
-    "exercises/solutions.py",
-    "exercises/exercises.yaml",
-    "tests/test_*.py",
-    "tests/test_*_exercises.py",
-    "tests/*_misconceptions.py",
-    "**/*.ipynb",
 )
 NEW_IN_PYTHON = {"annotationlib", "compression", "profiling"}  # standard library after 3.11
 LARGE_ON_PURPOSE = {"01_attention/interactive_demo.html"}
@@ -219,26 +170,3 @@ def text_lines(path: Path) -> Iterable[str]:
         return path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
         return []
-
-
-def check_structure(root: Path, module: str | None, ready: Sequence[str] = ()) -> list[Result]:
-    """Is every required file there, and every file of the lessons that are ready?"""
-    required = [name for name in REQUIRED if module in (None, name.split("/")[0])]
-    lessons = [lesson for lesson in LESSONS if module in (None, lesson)]
-    return [
-        files_result("structure", root, required),
-        *(lesson_result(root, lesson, lesson in ready) for lesson in lessons),
-    ]
-
-
-def lesson_result(root: Path, lesson: str, ready: bool) -> Result:
-    """A ready lesson must be complete; any other is still to come, however much of it is there."""
-    found = files_result(f"lesson {lesson}", root, [f"{lesson}/{pattern}" for pattern in ANATOMY])
-    return found if ready else Result(found.check, True, found.detail, status=TO_COME)
-
-
-def files_result(check: str, root: Path, patterns: Sequence[str]) -> Result:
-    """Does each pattern match a file?"""
-    missing = tuple(f"missing: {pattern}" for pattern in patterns if not any(root.glob(pattern)))
-    found = len(patterns) - len(missing)
-    return Result(check, not missing, f"{found} of {len(patterns)} files", missing)

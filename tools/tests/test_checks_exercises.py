@@ -29,6 +29,7 @@ def test_times_{k}(ex):
 ENTRY = """
 - id: "{one}"
   title: Times {k}
+  kind: write
   stubs: [times_{k}]
   minutes: 5
   difficulty: {level}
@@ -110,9 +111,12 @@ def good_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+DETAIL = "2 exercises, 4 wrong answers diagnosed, median 2 per exercise"  # 3 and 1
+
+
 def test_a_good_lesson_passes_and_its_wrong_answers_are_counted(good_root: Path) -> None:
     before = {path: path.read_bytes() for path in good_root.rglob("*") if path.is_file()}
-    expected = Result("exercises 01_first", True, "2 exercises, 4 wrong answers diagnosed")
+    expected = Result("exercises 01_first", True, DETAIL)
     assert exercise_checks.check_exercises(good_root, None) == [expected]
     kept = [path for path in good_root.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert {path: path.read_bytes() for path in kept} == before
@@ -179,6 +183,40 @@ def test_each_problem_of_a_lesson_is_reported(faulty: Result, said: str) -> None
 def test_no_other_problem_is_reported(faulty: Result) -> None:
     assert (faulty.passed, faulty.detail) == (False, "11 problems")
     assert len(faulty.problems) == 11
+
+
+# --- what the hints give away ---
+
+
+@pytest.mark.parametrize(
+    ("hint", "body", "given"),
+    [
+        ("return 2 * x + 0 * x", "return 2 * x + 0 * x", True),
+        (
+            '"write `total = x + x + 0*x` and return it"',
+            "total = x + x + 0 * x\n    return total",
+            True,
+        ),
+        ("return x*2 or so", "return x*2", False),  # too short to tell
+        ("multiply by two and return", "return 2 * x + 0 * x", False),
+        ("x + x + 0 * x", "# x + x + 0 * x\n    return 2 * x", False),  # a comment
+        ('"y = max(x, key=len)"', "y = 2 * x\n    return y", False),
+    ],
+)
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_no_hint_holds_a_line_of_its_solution(
+    tmp_path: Path, hint: str, body: str, given: bool, number: int
+) -> None:
+    hints = ["one", "two", "three"]
+    hints[number - 1] = hint
+    edits = {
+        YAML: [("[one, two, three]", f"[{', '.join(hints)}]")],
+        SOLUTIONS: [("return 2 * x", body)],
+    }
+    lesson = build(tmp_path, 2, None, edits)
+    found = exercise_checks.hint_problems(lesson)
+    said = f"01_first: 1.1: hint {number} gives away a line of the solution: "
+    assert [problem.startswith(said) for problem in found] == [True] * given
 
 
 # --- what exercises.yaml says ---
@@ -309,7 +347,7 @@ APART = "is rejected without a diagnosis; it cannot be told apart from: "
 
 def case(outcome: str = WRONG, **details: object) -> Case:
     settings = {"explained_by": OWN, "margin": 200.0, "own_diagnosis": "own", **details}
-    return Case("1.1", outcome, "it differs", **settings)  # type: ignore[arg-type]
+    return Case("1.1", outcome, message="it differs", **settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -321,6 +359,7 @@ def case(outcome: str = WRONG, **details: object) -> Case:
         ([case(margin=100.0)], ""),
         ([case(margin=99.0)], "is less than 100 tolerances from the right answer"),
         ([case(SOLVED)], "passes every test"),
+        ([case(is_replaced=True, explained_by=None)], "passes every test"),  # by PyTorch
         ([], "passes every test"),
         ([case(explained_by=OWN | {"b"})], f"{APART}b / own"),
         ([case(explained_by=OWN | {"b"}), case()], ""),  # the second case tells them apart

@@ -1,6 +1,6 @@
 """tools/learn.py on a made-up course of two lessons: its output and its effect on files.
 
-The course is judged once, by the real runner; most tests work on a copy with cached verdicts.
+The course is judged once, by the real runner; most tests use a copy of it, with cached verdicts.
 """
 
 import contextlib
@@ -24,9 +24,10 @@ from tools import learn
 from utils.errors import run_program
 from utils.files import atomic_write_text
 from utils.grader import check as grader_check
+from utils.grader import watch as watch_module
 from utils.grader.exercises import Exercise, Lesson, how_to, lessons
 from utils.grader.report import SOLVED, TO_DO, WRONG, Verdict
-from utils.grader.runner import state_file
+from utils.grader.runner import VERSION, state_file
 
 LESSONS = {
     "01_first": ["double", "square", "increase", "negate", "halve", "sign", "cube"],
@@ -71,6 +72,7 @@ MISCONCEPTIONS = {"square": (doubled,)}
 ENTRY = """
 - id: "{exercise}"
   title: The {name} of a number
+  kind: write
   stubs: [{name}]
   minutes: 5
   difficulty: 1
@@ -177,6 +179,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
             }
 
         monkeypatch.setattr(learn, "judged", stand_in)
+        monkeypatch.setattr(watch_module, "judged", stand_in)
         monkeypatch.setattr(grader_check, "judged", stand_in)
 
     return pretend
@@ -189,7 +192,9 @@ def all_of(lesson: str, outcome: str, count: int | None = None) -> dict[str, Ver
 
 def broken(lesson: str, message: str) -> dict[str, Verdict]:
     """The verdicts on a file that cannot be loaded."""
-    return {one: Verdict(one, WRONG, message, broken_file=True) for one in ids(lesson).values()}
+    return {
+        one: Verdict(one, WRONG, message=message, broken_file=True) for one in ids(lesson).values()
+    }
 
 
 def widest(text: str) -> int:
@@ -279,9 +284,11 @@ WORDS = "exercises.py fails to load: line 12: " + "something went wrong; " * 20
 SITUATIONS = {
     "nothing begun": lambda one: Verdict(one, TO_DO),
     "all solved": lambda one: Verdict(one, SOLVED),
-    "all wrong": lambda one: Verdict(one, WRONG, "it is wrong " * 30, failed=1, checks=1),
+    "all wrong": lambda one: Verdict(one, WRONG, message="it is wrong " * 30, failed=1, checks=1),
     "the last wrong": lambda one: Verdict(one, WRONG if int(one[2:]) > 9 else SOLVED),
-    "no file": lambda one: Verdict(one, WRONG, f"{WORDS}\n    {'x = ' * 40}", broken_file=True),
+    "no file": lambda one: Verdict(
+        one, WRONG, message=f"{WORDS}\n    {'x = ' * 40}", broken_file=True
+    ),
 }
 
 
@@ -290,7 +297,17 @@ def long_course(root: Path) -> list[Lesson]:
     lesson = lessons(root)[0]
     title = "Thirty-six characters make a title.."
     exercises = tuple(
-        Exercise(f"3.{at}", title, ("double",), 120, 5, "Why? " * 40, ("a",) * 3, ("test_double",))
+        Exercise(
+            f"3.{at}",
+            title,
+            "write",
+            ("double",),
+            120,
+            5,
+            "Why? " * 40,
+            ("a",) * 3,
+            ("test_double",),
+        )
         for at in range(1, 19)
     )
     return [Lesson(lesson.folder.with_name("03_transformer_blocks"), exercises)] * 2
@@ -485,13 +502,13 @@ def test_a_wrong_exercise_takes_three_to_eight_lines(run: Run) -> None:
         assert widest("\n".join(lines)) <= 80
         assert lines[-1].strip() == f"For a hint: {how_to('hint', one)}"
     texts = {one: " ".join(" ".join(lines).split()) for one, lines in found.items()}
-    assert "square(4.0): square of x is 8.0; expected 16.0" in texts["1.2"]
+    assert "square square(x=4.0) square of x: got 8.0; expected 16.0" in texts["1.2"]
     assert "This looks like: x is added to itself, where it should be" in texts["1.2"]
     assert "NameError: name 'one' is not defined" in texts["1.3"]
-    assert "negate of x is None: is a return missing?" in texts["1.4"]
+    assert "negate of x: got None; is a return missing?" in texts["1.4"]
     assert "It printed: x is 4.0" in texts["1.4"]
     assert "it calls cube (1.7), which is still to do" in texts["1.5"]
-    assert "sign of x is a list; expected a number" in texts["1.6"]
+    assert "sign of x: this is a list; expected a number" in texts["1.6"]
 
 
 @pytest.mark.parametrize(
@@ -540,6 +557,9 @@ def test_running_exercises_py_does_the_same(course: Path, run: Run) -> None:
     [
         (["chek"], "unknown command 'chek' (did you mean 'check'?); choose one of: status,"),
         (["check", "1.77"], "unknown exercise '1.77' (did you mean '1.7'?); choose one of: 1.1,"),
+        (["hint", "sqare"], "unknown exercise 'sqare' (did you mean 'square'?); choose one of: "),
+        (["check", "Square"], "unknown exercise 'Square' (did you mean 'square'?); choose one of"),
+        (["reset", "x.y"], "unknown exercise 'x.y'; choose one of: 1.1, 1.2,"),
         (["hint", "9.9"], "unknown exercise '9.9'; choose one of: 1.1,"),
         (["reset", "02.1"], "unknown exercise '02.1' (did you mean '2.1'?)"),
         (["check", "01_frist"], "unknown lesson '01_frist' (did you mean '01_first'?)"),
@@ -564,6 +584,27 @@ def test_a_folder_without_lessons_is_an_error(
         run_program(lambda: learn.main(tmp_path))
     assert left.value.code == 2
     assert capsys.readouterr().err == f"error: there are no lessons with exercises in {tmp_path}\n"
+
+
+# --- exercises by the name of their function ---
+
+
+def test_a_function_stands_for_its_exercise(course: Path, run: Run) -> None:
+    assert run("check", "square") == run("check", "1.2")
+    assert run("check", "third") == run("check", "2.1")
+    assert "1. the nudge for square" in run("hint", "square")[1]
+    assert "1.2 The square of a number: stub restored" in run("reset", "square")[1]
+
+
+def test_a_function_of_two_lessons_is_refused_with_both_ids(course: Path, run: Run) -> None:
+    path = course / "02_second" / "exercises" / "exercises.yaml"
+    text = path.read_text(encoding="utf-8").replace("stubs: [root]", "stubs: [square]")
+    path.write_text(text, encoding="utf-8")
+    old = file_of(course).read_bytes()
+    said = "error: 'square' is in 2 exercises; choose one of: 1.2, 2.2\n"
+    for command in ("check", "hint", "reset"):
+        assert run(command, "square") == (2, "", said)
+    assert file_of(course).read_bytes() == old
 
 
 # --- hint ---
@@ -615,7 +656,7 @@ def test_no_hint_is_spent_on_a_broken_file(course: Path, run: Run, pretend: Pret
     assert json.loads(state_file(course).read_text(encoding="utf-8"))["hints"] == {}
 
 
-FRESH = '{"version": 1, "lessons": {}, "hints": '
+FRESH = f'{{"version": {VERSION}, "lessons": {{}}, "hints": '
 
 
 @pytest.mark.parametrize(
@@ -773,11 +814,11 @@ def test_watch_follows_the_learner_from_save_to_save(course: Path, watch: Sessio
         ("1.2", "01_first/exercises/solutions.py")
     ]
     assert "1.3 The increase of a number\n5 minutes" in said
-    assert "increase(4.0): increase of x is 4.0; expected 5.0" in said
+    assert "increase of x: got 4.0; expected 5.0" in said
 
     write(course, "01_first", {**done, "increase": "return x + 2"})
     said = watch.until(counted.format(2, 4, 1))
-    assert "increase of x is 6.0; expected 5.0" in said
+    assert "increase of x: got 6.0; expected 5.0" in said
     assert "Whoever has" not in said  # it was introduced before
     assert "is solved" not in said
 
@@ -827,7 +868,8 @@ def test_a_spare_process_is_ended_with_the_watch(run: Run, monkeypatch: pytest.M
         started.append(Waiting())
         return started[-1]
 
-    def watch_lesson(lesson: Lesson, spare: learn.SpareWorker) -> None:
+    def run_watch(watch: watch_module.Watch) -> None:
+        spare = watch.spare
         spare.prepare()
         spare.prepare()
         assert len(started) == 1
@@ -835,8 +877,8 @@ def test_a_spare_process_is_ended_with_the_watch(run: Run, monkeypatch: pytest.M
         spare.prepare()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(learn, "Worker", start)
-    monkeypatch.setattr(learn, "watch_lesson", watch_lesson)
+    monkeypatch.setattr(watch_module, "Worker", start)
+    monkeypatch.setattr(watch_module.Watch, "run", run_watch)
     assert run("watch") == (0, f"\nstopped; {how_to('status')} shows where you are\n", "")
     assert [one.ended for one in started] == [
         False,
@@ -854,7 +896,7 @@ def test_watch_reports_an_exercise_that_is_still_to_do(
 ) -> None:
     lesson = lessons(course)[0]
     verdicts = all_of("01_first", TO_DO)
-    learn.show_in_watch(lesson, lesson.exercises[0], verdicts, is_new=False)
+    watch_module.show_in_watch(lesson, lesson.exercises[0], verdicts, is_new=False)
     said = "1.1 The double of a number: still to do\nsolved 0, wrong 0, to do 7\n"
     assert capsys.readouterr().out == said
 
@@ -863,11 +905,175 @@ def test_watch_fits_eighty_columns_when_everything_is_wrong(
     course: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lesson = long_course(course)[0]
-    verdicts = {one.id: Verdict(one.id, WRONG, "it is wrong") for one in lesson.exercises}
-    learn.show_in_watch(lesson, lesson.exercises[0], verdicts, is_new=True)
+    verdicts = {one.id: Verdict(one.id, WRONG, message="it is wrong") for one in lesson.exercises}
+    watch_module.show_in_watch(lesson, lesson.exercises[0], verdicts, is_new=True)
     said = capsys.readouterr().out
     assert widest(said) <= 80
     assert "3.18" in said
+
+
+# --- the keys of watch, on a terminal ---
+
+
+class TerminalSession(Session):
+    """A command on a pseudo-terminal, which controls it as a terminal window does."""
+
+    def __init__(self, root: Path, *command: str) -> None:
+        import fcntl  # not on Windows
+        import pty
+        import termios
+
+        self.ours, self.terminal = pty.openpty()
+        self.settings = termios.tcgetattr(self.terminal)
+        self.process = subprocess.Popen(
+            command or program(PROGRAM, "watch"),
+            cwd=root,
+            env=environment(NO_COLOR="1"),
+            stdin=self.terminal,
+            stdout=self.terminal,
+            stderr=self.terminal,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        self.said, self.seen = "", 0
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):  # Linux reports a closed terminal this way
+            while part := os.read(self.ours, 4096):
+                self.said += part.decode("utf-8").replace("\r\n", "\n")
+
+    def press(self, keys: str) -> None:
+        os.write(self.ours, keys.encode())
+
+    def settings_are_restored(self) -> bool:
+        import termios
+
+        return termios.tcgetattr(self.terminal) == self.settings
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.terminal)
+        os.close(self.ours)
+
+
+@pytest.fixture
+def terminal(course: Path) -> Iterator[TerminalSession]:
+    """`watch` on a terminal, at exercise 1.2, which is wrong."""
+    session = TerminalSession(course)
+    session.until("keys: h hint, n next exercise, r reset, q quit\n")
+    yield session
+    session.close()
+
+
+STOPPED = f"stopped; {how_to('status')} shows where you are\n"
+
+
+@needs_pty
+def test_h_gives_one_more_hint_each_time(course: Path, terminal: TerminalSession) -> None:
+    terminal.press("h")
+    said = terminal.until(f"(2 more: {how_to('hint', '1.2')})\n")
+    assert "1. the nudge for square" in said
+    terminal.press("H")
+    assert "2. more about square" in terminal.until(f"(1 more: {how_to('hint', '1.2')})\n")
+    assert json.loads(state_file(course).read_text(encoding="utf-8"))["hints"] == {"1.2": 2}
+
+
+@needs_pty
+def test_n_moves_to_the_next_exercise_and_stays_there(
+    course: Path, terminal: TerminalSession
+) -> None:
+    terminal.press("n")
+    said = terminal.until("to do 1\n")
+    assert "1.3 The increase of a number\n5 minutes" in said
+    assert "NameError: name 'one' is not defined" in said
+    for expected in ("1.4 ", "1.5 ", "1.6 ", "1.7 ", "1.2 "):  # 1.1 is solved
+        terminal.press("n")
+        assert f"{expected}The " in terminal.until("to do 1\n")
+    terminal.press("n")
+    terminal.until("to do 1\n")
+    write(course, "01_first", {**BEGUN, "increase": "return x + 3"})
+    assert "1.3 The increase of a number: wrong\n" in terminal.until("to do 1\n")
+    assert terminal.said.count("keys: ") == 1
+
+
+@needs_pty
+def test_r_restores_the_stub_only_when_it_is_pressed_again(
+    course: Path, terminal: TerminalSession
+) -> None:
+    old = file_of(course).read_bytes()
+    question = "press r again to restore the stub of 1.2; a copy of your file is kept\n"
+    terminal.press("r")
+    terminal.until(question)
+    terminal.press("x")  # another key in between: it asks again
+    time.sleep(0.5)
+    terminal.press("r")
+    terminal.until(question)
+    assert file_of(course).read_bytes() == old
+    terminal.press("r")
+    said = terminal.until("Your old file: ")
+    assert "1.2 The square of a number: stub restored in" in said
+    terminal.until("1.2 The square of a number: still to do\n")  # the change is checked
+    assert b"Exercise 1.2: square" in file_of(course).read_bytes()
+
+
+@needs_pty
+def test_pasted_text_and_arrow_keys_are_not_keys(course: Path, terminal: TerminalSession) -> None:
+    old = file_of(course).read_bytes()
+    for typed in ("\x1b[A", "\x1b", "quick", "rh", "é"):
+        terminal.press(typed)
+        time.sleep(0.3)
+    assert terminal.process.poll() is None
+    assert terminal.said[terminal.seen :] == ""
+    assert file_of(course).read_bytes() == old
+
+
+@needs_pty
+@pytest.mark.parametrize("key", ["q", "\x03"])
+def test_watch_ends_in_one_line_and_restores_the_terminal(
+    terminal: TerminalSession, key: str
+) -> None:
+    assert not terminal.settings_are_restored()
+    terminal.press(key)
+    assert terminal.ended() == 0
+    assert terminal.until(STOPPED, seconds=5).count("\n") == 2
+    assert terminal.settings_are_restored()
+    assert not terminal.left_behind()
+
+
+@needs_pty
+@pytest.mark.parametrize(("key", "codes"), [("q", [0]), ("\x03", [0, 130, -signal.SIGINT])])
+def test_make_watch_ends_without_a_message_of_make(
+    course: Path, key: str, codes: list[int]
+) -> None:
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
+    (course / "Makefile").write_text(makefile.replace("watch: install", "watch:"), encoding="utf-8")
+    (course / "tools").mkdir()
+    (course / "tools" / "learn.py").write_text(PROGRAM, encoding="utf-8")
+    session = TerminalSession(course, "make", f"PY={sys.executable}", "watch")
+    session.until("q quit\n")
+    session.press(key)
+    assert session.ended() in codes
+    session.until(STOPPED, seconds=5)
+    time.sleep(0.3)
+    assert "***" not in session.said
+    session.close()
+
+
+def test_without_a_terminal_there_are_no_keys(watch: Session) -> None:
+    watch.until("to do 1\n")
+    assert "keys: " not in watch.said
+
+
+def test_watch_says_that_it_is_checking_when_that_takes_a_while(
+    course: Path, watch: Session
+) -> None:
+    watch.until("to do 1\n")
+    assert "checking" not in watch.said  # the verdicts were cached
+    slow = "import time; time.sleep(1); return 2 * x"
+    write(course, "01_first", {**BEGUN, "square": slow})
+    assert watch.until("to do 1\n").count("checking 01_first ...\n") == 1
 
 
 # --- a save that takes its time ---

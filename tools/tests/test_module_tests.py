@@ -23,6 +23,7 @@ def test_{name}(ex):
 ENTRY = """
 - id: "1.{at}"
   title: The number {name}
+  kind: write
   stubs: [{name}]
   minutes: 5
   difficulty: 1
@@ -105,7 +106,7 @@ def test_a_lesson_ends_in_the_learners_summary_and_the_next_step(course: Path, r
     own, _, yours = out.partition("Your exercises:\n")
     assert own.startswith(f"The course's own code in {LESSON}:\n")
     assert "1 passed, 8 deselected" in own  # the exercises are judged once, below
-    assert "four is -1; expected 4" in yours
+    assert "four: got -1; expected 4" in yours
     assert "\nsolved 3, wrong 1, to do 4\nnext: 1.4 The number four (5 minutes," in yours
     assert yours.endswith(f"{how_to('watch')} checks every save\n")
 

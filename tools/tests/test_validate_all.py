@@ -1,6 +1,5 @@
 """tools/validate_all.py: each check on a small made-up repository, valid and broken."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tools import validate_all
-from tools.checks import layout, suites, text
+from tools.checks import anatomy, layout, suites, text
 from tools.checks.result import SKIPPED, TO_COME, Result
 from tools.checks.suites import Case
 from utils.errors import UsageError
@@ -35,31 +34,55 @@ def build(root: Path, changes: dict[str, str]) -> Path:
 def test_the_structure_names_each_missing_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "REQUIRED", ("01_one/README.md", "01_one/first.py", "LICENSE"))
-    [found, *_] = layout.check_structure(build(tmp_path, {}), None)
+    monkeypatch.setattr(anatomy, "REQUIRED", ("01_one/README.md", "01_one/first.py", "LICENSE"))
+    [found, *_] = anatomy.check_structure(build(tmp_path, {}), None)
     assert (found.passed, found.detail) == (False, "1 of 3 files")
     assert found.problems == ("missing: 01_one/first.py", "missing: LICENSE")
-    [inside, *_] = layout.check_structure(tmp_path, "01_one")
+    [inside, *_] = anatomy.check_structure(tmp_path, "01_one")
     assert inside.problems == ("missing: 01_one/first.py",)
 
 
 def test_a_ready_lesson_must_have_every_file_of_the_anatomy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "REQUIRED", ())
-    monkeypatch.setattr(layout, "LESSONS", ("01_one", "02_two"))
-    anatomy = [
-        *("theory.md", "first.py", "notebook.ipynb", "tests/test_first_exercises.py"),
+    monkeypatch.setattr(anatomy, "REQUIRED", ())
+    monkeypatch.setattr(anatomy, "LESSONS", ("01_one", "02_two"))
+    names = [
+        *("first.py", "notebook.ipynb", "pictures/draw.py", "pictures/a.png", "pictures/b.png"),
         *("exercises/exercises.py", "exercises/solutions.py", "exercises/exercises.yaml"),
+        *("tests/test_first_exercises.py", "tests/test_first_theory.py"),
         "tests/first_misconceptions.py",
     ]
-    build(tmp_path, {f"01_one/{name}": "" for name in anatomy})
-    [_, found, _] = layout.check_structure(tmp_path, None, ["01_one"])
-    assert (found.check, found.word, found.detail) == ("lesson 01_one", "ok", "10 of 10 files")
-    for name in anatomy:
+    theory = "![a](pictures/a.png) ![b](pictures/b.png)\n"
+    build(tmp_path, {f"01_one/{name}": "" for name in names} | {"01_one/theory.md": theory})
+    [_, found, _] = anatomy.check_structure(tmp_path, None, ["01_one"])
+    assert found.problems == ()
+    assert (found.check, found.word, found.detail) == ("lesson 01_one", "ok", "13 of 13 files")
+    for name in names:
         (tmp_path / "01_one" / name).unlink()
-        assert layout.check_structure(tmp_path, None, ["01_one"])[1].word == "FAILED", name
+        word = anatomy.check_structure(tmp_path, None, ["01_one"])[1].word
+        assert (word == "FAILED") == (name != "pictures/a.png" and name != "pictures/b.png"), name
         (tmp_path / "01_one" / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("theory", "problem"),
+    [
+        ("![a](pictures/a.png)\n" + "word " * 3500, "words; at most 3,500"),
+        ("![a](pictures/a.png)\n", "does not show pictures/b.png"),
+        ("![a](pictures/a.png)\n", "shows 1 of its own pictures; at least 2"),
+        ("```python\nx = 1\nassert x\n```\n", "theory.md:2: an assertion"),
+    ],
+)
+def test_a_theory_that_breaks_its_rules_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theory: str, problem: str
+) -> None:
+    monkeypatch.setattr(anatomy, "REQUIRED", ())
+    monkeypatch.setattr(anatomy, "LESSONS", ("01_one",))
+    pictures = {f"01_one/pictures/{name}.png": "" for name in "ab"}
+    build(tmp_path, {"01_one/theory.md": theory} | pictures)
+    [_, found] = anatomy.check_structure(tmp_path, None, ["01_one"])
+    assert any(problem in one for one in found.problems), found.problems
 
 
 def test_the_environment_is_checked_by_its_own_program(tmp_path: Path) -> None:
@@ -140,31 +163,16 @@ def test_a_crash_of_pytest_itself_is_a_failure(tmp_path: Path) -> None:
     assert not results[-1].passed
 
 
-def test_code_in_the_text_is_run_and_blocks_that_are_not_run_are_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-
-    def stand_in(root: Path, arguments: list[str]) -> tuple[int, list[Case]]:
-        asked.extend(arguments)
-        return 1, [Case("", "a", "passed", "", 0.25), Case("", "b", "failure", "NameError", 0.5)]
-
-    monkeypatch.setattr(text, "run_pytest", stand_in)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: "it is installed")
-    [found] = text.check_text_blocks(build(tmp_path, {"01_one/theory.md": ""}), None)
-    assert (found.passed, found.seconds) == (False, 0.75)
-    assert found.detail == "1 passed, 1 failed, 1 notest"
-    assert found.problems == ("b: NameError",)
-    assert asked[-2:] == ["01_one/README.md", "01_one/theory.md"]
-
-
-def test_without_the_plugin_the_text_is_skipped_and_the_table_says_how_to_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    [found] = text.check_text_blocks(tmp_path, None)
-    assert (found.passed, found.word) == (True, "skipped")
-    assert "python tools/install.py --dev" in found.problems[0]
+def test_code_in_the_text_is_run_and_its_output_compared(tmp_path: Path) -> None:
+    page = "```python\nx = 1 / 3\n```\n\n```python\nprint(x)\n```\n```text\n0.333\n```\n"
+    root = build(tmp_path, {"01_one/theory.md": page})
+    [found] = text.check_text_blocks(root, None)
+    assert found.passed, found.problems
+    assert found.detail == "3 blocks, 1 outputs compared, 1 notest"
+    (root / "01_one/theory.md").write_text(page.replace("0.333", "0.335"), encoding="utf-8")
+    [found] = text.check_text_blocks(root, "01_one")
+    assert not found.passed
+    assert found.problems[0].startswith("01_one/theory.md:6: output line 1 is ")
 
 
 def notebook(*cells: tuple[str, str]) -> str:
@@ -326,8 +334,8 @@ def test_the_exercises_are_checked(tmp_path: Path) -> None:
 def test_a_ready_lesson_must_be_complete_and_any_other_is_to_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "REQUIRED", ("01_one/README.md",))
-    monkeypatch.setattr(layout, "LESSONS", ("01_one",))
+    monkeypatch.setattr(anatomy, "REQUIRED", ("01_one/README.md",))
+    monkeypatch.setattr(anatomy, "LESSONS", ("01_one",))
     monkeypatch.setattr(validate_all, "READY", ())
     [house, lesson] = validate_all.CHECKS["structure"](build(tmp_path, {}), None)
     assert (house.word, lesson.word, lesson.passed) == ("ok", "to come", True)

@@ -119,6 +119,20 @@ def next_step(lesson: Lesson, verdicts: dict[str, Verdict]) -> list[str]:
     ]
 
 
+def introduction(lesson: Lesson, exercise: Exercise, found: Verdict) -> list[str]:
+    """An exercise, introduced to a learner who is about to start it."""
+    title = f"{exercise.id} {exercise.title}{' (challenge)' * exercise.challenge}"
+    return [
+        *(colour(line, "bold") for line in wrap(title)),
+        *wrap(f"{level(exercise)}; {found.outcome}"),
+        "",
+        *wrap(exercise.why),
+        "",
+        *wrap(f"Write it in {where_is(lesson, exercise)}"),
+        f"For a hint: {how_to('hint', exercise.id)}",
+    ]
+
+
 def step_indent() -> str:
     """The indentation of the lines below "next: "; less on a narrow terminal."""
     return "      " if width() == WIDTH else "  "

@@ -2,6 +2,7 @@
 
     - id: "1.3"
       title: The causal mask
+      kind: write
       stubs: [causal_mask]
       minutes: 5
       difficulty: 1
@@ -12,23 +13,34 @@
 `stubs` lists the functions or methods to fill in, `judge` the tests in the lesson's
 tests/test_*_exercises.py that decide whether the exercise is solved. `challenge: true` marks an
 exercise that goes beyond the lesson; `fewer_misconceptions` gives the reason why an exercise has
-fewer than three known wrong answers.
+fewer than three known wrong answers. `kind` is one of
+
+    write     a function or class to write
+    predict   a function without arguments that returns what the learner expects to come out
+    repair    code with one bug in it: `body` holds the code that is handed out
+    read      a function without arguments that returns what the learner reads in a picture
+
+`without` names functions of PyTorch that would replace the exercise ("*": all of PyTorch): an
+answer that calls one of them is right, but does not count as solved.
 """
 
+import ast
 import os
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from utils.errors import CourseError, did_you_mean, pick
+from utils.errors import CourseError, UsageError, did_you_mean
 
 ROOT = Path(__file__).resolve().parents[2]
 ID = re.compile(r"\d+\.[1-9]\d*")
-REQUIRED = ("id", "title", "stubs", "minutes", "difficulty", "why", "hints", "judge")
-OPTIONAL = ("challenge", "fewer_misconceptions")
+REQUIRED = ("id", "title", "kind", "stubs", "minutes", "difficulty", "why", "hints", "judge")
+OPTIONAL = ("challenge", "fewer_misconceptions", "without", "body")
+KINDS = ("write", "predict", "repair", "read")
 HINTS = 3
 
 
@@ -38,6 +50,7 @@ class Exercise:
 
     id: str
     title: str
+    kind: str
     stubs: tuple[str, ...]
     minutes: int
     difficulty: int
@@ -46,6 +59,8 @@ class Exercise:
     judge: tuple[str, ...]
     challenge: bool = False
     fewer_misconceptions: str = ""
+    without: tuple[str, ...] = ()
+    body: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -143,9 +158,15 @@ def read_exercise(entry: Any, where: str) -> Exercise:
     hints = string_list(entry, "hints", where)
     if len(hints) != HINTS:
         raise CourseError(f"{where}: found {len(hints)} hints; exactly {HINTS} are needed")
+    kind = string(entry, "kind", where)
+    if kind not in KINDS:
+        raise CourseError(f"{where}: kind is {kind!r}; allowed: {', '.join(KINDS)}")
+    if (kind == "repair") != ("body" in entry):
+        raise CourseError(f"{where}: an exercise of the kind repair, and only that, has a body")
     return Exercise(
         id=entry["id"],
         title=string(entry, "title", where),
+        kind=kind,
         stubs=string_list(entry, "stubs", where),
         minutes=integer(entry, "minutes", where, 1, 120),
         difficulty=integer(entry, "difficulty", where, 1, 5),
@@ -156,6 +177,8 @@ def read_exercise(entry: Any, where: str) -> Exercise:
         fewer_misconceptions=string(entry, "fewer_misconceptions", where)
         if "fewer_misconceptions" in entry
         else "",
+        without=string_list(entry, "without", where) if "without" in entry else (),
+        body=code(entry, "body", where) if "body" in entry else "",
     )
 
 
@@ -165,6 +188,16 @@ def string(entry: dict[str, Any], key: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise CourseError(f"{where}: {key} must be a string, not {value!r}")
     return " ".join(value.split())
+
+
+def code(entry: dict[str, Any], key: str, where: str) -> str:
+    """Python code that can be parsed."""
+    string(entry, key, where)
+    try:
+        ast.parse(f"def body():\n{textwrap.indent(entry[key], '    ')}")
+    except SyntaxError as error:
+        raise CourseError(f"{where}: {key} is not valid Python: {error.msg}") from None
+    return entry[key]
 
 
 def string_list(entry: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
@@ -197,9 +230,18 @@ def how_to(command: str, exercise_id: str = "") -> str:
     return f"make {command} EX={exercise_id}" if exercise_id else f"make {command}"
 
 
-def find_exercise(exercise_id: str, among: list[Lesson]) -> tuple[Lesson, Exercise]:
-    """Find an exercise by its id. Raises UsageError with a did-you-mean."""
-    known = [exercise.id for lesson in among for exercise in lesson.exercises]
-    pick(exercise_id, known, "exercise")
-    lesson = next(one for one in among if exercise_id in [e.id for e in one.exercises])
-    return lesson, lesson.exercise(exercise_id)
+def find_exercise(given: str, among: list[Lesson]) -> tuple[Lesson, Exercise]:
+    """Find an exercise by its id ("1.3") or by the name of its function or class.
+
+    Raises UsageError with a did-you-mean; for a name that several exercises have, with their ids.
+    """
+    known = [(lesson, exercise) for lesson in among for exercise in lesson.exercises]
+    found = [(lesson, one) for lesson, one in known if given in (one.id, *one.names, *one.stubs)]
+    ids = [exercise.id for _, exercise in found or known]
+    if len(found) > 1:
+        raise UsageError(f"{given!r} is in {len(found)} exercises; choose one of: {', '.join(ids)}")
+    if not found:
+        names = [name for _, exercise in known for name in exercise.names]
+        hint = did_you_mean(given, [*ids, *names])
+        raise UsageError(f"unknown exercise {given!r}{hint}; choose one of: {', '.join(ids)}")
+    return found[0]

@@ -9,11 +9,13 @@ order of summation) passes.
 A *misconception* is a function with the same arguments as the exercise that makes one common
 mistake; its docstring is the diagnosis. Each result is traced to the call it came from, so the
 misconceptions can be run on the same inputs. Those that reproduce the learner's wrong result are
-attached to the error.
+attached to the error; so are those that resemble it, because a second mistake or a harmless cast
+beside the first must not hide it.
 """
 
 import copy
 import inspect
+import itertools
 import math
 import numbers
 import warnings
@@ -25,29 +27,39 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from utils.grader.relation import of_numbers, relation
+
 Misconception = Callable[..., Any]
 View = Callable[[Any], Any]
 
 TOLERANCE = 1e-5  # absolute, and relative to the expected value
 LOOSE = {torch.float16: 1e-2, torch.bfloat16: 2e-2}
 CALLS_KEPT = 8  # in the history of a test
-ROW = 62  # characters of a row of values; with its label it fits 80 columns
+ROW = 60  # characters of a row of values; with its label it fits 80 columns
+SMALL = 12  # values in an input that is printed whole
 
 
 class Wrong(AssertionError):  # noqa: N818 - an outcome; pytest's failures are AssertionErrors too
     """The answer is wrong; the message is for the learner.
 
     `explained_by` holds the misconceptions that give the same answer; None if this case says
-    nothing about misconceptions. `margin` is the distance from the expected answer, in tolerances.
+    nothing about misconceptions. `resembles` holds, besides, those that give the same values in
+    another dtype, or with other axes of size 1. `margin` is the distance from the expected answer,
+    in tolerances.
     """
 
     def __init__(
-        self, message: str, explained_by: frozenset[str] | None = None, margin: float = math.inf
+        self,
+        message: str,
+        explained_by: frozenset[str] | None = None,
+        margin: float = math.inf,
+        resembles: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(message)
         self.message = message
         self.explained_by = explained_by
         self.margin = margin
+        self.resembles = resembles | (explained_by or frozenset())
 
 
 @dataclass
@@ -64,12 +76,15 @@ class Call:
     random_state: Tensor
     misconceptions: Sequence[Misconception] = ()
     build: Callable[[type], nn.Module] | None = None
+    names: Sequence[str] = ()  # of the positional arguments
     result: Any = None
     error: BaseException | None = None
 
     def __str__(self) -> str:
-        arguments = [short_repr(value) for value in self.args]
-        arguments += [f"{name}={short_repr(value)}" for name, value in self.kwargs.items()]
+        """The call with every argument named, and small inputs shown."""
+        names = itertools.chain(self.names, itertools.repeat(""))
+        arguments = [named(name, value) for name, value in zip(names, self.args, strict=False)]
+        arguments += [named(name, value) for name, value in self.kwargs.items()]
         return f"{self.name}({', '.join(arguments)})"
 
     def repeat(self, misconception: Misconception) -> Any:
@@ -93,15 +108,18 @@ class Call:
 class History:
     """The last calls of one test, so that a result can be traced to the call it came from.
 
-    `refuted` holds the misconceptions that would have failed where the learner's answer was right.
+    `refuted` holds the misconceptions that would have failed where the learner's answer was right,
+    `replaced` a function of PyTorch that the learner called though it replaces the exercise.
     """
 
     calls: list[Call] = field(default_factory=list)
     refuted: set[str] = field(default_factory=set)
+    replaced: str = ""
 
     def clear(self) -> None:
         self.calls = []
         self.refuted = set()
+        self.replaced = ""
 
     def add(self, call: Call) -> None:
         self.calls = [*self.calls[1 - CALLS_KEPT :], call]
@@ -160,7 +178,67 @@ def expect_equal(
         history.refuted |= wrong
         return
     matching = frozenset(name for name in wrong if is_same(theirs[name], actual, view))
-    raise Wrong(f"{call}: {found[0]}", matching, found[1])
+    alike = frozenset(name for name in wrong if is_similar(theirs[name], actual, expected))
+    raise Wrong(f"{call}\n{found[0]}", matching, found[1], alike)
+
+
+def expect_prediction(
+    actual: Any, expected: Sequence[float], what: str, *, within: float = 0.006
+) -> None:
+    """Raise Wrong unless a predicted row of numbers is right; the message does not tell the row."""
+    origin = history.origin(actual)
+    call = None if origin is None else origin[0]
+    known = {} if call is None else {diagnosis(m): call.repeat(m) for m in call.misconceptions}
+    found = prediction_problem(actual, expected, what, within)
+    wrong = {name for name, row in known.items() if prediction_problem(row, expected, what, within)}
+    if not found:
+        history.refuted |= wrong
+        return
+    alike = [name for name in wrong if prediction_problem(actual, known[name], what, within) == ""]
+    raise Wrong(found, frozenset(alike))
+
+
+def prediction_problem(actual: Any, expected: Any, what: str, within: float) -> str:
+    """What is wrong with a predicted row, "" if nothing is; it never says what is right."""
+    if not isinstance(actual, Sequence | np.ndarray | Tensor) or isinstance(actual, str):
+        return f"{what} must come as a row of numbers, and this is {type_name(actual)}"
+    row = [float(value) if is_number(value) else math.nan for value in actual]
+    if len(row) != len(expected):
+        return f"{what}: {len(expected)} numbers are asked for, and these are {len(row)}"
+    errors = [abs(mine - truth) for mine, truth in zip(row, expected, strict=True)]
+    good = sum(error <= within for error in errors)
+    if good == len(row):
+        return ""
+    shown_row = ", ".join(f"{value:.4g}" for value in row)
+    said = f"{what} are not {shown_row}: {good} of the {len(row)} numbers are right"
+    if max(errors) < 10 * within:
+        return f"{said}\nNote: all are close; compute more decimals"
+    if abs(sum(row) - sum(expected)) > 3 * within:
+        return f"{said}\nNote: yours sum to {sum(row):.4g}; they should sum to {sum(expected):.4g}"
+    return said
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is one real number, whatever its type."""
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        return value.ndim == 0
+    return isinstance(value, numbers.Real)
+
+
+def expect_choice(answer: Any, choice: Any, expected: Any, name: str) -> None:
+    """Raise Wrong unless one part of a reading is right; the message does not tell the right one.
+
+    answer: what the learner's function returned; choice: the part of it that belongs to `name`.
+    """
+    origin = history.origin(answer)
+    if choice == expected:
+        return
+    call = None if origin is None else origin[0]
+    theirs = (
+        {} if call is None else {diagnosis(one): call.repeat(one) for one in call.misconceptions}
+    )
+    alike = frozenset(one for one, reading in theirs.items() if reading.get(name) == choice)
+    raise Wrong(f"{name}: it is not {choice}", alike)
 
 
 def expect_same_gradients(actual: Tensor, expected: Tensor, inputs: Mapping[str, Tensor]) -> None:
@@ -206,11 +284,17 @@ def difference(
     """What is wrong with an answer, and by how many tolerances; None if it is right."""
     name = what if isinstance(what, str) else " and ".join(what)
     if actual is None:
-        return f"{name} is None: is a return missing?", math.inf
+        return f"{name}: got None; is a return missing?", math.inf
     if isinstance(expected, tuple):
         return difference_of_parts(actual, expected, what)
     if isinstance(expected, Tensor) and not isinstance(actual, Tensor):
-        return f"{name} is {type_name(actual)}; expected a tensor", math.inf
+        return f"{name}: this is {type_name(actual)}; expected a tensor", math.inf
+    if isinstance(expected, np.ndarray):
+        if not isinstance(actual, np.ndarray | np.generic):
+            return f"{name}: this is {type_name(actual)}; expected a NumPy array", math.inf
+        if np.asarray(actual).dtype.kind not in "biuf":
+            return f"{name}: dtype {actual.dtype}; expected {expected.dtype}", math.inf
+        actual, expected = torch.from_numpy(np.array(actual)), torch.from_numpy(expected.copy())
     try:
         actual, expected = view(actual), view(expected)
     except Exception as error:
@@ -242,9 +326,9 @@ def difference_of_tensors(actual: Tensor, expected: Tensor, name: str) -> tuple[
     if actual.shape != expected.shape:
         return shape_problem(tuple(actual.shape), tuple(expected.shape), name), math.inf
     if actual.dtype != expected.dtype:
-        return f"{name} has dtype {actual.dtype}; expected {expected.dtype}", math.inf
+        return f"{name}: dtype {actual.dtype}; expected {expected.dtype}", math.inf
     if actual.device != expected.device:
-        return f"{name} is on device {actual.device}; expected {expected.device}", math.inf
+        return f"{name}: on device {actual.device}; expected {expected.device}", math.inf
     error = errors_in_tolerances(actual, expected)
     bad = error > 1
     count = int(bad.sum())
@@ -257,7 +341,7 @@ def difference_of_tensors(actual: Tensor, expected: Tensor, name: str) -> tuple[
 
 def shape_problem(ours: tuple[int, ...], truth: tuple[int, ...], name: str) -> str:
     """Two shapes, and how they are related, if they are."""
-    said = f"{name} has shape {ours}; expected {truth}"
+    said = f"{name}: shape {ours}; expected {truth}"
     if sorted(ours) == sorted(truth):
         return f"{said}: the same sizes in another order"
     if [size for size in ours if size != 1] == [size for size in truth if size != 1]:
@@ -272,15 +356,14 @@ def values_problem(
     ours, truth = actual[at], expected[at]
     place = f" at {list(at)}" if at else ""
     total = f" ({count} of {actual.numel()} values differ)" if actual.numel() > 1 else ""
-    if torch.isnan(ours) and not torch.isnan(truth):
-        return f"{name} is nan{place}; expected {format_value(truth)}{total}"
-    said = f"{name} first differs{place}: got {format_value(ours)}"
+    said = f"{name}: the first difference{place}: got {format_value(ours)}"
     said += f", expected {format_value(truth)}{total}"
-    if format_value(ours) == format_value(truth):
+    if format_value(ours) == format_value(truth) and not torch.isnan(ours):
         said += f"; the difference is {format_value(ours.double() - truth.double())}"
     if at and actual.size(-1) > 1:
         said += format_rows(actual[at[:-1]], expected[at[:-1]])
-    return said
+    related = relation(actual, expected, name)
+    return f"{said}\nNote: {related}" if related else said
 
 
 def difference_of_values(actual: Any, expected: Any, name: str) -> tuple[str, float] | None:
@@ -289,15 +372,17 @@ def difference_of_values(actual: Any, expected: Any, name: str) -> tuple[str, fl
         actual = actual.item()
     if isinstance(expected, numbers.Real):
         if not isinstance(actual, numbers.Real):
-            return f"{name} is {type_name(actual)}; expected a number", math.inf
+            return f"{name}: this is {type_name(actual)}; expected a number", math.inf
         error = abs(float(actual) - float(expected)) / (TOLERANCE * (1 + abs(float(expected))))
         exact = isinstance(expected, numbers.Integral)
         if actual == expected or (not exact and error <= 1):
             return None
-        return f"{name} is {actual}; expected {expected}", math.inf if exact else error
+        related = of_numbers(float(actual), float(expected))
+        note = f"\nNote: {related}" if related else ""
+        return f"{name}: got {actual}; expected {expected}{note}", math.inf if exact else error
     if type(actual) is type(expected) and actual == expected:
         return None
-    return f"{name} is {short_repr(actual)}; expected {short_repr(expected)}", math.inf
+    return f"{name}: got {short_repr(actual)}; expected {short_repr(expected)}", math.inf
 
 
 def errors_in_tolerances(actual: Tensor, expected: Tensor) -> Tensor:
@@ -328,6 +413,42 @@ def is_same(theirs: Any, actual: Any, view: View) -> bool:
     if theirs is None or isinstance(theirs, Exception):
         return False
     return difference(actual, theirs, "", view) is None
+
+
+def is_similar(theirs: Any, actual: Any, expected: Any) -> bool:
+    """Whether two answers have the same values, whatever their dtype and their axes of size 1.
+
+    The values must not be the expected ones: a wrong dtype alone resembles nothing.
+    """
+    if isinstance(expected, tuple):
+        for index, truth in enumerate(expected):  # the first part that is wrong is what is shown
+            part = part_of(actual, index)
+            if not same_values(plain_values(part), plain_values(truth)):
+                return is_similar(part_of(theirs, index), part, truth)
+        return False
+    values = [plain_values(value) for value in (theirs, actual, expected)]
+    if any(value is None for value in values):
+        return False
+    mine, learners, truth = values
+    return same_values(mine, learners) and not same_values(learners, truth)
+
+
+def plain_values(value: Any) -> Tensor | None:
+    """The values of a tensor, array or number as float64, without axes of size 1; else None."""
+    if isinstance(value, numbers.Real):
+        return torch.tensor(float(value), dtype=torch.float64)
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
+        value = torch.from_numpy(np.array(value))
+    if not isinstance(value, Tensor) or value.is_meta or value.is_complex():
+        return None
+    return value.detach().cpu().double().squeeze()
+
+
+def same_values(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether two tensors of float64 are equal, within what float32 rounds."""
+    if one is None or other is None or one.shape != other.shape:
+        return False
+    return torch.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 def misconceptions_with_same_error(call: Call) -> frozenset[str]:
@@ -381,15 +502,39 @@ def type_name(value: Any) -> str:
 def short_repr(value: Any) -> str:
     """A value in at most 40 characters; tensors by dtype and shape."""
     if isinstance(value, Tensor | np.ndarray):
-        if value.ndim == 0:
+        if value.ndim == 0 and not (isinstance(value, Tensor) and value.is_meta):
             return f"{value.item():.6g}"
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if isinstance(value, torch.dtype | torch.device):
+        return str(value)
     if isinstance(value, tuple | list) and any(isinstance(part, Tensor) for part in value):
         return f"({', '.join(short_repr(part) for part in value)})"
     if callable(value):
         return getattr(value, "__name__", type(value).__name__)
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def shown(value: Any) -> str:
+    """An input: small tensors and arrays by their values, others by dtype and shape."""
+    if isinstance(value, Tensor | np.ndarray) and 0 < value.ndim <= 3:
+        count = value.numel() if isinstance(value, Tensor) else value.size
+        is_meta = isinstance(value, Tensor) and value.is_meta
+        if 0 < count <= SMALL and not is_meta:
+            return nested(value.tolist())
+    return short_repr(value)
+
+
+def named(name: str, value: Any) -> str:
+    """An argument of a call: "dim=-1"; the value alone if the argument has no name."""
+    return f"{name}={shown(value)}" if name.isidentifier() else shown(value)
+
+
+def nested(values: Any) -> str:
+    """A nested list with at most four significant digits per number."""
+    if isinstance(values, list):
+        return f"[{', '.join(nested(value) for value in values)}]"
+    return f"{values:.4g}" if isinstance(values, float) else str(values)
 
 
 def format_value(value: Tensor) -> str:

@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from utils.grader.exercises import how_to
+from utils.grader.exercises import Exercise, how_to
 from utils.grader.feedback import (
     Call,
     Misconception,
@@ -42,8 +43,11 @@ from utils.grader.learner_code import (
     load,
     stub_that_raised,
 )
+from utils.grader.plain_words import explain
 
-SECONDS = 5.0  # for all the calls of one exercise together
+SECONDS = 5.0  # of processor time, for all the calls of one exercise together
+PATIENCE = 2.4  # seconds of wall time count as one: on a busy machine, code waits for its turn
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 COMPARABLE = str | bytes | bytearray | complex | float | int | set
 WATCHDOG_LOCK = threading.Lock()  # held while a watchdog raises TimeUp, and while another starts
 
@@ -87,11 +91,11 @@ class Clock:
 
     def run(self, function: Callable[[], Result]) -> Result:
         """Call a function; raises TimeUp inside it when the remaining time is over."""
-        start = time.perf_counter()
+        start = moment()
         try:
             return call_within(max(0.0, self.limit - self.spent), function)
         finally:
-            self.spent += time.perf_counter() - start
+            self.spent += seconds_since(start)
 
     def message(self) -> str:
         """The message for the learner when the time is up."""
@@ -99,8 +103,22 @@ class Clock:
         return f"still running after {self.limit:.0f} seconds{where}; is there an endless loop?"
 
 
+def moment() -> tuple[float, float]:
+    """The processor time of this process and the wall time, in seconds."""
+    return time.process_time(), time.perf_counter()
+
+
+def seconds_since(start: tuple[float, float]) -> float:
+    """The seconds that count against a time limit: of the processor, or waited with patience."""
+    processor, wall = (now - before for now, before in zip(moment(), start, strict=True))
+    return min(wall, max(processor, wall / PATIENCE))  # several threads use more than wall time
+
+
 def call_within(seconds: float, function: Callable[[], Result]) -> Result:
     """Call a function; raise TimeUp in it when the time is up, and again every second.
+
+    Time is that of the processor, so that a busy machine does not make right answers late; one that
+    only waits is interrupted after PATIENCE times as long.
 
     This reaches Python code only; a call into C is interrupted when it returns. (A call that never
     returns is ended from outside: see utils/grader/runner.py.)
@@ -136,8 +154,13 @@ class Watchdog:
                 self._raise_in_thread(None)  # cancels an exception that is still pending
 
     def _watch(self) -> None:
+        start = moment()
         wait = self.seconds
         while not self.stopped.wait(wait):
+            left = self.seconds - seconds_since(start)
+            if left > 0 and not self.has_fired:  # the machine is busy
+                wait = left
+                continue
             with WATCHDOG_LOCK:
                 if not self.stopped.is_set():
                     self.has_fired = True
@@ -178,6 +201,22 @@ def line_of(error: BaseException, source: Source) -> str:
     return f"line {line}" if line else ""
 
 
+class CallsWatched(TorchFunctionMode):
+    """Notes in the history if a function of PyTorch is called that replaces the exercise."""
+
+    def __init__(self, without: Sequence[str]) -> None:
+        super().__init__()
+        self.without = without
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:  # called by PyTorch for each of its functions
+        name = getattr(func, "__name__", "")
+        if name in self.without or "*" in self.without:
+            history.replaced = "PyTorch" if "*" in self.without else f"PyTorch's {name}"
+        return func(*args, **(kwargs or {}))
+
+
 class Guarded:
     """A proxy for the learner's module in the tests of one exercise.
 
@@ -188,12 +227,13 @@ class Guarded:
     def __init__(
         self,
         learner: LearnerModule,
-        exercise: str,
+        exercise: Exercise,
         misconceptions: Mapping[str, Sequence[Misconception]],
         clock: Clock,
     ) -> None:
         self._learner = learner
-        self._exercise = exercise
+        self._exercise = exercise.id
+        self._without = exercise.without
         self._misconceptions = misconceptions
         self._clock = clock
 
@@ -222,7 +262,8 @@ class Guarded:
         def guarded(*args: Any, **kwargs: Any) -> Any:
             misconceptions = self._misconceptions.get(known or name, ())
             inputs = copy_of(args), copy_of(kwargs)
-            call = Call(name, *inputs, torch.get_rng_state(), misconceptions, build)
+            names = argument_names(function, len(args))
+            call = Call(name, *inputs, torch.get_rng_state(), misconceptions, build, names)
             history.add(call)
             call.result = self._run(call, lambda: function(*args, **kwargs))
             expect_unchanged(call, function, args, kwargs)
@@ -252,7 +293,7 @@ class Guarded:
         if self._clock.spent >= self._clock.limit:
             raise Wrong(self._clock.message())
         try:
-            with warnings.catch_warnings(action="ignore"):
+            with warnings.catch_warnings(action="ignore"), CallsWatched(self._without):
                 return self._clock.run(run)
         except BaseException as error:
             source = self._learner.source
@@ -268,7 +309,7 @@ class Guarded:
         if isinstance(error, TimeUp):
             self._clock.where = line_of(error, source)
             self._clock.spent = max(self._clock.spent, self._clock.limit)
-            return Wrong(f"{call}: {self._clock.message()}")
+            return Wrong(f"{call}\n{self._clock.message()}")
         stub = stub_that_raised(error, source)
         if stub is not None and stub.exercise == self._exercise:
             return NotStarted(f"{stub.exercise} {stub.name}")
@@ -277,10 +318,12 @@ class Guarded:
         line = leftover_raise(error, source)
         if line is not None:
             return Wrong(f"line {line} still raises NotImplementedError: delete that line")
-        problem = describe(error, source.path)
+        problem = describe(error, source.path, call.name)
         if isinstance(error, SystemExit):
-            return Wrong(f"{call} exits Python: {problem}")
-        return Wrong(f"{call} fails: {problem}", misconceptions_with_same_error(call))
+            return Wrong(f"{call}\nit exits Python: {problem}")
+        meaning = explain(error)
+        plain = f"\nIn plain words: {meaning}" if meaning else ""
+        return Wrong(f"{call}\n{problem}{plain}", misconceptions_with_same_error(call))
 
 
 def expect_unchanged(
@@ -293,7 +336,7 @@ def expect_unchanged(
     for name, before, after in pairs:
         if not unchanged(before, after):
             raise Wrong(
-                f"{call} changes its input {name}, which the caller still needs: compute a new "
+                f"{call}\nit changes its input {name}, which the caller still needs: compute a new "
                 "tensor instead (masked_fill, not masked_fill_; x = x - 1, not x -= 1)"
             )
 
@@ -301,9 +344,10 @@ def expect_unchanged(
 def argument_names(function: Callable[..., Any], count: int) -> list[str]:
     """The names of the first positional arguments; their positions if there is no signature."""
     try:
-        names = list(inspect.signature(function).parameters)[:count]
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        names = []
+        parameters = ()
+    names = [one.name for one in parameters if one.kind in POSITIONAL][:count]
     return names + [str(position) for position in range(len(names) + 1, count + 1)]
 
 

@@ -4,8 +4,9 @@ The file is loaded by path and from its source, never through the import system:
 would be stale when a file is saved twice within one second. Any failure becomes one message.
 
 A *stub* is a function whose body has not been touched: an optional docstring, then
-`raise NotImplementedError("Exercise 1.3: causal_mask")`. Only the syntax tree decides, so comments
-and blank lines do not matter.
+`raise NotImplementedError("Exercise 1.3: causal_mask")`; in an exercise of the kind repair, the
+code to repair follows the `raise`. Only the syntax tree decides, so comments and blank lines do not
+matter.
 """
 
 import ast
@@ -16,9 +17,13 @@ import re
 import sys
 import traceback
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, TracebackType
+
+from utils.errors import CourseError
+from utils.grader.exercises import read_lesson
 
 STUB = re.compile(r"Exercise (\d+\.\d+)\b")
 LONGEST_MESSAGE = 300  # characters of an exception's message
@@ -48,10 +53,11 @@ class Source:
     path: Path
     data: bytes
     tree: ast.Module
+    bodies: Mapping[str, list[str]] = field(default_factory=dict)  # of repairs: see repair_bodies
 
     def stubs(self) -> list[Stub]:
         """The untouched stubs, in the order of the file."""
-        found = [(as_stub(node), name, node) for name, node in functions(self.tree)]
+        found = [(as_stub(node, self.bodies), name, node) for name, node in functions(self.tree)]
         return [Stub(exercise, name, node.lineno) for exercise, name, node in found if exercise]
 
     def stub_at(self, line: int) -> Stub | None:
@@ -64,7 +70,7 @@ class Source:
         if not enclosing:
             return None
         first, name, node = max(enclosing, key=lambda found: found[0])
-        exercise = as_stub(node)
+        exercise = as_stub(node, self.bodies)
         return Stub(exercise, name, first) if exercise else None
 
     def raises_at(self, line: int) -> bool:
@@ -92,8 +98,11 @@ def functions(tree: ast.Module) -> list[tuple[str, ast.FunctionDef]]:
     return found
 
 
-def as_stub(node: ast.FunctionDef) -> str:
-    """The exercise ("1.3") if this function is an untouched stub, else ""."""
+def as_stub(node: ast.FunctionDef, bodies: Mapping[str, list[str]] | None = None) -> str:
+    """The exercise ("1.3") if this function is an untouched stub, else "".
+
+    `bodies` holds the code that follows the `raise` in exercises of the kind repair.
+    """
     body = node.body[1:] if ast.get_docstring(node) is not None else node.body
     match body:
         case [
@@ -101,11 +110,26 @@ def as_stub(node: ast.FunctionDef) -> str:
                 exc=ast.Call(
                     func=ast.Name(id="NotImplementedError"), args=[ast.Constant(value=str(text))]
                 )
-            )
+            ),
+            *rest,
         ]:
             found = STUB.match(text)
-            return found[1] if found else ""
+            expected = (bodies or {}).get(found[1], []) if found else []
+            return found[1] if found and [ast.dump(one) for one in rest] == expected else ""
     return ""
+
+
+def repair_bodies(path: Path) -> dict[str, list[str]]:
+    """The code to repair, as syntax trees, by exercise, from the yaml beside this file."""
+    try:
+        lesson = read_lesson(path.resolve().parents[1])
+    except CourseError:  # a file outside of any lesson
+        return {}
+    return {
+        exercise.id: [ast.dump(one) for one in ast.parse(exercise.body).body]
+        for exercise in lesson.exercises
+        if exercise.body
+    }
 
 
 def read_source(path: Path) -> Source:
@@ -121,7 +145,7 @@ def read_source(path: Path) -> Source:
         raise LoadError(f"{name} contains NUL bytes; save it as UTF-8 text")
     try:
         with warnings.catch_warnings(action="ignore"):  # an invalid escape in a string
-            return Source(path, data, ast.parse(data, str(path)))
+            return Source(path, data, ast.parse(data, str(path)), repair_bodies(path))
     except SyntaxError as error:
         raise LoadError(syntax_message(name, error)) from None
     except (ValueError, RecursionError, MemoryError) as error:
@@ -184,25 +208,32 @@ def is_interruption(error: BaseException, source: Source) -> bool:
     return isinstance(error, KeyboardInterrupt) and source.raised(error) is None
 
 
-def describe(error: BaseException, path: Path) -> str:
-    """An exception in one or two lines: Python's message, and the learner's line."""
+def describe(error: BaseException, path: Path, function: str = "") -> str:
+    """An exception in one or two lines: Python's message, and the learner's line.
+
+    That is the line of `function`, if the error passed through it, and not of a helper it called.
+    """
     plain = traceback.TracebackException(type(error), error, None)
     plain.__notes__ = None
     message = " ".join([*plain.format_exception_only()][-1].split())
     if len(message) > LONGEST_MESSAGE:
         message = message[: LONGEST_MESSAGE - 3] + "..."
-    line = last_line_in(error.__traceback__, path)
+    line = last_line_in(error.__traceback__, path, function)
     if line is None:
         return message
     text = linecache.getline(str(path), line).strip()
     return f"line {line}: {message}" + (f"\n    {text}" if text else "")
 
 
-def last_line_in(trace: TracebackType | None, path: Path) -> int | None:
-    """The last line of this file in a traceback; None if the file is not in it."""
-    lines = [
-        line for frame, line in traceback.walk_tb(trace) if frame.f_code.co_filename == str(path)
+def last_line_in(trace: TracebackType | None, path: Path, function: str = "") -> int | None:
+    """The last line of this file in a traceback, in `function` if it is there; None if in none."""
+    frames = [
+        (frame.f_code.co_name, line)
+        for frame, line in traceback.walk_tb(trace)
+        if frame.f_code.co_filename == str(path)
     ]
+    own = [line for name, line in frames if name == function.rpartition(".")[2]]
+    lines = own or [line for _, line in frames]
     return lines[-1] if lines else None
 
 

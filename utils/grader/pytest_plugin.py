@@ -8,6 +8,7 @@ A test belongs to the exercise that lists it under `judge` in exercises.yaml. Th
 loads this plugin; torch is imported only when a test uses `ex`.
 """
 
+import inspect
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from dataclasses import asdict
@@ -154,10 +155,18 @@ def ex(request: pytest.FixtureRequest) -> Iterator["Guarded"]:
         learner = with_wrong_answer(learner, *wrong)
     clock = request.config.stash[CLOCKS].setdefault((exercise.id, label), Clock())
     own = diagnosis(wrong[1]) if wrong else ""
-    request.node.stash[CASE] = Case(exercise.id, wrong_answer=label, own_diagnosis=own)
+    check = check_sentence(request.node)
+    request.node.stash[CASE] = Case(exercise.id, check=check, wrong_answer=label, own_diagnosis=own)
     history.clear()
     with restored_state():
-        yield Guarded(learner, exercise.id, known, clock)
+        yield Guarded(learner, exercise, known, clock)
+
+
+def check_sentence(item: pytest.Item) -> str:
+    """What a test checks, as a sentence: its docstring, or its name without the underscores."""
+    docstring = inspect.getdoc(getattr(item, "function", None)) or ""
+    name = getattr(item, "originalname", item.name)
+    return docstring.partition("\n")[0] or name.removeprefix("test_").replace("_", " ")
 
 
 def learner_at(config: pytest.Config, path: Path) -> "LearnerModule":
@@ -193,15 +202,20 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     from utils.grader.guard import BrokenFile, NotStarted
 
     case = item.stash[CASE]
+    error: BaseException
     try:
         result = yield
-        case.outcome = SOLVED
-        return result
+        replaced = history.replaced
+        if not replaced or item.config.getoption("solutions"):
+            case.outcome = SOLVED
+            return result
+        case.is_replaced = True
+        error = Wrong(f"correct, but written by {replaced}: now without it")
     except NotStarted as stub:
         if not item.config.getoption("solutions"):
             case.outcome = TO_DO
             pytest.skip(f"to do: {stub}")
-        error: BaseException = Wrong(f"the solution of {stub} is a stub")
+        error = Wrong(f"the solution of {stub} is a stub")
     except (Exception, SystemExit, pytest.fail.Exception) as any_error:  # pytest.raises calls fail
         error = any_error
     finally:
@@ -211,6 +225,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     if isinstance(error, Wrong):
         case.message, case.margin = error.message, error.margin
         case.explained_by = error.explained_by
+        case.resembles = error.resembles
         case.broken_file = isinstance(error, BrokenFile)
     pytest.fail(case.message, pytrace=False)
 

@@ -23,11 +23,14 @@ class Case:
 
     exercise: str
     outcome: str = ""
+    check: str = ""  # the promise that the test checks, as a sentence
     message: str = ""
     explained_by: frozenset[str] | None = None
+    resembles: frozenset[str] = frozenset()
     refuted: frozenset[str] = frozenset()
     margin: float = 0.0
     broken_file: bool = False
+    is_replaced: bool = False  # right, but by a function that replaces the exercise
     printed: str = ""
     wrong_answer: str = ""  # with --misconceptions: its name
     own_diagnosis: str = ""
@@ -39,24 +42,37 @@ class Verdict:
 
     exercise: str
     outcome: str  # solved, wrong or to do
+    check: str = ""
     message: str = ""
     diagnosis: str = ""
+    is_certain: bool = True  # about the diagnosis
     printed: str = ""
     failed: int = 0
     checks: int = 0
     broken_file: bool = False
+    hint_for: str = ""  # another exercise, if that one is to be fixed first
+    is_replaced: bool = False  # right, but by a function that replaces the exercise
 
 
 def verdict(exercise: str, cases: Sequence[Case]) -> Verdict:
     """Wrong if any case is wrong; solved only if all are; else to do."""
     failed = [case for case in cases if case.outcome == WRONG]
+    if failed and all(case.is_replaced for case in failed):
+        message = failed[0].message
+        return Verdict(
+            exercise, WRONG, message=message, failed=1, checks=len(cases), is_replaced=True
+        )
+    failed = [case for case in failed if not case.is_replaced]
     if failed:
         first = failed[0]
+        diagnosis, is_certain = diagnose(cases)
         return Verdict(
             exercise,
             WRONG,
+            first.check,
             first.message,
-            diagnose(cases),
+            diagnosis,
+            is_certain,
             first.printed,
             len(failed),
             len(cases),
@@ -66,16 +82,25 @@ def verdict(exercise: str, cases: Sequence[Case]) -> Verdict:
     return Verdict(exercise, SOLVED if done else TO_DO, checks=len(cases))
 
 
-def diagnose(cases: Sequence[Case]) -> str:
-    """The only misconception that explains all cases; "" if there is none or more than one.
+def diagnose(cases: Sequence[Case]) -> tuple[str, bool]:
+    """The misconception behind a wrong answer, and whether it explains all cases; "" if unknown.
 
-    It gives the learner's answer in every failed case that tells misconceptions apart, and the
-    right answer in the others.
+    For certain if it alone gives the learner's answer in every failed case that tells
+    misconceptions apart, and the right answer in the others. Where none does (two mistakes at once,
+    a cast beside the mistake), it is the one that no right answer refutes, that resembles the
+    answer in the first failed case, and in more of the others than any other does.
     """
-    explained = [case.explained_by for case in cases if case.explained_by is not None]
-    candidates = frozenset.intersection(*explained) if explained else frozenset()
-    candidates -= frozenset().union(*(case.refuted for case in cases))
-    return next(iter(candidates)) if len(candidates) == 1 else ""
+    refuted = frozenset().union(*(case.refuted for case in cases))
+    failed = [case for case in cases if case.explained_by is not None]
+    if not failed:
+        return "", True
+    exact = frozenset.intersection(*(case.explained_by or frozenset() for case in failed)) - refuted
+    if len(exact) == 1:
+        return next(iter(exact)), True
+    candidates = exact or failed[0].resembles - refuted
+    scores = {one: sum(one in case.resembles for case in failed) for one in candidates}
+    best = [one for one in candidates if scores[one] == max(scores.values())]
+    return (best[0], False) if len(best) == 1 else ("", True)
 
 
 def failure_text(cases: Sequence[Case]) -> str:
@@ -86,9 +111,11 @@ def failure_text(cases: Sequence[Case]) -> str:
 
 def message_lines(found: Verdict, indent: str = "") -> list[str]:
     """What is wrong with an exercise and what to do next, wrapped."""
-    lines = wrap(found.message, indent)
+    check = "" if found.broken_file else found.check
+    lines = [*wrap(check, indent), *wrap(found.message, indent)]
     if found.diagnosis:
-        lines += wrap(f"This looks like: {found.diagnosis}.", indent)
+        opening = "This looks like" if found.is_certain else "First of all, this looks like"
+        lines += wrap(f"{opening}: {found.diagnosis}.", indent)
     if found.failed > 1 and not found.broken_file:
         lines += wrap(f"({found.failed} of {found.checks} checks fail; this is the first.)", indent)
     printed = found.printed.splitlines()
@@ -97,7 +124,8 @@ def message_lines(found: Verdict, indent: str = "") -> list[str]:
         shown = [f"{indent}  {printable(line)}"[: width()] for line in shown]
         lines += [f"{indent}It printed:", *shown]
     if not found.broken_file:
-        lines.append(f"{indent}For a hint: {how_to('hint', found.exercise)}")
+        hint_for = found.hint_for or found.exercise
+        lines.append(f"{indent}For a hint: {how_to('hint', hint_for)}")
     return lines
 
 

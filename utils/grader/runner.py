@@ -29,12 +29,13 @@ from utils.errors import CourseError
 from utils.files import atomic_write_text
 from utils.grader.exercises import ROOT, Lesson
 from utils.grader.report import SOLVED, TO_DO, WRONG, Case, Verdict, verdict
+from utils.grader.root_cause import with_root_causes
 
 STARTUP = 180.0  # seconds to import torch from a cold disk
 SHUTDOWN = 2.0  # seconds to end after closing its output
 SILENCE = 15.0  # seconds without an event
 TESTS_RAN = (0, 1)  # exit codes of pytest: all passed, some failed
-VERSION = 1
+VERSION = 2
 ENVIRONMENT = {
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # nbval takes a second to load
     "PYTEST_ADDOPTS": "",
@@ -143,7 +144,8 @@ def judge(
     missing = [one for one in chosen if not cases[one]]
     if missing:
         raise CourseError(f"{lesson.name}: no test ran for {', '.join(missing)}")
-    return {one: verdict(one, cases[one]) for one in chosen}, cacheable
+    verdicts = {one: verdict(one, cases[one]) for one in chosen}
+    return verdicts if solutions else with_root_causes(lesson, verdicts), cacheable
 
 
 def job_for(lesson: Lesson, exercises: list[str], solutions: bool) -> dict[str, Any]:
@@ -216,11 +218,11 @@ def add_lost_cases(
 ) -> None:
     """Mark as wrong the exercise that was running; all, if the file was still being loaded."""
     if lost.has_loaded:
-        cases[lost.exercise].append(Case(lost.exercise, WRONG, lost.problem))
+        cases[lost.exercise].append(Case(lost.exercise, WRONG, message=lost.problem))
         return
     message = f"{lesson.file.name} does not finish loading: {lost.problem}"
     for one in remaining:
-        cases[one].append(Case(one, WRONG, message, broken_file=True))
+        cases[one].append(Case(one, WRONG, message=message, broken_file=True))
 
 
 def case_from(event: dict[str, Any]) -> Case:
@@ -228,6 +230,7 @@ def case_from(event: dict[str, Any]) -> Case:
     explained = event["explained_by"]
     sets = {
         "explained_by": None if explained is None else frozenset(explained),
+        "resembles": frozenset(event["resembles"]),
         "refuted": frozenset(event["refuted"]),
     }
     return Case(**{**event, **sets})

@@ -14,6 +14,7 @@ import ast
 import itertools
 import re
 import string
+import textwrap
 import time
 from pathlib import Path
 
@@ -21,9 +22,20 @@ from utils.errors import CourseError
 from utils.files import atomic_write_bytes
 from utils.grader.definitions import SCOPES, find_definition, first_line, last_binding, parse
 from utils.grader.exercises import Exercise, Lesson
-from utils.grader.learner_code import as_stub, functions, lines_of, missing_file
+from utils.grader.learner_code import (
+    as_stub,
+    functions,
+    lines_of,
+    missing_file,
+    repair_bodies,
+)
 
-TODO = "# TODO: your code here"
+TODO = {  # by the kind of exercise
+    "write": "# TODO: your code here",
+    "predict": "# TODO: return your prediction",
+    "repair": "# TODO: delete, then repair",
+    "read": "# TODO: return your answer",
+}
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PROGRAM = re.compile(r"if\s+__name__\b")  # where the part that runs the checks begins
 
@@ -47,16 +59,23 @@ def make_stubs(lesson: Lesson) -> dict[str, str]:
 
 
 def bodies_to_replace(lesson: Lesson, source: str) -> list[tuple[int, int, str]]:
-    """For each stub: first and last line of the solution's body, and the `raise` to put there."""
-    ids = {stub: exercise.id for exercise in lesson.exercises for stub in exercise.stubs}
+    """For each stub: first and last line of the solution's body, and what to put there."""
+    owners = {stub: exercise for exercise in lesson.exercises for stub in exercise.stubs}
     found = []
     for name, node in functions(ast.parse(source, str(lesson.solutions))):
-        if name in ids:
-            first = (node.body[0].end_lineno or 0) + 1
-            indent = " " * node.body[0].col_offset
-            stub = f'{indent}raise NotImplementedError("Exercise {ids[name]}: {name}")  {TODO}\n'
+        if name in owners:
+            has_docstring = ast.get_docstring(node) is not None
+            first = (node.body[0].end_lineno or 0) + 1 if has_docstring else node.body[0].lineno
+            body = stub_body(owners[name], name)
+            stub = textwrap.indent(body, " " * node.body[0].col_offset)
             found.append((first, node.end_lineno or first, stub))
     return found
+
+
+def stub_body(exercise: Exercise, name: str) -> str:
+    """What replaces a solution's body: a `raise`, and the code to repair if any."""
+    todo = f'raise NotImplementedError("Exercise {exercise.id}: {name}")'
+    return f"{todo}  {TODO[exercise.kind]}\n{exercise.body}"
 
 
 # --- resetting one exercise ---
@@ -117,7 +136,10 @@ def check_restored(text: str, name: str, exercise: Exercise, lesson: Lesson) -> 
         return  # a syntax error elsewhere in the file
     node = last_binding(tree, name)
     module = ast.Module([node] if isinstance(node, SCOPES) else [], [])
-    stubs = {qualified for qualified, one in functions(module) if as_stub(one) == exercise.id}
+    bodies = repair_bodies(lesson.file)
+    stubs = {
+        qualified for qualified, one in functions(module) if as_stub(one, bodies) == exercise.id
+    }
     wanted = {stub for stub in exercise.stubs if stub.partition(".")[0] == name}
     if not wanted <= stubs:
         line = f" on line {node.lineno}" if node is not None else ""

@@ -1,8 +1,8 @@
 """The process that runs a learner's code, so that nothing in it can harm the program that asks.
 
-It imports what takes long, reports "ready", waits for one job on standard input, runs pytest on it,
-and reports each event as one line of JSON. utils/grader/runner.py starts it, reads the events, and
-may kill it.
+It imports what takes long, reports "ready", waits for a job on standard input, runs pytest on it,
+reports each event as one line of JSON, and is ready for the next job. utils/grader/runner.py
+starts it, reads the events, and may kill it.
 """
 
 import builtins
@@ -77,7 +77,8 @@ def cause(report: pytest.TestReport | pytest.CollectReport) -> str:
 def as_json(case: Case) -> dict[str, Any]:
     """A case without sets, which JSON lacks; utils/grader/runner.py restores them."""
     explained = None if case.explained_by is None else sorted(case.explained_by)
-    return {**vars(case), "explained_by": explained, "refuted": sorted(case.refuted)}
+    sets = {"resembles": sorted(case.resembles), "refuted": sorted(case.refuted)}
+    return {**vars(case), "explained_by": explained, **sets}
 
 
 def refuse_terminal() -> None:
@@ -88,19 +89,20 @@ def refuse_terminal() -> None:
 
 
 def main() -> None:
-    """Wait for a job, {"root": folder, "arguments": [...]}, and run it; an empty line ends."""
+    """Run each job, {"root": folder, "arguments": [...]}, until the input ends or a line is empty.
+
+    The jobs of one process must have the same root: Python imports the test files only once.
+    """
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a learner prints past pytest's capture must not look like an event
     reporter = EventReporter(stream)
     reporter.send("ready")
-    line = sys.stdin.readline()
-    if not line.strip():
-        return
-    job = json.loads(line)
-    os.chdir(job["root"])
-    code = pytest.main([*OPTIONS, *job["arguments"]], plugins=[reporter])
-    reporter.send("end", code=int(code))
-    stream.flush()
+    while line := sys.stdin.readline().strip():
+        job = json.loads(line)
+        os.chdir(job["root"])
+        code = pytest.main([*OPTIONS, *job["arguments"]], plugins=[reporter])
+        reporter.send("end", code=int(code))
+        reporter.send("ready")
     os._exit(0)  # threads that a learner left running do not keep the process alive
 
 

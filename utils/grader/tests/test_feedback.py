@@ -95,27 +95,27 @@ def test_an_answer_that_requires_gradients_is_compared_like_any_other():
 @pytest.mark.parametrize(
     ("actual", "expected", "said"),
     [
-        (None, TABLE, "the result is None: is a return missing?"),
-        (None, 3.0, "the result is None: is a return missing?"),
-        (TABLE.numpy(), TABLE, "the result is a NumPy array; expected a tensor"),
-        (TABLE.tolist(), TABLE, "the result is a list; expected a tensor"),
-        (1.0, TABLE, "the result is a float; expected a tensor"),
-        (3, torch.tensor(3), "the result is an int; expected a tensor"),
-        ("3", 3, "the result is a str; expected a number"),
-        (1j, 1.0, "the result is a complex; expected a number"),
-        (torch.ones(1), 1.0, "the result is a tensor; expected a number"),
-        (4, 3, "the result is 4; expected 3"),
-        (3.001, 3, "the result is 3.001; expected 3"),
-        (0.3001, 0.3, "the result is 0.3001; expected 0.3"),
-        (math.nan, 1.0, "the result is nan; expected 1.0"),
-        (1.0, math.inf, "the result is 1.0; expected inf"),
-        (np.False_, True, "the result is False; expected True"),
-        ("ab", "abc", "the result is 'ab'; expected 'abc'"),
-        ((1, 2), [1, 2], "the result is (1, 2); expected [1, 2]"),
-        (TABLE, "abc", "the result is float32 (2, 3); expected 'abc'"),
+        (None, TABLE, "the result: got None; is a return missing?"),
+        (None, 3.0, "the result: got None; is a return missing?"),
+        (TABLE.numpy(), TABLE, "the result: this is a NumPy array; expected a tensor"),
+        (TABLE.tolist(), TABLE, "the result: this is a list; expected a tensor"),
+        (1.0, TABLE, "the result: this is a float; expected a tensor"),
+        (3, torch.tensor(3), "the result: this is an int; expected a tensor"),
+        ("3", 3, "the result: this is a str; expected a number"),
+        (1j, 1.0, "the result: this is a complex; expected a number"),
+        (torch.ones(1), 1.0, "the result: this is a tensor; expected a number"),
+        (4, 3, "the result: got 4; expected 3"),
+        (3.001, 3, "the result: got 3.001; expected 3"),
+        (0.3001, 0.3, "the result: got 0.3001; expected 0.3"),
+        (math.nan, 1.0, "the result: got nan; expected 1.0"),
+        (1.0, math.inf, "the result: got 1.0; expected inf"),
+        (np.False_, True, "the result: got False; expected True"),
+        ("ab", "abc", "the result: got 'ab'; expected 'abc'"),
+        ((1, 2), [1, 2], "the result: got (1, 2); expected [1, 2]"),
+        (TABLE, "abc", "the result: got float32 (2, 3); expected 'abc'"),
         (TABLE, (TABLE, 1), "it returned a tensor; expected 2 values: "),
         ((TABLE,), (TABLE, 1), "it returned 1 values; expected 2 values: "),
-        ((TABLE, 2), (TABLE, 1), "the result[1] is 2; expected 1"),
+        ((TABLE, 2), (TABLE, 1), "the result[1]: got 2; expected 1"),
     ],
 )
 def test_a_wrong_type_is_reported_with_both_types(actual, expected, said):
@@ -136,20 +136,20 @@ SHAPES = [
 @pytest.mark.parametrize(("shape", "said"), SHAPES)
 def test_a_wrong_shape_is_reported_with_its_relation_to_the_right_one(shape, said):
     wrong = problem(torch.zeros(shape), TABLE, what="the scores (T_q, T_k)")
-    assert wrong.message == f"the scores (T_q, T_k) has shape {said}"
+    assert wrong.message == f"the scores (T_q, T_k): shape {said}"
     assert wrong.margin == math.inf
 
 
 @pytest.mark.parametrize(
     ("actual", "said"),
     [
-        (TABLE.double(), "has dtype torch.float64; expected torch.float32"),
-        (TABLE.long(), "has dtype torch.int64; expected torch.float32"),
-        (TABLE.to("meta"), "is on device meta; expected cpu"),
+        (TABLE.double(), "dtype torch.float64; expected torch.float32"),
+        (TABLE.long(), "dtype torch.int64; expected torch.float32"),
+        (TABLE.to("meta"), "on device meta; expected cpu"),
     ],
 )
 def test_a_wrong_dtype_or_device_is_reported(actual, said):
-    assert problem(actual, TABLE).message == f"the result {said}"
+    assert problem(actual, TABLE).message == f"the result: {said}"
 
 
 # --- answers that are wrong: values ---
@@ -160,7 +160,7 @@ def test_the_first_difference_is_reported_with_a_count_and_both_rows():
     actual[1, 1:] = torch.tensor([40.5, -1.0])
     wrong = problem(actual, TABLE)
     assert wrong.message.splitlines() == [
-        "the result first differs at [1, 1]: got 40.5, expected 4 (2 of 6 values differ)",
+        "the result: the first difference at [1, 1]: got 40.5, expected 4 (2 of 6 values differ)",
         "    yours        3  40.5    -1",
         "    expected     3     4     5",
     ]
@@ -169,26 +169,30 @@ def test_the_first_difference_is_reported_with_a_count_and_both_rows():
 
 def test_a_long_row_is_not_printed():
     assert problem(torch.zeros(2, 40), torch.ones(2, 40)).message == (
-        "the result first differs at [0, 0]: got 0, expected 1 (80 of 80 values differ)"
+        "the result: the first difference at [0, 0]: got 0, expected 1 (80 of 80 values differ)"
     )
 
 
 def test_booleans_differ_like_numbers():
     mask = torch.ones(2, 2, dtype=torch.bool)
     said = problem(mask.tril(), mask).message
-    assert said.startswith("the result first differs at [0, 1]: got False, expected True")
+    assert said.startswith("the result: the first difference at [0, 1]: got False, expected True")
 
 
 def test_a_single_value_has_no_index():
     said = problem(torch.tensor(1.0), torch.tensor(2.0)).message
-    assert said == "the result first differs: got 1, expected 2"
+    assert said == "the result: the first difference: got 1, expected 2"
 
 
 def test_nan_is_reported():
     actual = TABLE.clone()
     actual[1, 2] = math.nan
     wrong = problem(actual, TABLE, what="it")
-    assert wrong.message == "it is nan at [1, 2]; expected 5 (1 of 6 values differ)"
+    assert wrong.message == (
+        "it: the first difference at [1, 2]: got nan, expected 5 (1 of 6 values differ)\n"
+        "    yours       3    4  nan\n"
+        "    expected    3    4    5"
+    )
     assert wrong.margin == math.inf
 
 
@@ -211,7 +215,7 @@ def test_the_tolerance_depends_on_the_dtype_and_the_expected_value(dtype, tolera
 def test_for_a_tuple_each_part_has_its_own_name():
     what = ("the output", "the weights")
     said = problem((TABLE, TABLE), (TABLE, TABLE + 1), what=what).message
-    assert said.startswith("the weights first differs at [0, 0]")
+    assert said.startswith("the weights: the first difference at [0, 0]")
     said = problem((TABLE, TABLE, 3), (TABLE, TABLE), what=what).message
     assert said == "it returned 3 values; expected 2 values: the output, the weights"
     assert problem(None, (TABLE, TABLE), what=what).message.startswith("the output and the weights")
@@ -220,7 +224,7 @@ def test_for_a_tuple_each_part_has_its_own_name():
 def test_a_view_is_applied_to_both_answers():
     expect_equal(TABLE, -TABLE, view=torch.abs)
     said = problem(TABLE, TABLE + 1, view=torch.abs).message
-    assert "first differs at [0, 0]: got 0, expected 1" in said
+    assert "the first difference at [0, 0]: got 0, expected 1" in said
 
 
 def test_an_answer_that_the_view_cannot_use_is_wrong():
@@ -230,11 +234,12 @@ def test_an_answer_that_the_view_cannot_use_is_wrong():
 
 def test_the_message_begins_with_the_call():
     answer = called(TABLE, TABLE, 3, torch.tensor(0.5), (TABLE, 1), "long" * 20, len)
-    said = problem(answer, TABLE.T).message
-    assert said.startswith(
-        "double(float32 (2, 3), 3, 0.5, (float32 (2, 3), 1), "
-        "'longlonglonglonglonglonglonglonglong..., len): the result has shape"
+    call, said = problem(answer, TABLE.T).message.splitlines()
+    assert call == (
+        "double([[0, 1, 2], [3, 4, 5]], 3, 0.5, (float32 (2, 3), 1), "
+        "'longlonglonglonglonglonglonglonglong..., len)"
     )
+    assert said.startswith("the result: shape (2, 3); expected (3, 2)")
 
 
 def test_expect_raises_its_message():
@@ -261,8 +266,14 @@ def test_the_same_gradients_pass_in_another_style():
     ("wrong", "said"),
     [
         (lambda x: x.square().detach(), "the values are right, but no gradient flows back"),
-        (lambda x: x.detach() * x, "the values are right, but the gradient of x first differs at"),
-        (lambda x: x.detach().square() + 0 * leaf(), "but the gradient of x first differs at"),
+        (
+            lambda x: x.detach() * x,
+            "the values are right, but the gradient of x: the first difference at",
+        ),
+        (
+            lambda x: x.detach().square() + 0 * leaf(),
+            "but the gradient of x: the first difference at",
+        ),
         (lambda x: torch.tensor(x.square().tolist()), "no gradient flows back through them"),
         (lambda x: Broken.apply(x), "the backward pass fails: no way back"),
     ],
@@ -347,7 +358,9 @@ def test_two_misconceptions_that_agree_on_these_inputs_both_explain():
 
 def test_a_missing_return_needs_no_misconception():
     wrong = problem(called(None, TABLE, wrong=WRONG), 2 * TABLE)
-    assert wrong.message == "double(float32 (2, 3)): the result is None: is a return missing?"
+    assert wrong.message == (
+        "double([[0, 1, 2], [3, 4, 5]])\nthe result: got None; is a return missing?"
+    )
     assert wrong.explained_by == frozenset()
 
 
@@ -428,7 +441,7 @@ def test_an_answer_is_traced_to_the_last_call_that_returned_it():
 def test_the_last_eight_calls_are_remembered():
     answers = [called(TABLE + number, name=f"call{number}") for number in range(9)]
     assert problem(answers[1], TABLE).message.startswith("call1(")
-    assert problem(answers[0], TABLE - 1).message.startswith("the result first differs")
+    assert problem(answers[0], TABLE - 1).message.startswith("the result: the first difference")
 
 
 def test_misconceptions_cannot_modify_each_others_inputs():
@@ -448,6 +461,49 @@ def test_a_misconception_that_warns_still_explains():
 
     x = torch.arange(24.0).view(2, 3, 4)
     assert explained(x.permute(2, 1, 0), x, [turned]) == {".T reverses all axes"}
+
+
+# --- answers that resemble a misconception ---
+
+
+def resembled(answer: Any, x: Tensor, truth: Any, *wrong: Misconception) -> Any:
+    error = problem(called(answer, x, wrong=wrong), truth)
+    assert error.explained_by == frozenset()
+    return error.resembles
+
+
+@pytest.mark.parametrize("disguise", [Tensor.double, lambda x: x[None], lambda x: x[None, :, None]])
+def test_the_same_values_in_another_dtype_or_shape_resemble_a_misconception(disguise):
+    assert resembled(disguise(TABLE / 2), TABLE, 2 * TABLE, *WRONG) == {diagnosis(halved)}
+
+
+def test_right_values_in_a_wrong_dtype_resemble_nothing():
+    def right_but_double(x: Tensor) -> Tensor:
+        """the numbers are float64"""
+        return 2 * x.double()
+
+    assert resembled(2 * TABLE.half(), TABLE, 2 * TABLE, right_but_double, *WRONG) == frozenset()
+
+
+def test_one_part_of_a_tuple_is_enough_to_resemble():
+    answer = (TABLE + 2, TABLE - 7)  # the first as if exchanged, the second of its own
+    truth = (TABLE + 1, TABLE + 2)
+    assert resembled(answer, TABLE, truth, *PAIRS) == {"the two are exchanged"}
+
+
+def test_what_explains_an_answer_resembles_it_too():
+    error = problem(called(TABLE / 2, TABLE, wrong=WRONG), 2 * TABLE)
+    assert error.resembles == error.explained_by == {diagnosis(halved)}
+
+
+def test_arrays_resemble_as_tensors_do():
+    def halved_array(x: np.ndarray) -> np.ndarray:
+        """the numbers are halved"""
+        return x / 2
+
+    x = np.array([1.0, 2.0, 3.0])
+    answer = called((x / 2).astype(np.float32), x, wrong=[halved_array])
+    assert problem(answer, 2 * x).resembles == {"the numbers are halved"}
 
 
 # --- misconceptions and chance ---
@@ -608,6 +664,43 @@ def test_a_value_is_shown_in_a_few_characters(value, said):
     assert short_repr(value) == said
 
 
-def test_a_call_is_shown_as_source_code():
+def test_a_call_is_shown_with_the_names_of_its_arguments():
     call = Call("f", (TABLE, 2), {"dim": -1, "mask": None}, torch.get_rng_state())
-    assert str(call) == "f(float32 (2, 3), 2, dim=-1, mask=None)"
+    call.names = ("x", "times")
+    assert str(call) == "f(x=[[0, 1, 2], [3, 4, 5]], times=2, dim=-1, mask=None)"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (torch.tensor([1e4, -math.inf, math.nan]), "[1e+04, -inf, nan]"),
+        (torch.tensor([[True, False]]), "[[True, False]]"),
+        (torch.tensor([1, 2]), "[1, 2]"),
+        (torch.tensor(0.5), "0.5"),
+        (torch.tensor([1 / 3], dtype=torch.float64), "[0.3333]"),
+        (torch.zeros(3, 2, 2), "[[[0, 0], [0, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]]"),
+        (np.array([[1.5, 2.0]]), "[[1.5, 2]]"),
+        (np.array([True]), "[True]"),
+        (torch.zeros(13), "float32 (13,)"),
+        (torch.zeros(1, 1, 1, 2), "float32 (1, 1, 1, 2)"),
+        (np.zeros((5, 7)), "float64 (5, 7)"),
+        (torch.zeros(2, device="meta"), "float32 (2,)"),
+        (torch.zeros((), device="meta"), "float32 ()"),
+        (torch.zeros(0, 3), "float32 (0, 3)"),
+        (torch.tensor([1 + 2j]), "[(1+2j)]"),
+        (nn.Parameter(torch.ones(2)), "[1, 1]"),
+        (torch.device("meta"), "meta"),
+        (torch.float64, "torch.float64"),
+        (3, "3"),
+        (True, "True"),
+        ("long", "'long'"),
+    ],
+)
+def test_a_small_input_is_shown_whole_and_a_large_one_by_dtype_and_shape(value, said):
+    call = Call("f", (value,), {}, torch.get_rng_state(), names=("x",))
+    assert str(call) == f"f(x={said})"
+
+
+def test_an_argument_without_a_name_is_shown_by_its_value():
+    call = Call("f", (1, 2, 3), {"dim": -1}, torch.get_rng_state(), names=("x", "2"))
+    assert str(call) == "f(x=1, 2, 3, dim=-1)"

@@ -21,6 +21,7 @@ from utils.grader.exercises import (
 FIRST = """
 - id: "1.1"
   title: Twice
+  kind: write
   stubs: [double]
   minutes: 5
   difficulty: 1
@@ -36,6 +37,7 @@ FIRST = """
 SECOND = """
 - id: 1.2
   title: "A layer: yes or no"
+  kind: write
   stubs: [Layer.__init__, Layer.forward, helper]
   minutes: 120
   difficulty: 5
@@ -74,6 +76,7 @@ def test_every_value_is_read(tmp_path):
         Exercise(
             id="1.1",
             title="Twice",
+            kind="write",
             stubs=("double",),
             minutes=5,
             difficulty=1,
@@ -84,6 +87,7 @@ def test_every_value_is_read(tmp_path):
         Exercise(
             id="1.2",
             title="A layer: yes or no",
+            kind="write",
             stubs=("Layer.__init__", "Layer.forward", "helper"),
             minutes=120,
             difficulty=5,
@@ -275,6 +279,24 @@ def test_an_exercise_is_found_by_its_id(tmp_path):
     write(tmp_path, FIRST.replace("1.1", "2.1"), name="02_second")
     lesson, exercise = find_exercise("2.1", lessons(tmp_path))
     assert (lesson.name, exercise.id) == ("02_second", "2.1")
+
+
+def test_an_exercise_is_found_by_the_name_of_a_function_class_or_method(tmp_path):
+    write(tmp_path, FIRST + SECOND)
+    found = {
+        name: find_exercise(name, lessons(tmp_path))[1].id
+        for name in ("double", "Layer", "Layer.forward", "helper")
+    }
+    assert found == {"double": "1.1", "Layer": "1.2", "Layer.forward": "1.2", "helper": "1.2"}
+
+
+def test_a_name_of_several_exercises_is_refused_with_their_ids(tmp_path):
+    write(tmp_path, FIRST + SECOND)
+    write(tmp_path, FIRST.replace("1.1", "2.1"), name="02_second")
+    with pytest.raises(
+        UsageError, match=r"^'double' is in 2 exercises; choose one of: 1\.1, 2\.1$"
+    ):
+        find_exercise("double", lessons(tmp_path))
 
 
 def test_an_unknown_exercise_lists_the_known_ones(tmp_path):

@@ -31,7 +31,7 @@ HINT = f"For a hint: {how_to('hint', '1.3')}"
 def wrong(*names: str, can_tell: bool = True, refuted: tuple[str, ...] = ()) -> Case:
     """A failed case that these misconceptions explain."""
     explained = frozenset(names) if can_tell else None
-    return Case("1.3", WRONG, "it differs", explained_by=explained, refuted=frozenset(refuted))
+    return Case("1.3", WRONG, "", "it differs", explained, refuted=frozenset(refuted))
 
 
 def solved(*refuted: str) -> Case:
@@ -69,10 +69,11 @@ def test_one_wrong_case_makes_an_exercise_wrong_and_only_solved_cases_make_it_so
 def test_the_message_is_that_of_the_first_failed_case():
     cases = [
         solved(),
-        Case("1.3", WRONG, "first", frozenset({A}), printed="hello"),
-        Case("1.3", WRONG, "second", frozenset({A}), printed="bye"),
+        Case("1.3", WRONG, "it doubles", "first", frozenset({A}), printed="hello"),
+        Case("1.3", WRONG, "it halves", "second", frozenset({A}), printed="bye"),
     ]
-    assert verdict("1.3", cases) == Verdict("1.3", WRONG, "first", A, "hello", failed=2, checks=3)
+    expected = Verdict("1.3", WRONG, "it doubles", "first", A, True, "hello", failed=2, checks=3)
+    assert verdict("1.3", cases) == expected
 
 
 def test_what_a_solved_case_refutes_is_not_the_diagnosis():
@@ -86,7 +87,7 @@ def test_a_verdict_has_a_message_only_if_it_is_wrong():
 
 
 def test_a_broken_file_is_remembered():
-    assert verdict("1.3", [Case("1.3", WRONG, "no", broken_file=True)]).broken_file
+    assert verdict("1.3", [Case("1.3", WRONG, message="no", broken_file=True)]).broken_file
 
 
 # --- which misconception ---
@@ -114,17 +115,76 @@ def test_a_broken_file_is_remembered():
         ([], ""),
     ],
 )
-def test_a_misconception_is_named_if_it_alone_explains_every_case(cases, name):
-    assert diagnose(cases) == name
+def test_a_misconception_is_named_firmly_if_it_alone_explains_every_case(cases, name):
+    assert diagnose(cases) == (name, True)
+
+
+def alike(*names: str, exact: tuple[str, ...] = (), refuted: tuple[str, ...] = ()) -> Case:
+    """A failed case that these misconceptions resemble, and some explain exactly."""
+    explained, resembles = frozenset(exact), frozenset(names + exact)
+    return Case("1.3", WRONG, "", "no", explained, resembles, frozenset(refuted))
+
+
+@pytest.mark.parametrize(
+    ("cases", "name"),
+    [
+        ([alike(A)], A),  # a mistake beside a cast: the same values in another dtype
+        ([alike(A), alike(A, exact=(A,))], A),
+        ([alike(exact=(A,)), alike()], A),  # two mistakes: A explains the first failure
+        ([alike(exact=(A, B)), alike(A), alike(A, B)], A),  # and more failures than B
+        ([alike(A, B), alike(B), alike(B)], B),
+        ([alike(A, B), alike(A), solved(B)], A),
+        ([alike(A, B), wrong(can_tell=False), alike(A)], A),
+        ([alike(A), alike(B), alike(B)], A),  # the first failure is the one that is shown
+        ([alike(A, B)], ""),  # a tie
+        ([alike(A, B), alike(A), alike(B)], ""),
+        ([alike(exact=(A, B))], ""),
+        ([alike(), alike(A), alike(A)], ""),  # nothing explains the failure that is shown
+        ([alike(A), solved(A)], ""),  # refuted where the answer is right
+        ([alike(A, refuted=(A,))], ""),
+        ([alike(A, B), alike(A), solved(A, B)], ""),
+        ([alike()], ""),
+    ],
+)
+def test_a_misconception_that_does_not_explain_everything_is_named_in_weaker_words(cases, name):
+    assert diagnose(cases) == (name, name == "")
+
+
+def test_an_exact_explanation_of_every_case_is_preferred_to_a_resemblance():
+    assert diagnose([alike(B, exact=(A,)), alike(B, exact=(A,))]) == (A, True)
+
+
+def test_a_case_written_by_pytorch_does_not_count_as_a_mistake():
+    replaced = Case("1.3", WRONG, "c", "correct, but written by PyTorch", is_replaced=True)
+    found = verdict("1.3", [replaced, wrong(A), solved()])
+    assert (found.message, found.diagnosis, found.failed) == ("it differs", A, 1)
+    assert not found.is_replaced
+    found = verdict("1.3", [solved(), replaced, replaced])
+    assert (found.message, found.check, found.failed) == (replaced.message, "", 1)
+    assert found.is_replaced
 
 
 # --- words ---
 
 
+def test_the_words_depend_on_how_certain_a_diagnosis_is():
+    firm = Verdict("1.3", WRONG, message="no", diagnosis=A)
+    assert message_lines(firm)[1] == f"This looks like: {A}."
+    weak = Verdict("1.3", WRONG, message="no", diagnosis=A, is_certain=False)
+    assert message_lines(weak)[1] == f"First of all, this looks like: {A}."
+
+
+def test_the_hint_is_for_the_exercise_to_fix_first():
+    found = Verdict("1.5", WRONG, message="it calls your f (1.3)", hint_for="1.3")
+    assert message_lines(found)[-1] == HINT
+
+
 def test_a_message_has_a_diagnosis_a_count_and_the_next_step():
-    found = Verdict("1.3", WRONG, "f(3): the result is 1", A, failed=2, checks=7)
+    found = Verdict("1.3", WRONG, "it doubles", "f(x=3)\nthe result: got 1", A, failed=2, checks=7)
     assert message_lines(found, indent="  ") == [
-        "  f(3): the result is 1",
+        "  it doubles",
+        "  f(x=3)",
+        "  the result: got 1",
         f"  This looks like: {A}.",
         "  (2 of 7 checks fail; this is the first.)",
         f"  {HINT}",
@@ -132,19 +192,19 @@ def test_a_message_has_a_diagnosis_a_count_and_the_next_step():
 
 
 def test_a_single_failure_is_not_counted():
-    found = Verdict("1.3", WRONG, "no", failed=1, checks=7)
+    found = Verdict("1.3", WRONG, message="no", failed=1, checks=7)
     assert message_lines(found) == ["no", HINT]
 
 
 def test_a_broken_file_is_reported_without_a_hint():
-    found = Verdict("1.3", WRONG, "line 3: oh", failed=4, checks=4, broken_file=True)
+    found = Verdict("1.3", WRONG, "it doubles", "line 3: oh", failed=4, checks=4, broken_file=True)
     assert message_lines(found) == ["line 3: oh"]
 
 
 def test_the_first_lines_of_output_are_shown():
     for count in (1, PRINTED_LINES, PRINTED_LINES + 1, 1000):
         lines = [f"line {number}" for number in range(count)]
-        found = Verdict("1.3", WRONG, "no", printed="\n".join(lines))
+        found = Verdict("1.3", WRONG, message="no", printed="\n".join(lines))
         shown = message_lines(found)[1:-1]
         more = ["  ..."] * (count > PRINTED_LINES)
         assert shown == ["It printed:", *(f"  {line}" for line in lines[:PRINTED_LINES]), *more]
@@ -154,7 +214,7 @@ NASTY = "\x1b[2J\x07 bell \r over \x00 \ud800 tab\tend \u202e left"
 
 
 def test_nothing_unprintable_reaches_the_terminal():
-    found = Verdict("1.3", WRONG, f"it says {NASTY}\n    {NASTY}", printed=NASTY)
+    found = Verdict("1.3", WRONG, NASTY, f"it has {NASTY}\n    {NASTY}", printed=NASTY)
     for line in message_lines(found):
         assert line.isprintable()
     assert "?[2J? bell " in "\n".join(message_lines(found))
@@ -162,7 +222,7 @@ def test_nothing_unprintable_reaches_the_terminal():
 
 def test_no_line_is_wider_than_the_terminal():
     long = "word " * 40 + "x" * 200
-    found = Verdict("1.3", WRONG, f"{long}\n    {long}", diagnosis=long, printed=long)
+    found = Verdict("1.3", WRONG, long, f"{long}\n    {long}", diagnosis=long, printed=long)
     for indent in ("", "  ", "      "):
         lines = message_lines(found, indent)
         assert max(map(len, lines)) == WIDTH

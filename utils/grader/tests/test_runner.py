@@ -101,8 +101,8 @@ def build(
     """
     items = list(enumerate(bodies.items(), start=1))
     entries = [
-        {"id": f"1.{number}", "title": name, "stubs": [name], "minutes": 1, "difficulty": 1}
-        | {"why": "so", "hints": ["a", "b", "c"], "judge": [f"test_{name}"]}
+        {"id": f"1.{number}", "title": name, "kind": "write", "stubs": [name], "minutes": 1}
+        | {"difficulty": 1, "why": "so", "hints": ["a", "b", "c"], "judge": [f"test_{name}"]}
         for number, (name, _) in items
     ]
     asked = {name: f"judge(ex.{name})" for name in bodies} | dict(judges or {})
@@ -147,12 +147,12 @@ CASES: dict[str, tuple[str, str, str]] = {
     "torch_in_c": (
         "return torch.empty(2, device='meta').cpu()  # here",
         WRONG,
-        "fails: line LINE: NotImplementedError: Cannot copy out of meta tensor",
+        "line LINE: NotImplementedError: Cannot copy out of meta tensor",
     ),
     "torch_in_python": (
         "return nn.Module()(x)  # here",
         WRONG,
-        "fails: line LINE: NotImplementedError: Module [Module] is missing",
+        "line LINE: NotImplementedError: Module [Module] is missing",
     ),
     "own_words": ("raise NotImplementedError('l')  # here", WRONG, "line LINE: NotImplementedErro"),
     # answers in another style
@@ -160,48 +160,56 @@ CASES: dict[str, tuple[str, str, str]] = {
     "loops": ("return torch.stack([torch.stack([v + v for v in row]) for row in x])", SOLVED, ""),
     "in_float64": ("return (x.double() * 2).float()", SOLVED, ""),
     # answers of a wrong type, shape or value
-    "none": ("x * 2", WRONG, "the result (2, 3) is None: is a return missing?"),
-    "array": ("return x.detach().numpy()", WRONG, "is a NumPy array; expected a tensor"),
-    "a_list": ("return (2 * x).tolist()", WRONG, "is a list; expected a tensor"),
-    "a_float": ("return 2.0", WRONG, "is a float; expected a tensor"),
-    "shape": ("return 2 * x.T", WRONG, "has shape (3, 2); expected (2, 3)"),
-    "dtype": ("return 2 * x.double()", WRONG, "has dtype torch.float64; expected torch.float32"),
-    "device": ("return (2 * x).to('meta')", WRONG, "is on device meta; expected cpu"),
-    "values": ("return 3 * x", WRONG, "first differs at [0, 1]: got 3, expected 2 (5 of 6"),
-    "nan": ("return 2 * x.masked_fill(x == 5, torch.nan)", WRONG, "is nan at [1, 2]; expected 10"),
+    "none": ("x * 2", WRONG, "the result (2, 3): got None; is a return missing?"),
+    "array": ("return x.detach().numpy()", WRONG, "this is a NumPy array; expected a tensor"),
+    "a_list": ("return (2 * x).tolist()", WRONG, "this is a list; expected a tensor"),
+    "a_float": ("return 2.0", WRONG, "this is a float; expected a tensor"),
+    "shape": ("return 2 * x.T", WRONG, "shape (3, 2); expected (2, 3)"),
+    "dtype": ("return 2 * x.double()", WRONG, "dtype torch.float64; expected torch.float32"),
+    "device": ("return (2 * x).to('meta')", WRONG, "on device meta; expected cpu"),
+    "values": ("return 3 * x", WRONG, "the first difference at [0, 1]: got 3, expected 2 (5 of 6"),
+    "nan": ("return 2 * x.masked_fill(x == 5, torch.nan)", WRONG, "got nan, expected 10"),
     "detached": ("return 2 * x.detach()", WRONG, "the values are right, but no gradient flows"),
     # side effects and errors
     "in_place": ("with torch.no_grad(): x *= 2\nreturn x", WRONG, "changes its input x,"),
-    "raises": ("return x @ x  # here", WRONG, "fails: line LINE: RuntimeError: mat1 and mat2"),
-    "exits": ("sys.exit('bye')  # here", WRONG, "exits Python: line LINE: SystemExit: bye"),
+    "raises": ("return x @ x  # here", WRONG, "line LINE: RuntimeError: mat1 and mat2"),
+    "exits": ("sys.exit('bye')  # here", WRONG, "it exits Python: line LINE: SystemExit: bye"),
     "interrupts": ("raise KeyboardInterrupt  # here", WRONG, "line LINE: KeyboardInterrupt"),
-    "odd_base": ("raise type('Odd', (BaseException,), {})  # here", WRONG, "fails: line LINE: "),
-    "recursion": ("return recursion(x)  # here", WRONG, "fails: line LINE: RecursionError: max"),
+    "odd_base": ("raise type('Odd', (BaseException,), {})  # here", WRONG, "line LINE: "),
+    "recursion": ("return recursion(x)  # here", WRONG, "line LINE: RecursionError: max"),
     "loop": ("while True: x = x + 1  # here", WRONG, "still running after 1 seconds at line LINE;"),
     "debugs": (
         "breakpoint()  # here\nreturn 2 * x",
         WRONG,
-        "fails: line LINE: NoTerminalError: brea",
+        "line LINE: NoTerminalError: brea",
     ),
-    "debugs_too": ("import pdb\npdb.set_trace()  # here", WRONG, "fails: line LINE: NoTerminalErr"),
+    "debugs_too": ("import pdb\npdb.set_trace()  # here", WRONG, "line LINE: NoTerminalErr"),
     "asserts": (
         "assert x is None  # here\nreturn 2 * x",
         WRONG,
-        "fails: line LINE: AssertionError",
+        "line LINE: AssertionError",
     ),
     "asks": (
         "return float(input()) * x  # here",
         WRONG,
-        "fails: line LINE: NoTerminalError: input() needs a t",
+        "line LINE: NoTerminalError: input() needs a t",
     ),
     "deleted": (RIGHT, WRONG, "deleted is missing from the file: "),
     "emptied": (RIGHT, WRONG, "emptied is missing from the file: "),
     "replaced": (RIGHT, WRONG, "replaced is an int; expected a function"),
-    "signature": (RIGHT, WRONG, "fails: TypeError: signature() takes 0 positional arguments"),
+    "signature": (RIGHT, WRONG, "TypeError: signature() takes 0 positional arguments"),
     # output
-    "megabytes": ("print('x' * 5_000_000)\nreturn x", WRONG, "the result (2, 3) first differs"),
-    "unprintable": ("print('\\x1b[2J\\0\\ud800')\nreturn x", WRONG, "the result (2, 3) first dif"),
-    "prints": ("print('hello')\nreturn x", WRONG, "the result (2, 3) first differs"),
+    "megabytes": (
+        "print('x' * 5_000_000)\nreturn x",
+        WRONG,
+        "the result (2, 3): the first difference",
+    ),
+    "unprintable": (
+        "print('\\x1b[2J\\0\\ud800')\nreturn x",
+        WRONG,
+        "the result (2, 3): the first dif",
+    ),
+    "prints": ("print('hello')\nreturn x", WRONG, "the result (2, 3): the first difference"),
     "past_capture": (f"print({EVENT!r}, file=sys.__stdout__, flush=True)\n{RIGHT}", SOLVED, ""),
     "past_python": (f"os.write(1, b'noise\\n'), os.write(2, b'noise\\n')\n{RIGHT}", SOLVED, ""),
     "closes_one": (f"os.close(1)\n{RIGHT}", SOLVED, ""),
@@ -227,8 +235,8 @@ CASES: dict[str, tuple[str, str, str]] = {
     "num_threads": (f"torch.set_num_threads(3)\n{RIGHT}", SOLVED, ""),
     "folder": (f"os.chdir('/')\n{RIGHT}", SOLVED, ""),
     # misconceptions, and tests of another kind
-    "halves": ("return x / 2", WRONG, "first differs at [0, 1]: got 0.5, expected 2"),
-    "cuts": ("return 0 * x", WRONG, "first differs at [0, 1]: got 0, expected 2"),
+    "halves": ("return x / 2", WRONG, "the first difference at [0, 1]: got 0.5, expected 2"),
+    "cuts": ("return 0 * x", WRONG, "the first difference at [0, 1]: got 0, expected 2"),
     "misjudged": (RIGHT, WRONG, "this is not how it is done"),
     "asserted": (
         "return 3",
@@ -317,7 +325,7 @@ def test_each_exercise_gets_its_own_verdict(zoo, judged_zoo, name):
 
 def test_messages_begin_with_the_call(judged_zoo):
     for name in ("none", "shape", "in_place", "raises", "loop"):
-        assert judged_zoo[name].message.startswith(f"{name}(float32 (2, 3))")
+        assert judged_zoo[name].message.startswith(f"{name}(x=[[0, 1, 2], [3, 4, 5]])\n")
 
 
 def test_a_misconception_is_named_only_if_it_is_unique(judged_zoo):
@@ -344,7 +352,7 @@ while True:
 DEADLY = {  # name: body, what the message says
     "first": (RIGHT, ""),
     "leaves": ("os._exit(3)", "it ended the Python process (exit code 3)"),
-    "between": ("return x + 1", "the result (2, 3) first differs"),
+    "between": ("return x + 1", "the result (2, 3): the first difference"),
     "crashes": ("import ctypes\nctypes.string_at(0)", "it ended the Python process (exit code "),
     "closes": ("sys.stdout.close()", "the test cannot use the answer: ValueError: I/O"),
     "sleeps": ("time.sleep(1000)", "no response for 2 seconds; is there an endless loop?"),
@@ -402,6 +410,20 @@ def leaves_by_itself(process: Worker) -> None:
     assert process.next_event(engine.STARTUP) == {"event": "ready"}
     assert process.next_event(engine.STARTUP) is None
     assert process.end(timeout=30) == 0
+
+
+def test_one_process_does_one_job_after_the_other(tmp_path):
+    lesson = build(tmp_path, {"one": "return 3 * x", "two": RIGHT})
+    job = engine.job_for(lesson, ["1.1", "1.2"], False)
+    outcomes = []
+    with Worker() as process:
+        for body in ("return 3 * x", RIGHT, STUB):
+            text = HEAD + function(1, "one", body) + function(2, "two", RIGHT)
+            lesson.file.write_text(text, encoding="utf-8")
+            cases: dict[str, list[Case]] = defaultdict(list)
+            assert engine.collect_cases(process, job, cases) is None
+            outcomes.append([case.outcome for found in cases.values() for case in found])
+    assert outcomes == [[WRONG, SOLVED], [SOLVED, SOLVED], [TO_DO, SOLVED]]
 
 
 @pytest.mark.parametrize(
@@ -544,7 +566,7 @@ def started(exercise: str) -> list[Event]:
 
 def case(exercise: str, outcome: str, message: str = "") -> list[Event]:
     """The events of one test."""
-    told = Case(exercise, outcome, message)
+    told = Case(exercise, outcome, message=message)
     return [*started(exercise), {"event": "case", **worker.as_json(told)}]
 
 
@@ -997,8 +1019,10 @@ def test_pytest_skips_stubs_and_reports_each_wrong_exercise_once(course, monkeyp
     text = "\n".join(lines)
     assert code == 1
     assert section(lines, "test_half[2]") == [
-        "half(float32 (2,)): the result (size,) first differs at [1]: got 0.5, expected 2",
-        "(1 of 2 values differ)",
+        "half",
+        "half(x=[0, 1])",
+        "the result (size,): the first difference at [1]: got 0.5, expected 2 (1 of 2",
+        "values differ)",
         "    yours       0  0.5",
         "    expected    0    2",
         "This looks like: the numbers are halved.",
@@ -1011,8 +1035,10 @@ def test_pytest_skips_stubs_and_reports_each_wrong_exercise_once(course, monkeyp
     assert text.count("This looks like: ") == 1
     assert "to do: 1.1 todo" in text
     line = course.file.read_text(encoding="utf-8").splitlines().index("    os = 1 / 0") + 1
-    assert section(lines, "test_gone")[:2] == [
-        f"gone(float32 (2, 3)) fails: line {line}: ZeroDivisionError: division by zero",
+    assert section(lines, "test_gone")[:4] == [
+        "gone",
+        "gone(x=[[0, 1, 2], [3, 4, 5]])",
+        f"line {line}: ZeroDivisionError: division by zero",
         "    os = 1 / 0",
     ]
     for sign in ("Traceback", "\nE  ", "\n> ", "feedback.py", "guard.py", "Captured stdout"):
@@ -1030,7 +1056,7 @@ def test_with_solutions_a_stub_is_a_failure(course):
     code, lines = run_pytest(course, "--solutions", "-k", "not orphan")
     course.solutions.write_text(solutions, encoding="utf-8")
     assert code == 1
-    assert section(lines, "test_todo")[0] == "the solution of 1.1 todo is a stub"
+    assert section(lines, "test_todo")[1] == "the solution of 1.1 todo is a stub"
     assert "1 failed, 5 passed" in lines[-1]
     assert not [line for line in lines if "SKIPPED" in line]
 

@@ -54,7 +54,7 @@ PARTS = {"double": DOUBLE, "cached": CACHED, "Layer": LAYER}
 
 
 def raising(number: int, name: str) -> str:
-    return f'raise NotImplementedError("Exercise 1.{number}: {name}")  {TODO}'
+    return f'raise NotImplementedError("Exercise 1.{number}: {name}")  {TODO["write"]}'
 
 
 STUB = {
@@ -71,7 +71,7 @@ def file_of(parts: dict[str, str], head: str = HEAD) -> str:
 
 
 def exercise(number: int, *stubs: str) -> Exercise:
-    return Exercise(f"1.{number}", "t", stubs, 1, 1, "w", ("a", "b", "c"), ("test_it",))
+    return Exercise(f"1.{number}", "t", "write", stubs, 1, 1, "w", ("a", "b", "c"), ("test_it",))
 
 
 @pytest.fixture

@@ -1,0 +1,165 @@
+"""What PyTorch's and NumPy's error messages mean, in one sentence each.
+
+    explain(error)    "" if nothing is known
+
+Learners meet the same dozen errors again and again, and most say what was violated, not what was
+done. The explanations name the usual cause and the usual way out.
+"""
+
+import re
+
+MEANINGS: tuple[tuple[str, str], ...] = (
+    (
+        r"Boolean value of Tensor with more than one value is ambiguous",
+        "`if`, `and`, `or` and `not` ask a whole tensor for one True or False. Use &, | and ~ for "
+        "tensors, or `is not None` to ask whether there is one",
+    ),
+    (
+        r"The truth value of an array with more than one element is ambiguous",
+        "`if`, `and`, `or` and `not` ask a whole array for one True or False. Use &, | and ~ for "
+        "arrays, or `is not None` to ask whether there is one",
+    ),
+    (
+        r"mat1 and mat2 shapes cannot be multiplied|size mismatch, got input|"
+        r"Expected size for first two dimensions of batch2 tensor|inconsistent tensor size",
+        "in a @ b the last axis of a must be as long as the second to last of b. Is a transpose "
+        "missing, or are the two the wrong way round?",
+    ),
+    (
+        r"matmul: Input operand 1 has a mismatch in its core dimension",
+        "in a @ b the last axis of a must be as long as the second to last of b. Is "
+        "swapaxes(-2, -1) missing, or are the two the wrong way round?",
+    ),
+    (
+        r"The size of tensor a \(\d+\) must match the size of tensor b \(\d+\)",
+        "broadcasting compares sizes from the right, and two sizes fit if they are equal or one is "
+        "1. Is a keepdim=True, a [:, None] or a transpose missing?",
+    ),
+    (
+        r"operands could not be broadcast together",
+        "broadcasting compares sizes from the right, and two sizes fit if they are equal or one is "
+        "1. Is a keepdims=True or a [:, None] missing?",
+    ),
+    (
+        r"Dimension out of range",
+        "the tensor has fewer axes than this axis number asks for. Negative numbers count from the "
+        "right: -1 is the last axis, however many there are before it",
+    ),
+    (
+        r"AxisError|axis -?\d+ is out of bounds",
+        "the array has fewer axes than this axis number asks for. Negative numbers count from the "
+        "right: -1 is the last axis, however many there are before it",
+    ),
+    (
+        r"modified by an inplace operation",
+        "something like x -= 1, x[...] = or masked_fill_ has overwritten values that the backward "
+        "pass needs. Make a new tensor instead: x = x - 1, masked_fill",
+    ),
+    (
+        r"a leaf Variable that requires grad is being used in an in-place operation|"
+        r"a view of a leaf Variable that requires grad",
+        "an input that requires gradients must not be changed in place (x -= 1, x[...] =). Make a "
+        "new tensor instead",
+    ),
+    (
+        r"element 0 of tensors does not require grad",
+        "the result is cut off from its inputs: .detach(), .item(), .data, NumPy or torch.tensor() "
+        "lose the gradient",
+    ),
+    (
+        r"Can't call numpy\(\) on Tensor that requires grad",
+        "NumPy can't follow gradients. Keep to PyTorch's own functions",
+    ),
+    (
+        r"softmax_lastdim_kernel_impl|\"softmax[^\"]*\" not implemented for|"
+        r"\"exp[^\"]*\" not implemented for|\"_?amax[^\"]*\" not implemented for 'Bool'",
+        "this needs floating-point numbers, and was given whole numbers or booleans. Is a .float() "
+        "missing, or is the mask where the scores should be?",
+    ),
+    (
+        r"result type (Float|Double|Half) can't be cast to the desired output type",
+        "an in-place operation would have to put floating-point results into whole numbers. Make a "
+        "new tensor instead",
+    ),
+    (
+        r"expected scalar type|expected m1 and m2 to have the same dtype|"
+        r"must have the same dtype|same dtype, but got",
+        "two tensors of different dtypes meet in one product. Bring one to the other's: "
+        "x.to(y.dtype)",
+    ),
+    (
+        r"masked_fill_? only supports boolean masks|expected mask to be (a )?bool",
+        "masked_fill takes a boolean mask. Compare with something (mask == 0), or make the mask "
+        "with dtype=torch.bool",
+    ),
+    (
+        r"bitwise_not|Bitwise not|ufunc 'invert' not supported|bad operand type for unary ~|"
+        r"`?~`? \(operator\.invert\)",
+        "~ turns booleans around, and this is no boolean mask",
+    ),
+    (
+        r"Subtraction, the `-` operator, with (a|two) bool tensor|numpy boolean subtract",
+        "booleans can't be subtracted. Turn them around with ~, or make numbers of them first",
+    ),
+    (
+        r"Expected all tensors to be on the same device|"
+        r"Tensor on device \S+ is not on the expected device",
+        "a tensor was made on the CPU where another device is used: give new tensors "
+        "device=x.device",
+    ),
+    (
+        r"shape '\[[^\]]*\]' is invalid for input of size|cannot reshape array of size",
+        "the new shape must hold exactly as many values as the old one. Moving axes is the work of "
+        "transpose, not of view or reshape",
+    ),
+    (
+        r"view size is not compatible with input tensor's size and stride",
+        "view needs the values in order in memory, and a transpose has changed that. Use reshape, "
+        "or .contiguous() first",
+    ),
+    (
+        r"only one element tensors can be converted|a Tensor with \d+ elements cannot be converted|"
+        r"only (integer|length-1|0-dimensional) \w*\s*(tensors|arrays)",
+        "a whole tensor is used where a single number is needed. math.exp, float() and int() work "
+        "on one number; torch.exp works on all",
+    ),
+    (
+        r"must be real number, not (NoneType|str|tuple)|unsupported operand type\(s\).*NoneType",
+        "one side is None: does a function that you call return nothing, or is an optional "
+        "argument used without asking whether it is there?",
+    ),
+    (
+        r"'NoneType' object has no attribute|'NoneType' object is not (subscriptable|iterable)",
+        "the value is None: is it an optional argument that was not given, or the result of a "
+        "function without return?",
+    ),
+    (
+        r"'tuple' object has no attribute|can't multiply sequence by non-int|"
+        r"argument 'input' .* must be Tensor, not tuple",
+        "this is a tuple of two results. Unpack it: output, weights = attention(q, k, v)",
+    ),
+    (
+        r"not enough values to unpack|too many values to unpack",
+        "the number of names on the left differs from the number of values on the right. For the "
+        "last two sizes of a shape: T_q, T_k = scores.shape[-2:]",
+    ),
+    (
+        r"index -?\d+ is out of bounds|index out of range|indices should be",
+        "an index is at or past the end of its axis: positions run from 0 to size - 1",
+    ),
+    (
+        r"tril\w* not implemented|input tensor must have at least 2 dimensions",
+        "this function needs a matrix, two axes or more",
+    ),
+    (
+        r"Expected a 'cpu' device|'numpy\.ndarray' object has no attribute '(mT|masked_fill|dim)'|"
+        r"argument 'input' .* must be Tensor, not numpy\.ndarray",
+        "this is a NumPy array, and PyTorch's functions and methods don't take it",
+    ),
+)
+
+
+def explain(error: BaseException) -> str:
+    """The usual cause of an error, as a sentence without a full stop; "" if none is known."""
+    text = f"{type(error).__name__}: {error}"
+    return next((meaning for sign, meaning in MEANINGS if re.search(sign, text)), "")

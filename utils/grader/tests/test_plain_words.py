@@ -1,0 +1,83 @@
+"""plain_words.py: the errors that learners really meet are explained, by their true cause."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from utils.grader.plain_words import MEANINGS, explain
+
+X, Y = torch.zeros(3, 5, 4), torch.zeros(3, 7, 4)
+NOTHING: object = None
+
+
+def in_place() -> None:
+    x = torch.ones(3, requires_grad=True)
+    y = torch.exp(x)
+    y += 1
+    y.sum().backward()
+
+
+def leaf() -> None:
+    x = torch.ones(3, requires_grad=True)
+    x -= 1
+
+
+def detached() -> None:
+    torch.ones(3).sum().backward()
+
+
+ERRORS: dict[str, tuple[Callable[[], object], str]] = {
+    "if tensor": (lambda: 1 if torch.zeros(2) == 0 else 2, "`if`, `and`"),
+    "if array": (lambda: 1 if np.zeros(2) == 0 else 2, "`if`, `and`"),
+    "2-D product": (lambda: X[0] @ Y[0], "is a transpose"),
+    "batched product": (lambda: X @ Y, "is a transpose"),
+    "NumPy product": (lambda: np.zeros((5, 4)) @ np.zeros((7, 4)), "swapaxes"),
+    "broadcast": (lambda: torch.zeros(5, 7) / torch.zeros(5), "keepdim=true"),
+    "NumPy broadcast": (lambda: np.zeros((5, 7)) / np.zeros(5), "keepdims=true"),
+    "axis": (lambda: torch.zeros(3).transpose(1, 2), "fewer axes"),
+    "NumPy axis": (lambda: np.zeros(3).sum(axis=2), "fewer axes"),
+    "in place": (in_place, "overwritten"),
+    "leaf": (leaf, "must not be changed in place"),
+    "detached": (detached, "cut off"),
+    "numpy of a gradient": (lambda: torch.ones(1, requires_grad=True).numpy(), "follow gradients"),
+    "softmax of integers": (lambda: torch.tensor([1, 2]).softmax(-1), "floating-point numbers"),
+    "division into integers": (lambda: torch.tensor([1]).div_(2), "whole numbers"),
+    "dtypes": (lambda: torch.zeros(2, 2) @ torch.zeros(2, 2).double(), "different dtypes"),
+    "mask of floats": (lambda: X.masked_fill(torch.zeros(4), 0.0), "boolean mask"),
+    "turned floats": (lambda: ~torch.zeros(2), "no boolean mask"),
+    "NumPy turned floats": (lambda: ~np.zeros(2), "no boolean mask"),  # pyright: ignore[reportOperatorIssue]
+    "1 - mask": (lambda: 1 - torch.tensor([True]), "can't be subtracted"),
+    "NumPy minus": (lambda: np.array([True]) - np.array([True]), "can't be subtracted"),
+    "device": (lambda: X.to("meta") + torch.zeros(3, 5, 4), "device=x.device"),
+    "view": (lambda: torch.zeros(6).view(4, 2), "as many values"),
+    "NumPy reshape": (lambda: np.zeros(6).reshape(4, 2), "as many values"),
+    "view of a transpose": (lambda: X.mT.view(-1), "reshape"),
+    "math.exp": (lambda: math.exp(torch.zeros(2)), "single number"),
+    "int": (lambda: int(torch.zeros(2)), "single number"),
+    "plus None": (lambda: X + NOTHING, "none"),  # pyright: ignore[reportOperatorIssue]
+    "None's dtype": (lambda: NOTHING.dtype, "none"),  # pyright: ignore[reportAttributeAccessIssue]
+    "a tuple's shape": (lambda: (X, Y).shape, "unpack it"),  # pyright: ignore[reportAttributeAccessIssue]
+    "unpacking": (lambda: [T for T, d in [X.shape]], "left differs"),
+    "index": (lambda: X[5], "past the end"),
+    "an array in torch": (lambda: torch.exp(np.zeros(2)), "numpy array"),  # pyright: ignore[reportArgumentType]
+    "a method of tensors": (lambda: np.zeros((2, 2)).masked_fill, "numpy array"),  # pyright: ignore[reportAttributeAccessIssue]
+}
+
+
+@pytest.mark.parametrize(("fails", "said"), ERRORS.values(), ids=ERRORS)
+def test_the_real_error_is_explained(fails: Callable[[], object], said: str) -> None:
+    with pytest.raises(Exception) as error:
+        fails()
+    assert said in explain(error.value).lower(), f"{type(error.value).__name__}: {error.value}"
+
+
+def test_an_explanation_is_one_sentence_without_its_full_stop() -> None:
+    assert all(not meaning.endswith(".") for _, meaning in MEANINGS)
+
+
+def test_what_is_not_known_is_not_explained() -> None:
+    assert explain(ValueError("something else")) == ""
+    assert explain(ZeroDivisionError("division by zero")) == ""
