@@ -125,7 +125,7 @@ class CharTokenizer:
         character = f"{text[position]!r} (U+{ord(text[position]):04X})"
         return UsageError(
             f"unknown character {character} at index {position}{where}; "
-            f"the vocabulary has {self.vocab_size}: {shorten(self.characters)}"
+            f"the vocabulary has {self.vocab_size} characters: {shorten(self.characters)}"
         )
 
 

@@ -385,13 +385,13 @@ def newest_state_damaged(lab: Lab) -> Row:
         state = folders(run.states)[-1]
         DAMAGES[how](state / name)
         printed = run.go(failpoint="state: pruned@2", code=EXIT_CODE)
-        promise(f"damaged {state.name}/{name}" in printed, f"{name} {how}: not named")
+        promise(f"damaged state: {state.name}/{name}" in printed, f"{name} {how}: not named")
     state = folders(run.states)[-1]
     files = read_sealed(state, run.id)
     shutil.rmtree(state)
     write_sealed(state, files, "another-run")
     printed = run.go()
-    promise(f"{state.name}/{MANIFEST} is of another run, another-run" in printed, "not named")
+    promise(f"{state.name}/{MANIFEST} belongs to another run, another-run" in printed, "not named")
     return lab.finish(run, len(tried) + 1, "named, older state used", allowed=2 * SAVE_INTERVAL)
 
 

@@ -244,7 +244,7 @@ def metadata_of(**changes: str | None) -> dict[str, str]:
 
 
 FOREIGN = {
-    "no metadata": (None, "it names no format"),
+    "no metadata": (None, "its metadata has no format"),
     "pytorch": ({"format": "pt"}, "it has format 'pt', not 'tiny-transformer-1'"),
     "newer": (metadata_of(format="tiny-transformer-9"), "it has format 'tiny-transformer-9'"),
     "no config": (metadata_of(model_config=None), "its metadata is damaged: 'model_config'"),
@@ -306,7 +306,9 @@ def test_layers_that_are_not_in_the_file_are_refused_before_they_are_built(
     claimed = json.dumps(to_dict(replace(CONFIG, n_layers=n_layers)))
     save_file(noisy_model().state_dict(), path, metadata_of(model_config=claimed))
     monkeypatch.setattr(checkpointing, "TinyTransformerLM", pytest.fail)
-    assert f"do not fit their configuration: n_layers is {n_layers}, stored: 1" in refusal(path)
+    assert f"do not fit their configuration: n_layers is {n_layers}, but 1 are stored" in refusal(
+        path
+    )
 
 
 @pytest.mark.parametrize("change", [{"d_ff": 2**30}, {"d_model": 2**20}, {"max_seq_len": 2**19}])

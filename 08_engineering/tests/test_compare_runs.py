@@ -292,7 +292,7 @@ def test_one_run_or_the_same_one_twice_is_nothing_to_compare(make, tmp_path, mon
     a, b = make("a"), make("b")
     monkeypatch.chdir(tmp_path)
     for folders in ([a], [a, a], [a, b, a], [a, Path("a")]):
-        with pytest.raises(UsageError, match="at least two runs, each named once"):
+        with pytest.raises(UsageError, match="at least two different runs"):
             compare(folders)
 
 

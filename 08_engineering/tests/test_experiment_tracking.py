@@ -37,8 +37,8 @@ from run_folder import (
     locked,
     run_id_of,
     run_status,
-    sign,
     write_result,
+    write_run_file,
 )
 from utils.config import TrainConfig, save_config
 from utils.errors import CourseError, UsageError
@@ -355,7 +355,7 @@ def trainer_at_work(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_run_is_running_while_a_trainer_lives_and_resumable_once_it_is_killed(tmp_path):
     folder = make_run(tmp_path, "a", 20, {10: 1.5})
-    sign(folder, "a")
+    write_run_file(folder, "a")
     with trainer_at_work(folder) as trainer:
         assert [run.state for run in list_runs(tmp_path)] == ["running"]
         trainer.kill()
@@ -389,12 +389,12 @@ def test_the_state_follows_from_the_files(tmp_path, signed, result, state):
 def test_a_run_has_its_id_and_another_folder_is_refused(tmp_path):
     with pytest.raises(CourseError, match=r"has no run that can be resumed: run.json is missing"):
         run_id_of(tmp_path)
-    sign(tmp_path, "20261121-caf\u00e9")
+    write_run_file(tmp_path, "20261121-caf\u00e9")
     assert run_id_of(tmp_path) == "20261121-caf\u00e9"
 
 
 def test_looking_makes_no_lock_and_keeps_none(tmp_path):
-    sign(tmp_path, "a")
+    write_run_file(tmp_path, "a")
     assert run_status(tmp_path) == "resumable"
     assert not (tmp_path / LOCK_FILE).exists()
     with locked(tmp_path):
@@ -405,7 +405,7 @@ def test_looking_makes_no_lock_and_keeps_none(tmp_path):
 
 
 def test_looking_does_not_take_the_lock_from_a_trainer(tmp_path):
-    sign(tmp_path, "a")
+    write_run_file(tmp_path, "a")
     with trainer_at_work(tmp_path):
         assert run_status(tmp_path) == run_status(tmp_path) == "running"
         with (
@@ -436,7 +436,7 @@ def test_a_folder_whose_lock_one_may_not_open_is_listed_all_the_same(tmp_path, m
         raise PermissionError(13, "Permission denied")
 
     folder = make_run(tmp_path, "a", 20, {})
-    sign(folder, "a")
+    write_run_file(folder, "a")
     (folder / LOCK_FILE).touch()
     monkeypatch.setattr("run_folder.FileLock", refuse)
     assert [run.state for run in list_runs(tmp_path)] == ["resumable"]

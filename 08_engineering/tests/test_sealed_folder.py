@@ -210,12 +210,14 @@ def test_two_files_that_have_changed_places_are_noticed(folder: Path) -> None:
     (folder / "one.bin").rename(folder / "x")
     (folder / "two.txt").rename(folder / "one.bin")
     (folder / "x").rename(folder / "two.txt")
-    with pytest.raises(DamagedError, match=r"sealed/one\.bin \(11 bytes\) is not what was written"):
+    with pytest.raises(
+        DamagedError, match=r"sealed/one\.bin \(11 bytes\) differs from what was written"
+    ):
         read_sealed(folder, OWNER)
 
 
 def test_the_folder_of_another_owner_is_refused_and_named(folder: Path) -> None:
-    with pytest.raises(DamagedError, match=f"^sealed/{MANIFEST} is of another run, {OWNER}$"):
+    with pytest.raises(DamagedError, match=f"^sealed/{MANIFEST} belongs to another run, {OWNER}$"):
         read_sealed(folder, "20261121-101531-laptop-000000000000")
 
 

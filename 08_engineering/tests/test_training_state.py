@@ -267,7 +267,7 @@ def test_a_state_of_another_run_is_passed_over(tmp_path: Path) -> None:
     last = save_state(tmp_path, state(20), "another-run")
     found, faults = last_good_state(tmp_path, RUN)
     assert found is not None and found.step == 10
-    assert faults == [f"{last.name}/manifest.json is of another run, another-run"]
+    assert faults == [f"{last.name}/manifest.json belongs to another run, another-run"]
 
 
 def test_if_no_state_is_whole_that_is_an_error_which_names_them_all(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks import RunRecorder, resumed_line, settled
+from callbacks import RunRecorder, repeatable, resumed_line
 from checkpointing import load_checkpoint
 from logging_utils import read_csv
 from progress_bar import ProgressBar
@@ -228,9 +228,9 @@ def test_the_end_of_a_run_is_logged(run: RunRecorder, trainer: Trainer, tmp_path
 def test_minutes_become_steps_once_a_step_has_been_timed(trainer: Trainer) -> None:
     config = TrainConfig(SHAPE, max_steps=40, max_minutes=1.0)
     trainer.max_steps, trainer.budget.settled = 35, False
-    assert settled(config, trainer) == config
+    assert repeatable(config, trainer) == config
     trainer.budget.settled = True
-    assert settled(config, trainer) == TrainConfig(SHAPE, max_steps=35)
+    assert repeatable(config, trainer) == TrainConfig(SHAPE, max_steps=35)
 
 
 @pytest.mark.parametrize("before", ["cpu", "cuda:0"])

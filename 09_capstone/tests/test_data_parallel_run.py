@@ -287,7 +287,7 @@ def test_another_number_of_workers_is_refused_with_both(
     before: int, position: dict[str, int]
 ) -> None:
     state = TrainingState({}, [], {}, {"step": 4, **position})
-    message = f"as many processes as it had: {before}, not 2$"
+    message = f"as many processes as before: {before}, not 2$"
     with pytest.raises(UsageError, match=message):
         check_world_size(2, state)
     check_world_size(before, state)
@@ -382,7 +382,7 @@ def test_if_one_worker_is_interrupted_all_stop_after_the_same_step(disturbed: Di
 @posix
 def test_one_process_cannot_resume_a_run_of_two(disturbed: Disturbed) -> None:
     assert disturbed.refused.code == 2
-    message = "error: a run is resumed by as many processes as it had: 2, not 1"
+    message = "error: a run must be resumed with as many processes as before: 2, not 1"
     assert disturbed.refused.output.splitlines()[-1] == message
     assert disturbed.saved[4] == disturbed.saved[3]
 

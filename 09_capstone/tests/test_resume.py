@@ -242,7 +242,7 @@ def test_a_changed_configuration_is_refused_and_the_fields_are_named(
 ) -> None:
     done = refused(call, stopped, "--resume", *flags)
     assert (done.code, done.out) == (2, "")
-    assert "a resumed run keeps its configuration; changed: " in done.err
+    assert "a resumed run keeps its configuration; refused: " in done.err
     assert named in done.err
 
 
@@ -286,7 +286,7 @@ def test_data_that_is_gone_is_named_with_the_way_to_continue(call: Call, stopped
     (stopped.parent / "poems.txt").unlink()
     done = refused(call, stopped, "--resume")
     assert (done.code, done.out) == (2, "")
-    assert "poems.txt, is gone; name its new path with --data" in done.err
+    assert "poems.txt, is missing; give its new path with --data" in done.err
 
 
 @pytest.mark.parametrize("data", ["mock", "changed"])
@@ -295,7 +295,7 @@ def test_other_data_is_refused_however_it_is_named(call: Call, stopped: Path, da
     path.write_bytes(TEXT.read_bytes() + b"!")
     done = refused(call, stopped, "--resume", "--data", path if data == "changed" else data)
     assert done.code == 1
-    assert f"run was trained on other data than {data} is now" in done.err
+    assert f"run was trained on different data than {data} contains now" in done.err
 
 
 @pytest.fixture
@@ -314,7 +314,7 @@ def test_a_run_of_an_absent_gpu_is_refused_with_the_way_to_continue(
 ) -> None:
     done = refused(call, from_cuda, "--resume")
     assert done.code == 2
-    assert "trained on cuda:7, which is not present" in done.err
+    assert "trained on cuda:7, which is not available" in done.err
     assert "--device cpu resumes it here, though not bit for bit" in done.err
 
 
@@ -390,7 +390,7 @@ def test_other_data_is_refused(call: Call, stopped: Path, change: str) -> None:
     (stopped.parent / "poems.txt").write_text(texts[change], encoding="utf-8", newline="")
     done = refused(call, stopped, "--resume")
     assert done.code == 1
-    assert "run was trained on other data than poems is now" in done.err
+    assert "run was trained on different data than poems contains now" in done.err
 
 
 def test_a_run_that_is_finished_is_refused(call: Call, stopped: Path) -> None:
@@ -432,7 +432,7 @@ def test_the_states_of_another_run_are_not_taken_for_its_own(call: Call, stopped
     shutil.rmtree(stopped / "states")
     shutil.copytree(stopped.parent / "other" / "run" / "states", stopped / "states")
     done = refused(call, stopped, "--resume")
-    assert (done.code, done.err.count("is of another run")) == (1, 2)
+    assert (done.code, done.err.count("belongs to another run")) == (1, 2)
 
 
 def test_a_run_without_a_state_starts_with_the_data_as_it_is_now(call: Call, stopped: Path) -> None:

@@ -230,7 +230,7 @@ REFUSED = {
     "no number": (["--temperature", "hot"], "temperature 'hot' is not a number"),
     "typing error": (["--tempreature", "1"], "did you mean '--temperature'?"),
     "device": (["--device", "abacus"], "unknown device 'abacus'"),
-    "absent device": (["--device", "cuda:7"], "'cuda:7' is not present"),
+    "absent device": (["--device", "cuda:7"], "'cuda:7' is not available"),
     "two modes": (["--compare", "--interactive"], "not allowed with"),
 }
 

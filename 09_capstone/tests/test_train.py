@@ -327,7 +327,7 @@ REFUSED = {
     "parts": (["--parts", "fusd"], 2, "unknown parts 'fusd' (did you mean 'fused'?)"),
     "dtype": (["--dtype", "float16"], 2, "choose one of: auto, float32, bfloat16"),
     "device": (["--device", "abacus"], 2, "unknown device 'abacus'"),
-    "absent device": (["--device", "cuda:7"], 2, "'cuda:7' is not present"),
+    "absent device": (["--device", "cuda:7"], 2, "'cuda:7' is not available"),
     "no file": (["--data", "{root}/poem.txt"], 2, "(did you mean 'poems.txt'?)"),
     "empty file": (["--data", "{root}/empty.txt"], 1, "empty.txt is empty"),
     "not UTF-8": (["--data", "{root}/latin.txt"], 1, "byte 0xe9 at offset 3"),
@@ -337,7 +337,7 @@ REFUSED = {
     "no config": (["--config", "{root}/no.yaml"], 2, "no configuration file at"),
     "config field": (["--config", "{root}/typo.yaml"], 2, "(did you mean 'max_steps'?)"),
     "config type": (["--config", "{root}/type.yaml"], 2, "d_model 'wide' is not a whole number"),
-    "config damaged": (["--config", "{root}/damaged.yaml"], 1, "is not YAML or JSON"),
+    "config damaged": (["--config", "{root}/damaged.yaml"], 1, "is not valid YAML or JSON"),
     "file for a folder": (["--out-dir", "{root}/poems.txt"], 2, "poems.txt is a file"),
     "below a file": (["--out-dir", "{root}/poems.txt/run"], 2, "poems.txt is a file"),
     "published in a file": (["--checkpoint-dir", "{root}/poems.txt"], 2, "poems.txt is a file"),
@@ -385,7 +385,7 @@ def test_two_runs_of_one_name_are_published_side_by_side(call: Call, tmp_path: P
         assert done.code == 0
     names = sorted(path.name for path in (tmp_path / "best").iterdir())
     assert names == ["run-2.safetensors", "run.safetensors"]
-    assert "saved   as run-2.safetensors: run.safetensors is that of another run\n" in done.out
+    assert "saved   as run-2.safetensors: run.safetensors belongs to another run\n" in done.out
     assert done.out.endswith(f"sample.py --checkpoint {tmp_path / 'best' / 'run-2.safetensors'}\n")
 
 

@@ -117,5 +117,7 @@ def test_a_text_that_may_not_fit_into_memory_must_be_prepared(
     poem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_data, "LARGE", 100)
-    with pytest.raises(UsageError, match=r"poem\.txt is large; run .*prepare_data\.py .* first"):
+    with pytest.raises(
+        UsageError, match=r"poem\.txt is too large; prepare it with .*prepare_data\.py"
+    ):
         load_training_data(str(poem))

@@ -19,9 +19,9 @@ from utils.files import (
     atomic_write_text,
     complete_lines,
     naming_errors,
+    quoted,
     shown,
     sync_folder,
-    typed,
 )
 
 
@@ -258,5 +258,5 @@ def test_a_path_is_shown_as_one_would_type_it(tmp_path, monkeypatch):
 @pytest.mark.skipif(os.name == "nt", reason="the quotes of a POSIX shell")
 def test_a_path_is_quoted_where_a_shell_needs_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert typed(tmp_path / "plain") == "plain"
-    assert typed(tmp_path / "a [b] $c") == "'a [b] $c'"
+    assert quoted(tmp_path / "plain") == "plain"
+    assert quoted(tmp_path / "a [b] $c") == "'a [b] $c'"
