@@ -98,7 +98,7 @@ class DistributedContext:
     def broadcast(self, value: Any) -> Any:
         """The value of rank 0, in every process. A collective operation.
 
-        The value travels as a pickle, which is safe between processes of one's own.
+        The value is sent as a pickle, which is safe here: every process runs this same program.
         """
         box = [value]
         if self.world_size > 1:

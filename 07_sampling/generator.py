@@ -2,8 +2,8 @@
 
     prompt -> token ids -> decoding loop -> token ids -> text, until the stop string appears
 
-The decoding loop is decoding_loop.py's; here are the text around it and the rule that chooses each
-token.
+decoding_loop.py runs the model; this file converts between text and tokens, and combines the other
+files of this lesson into the rule that chooses each token.
 
 Dimensions: B rows (prompts continued together), V vocabulary.
 """
@@ -47,8 +47,8 @@ def match_vocabulary(text: str, characters: str) -> str:
     """Rewrite text in the Unicode form whose characters are all in the vocabulary, if there is one.
 
     The same letter can be one code point (NFC, most keyboards) or a base and an accent (NFD, macOS
-    file names), and a model knows only the form of its training text. Text that neither form makes
-    known comes back as it was.
+    file names), and a model knows only the form of its training text. If neither form
+    helps, the text is returned unchanged.
     """
     known = set(characters)
     forms = (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))

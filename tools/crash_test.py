@@ -510,7 +510,7 @@ def main() -> int:
     """Try every fault and print a table; returns 1 if a promise was broken."""
     parser = OneLineParser(description="Break training runs on purpose, and count what was lost.")
     parser.add_argument(
-        "--kills", type=int, default=10, metavar="N", help="kills at random times (10)"
+        "--kills", type=int, default=10, metavar="N", help="kills at random times (default: 10)"
     )
     kills = parser.parse_args().kills
     if kills < 1:
