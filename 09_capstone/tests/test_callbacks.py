@@ -208,7 +208,7 @@ def test_samples_are_added_where_due_and_at_the_end(
     assert re.findall("--- step .* ---", text) == ["--- step 20 ---", "--- step 40 ---"]
 
 
-def test_a_sample_leaves_the_model_training_and_its_random_numbers_alone(
+def test_a_sample_leaves_the_training_mode_and_the_random_numbers_unchanged(
     model: TinyTransformerLM, trainer: Trainer
 ) -> None:
     model.train()
@@ -234,7 +234,7 @@ def test_minutes_become_steps_once_a_step_has_been_timed(trainer: Trainer) -> No
 
 
 @pytest.mark.parametrize("before", ["cpu", "cuda:0"])
-def test_the_log_says_if_a_run_has_changed_its_device(before: str) -> None:
+def test_the_log_records_a_change_of_device(before: str) -> None:
     state = TrainingState({}, [], {}, {"step": 5, "place": {"device": before}})
     line = resumed_line(state, torch.device("cpu"))
     assert line.startswith("resumed at step 5")

@@ -53,9 +53,7 @@ def test_a_prepared_folder_gives_the_same_data_memory_mapped(poem: Path, prepare
         assert ours.dtype == theirs.dtype
 
 
-def test_a_tilde_stands_for_the_home_folder(
-    prepared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tilde_means_the_home_folder(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("HOME", "USERPROFILE"):  # Unix, Windows
         monkeypatch.setenv(variable, str(prepared.parent))
     assert load_training_data("~/prepared").name == "poem"
