@@ -91,7 +91,7 @@ class RunRecorder(Callback):
     def finish(self, trainer: Trainer, outcome: str, keep: bool = True) -> None:
         """Save the run as it is now, and log how it ended.
 
-        With `keep` false the weights are not worth saving, and the last good ones stay.
+        With `keep` false, the weights are not worth saving, and the last good ones are kept.
         """
         with naming_errors(self.folder):
             if keep:

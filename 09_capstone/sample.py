@@ -77,7 +77,9 @@ def parse_args() -> argparse.Namespace:
         help="where to look for the newest checkpoint",
     )
     modes = parser.add_mutually_exclusive_group()
-    modes.add_argument("--compare", action="store_true", help="show strategies side by side")
+    modes.add_argument(
+        "--compare", action="store_true", help="show sampling strategies side by side"
+    )
     modes.add_argument(
         "--interactive",
         action="store_true",

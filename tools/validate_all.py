@@ -7,7 +7,7 @@
 
 Progress goes to standard error, the table to standard output. A check is ok, FAILED, skipped (its
 tool is not installed) or to come (a lesson that is not finished). Exit code 1 if any check failed.
-What is checked are the files that git tracks: `git add` a new file first.
+Only files that git tracks are checked: `git add` a new file first.
 """
 
 try:

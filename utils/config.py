@@ -101,7 +101,7 @@ class TrainConfig:
     batch_size: int = option(12, "sequences per micro-batch")
     accumulation: int = option(1, "micro-batches per step; their gradients are averaged")
     max_steps: int = option(2000, "optimizer steps")
-    max_minutes: float | None = option(None, "time limit; lowers max_steps so that it is kept")
+    max_minutes: float | None = option(None, "time limit in minutes; lowers max_steps to fit")
     optimizer: str = option(
         "adamw", "muon: Muon for matrices, AdamW for the rest", ("adamw", "muon")
     )
@@ -114,7 +114,7 @@ class TrainConfig:
     grad_clip: float = option(1.0, "maximum gradient norm; 0 for no clipping")
     schedule: str = option("cosine", "learning rate schedule", ("cosine", "wsd", "constant"))
     warmup_steps: int = option(100, "steps over which the learning rate rises")
-    decay_fraction: float = option(0.5, "wsd: last fraction of the steps, in which the rate falls")
+    decay_fraction: float = option(0.5, "wsd: last fraction of the steps, where the rate falls")
     min_lr_ratio: float = option(0.1, "final learning rate, as a fraction of the peak")
     eval_interval: int = option(250, "steps between evaluations on the whole validation split")
     save_interval: int = option(250, "steps between saved training states, for --resume")

@@ -164,7 +164,7 @@ def repeating(record: Mapping[str, Any]) -> str:
         f"```\npython tools/ablations.py --steps {n_steps} --seeds {n_seeds} --out DIR\n```",
         paragraph(
             f"The {len(runs)} runs of this page took {seconds / 60:.1f} minutes of training. "
-            "If it is interrupted, the same command continues, and `--only` trains just a few rows."
+            "After an interruption, the same command continues; `--only` trains just a few rows."
         ),
         "\n".join(list_item(f"{key}; {', '.join(places[key])}.") for key in places),
     ]
