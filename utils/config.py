@@ -40,7 +40,7 @@ class ModelConfig:
     d_model: int = option(128, "width of the residual stream")
     n_layers: int = option(4, "number of transformer blocks")
     n_heads: int = option(4, "attention heads per layer; must divide d_model")
-    n_kv_heads: int | None = option(None, "key-value heads; fewer than n_heads means grouped-query")
+    n_kv_heads: int | None = option(None, "key-value heads; grouped-query if fewer than n_heads")
     d_ff: int | None = option(None, "feed-forward hidden width; none means 4 * d_model")
     norm: str = option("layernorm", "normalisation layer", ("layernorm", "rmsnorm"))
     norm_placement: str = option("pre", "norm before or after each sublayer", ("pre", "post"))

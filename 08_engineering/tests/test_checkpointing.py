@@ -245,8 +245,8 @@ def metadata_of(**changes: str | None) -> dict[str, str]:
 
 FOREIGN = {
     "no metadata": (None, "its metadata has no format"),
-    "pytorch": ({"format": "pt"}, "it has format 'pt', not 'tiny-transformer-1'"),
-    "newer": (metadata_of(format="tiny-transformer-9"), "it has format 'tiny-transformer-9'"),
+    "pytorch": ({"format": "pt"}, "its format is 'pt', not 'tiny-transformer-1'"),
+    "newer": (metadata_of(format="tiny-transformer-9"), "its format is 'tiny-transformer-9'"),
     "no config": (metadata_of(model_config=None), "its metadata is damaged: 'model_config'"),
     "no tokenizer": (metadata_of(tokenizer=None), "its metadata is damaged: 'tokenizer'"),
     "no json": (metadata_of(model_config="{"), "its metadata is damaged: Expecting"),

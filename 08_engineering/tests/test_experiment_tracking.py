@@ -544,7 +544,7 @@ def test_the_program_compares(tmp_path):
     ("arguments", "words"),
     [
         ((), "the following arguments are required: RUN"),
-        (("demo",), "compare needs at least two runs"),
+        (("demo",), "compare needs at least two different runs"),
         (("demo", "dmeo"), "no run 'dmeo' under {root} (did you mean 'demo'?)"),
         (("demo", "demo", "--outt", "x.png"), "unknown argument --outt"),
     ],

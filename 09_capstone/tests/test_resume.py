@@ -315,7 +315,7 @@ def test_a_run_of_an_absent_gpu_is_refused_with_the_way_to_continue(
     done = refused(call, from_cuda, "--resume")
     assert done.code == 2
     assert "trained on cuda:7, which is not available" in done.err
-    assert "--device cpu resumes it here, though not bit for bit" in done.err
+    assert "--device cpu resumes it here, but not bit for bit" in done.err
 
 
 def test_a_run_of_an_absent_gpu_continues_on_the_cpu_and_the_log_says_so(

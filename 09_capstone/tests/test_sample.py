@@ -201,7 +201,7 @@ def damaged(checkpoint: Path, how: str) -> bytes:
         ("half", "truncated"),
         ("empty", "truncated"),
         ("text", "not a checkpoint"),
-        ("foreign", "is not a checkpoint of this course: it has format 'huge-transformer-9'"),
+        ("foreign", "is not a checkpoint of this course: its format is 'huge-transformer-9'"),
         ("missing", "no checkpoint at"),
     ],
 )
