@@ -24,10 +24,10 @@ help: ## list the targets
 install: ## install the packages of the course into .venv
 	@$(PYTHON) tools/install.py
 
-install-dev: ## the same, and the tools for changing the course
+install-dev: ## install the development tools as well
 	@$(PYTHON) tools/install.py --dev
 
-verify: install ## is this machine ready? [OK] or [FAIL] for each check
+verify: install ## check that this machine is ready: [OK] or [FAIL]
 	@$(PY) setup/verify_environment.py
 
 data: install ## download and prepare the training text of the capstone

@@ -28,7 +28,7 @@ def repeat_kv(x: Tensor, n_repeats: int) -> Tensor:
     if n_repeats == 1:
         return x
     B, n_kv_heads, T, d_head = x.shape
-    # A new axis right behind the heads puts the copies next to each other. expand() copies nothing.
+    # A new axis right after the heads puts the copies next to each other. expand() copies nothing.
     repeated = x[:, :, None].expand(B, n_kv_heads, n_repeats, T, d_head)
     return repeated.reshape(B, n_kv_heads * n_repeats, T, d_head)  # here they are copied
 

@@ -20,8 +20,10 @@ from utils.shape_checker import check_shape
 def split_heads(x: Tensor, n_heads: int) -> Tensor:
     """(B, T, n_heads * d_head) -> (B, n_heads, T, d_head): head h gets slice h of the features."""
     B, T, width = x.shape
-    heads = x.view(B, T, n_heads, width // n_heads)  # cut the features, and only them
-    return heads.transpose(1, 2)  # heads beside the batch, so that attention runs in each head
+    heads = x.view(B, T, n_heads, width // n_heads)  # splits the last axis only
+    return heads.transpose(
+        1, 2
+    )  # heads next to the batch axis, so that attention runs in each head
 
 
 def merge_heads(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The feed-forward network: two linear layers and a nonlinearity, applied to each token alone.
+"""The feed-forward network: two linear layers and a nonlinearity, applied to each token by itself.
 
     FeedForward(x) = W_down activation(W_up x)                     Vaswani et al. 2017, section 3.3
     SwiGLU(x)      = W_down (silu(W_gate x) * W_up x)              Shazeer 2020, section 2

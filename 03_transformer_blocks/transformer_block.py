@@ -27,7 +27,7 @@ PLACEMENTS = ("pre", "post")  # of the norm: before the sublayer, or after the a
 class TransformerBlock(nn.Module):
     """Two sublayers, attention and feed-forward, each with a norm and a residual connection.
 
-    The pieces are passed in ready built, so any attention layer, feed-forward network and norm fit.
+    The pieces are passed in already built, so any attention, feed-forward network and norm fit.
     `dropout` is the probability that a feature of a sublayer's output is zeroed during training;
     the residual stream itself is never dropped.
     """

@@ -1,7 +1,7 @@
 """Four ways to give a transformer the position of each token; attention alone ignores order.
 
     sinusoidal   a fixed wave per feature, added to the embeddings       Vaswani et al. 2017, 3.5
-    learned      one learned vector per position, added likewise         Gehring et al. 2017, 3.1
+    learned      one learned vector per position, also added             Gehring et al. 2017, 3.1
     rotary       queries and keys are rotated by an angle proportional   Su et al. 2021 (RoPE)
                  to the position; scores then depend on distance alone
     ALiBi        a penalty on the scores, proportional to the distance   Press et al. 2022, 3

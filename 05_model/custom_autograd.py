@@ -1,8 +1,8 @@
-"""Three autograd functions with a hand-written backward pass, which read and write memory less.
+"""Three autograd functions with hand-written backward passes that cause less memory traffic.
 
 Autograd differentiates one small operation at a time, and each of them reads its inputs from memory
 and writes its result back. On a processor that multiplies faster than its memory can deliver, this
-traffic is what takes the time. The derivative of the whole, worked out by hand, needs less of it:
+traffic dominates the time. The derivative of the whole, derived by hand, needs less of it:
 
     y = n * w          dx = s (g*w - n mean(g*w*n))    n = s x,  s = 1 / sqrt(mean(x^2) + eps)
     y = R n            dx = s (h - n mean(h*n))        R rotates pairs,  h = R^T g

@@ -19,19 +19,19 @@ from utils.device import autocast, describe_device, fastest, pick_device
 from utils.errors import UsageError
 from utils.kv_cache import KVCache
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # the first is the default
 PROBED_TOKENS = 4096  # tokens per timed step; more would not change which precision is faster
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Which code computes the model, where, and how precisely."""
+    """Which code computes the model, on which device, and in which precision."""
 
     parts: Parts
     device: torch.device
     dtype: torch.dtype
-    name: str
-    compiled: bool = False
+    name: str  # for the log, such as "fused sdpa, float32"
+    compiled: bool = False  # by torch.compile
 
     @property
     def dtype_name(self) -> str:
@@ -49,7 +49,7 @@ def choose_engine(config: TrainConfig) -> Engine:
     """
     device = pick_device(config.device)
     if config.compile:
-        check_compiler(device)
+        check_compiler(device)  # fails now, not at the first training step
     engine = _choose_precision(config, device)
     if not config.compile:
         return engine
@@ -57,11 +57,11 @@ def choose_engine(config: TrainConfig) -> Engine:
 
 
 def _choose_precision(config: TrainConfig, device: torch.device) -> Engine:
-    if config.parts == "reference":
+    if config.parts == "reference":  # the code of the lessons is not timed: float32 unless asked
         dtype = "float32" if config.dtype == "auto" else config.dtype
         return Engine(Parts.reference(), device, DTYPES[dtype], f"reference, {dtype}")
     engines = {dtype: _fused_engine(dtype, device) for dtype in _candidates(config.dtype, device)}
-    if len(engines) == 1:
+    if len(engines) == 1:  # nothing to compare
         return next(iter(engines.values()))
     probes = {dtype: _probe(engine, config) for dtype, engine in engines.items()}
     return engines[fastest(probes, device)]
@@ -85,16 +85,18 @@ def _fused_engine(dtype: str, device: torch.device) -> Engine:
 
 
 def _probe(engine: Engine, config: TrainConfig) -> Callable[[], None]:
-    """A function that runs one forward and backward pass on random tokens."""
+    """A function that runs one forward and backward pass on random tokens, to be timed."""
     T, V = config.model.max_seq_len, config.model.vocab_size
     rows = max(1, min(config.batch_size, PROBED_TOKENS // T))
-    tokens = torch.randint(V, (rows, T), generator=torch.Generator().manual_seed(0))
+    # A generator of its own: timing must not change the random numbers that the run draws.
+    tokens = torch.randint(V, (rows, T), generator=torch.Generator().manual_seed(0))  # (rows, T)
     tokens = tokens.to(engine.device)
     model = TinyTransformerLM(config.model, engine.parts).to(engine.device)
 
     def step() -> None:
         with autocast(engine.device, engine.dtype):
-            logits = model(tokens)
+            logits = model(tokens)  # (rows, T, V)
+        # The targets do not matter for the time, so the inputs serve as targets.
         F.cross_entropy(logits.float().flatten(0, 1), tokens.flatten()).backward()
 
     return step
@@ -104,7 +106,7 @@ def build_model(config: ModelConfig, engine: Engine, seed: int) -> TinyTransform
     """A new model on the engine's device, its weights drawn from `seed`."""
     model = TinyTransformerLM(config, engine.parts, seed).to(engine.device)
     if engine.compiled:
-        model.forward = CompiledForward(model)
+        model.forward = CompiledForward(model)  # an instance attribute hides the method
     return model
 
 
@@ -119,10 +121,11 @@ class CompiledForward:
 
     def __init__(self, model: TinyTransformerLM) -> None:
         self.plain = model.forward
+        # dynamic=False: one graph for the exact shape, without symbolic sizes
         self.compiled = torch.compile(model.forward, dynamic=False)
 
     def __call__(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
-        if cache is None and torch.is_grad_enabled():
+        if cache is None and torch.is_grad_enabled():  # only a training step has gradients
             return self.compiled(tokens)
         return self.plain(tokens, cache)
 
@@ -136,7 +139,7 @@ def check_compiler(device: torch.device) -> None:
     try:
         torch.compile(lambda x: x * x)(x).sum().backward()
     except Exception as error:  # PyTorch raises errors of many types here
-        cause = getattr(error, "inner_exception", error)
+        cause = getattr(error, "inner_exception", error)  # Dynamo wraps the real error
         reason = str(cause).strip().partition("\n")[0] or type(cause).__name__
         needs = "a C++ compiler (g++, clang, MSVC)" if device.type == "cpu" else "Triton"
         raise UsageError(

@@ -1,8 +1,8 @@
 """The model's parts for speed: PyTorch's fused kernels, and functions with less memory traffic.
 
 Each class inherits its constructor, and so its parameter names, from the lesson's class; only
-`forward` differs. Under torch.compile the functions with a hand-written backward pass step aside
-for the plain formulas, because the compiler fuses those by itself, forward and backward.
+`forward` differs. Under torch.compile the plain formulas replace the functions with a hand-written
+backward pass, because the compiler fuses them by itself, forward and backward.
 
 Dimensions: B batch, T_q queries, T_k keys, d_model features, d_head of them in a head.
 """
@@ -46,8 +46,8 @@ def matmul_attention(
     and heads share one boolean mask (T_q, T_k), as in training, a long sequence is computed in
     blocks of queries, each with only the keys that some query of the block may attend to: under a
     causal mask, half of the scores of a very long sequence are never computed.
-    A query that may attend to nothing gives nan here (and zeros elsewhere). The model has no such
-    query, since every token may attend to itself.
+    A query that may attend to nothing gives nan here (and zeros in the other attention functions).
+    The model has no such query, since every token may attend to itself.
     """
     T_q, T_k = q.size(-2), k.size(-2)
     if mask is not None:
@@ -112,7 +112,7 @@ FUSED_ACTIVATIONS: dict[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] 
 
 
 class FusedMultiHeadAttention(MultiHeadAttention):
-    """Queries, keys and values from one matrix product, which reads x once and not three times."""
+    """Queries, keys and values from one matrix product, which reads x once, not three times."""
 
     def forward(
         self,

@@ -30,9 +30,11 @@ from utils.config import ModelConfig
 class Parts:
     """The pieces of a model: functions and classes, with the signatures of the lessons."""
 
+    # functions: softmax attention, and the reshaping around it
     attention: AttentionFunction = scaled_dot_product_attention
     split_heads: Callable[[Tensor, int], Tensor] = split_heads
     merge_heads: Callable[[Tensor], Tensor] = merge_heads
+    # layers, as constructors: (d_model, n_heads, bias) -> module, and so on
     multi_head: Callable[[int, int, bool], nn.Module] = MultiHeadAttention
     grouped_query: Callable[[int, int, int, bool], nn.Module] = GroupedQueryAttention
     layer_norm: Callable[[int, bool], nn.Module] = LayerNorm
@@ -40,9 +42,11 @@ class Parts:
     feed_forward: Callable[[int, int, str, bool], nn.Module] = FeedForward
     swiglu: Callable[[int, int, bool], nn.Module] = SwiGLU
     block: Callable[..., nn.Module] = TransformerBlock
+    # embeddings: (vocab_size or max_seq_len, d_model) -> module
     token_embedding: Callable[[int, int], nn.Module] = TokenEmbedding
     learned_positions: Callable[[int, int], nn.Module] = LearnedPositions
     sinusoidal_positions: Callable[[int, int], nn.Module] = SinusoidalPositions
+    # positions inside attention: RoPE rotates queries and keys, ALiBi adds to the scores
     apply_rotary: Callable[[Tensor, Tensor, Tensor], Tensor] = apply_rotary
     # If not None, a model with both qk_norm and rotary positions calls this one function in place
     # of rms_normalize and apply_rotary. Set it to None when you replace apply_rotary.
@@ -85,6 +89,7 @@ class Parts:
             layer = self.multi_head(config.d_model, config.n_heads, config.bias)
         else:
             layer = self.grouped_query(config.d_model, config.n_heads, config.kv_heads, config.bias)
+        # Set after construction, so that the layers keep the signatures of the lessons.
         layer.split_heads = self.split_heads  # pyright: ignore[reportArgumentType]
         layer.merge_heads = self.merge_heads  # pyright: ignore[reportArgumentType]
         return layer
@@ -93,7 +98,7 @@ class Parts:
         """LayerNorm or RMSNorm over d_model features."""
         if config.norm == "rmsnorm":
             return self.rms_norm(config.d_model)
-        return self.layer_norm(config.d_model, config.bias)
+        return self.layer_norm(config.d_model, config.bias)  # RMSNorm never has a bias
 
     def build_feed_forward(self, config: ModelConfig) -> nn.Module:
         """The feed-forward network of one block."""
@@ -106,8 +111,8 @@ class Parts:
         return self.block(
             self.build_attention(config),
             self.build_feed_forward(config),
-            self.build_norm(config),
-            self.build_norm(config),
+            self.build_norm(config),  # of attention
+            self.build_norm(config),  # of the feed-forward network
             config.norm_placement,
             config.dropout,
         )
@@ -118,4 +123,4 @@ class Parts:
             return self.learned_positions(config.max_seq_len, config.d_model)
         if config.position == "sinusoidal":
             return self.sinusoidal_positions(config.max_seq_len, config.d_model)
-        return None
+        return None  # rope and alibi

@@ -96,13 +96,13 @@ class DistributedTrainer(Trainer):
             yield self.distributed.shard(batch)  # without rows if the batch has fewer than W
 
     def should_stop(self) -> bool:
-        """Whether any process was asked to stop: then all do, after the same step."""
+        """Whether any process was told to stop: then all do, after the same step."""
         if self.distributed.all_reduce_sum(self.stop) > 0:
             self.stop = True
         return self.stop
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of one process serves all; "workers" is how many must resume it."""
+        """One state is enough for all processes; "workers" says how many must resume it."""
         return super().state_dict() | {"workers": self.distributed.world_size}
 
 
@@ -136,7 +136,7 @@ def wrap_model(model: nn.Module, x: Tensor, dtype: torch.dtype) -> DistributedDa
 
 
 def main() -> None:
-    """Show that the gradients of two shards have the gradient of the whole batch as their mean."""
+    """Show that the mean of two shards' gradients is the gradient of the whole batch."""
     torch.manual_seed(0)
     x = torch.randn(4, 3)
     y = torch.randn(4)

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from utils.errors import CourseError, UsageError, run_program
 
+# What torchrun sets in the environment of every process.
 INTEGERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")
 TORCHRUN_VARIABLES = (*INTEGERS, "MASTER_ADDR")
 TIMEOUT = timedelta(minutes=10)  # for a process that hangs; one that dies is noticed at once
@@ -45,6 +46,7 @@ def lost_worker_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        # A lost process has no exception class of its own; only the message names the backend.
         from_backend = any(name in str(error) for name in ("gloo", "NCCL", "TCPStore"))
         if not (from_backend or isinstance(error, dist.DistError)):
             raise
@@ -74,6 +76,7 @@ class DistributedContext:
         if batch_size % W:
             raise UsageError(f"batch_size {batch_size} is not divisible by the {W} workers")
         n_gpus = torch.cuda.device_count()
+        # "cuda" without an index: init_distributed has made it a different GPU in each process.
         one_each = device == torch.device("cuda") and self.local_world_size <= n_gpus
         if W > 1 and device.type != "cpu" and not one_each:
             raise UsageError(
@@ -91,18 +94,18 @@ class DistributedContext:
         """The sum of the values of all processes, the same in each. A collective operation."""
         total = torch.tensor(value, dtype=torch.float64)  # exact for a Python float
         if self.world_size > 1:
-            dist.all_reduce(total)
+            dist.all_reduce(total)  # in place; the default operation is the sum
         return total.item()
 
     @lost_worker_errors()
     def broadcast(self, value: Any) -> Any:
         """The value of rank 0, in every process. A collective operation.
 
-        The value travels as a pickle, which is safe between processes of one's own.
+        The value is sent as a pickle, which is safe here: every process runs this same program.
         """
         box = [value]
         if self.world_size > 1:
-            dist.broadcast_object_list(box, src=0)
+            dist.broadcast_object_list(box, src=0)  # overwrites the list in all ranks but 0
         return box[0]
 
     def seed_dropout(self, seed: int, step: int) -> None:
@@ -111,6 +114,7 @@ class DistributedContext:
         Processes then draw different masks, and a state saved by rank 0 is enough to resume all.
         """
         if self.world_size > 1:
+            # PCG64 mixes the three numbers into one; a plain sum would repeat across steps.
             torch.manual_seed(np.random.PCG64([seed, step, self.rank]).random_raw())
 
     def shutdown(self, code: int) -> int:
@@ -124,7 +128,7 @@ class DistributedContext:
             with suppress(LostWorkerError), lost_worker_errors():
                 dist.barrier()
             dist.destroy_process_group()
-            sys.stdout.flush()
+            sys.stdout.flush()  # os._exit does not
             os._exit(code)
         return code
 
@@ -141,6 +145,7 @@ def init_distributed() -> DistributedContext:
         n_gpus = torch.cuda.device_count()
         if n_gpus:
             torch.cuda.set_device(context.local_rank % n_gpus)  # from now on "cuda" means this one
+        # gloo for tensors on the CPU (losses, flags), NCCL for gradients on GPUs
         backend = "cpu:gloo,cuda:nccl" if n_gpus else "gloo"
         dist.init_process_group(backend, timeout=TIMEOUT)
     return context
@@ -149,7 +154,7 @@ def init_distributed() -> DistributedContext:
 def context_from_environment() -> DistributedContext:
     """Read torchrun's variables. Raises UsageError if some are missing or make no sense."""
     present = [name for name in ("RANK", "WORLD_SIZE") if os.environ.get(name)]
-    if not present or os.environ.get("WORLD_SIZE") == "1":
+    if not present or os.environ.get("WORLD_SIZE") == "1":  # a group of one needs no variables
         return DistributedContext()
     missing = [name for name in TORCHRUN_VARIABLES if not os.environ.get(name)]
     if missing:
@@ -171,7 +176,7 @@ def context_from_environment() -> DistributedContext:
 def integer_variable(name: str, default: str = "") -> int:
     """An environment variable that holds a whole number. Raises UsageError if it does not."""
     value = os.environ.get(name) or default
-    if not (value.isascii() and value.isdigit()):
+    if not (value.isascii() and value.isdigit()):  # isdigit alone accepts other scripts
         raise UsageError(f"{name} is {value!r}; torchrun sets it to a whole number")
     return int(value)
 

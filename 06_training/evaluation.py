@@ -3,8 +3,8 @@
     mean loss = (sum over batches of mean loss of the batch * its targets) / number of targets
 
 Weighting each batch by its number of targets makes every position count once, although the last
-batches are smaller. The training loss of a single batch is noisy and the model may have memorized
-it; this mean is neither, so two runs are compared by it.
+batches are smaller. The training loss of a single batch is noisy, and the model may have memorized
+the batch. The mean over held-out data has neither problem, so use it to compare runs.
 
 Dimensions: B batch size, T sequence length.
 """
@@ -30,7 +30,7 @@ def sum_losses(
 ) -> float:
     """Add up the loss at every position of `batches`, in nats, with dropout switched off.
 
-    Returns nan as soon as `should_stop`, asked before every batch, says so.
+    Calls `should_stop` before every batch, and returns nan as soon as it is true.
     """
     model.eval()
     total = 0.0

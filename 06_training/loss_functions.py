@@ -9,7 +9,7 @@ exp overflows float32 above 88.7. But subtracting the same value from every logi
 it cancels between the two terms. With the largest logit at 0, nothing overflows. That is the
 log-sum-exp trick.
 
-    perplexity      exp(loss)                        as uncertain as a fair choice of this many
+    perplexity      exp(loss)                        as uncertain as a uniform choice of this many
     bits per char   loss / ln 2 / chars per token    comparable across tokenizers
 
 A model that gives all tokens equal probability has loss log V: 4.174 for the 65 characters of Tiny

@@ -1,8 +1,8 @@
 """Newton-Schulz iteration: make a matrix orthogonal with nothing but matrix products.
 
-Every matrix has a singular value decomposition X = U S V^T: it turns, stretches by the singular
-values on the diagonal of S, and turns again. The iteration pushes all singular values towards 1
-and leaves U and V alone, so X approaches U V^T. An odd polynomial of X does that, since
+Every matrix has a singular value decomposition X = U S V^T: it rotates, stretches by the singular
+values on the diagonal of S, and rotates again. The iteration pushes all singular values towards 1
+and does not change U and V, so X approaches U V^T. An odd polynomial of X does that, since
 
     X <- a X + b (X X^T) X + c (X X^T)^2 X      maps each singular value s to a s + b s^3 + c s^5
 
@@ -55,7 +55,7 @@ def newton_schulz(update: Tensor, steps: int = 5) -> Tensor:
 
 
 def main() -> None:
-    """Show the singular values of a diagonal matrix after each step, from a norm of 1."""
+    """Show the singular values of a diagonal matrix after each step."""
     matrix = torch.diag(torch.tensor([1.0, 0.3, 0.1, 0.01, 0.001]))
     print("step  singular values")
     for steps in range(6):

@@ -121,7 +121,7 @@ class Muon(Optimizer):
             if parameter.ndim != 2:
                 shape = tuple(parameter.shape)
                 raise UsageError(
-                    f"Muon updates matrices; a parameter of shape {shape} belongs to AdamW"
+                    f"Muon updates only matrices; use AdamW for a parameter of shape {shape}"
                 )
 
     @torch.no_grad()
@@ -175,7 +175,7 @@ def check_options(below: float = math.inf, **options: float) -> None:
 
 
 def main() -> None:
-    """Show the step that each rule makes of one lopsided gradient, by its singular values."""
+    """Show the step that each rule takes for one ill-conditioned gradient, by singular values."""
     torch.manual_seed(0)
     left = torch.randn(32, 16)
     right = torch.randn(16, 64)

@@ -19,7 +19,7 @@ from utils.errors import run_program
 def build_optimizers(
     model: nn.Module, config: TrainConfig, dtype: torch.dtype = torch.float32
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers of a run; together they hold every parameter of the model once.
+    """The optimizers of a run; together they hold every parameter of the model exactly once.
 
     Each group keeps its peak learning rate as "peak_lr", which the schedule multiplies. Muon
     iterates in `dtype`, that of the model's matrix products: bfloat16 only where it is fast.

@@ -37,7 +37,7 @@ class RunProgress:
         self.seconds = 0.0  # of training, without evaluation and callbacks
         self.budget = TimeBudget(config.max_minutes)  # may lower max_steps, once
         self.report: StepReport | None = None  # of the last step
-        self.evaluation_due = False  # the last step's evaluation was stopped half-way
+        self.evaluation_due = False  # the last step's evaluation was interrupted
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but tensors that a resumed run needs, ready for JSON."""

@@ -7,7 +7,7 @@ From then on it is a run of that many steps, which can be resumed or repeated on
     E     = validation tokens / tokens per step / 3             cost of one evaluation, in steps
     steps = steps so far + (seconds left / seconds per step - E) / (1 + E / eval_interval)
 
-Evaluations take their time from the same minutes. A training step runs the model forward and then
+Evaluations count towards the same limit. A training step runs the model forward and then
 backward, which costs about twice as much as forward; an evaluation only runs it forward. Hence the
 factor 3.
 """

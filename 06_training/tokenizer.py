@@ -46,6 +46,7 @@ class CharTokenizer:
     @classmethod
     def train(cls, text: str) -> "CharTokenizer":
         """Learn the vocabulary of `text`: its distinct characters, in Unicode order."""
+        # Sorted, because the order of a set changes from run to run.
         return cls("".join(sorted(set(text))))
 
     @property
@@ -57,7 +58,7 @@ class CharTokenizer:
         """Return the id of every character. Raises UsageError for an unknown character."""
         try:
             return [self._ids[character] for character in text]
-        except KeyError:
+        except KeyError:  # found without a check per character; the slow search is for the message
             raise self._unknown_character(text) from None
 
     def encode_array(self, text: str) -> np.ndarray:
@@ -66,6 +67,7 @@ class CharTokenizer:
         In UTF-32 every character is one 4-byte integer, its code point. So a text is an array of
         code points, and encoding it is one table look-up.
         """
+        # "surrogatepass": half of a surrogate pair is an unknown character, not a Unicode error
         code_points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
         ids = self._table.take(code_points, mode="clip")  # above the table's range: its last entry
         if ids.size and ids.min() == UNKNOWN:  # one check for the whole text
@@ -89,7 +91,7 @@ class CharTokenizer:
         """Rebuild a tokenizer from `to_dict`. Raises CourseError if `stored` is not one."""
         if not isinstance(stored, Mapping):
             raise CourseError(f"a stored tokenizer must be a dictionary, not {stored!r:.40}")
-        pick(str(stored.get("kind")), ["char"], what="tokenizer kind")
+        pick(str(stored.get("kind")), ["char"], what="tokenizer kind")  # room for other kinds
         characters = stored.get("characters")
         if not isinstance(characters, str):
             raise CourseError(
@@ -105,6 +107,7 @@ class CharTokenizer:
     def _table(self) -> np.ndarray:
         """Code point to id. The last entry is UNKNOWN and stands for all higher code points."""
         code_points = [ord(character) for character in self.characters]
+        # + 1 for code point 0, + 1 for the last entry
         table = np.full(max(code_points) + 2, UNKNOWN, dtype=np.int32)
         table[code_points] = np.arange(self.vocab_size)  # table[ord(characters[i])] = i
         return table
@@ -120,12 +123,12 @@ class CharTokenizer:
         """The error for the first character of `text` that has no id, with its position."""
         position = next(i for i, character in enumerate(text) if character not in self._ids)
         line = text.count("\n", 0, position) + 1
-        column = position - text.rfind("\n", 0, position)
+        column = position - text.rfind("\n", 0, position)  # from 1; rfind gives -1 on line 1
         where = f" (line {line}, column {column})" if "\n" in text else ""
         character = f"{text[position]!r} (U+{ord(text[position]):04X})"
         return UsageError(
             f"unknown character {character} at index {position}{where}; "
-            f"the vocabulary has {self.vocab_size}: {shorten(self.characters)}"
+            f"the vocabulary has {self.vocab_size} characters: {shorten(self.characters)}"
         )
 
 
@@ -140,6 +143,7 @@ def shorten(characters: str, limit: int = 60) -> str:
             runs[-1] += character
         else:
             runs.append(character)
+    # A range takes three characters, so it pays off from a run of four.
     spans = [run if len(run) < 4 else f"{run[0]}-{run[-1]}" for run in runs]
     line = repr("".join(spans))  # repr makes newlines and the like visible
     return line if len(line) <= limit else f"{line[: limit - 3]}..."

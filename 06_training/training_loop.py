@@ -32,7 +32,7 @@ from utils.errors import run_program
 
 
 class Callback:
-    """Something that follows a training run. Override what you need."""
+    """Called by the trainer during a run. Override what you need."""
 
     def on_step(self, trainer: "Trainer", report: StepReport) -> None:
         """Called after every step, and after its evaluation if there was one."""

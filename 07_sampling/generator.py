@@ -2,8 +2,8 @@
 
     prompt -> token ids -> decoding loop -> token ids -> text, until the stop string appears
 
-The decoding loop is decoding_loop.py's; here are the text around it and the rule that chooses each
-token.
+decoding_loop.py runs the model; this file converts between text and tokens, and combines the other
+files of this lesson into the rule that chooses each token.
 
 Dimensions: B rows (prompts continued together), V vocabulary.
 """
@@ -28,11 +28,13 @@ from utils.errors import run_program
 def choose_with(config: SampleConfig) -> Choose:
     """The rule that chooses a token from its logits: temperature, then the filters, then a draw."""
     if config.temperature == 0:
-        return greedy
+        return greedy  # filters would keep the same best token
+    # On the CPU, and separate from the global generator: a seed gives the same text on any device.
     generator = torch.Generator().manual_seed(config.seed)
 
     def choose(logits: Tensor) -> Tensor:
-        logits = apply_temperature(logits.float().cpu(), config.temperature)
+        # Temperature first: top-p and min-p depend on the probabilities that it changes.
+        logits = apply_temperature(logits.float().cpu(), config.temperature)  # (B, V)
         logits = top_k_filter(logits, config.top_k)
         if config.top_p is not None:
             logits = top_p_filter(logits, config.top_p)
@@ -47,8 +49,8 @@ def match_vocabulary(text: str, characters: str) -> str:
     """Rewrite text in the Unicode form whose characters are all in the vocabulary, if there is one.
 
     The same letter can be one code point (NFC, most keyboards) or a base and an accent (NFD, macOS
-    file names), and a model knows only the form of its training text. Text that neither form makes
-    known comes back as it was.
+    file names), and a model knows only the form of its training text. If neither form
+    helps, the text is returned unchanged.
     """
     known = set(characters)
     forms = (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))
@@ -65,7 +67,7 @@ class TextGenerator:
         tokenizer: CharTokenizer,
         make_decode_step: MakeDecodeStep = forward_step,
     ) -> None:
-        self.model = model.eval()
+        self.model = model.eval()  # no dropout
         self.config = config
         self.tokenizer = tokenizer
         self.make_decode_step = make_decode_step
@@ -89,6 +91,7 @@ class TextGenerator:
     def generate(self, prompts: Sequence[str], sampling: SampleConfig) -> list[str]:
         """Continue several prompts as one batch; returns the new text of each."""
         pieces = list(self.stream_batch(prompts, sampling))
+        # zip turns one tuple per step into one column per prompt; without steps it gives nothing.
         return ["".join(column) for column in zip(*pieces, strict=True)] or [""] * len(prompts)
 
     def stream_batch(
@@ -109,11 +112,12 @@ class TextGenerator:
             make_decode_step=self.make_decode_step,
         )
         for tokens in steps:
+            # Every row continues until all have stopped; a finished one yields "".
             pieces = [self.tokenizer.decode([token]) for token in tokens]
             yield tuple(stop.feed(piece) for stop, piece in zip(stops, pieces, strict=True))
             if all(stop.finished for stop in stops):
                 return
-        yield tuple(stop.flush() for stop in stops)
+        yield tuple(stop.flush() for stop in stops)  # text that was held back and did not stop
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
     """
     if not (math.isfinite(temperature) and temperature >= 0):
         raise UsageError(
-            f"temperature {temperature} cannot be used; give a finite number, 0 (greedy) or more"
+            f"temperature {temperature} is out of range; give a finite number, 0 (greedy) or more"
         )
     logits = at_least_float32(logits)
     if temperature >= GREEDY_BELOW:

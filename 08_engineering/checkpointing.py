@@ -57,7 +57,8 @@ class Checkpoint:
         """
         stored = {name.split(".")[1] for name in self.weights if name.startswith("blocks.")}
         if len(stored) != self.model_config.n_layers:
-            raise RuntimeError(f"n_layers is {self.model_config.n_layers}, stored: {len(stored)}")
+            n_layers = self.model_config.n_layers
+            raise RuntimeError(f"n_layers is {n_layers}, but {len(stored)} are stored")
         with torch.device("meta"):  # tensors with a shape and no data
             model = TinyTransformerLM(self.model_config, parts)
         model.load_state_dict(self.weights, assign=True)
@@ -116,8 +117,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 def _check_format(path: Path, metadata: dict[str, str]) -> None:
     found = metadata.get("format")
     if found != FORMAT:
-        what = f"has format {found!r}" if found else "names no format"
-        raise CourseError(f"{path} is not a checkpoint of this course: it {what}, not {FORMAT!r}")
+        what = f"format is {found!r}, not {FORMAT!r}" if found else "metadata has no format"
+        raise CourseError(f"{path} is not a checkpoint of this course: its {what}")
 
 
 def _check_vocabulary(checkpoint: Checkpoint) -> None:

@@ -3,8 +3,8 @@
     python 08_engineering/experiment_tracking.py compare RUN RUN
 
 A comparison is instructive when one thing differs. So the table shows only the configuration fields
-that differ, then the results, then the commit, PyTorch and device if those differ too. "-" marks
-what the files of a run do not tell.
+that differ, then the results, then the commit, PyTorch and device if those differ too. "-" marks a
+value that the files of a run do not contain.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ def compare(folders: Sequence[Path], out: Path | None = None) -> None:
     runs, a run that is named twice, and an unknown image format.
     """
     if len({folder.resolve() for folder in folders}) < max(2, len(folders)):
-        raise UsageError("compare needs at least two runs, each named once")
+        raise UsageError("compare needs at least two different runs")
     newest = max(folders, key=lambda folder: folder.stat().st_mtime)
     out = out or newest.parent / "compare.png"
     pick(out.suffix.lower(), SUFFIXES, "suffix of a picture")

@@ -5,10 +5,10 @@
 
 A multiplication and an addition are two operations. `weights` are the entries of all matrices in
 matrix products: the output layer counts; embedding tables do not, because they are looked up;
-norms, biases and the softmax are small and do not count either. In the second term each query meets
-all T_k keys twice, once for the scores and once for the weighted sum of values. Masked keys count
-as if they were attended to, as in Chowdhery et al. 2022 (PaLM), appendix B, so that shares of the
-peak can be compared with published ones.
+norms, biases and the softmax are small and do not count either. In the second term each query is
+paired with all T_k positions twice, once for the scores and once for the weighted sum of values.
+Masked keys count as if they were attended to, as in Chowdhery et al. 2022 (PaLM), appendix B, so
+that shares of the peak can be compared with published ones.
 
 Dimensions: T_q positions computed, T_k positions attended to, d_model features.
 """

@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from run_summary import SIGNS, RunSummary, run_folders, summarise
+from run_summary import RUN_FILES, RunSummary, run_folders, summarise
 from utils.command_line import OneLineParser
 from utils.errors import CourseError, UsageError, did_you_mean, run_program
 from utils.files import atomic_write_text
@@ -146,7 +146,7 @@ def find_run(given: str, root: Path) -> Path:
     Raises UsageError, with the closest id, if there is none, or more than one.
     """
     folder = Path(given)
-    if any((folder / sign).is_file() for sign in SIGNS):
+    if any((folder / name).is_file() for name in RUN_FILES):
         return folder
     place = root if folder.parent == Path() else folder.parent
     names = [path.name for path in run_folders(place)]
@@ -181,7 +181,9 @@ def main() -> None:
     )
     comparing.add_argument("--out", type=Path, metavar="FILE", help="where to save the plot")
     for command in (listing, comparing):
-        command.add_argument("--root", type=Path, default=RUNS, help="the folder with the runs")
+        command.add_argument(
+            "--root", type=Path, metavar="DIR", default=RUNS, help="folder with the runs"
+        )
     args = parser.parse_args()
     if args.command == "list":
         runs = list_runs(args.root)

@@ -8,8 +8,8 @@ are made once. Queries and keys are rotated by a product with one small matrix p
     rotated = x R_t          R_t (d_head, d_head) holds the cosines and sines of position t
 
 It is used only for models that it is known to compute correctly (fast_path.py). Its matrices are
-copies, so weights that change later are not seen and memory holds them twice; large matrices are
-rounded to float16 (`inference_ops.matmul_op`), and the logits differ by that much.
+copies, so they take memory a second time, and later changes of the weights have no effect. Large
+matrices are rounded to float16 (`inference_ops.matmul_op`), which changes the logits slightly.
 
 Dimensions: B rows, one token each; t tokens are already in the cache.
 """
@@ -177,7 +177,7 @@ class RotationMatrices:
 
 
 def main() -> None:
-    """Show that both ways give the same logits."""
+    """Show that the fast decoder gives the same logits as the model."""
     config = ModelConfig(vocab_size=10, d_model=32, n_layers=2, position="rope", qk_norm=True)
     model = TinyTransformerLM(config, Parts.fused(), seed=1).eval()
     largest = 0.0

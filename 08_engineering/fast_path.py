@@ -1,4 +1,4 @@
-"""Which models the fast decoder is known to compute correctly; all others take their own forward.
+"""Which models the fast decoder is known to compute correctly; the rest use their forward.
 
 A fast path that guesses is worse than none: with an activation, a norm or a layer that it does not
 know, it would generate text from the wrong function without any error. So this is a list of what is

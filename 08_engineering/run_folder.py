@@ -1,4 +1,4 @@
-"""The folder of a run: its id, how far it came, and whether a trainer is using it.
+"""The folder of a run: its id, its status, and whether a trainer is using it.
 
     run.json       the run's id, and where it was started: written first
     result.json    how the run ended: written last
@@ -67,8 +67,8 @@ def in_use(folder: Path) -> bool:
 # --- its identity and its end -------------------------------------------------------------------
 
 
-def sign(folder: Path, run_id: str) -> None:
-    """Write run.json, which makes a folder that of a run."""
+def write_run_file(folder: Path, run_id: str) -> None:
+    """Write run.json, which marks the folder as that of a run."""
     identity = {"id": run_id, "started_in": str(Path.cwd())}
     atomic_write_text(folder / RUN_FILE, json.dumps(identity) + "\n")
 
@@ -128,7 +128,7 @@ def main() -> None:
         folder.mkdir()
         print("empty folder:   ", run_status(folder))
         with locked(folder):
-            sign(folder, "demo")
+            write_run_file(folder, "demo")
             print("training:       ", run_status(folder))
         print("killed:         ", run_status(folder))
         with locked(folder):

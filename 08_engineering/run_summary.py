@@ -1,6 +1,6 @@
-"""What the files of a run tell: its configuration, its metrics, how far it came and how well.
+"""What the files of a run contain: its configuration, its metrics, its progress and its best loss.
 
-A file that is missing or damaged leaves its part unknown; nothing here raises for it.
+What a missing or damaged file would contain is unknown; nothing here raises an error for it.
 """
 
 import contextlib
@@ -14,18 +14,18 @@ from run_folder import RUN_FILE, run_status
 from utils.config import TrainConfig, load_config
 from utils.errors import CourseError
 
-SIGNS = ("config.yaml", "metrics.csv", RUN_FILE)  # any of these marks the folder of a run
+RUN_FILES = ("config.yaml", "metrics.csv", RUN_FILE)  # any of these marks the folder of a run
 Rows = Sequence[Mapping[str, float | None]]
 
 
 def run_folders(root: Path | str) -> list[Path]:
     """Every run directly under `root`, sorted by name and therefore by age."""
-    return sorted({file.parent for sign in SIGNS for file in Path(root).glob(f"*/{sign}")})
+    return sorted({file.parent for name in RUN_FILES for file in Path(root).glob(f"*/{name}")})
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """The facts about a run; None where its files do not tell."""
+    """The facts about a run; None for what its files do not contain."""
 
     path: Path
     steps: int
@@ -35,7 +35,7 @@ class RunSummary:
 
 
 def summarise(folder: Path) -> RunSummary:
-    """Read the files of a run; what a missing or damaged file would tell is None."""
+    """Read the files of a run; what a missing or damaged file would contain is None."""
     config, rows = read_config(folder), read_metrics(folder)
     best = best_evaluation(rows)
     max_steps = config.max_steps if config else None

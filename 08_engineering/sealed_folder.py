@@ -72,7 +72,7 @@ def read_sealed(folder: Path, owner: str) -> dict[str, bytes]:
     """The files of a folder, each verified. Raises DamagedError."""
     body = read_manifest(folder)
     if body["owner"] != owner:
-        raise DamagedError(f"{folder.name}/{MANIFEST} is of another run, {body['owner']}")
+        raise DamagedError(f"{folder.name}/{MANIFEST} belongs to another run, {body['owner']}")
     return {name: verified(folder / name, digest) for name, digest in body["files"].items()}
 
 
@@ -88,7 +88,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise DamagedError(f"{where} is damaged: {error!r}") from None
     if not intact:
-        raise DamagedError(f"{where} is damaged: its own hash differs")
+        raise DamagedError(f"{where} is damaged: its own hash does not match")
     return body
 
 
@@ -102,7 +102,7 @@ def verified(path: Path, digest: str) -> bytes:
     except OSError as error:
         raise DamagedError(f"{where} cannot be read: {error.strerror}") from None
     if hashlib.sha256(data).hexdigest() != digest:
-        what = "is empty" if not data else f"({len(data):,} bytes) is not what was written"
+        what = "is empty" if not data else f"({len(data):,} bytes) differs from what was written"
         raise DamagedError(f"{where} {what}")
     return data
 

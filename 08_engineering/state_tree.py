@@ -1,4 +1,4 @@
-"""A nest of dictionaries, lists, tuples and tensors as JSON plus a flat table of tensors, and back.
+"""Nested dictionaries, lists and tuples of tensors as JSON plus a flat table of tensors, and back.
 
     {"lr": 0.1, "betas": (0.9, 0.99), "state": {0: {"exp_avg": Tensor}}}
 

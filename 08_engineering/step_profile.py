@@ -164,7 +164,7 @@ def main() -> None:
         metavar="FILE",
         help="start from this configuration",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="draw a .png, .svg or .pdf")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="draw it as .png, .svg or .pdf")
     add_config_flags(parser, TrainConfig, skip=NO_FLAG)
     args = parser.parse_args()
     if args.out:

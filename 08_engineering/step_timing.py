@@ -1,8 +1,8 @@
 """Two ways to time a step: a stopwatch between its stages, and a profiler of its operations.
 
 The stopwatch is read wherever one stage ends and the next begins, and costs almost nothing.
-PyTorch's profiler times every call of a PyTorch operation; the rest of the step is counted as the
-interpreter's: Python itself, and on a busy machine time spent waiting (on a GPU, time in which it
+PyTorch's profiler times every call of a PyTorch operation; the rest of the step is attributed to
+the interpreter: Python itself, and on a busy machine time spent waiting (on a GPU, time in which it
 is idle). Recording takes time too, so the profiler makes a step longer, most of all one with many
 small calls. Use the profiler to see which shares are large, and the stopwatch to see how long a
 step takes.

@@ -81,7 +81,7 @@ class TensorBoardLog(AbstractContextManager):
     """The rows of MetricsLog for TensorBoard: every column becomes a curve over the steps.
 
     `resumed_at` is the last step whose points stay valid: later ones are hidden, because the run
-    writes them again. 0 for a run that starts.
+    writes them again. 0 for a new run.
     """
 
     def __init__(self, run_dir: Path | str, resumed_at: int = 0) -> None:

@@ -88,7 +88,9 @@ def prune(root: Path, newest: Path) -> None:
     surplus = [path for path in folders(root) if path not in kept]
     for path in [*surplus, *root.glob(".*.tmp")]:
         if not path.name.startswith("."):
-            hidden = path.with_name(f".{path.name}.tmp")  # half removed is not a state
+            hidden = path.with_name(
+                f".{path.name}.tmp"
+            )  # a half-removed folder must not look like a state
             path.rename(hidden)
             failpoint("state: old one renamed")
             path = hidden

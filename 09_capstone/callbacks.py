@@ -27,10 +27,11 @@ from utils.files import TEMPORARY_SUFFIX, naming_errors
 
 
 class RunRecorder(Callback):
-    """Writes what is due after each step, through a part for each kind of file.
+    """Writes what is due after each step; each kind of file has a class of its own.
 
-    With `state`, the run resumes: what its files hold beyond that step is removed. Without, it
-    starts, perhaps again, if it was killed before its first state was saved.
+    With `state`, the run resumes from it, and anything its files contain beyond that step is
+    removed. Without, the run starts from the beginning, also if it was killed before it saved its
+    first state.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class RunRecorder(Callback):
         return self.checkpoints.has_best
 
     def on_step(self, trainer: Trainer, report: StepReport) -> None:
-        """Write what is due after this step; the state comes after everything it counts on."""
+        """Write what is due after this step; the state comes after everything it relies on."""
         is_last = report.step == trainer.max_steps
         with naming_errors(self.folder):
             self.metrics.on_step(report, is_last)
@@ -90,7 +91,7 @@ class RunRecorder(Callback):
     def finish(self, trainer: Trainer, outcome: str, keep: bool = True) -> None:
         """Save the run as it is now, and log how it ended.
 
-        With `keep` false the weights are not worth saving, and the last good ones stay.
+        With `keep` false, the weights are not worth saving, and the last good ones are kept.
         """
         with naming_errors(self.folder):
             if keep:
@@ -98,7 +99,7 @@ class RunRecorder(Callback):
                 if trainer.step < trainer.max_steps or trainer.evaluation_due:
                     self.save_state(trainer)
             if outcome == "finished":
-                save_config(settled(self.config, trainer), self.folder / "config.yaml")
+                save_config(repeatable(self.config, trainer), self.folder / "config.yaml")
             self.log.write(self._last_line(trainer, outcome))
 
     def _last_line(self, trainer: Trainer, outcome: str) -> str:
@@ -106,7 +107,7 @@ class RunRecorder(Callback):
         share = seconds / trainer.seconds if trainer.seconds else 0.0
         return (
             f"step {trainer.step} of {trainer.max_steps}: {outcome}; saving states took "
-            f"{seconds:.2f} s, {share:.1%} of the training"
+            f"{seconds:.2f} s, {share:.1%} of the training time"
         )
 
     def close(self) -> None:
@@ -132,7 +133,7 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink()
 
 
-def settled(config: TrainConfig, trainer: Trainer) -> TrainConfig:
+def repeatable(config: TrainConfig, trainer: Trainer) -> TrainConfig:
     """The configuration that repeats this run: minutes are replaced by the number of steps."""
     if config.max_minutes is None or not trainer.budget.settled:
         return config

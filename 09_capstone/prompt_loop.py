@@ -19,11 +19,11 @@ from utils.command_line import change_field
 from utils.config import SampleConfig, field_types
 from utils.errors import CourseError, pick
 
-HIDDEN = ("prompt", "num_samples", "device")  # not useful to change in the loop
+HIDDEN = ("prompt", "num_samples", "device")  # settings that have no effect in the loop
 
 
 def prompt_loop(generator: TextGenerator, sampling: SampleConfig) -> None:
-    """Read lines and carry them out until /quit, the end of the input, or Ctrl-C at the prompt."""
+    """Read and handle lines until /quit, the end of the input, or Ctrl-C at the prompt."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  (arrow keys and history, where available)
     if isinstance(sys.stdin, io.TextIOWrapper):  # other bytes become an unknown character
@@ -42,13 +42,13 @@ def prompt_loop(generator: TextGenerator, sampling: SampleConfig) -> None:
         if line.strip() in ("/quit", "/exit"):
             return
         try:
-            sampling = _carry_out(generator, sampling, settings, line)
+            sampling = _handle(generator, sampling, settings, line)
         except CourseError as error:
             print(f"error: {error}")
 
 
 def next_seed(sampling: SampleConfig, steps: int = 1) -> SampleConfig:
-    """The same settings with a seed that is `steps` further."""
+    """The same settings with the seed advanced by `steps`."""
     return replace(sampling, seed=(sampling.seed + steps) % 2**63)
 
 
@@ -61,10 +61,10 @@ def unescape(text: str) -> str:
     return re.sub(r"\\[ntr\\]", lambda found: meanings[found[0]], text)
 
 
-def _carry_out(
+def _handle(
     generator: TextGenerator, sampling: SampleConfig, settings: list[str], line: str
 ) -> SampleConfig:
-    """Carry out one line; returns the settings for the next one."""
+    """Handle one line; returns the settings for the next one."""
     if not line.startswith("/"):
         _continue_text(generator, replace(sampling, prompt=line))
         return next_seed(sampling)  # the same prompt again gives another text

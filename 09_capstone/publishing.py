@@ -1,8 +1,8 @@
 """Publishing: the best model of a run is copied to where sample.py looks for the newest one.
 
-The copy has the name of the run's folder. Two runs may have folders of one name (a/run, b/run), so
-a run notes in published.json which file is its own, and replaces no other: the second run
-publishes run-2.safetensors.
+The copy has the name of the run's folder. Two runs may have folders of the same name (a/run,
+b/run), so each run records in published.json which file is its own, and replaces no other: the
+second run publishes run-2.safetensors.
 """
 
 import itertools

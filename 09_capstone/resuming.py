@@ -16,8 +16,8 @@ from utils.device import available_devices, pick_device
 from utils.errors import CourseError, UsageError
 from utils.shakespeare import expand_home
 
-# What another place may change: the fingerprint decides about the data, and a run may move to
-# another device, though it is not bit-exact then.
+# Fields that --resume may change: the path of the data, because its fingerprint is compared, and
+# the device, although the run is then not bit-exact.
 FREE_FIELDS = ("data", "device")
 
 
@@ -59,12 +59,12 @@ def stored_config(folder: Path) -> TrainConfig:
     return load_config(path, TrainConfig)
 
 
-def refuse_changes(asked: TrainConfig, stored: TrainConfig) -> None:
+def refuse_changes(requested: TrainConfig, stored: TrainConfig) -> None:
     """Raise UsageError, naming the fields, if a flag would change what is being trained.
 
-    What the data or the machine has settled ("auto", the vocabulary) may be left open again.
+    "auto" and the vocabulary size, which the machine and the data determine, are not compared.
     """
-    before, now = flat(to_dict(stored)), flat(to_dict(asked))
+    before, now = flat(to_dict(stored)), flat(to_dict(requested))
     changes = [
         f"{name} {before[name]} -> {value}"
         for name, value in now.items()
@@ -73,7 +73,7 @@ def refuse_changes(asked: TrainConfig, stored: TrainConfig) -> None:
         and name not in (*FREE_FIELDS, "model.vocab_size")
     ]
     if changes:
-        raise UsageError(f"a resumed run keeps its configuration; changed: {', '.join(changes)}")
+        raise UsageError(f"a resumed run keeps its configuration; refused: {', '.join(changes)}")
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -86,37 +86,40 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def data_to_resume(folder: Path, asked: str, stored: str) -> str:
-    """Where the data of a run is: as given now, or as the run was started, or below this folder.
+def data_to_resume(folder: Path, requested: str, stored: str) -> str:
+    """The path of a run's data: the one given now, or the stored one, if it still exists.
 
-    Raises UsageError, naming --data, if the file is not there any more.
+    A relative path is tried in the folder in which the run was started, then in the current one.
+    Raises UsageError, naming --data, if the file no longer exists.
     """
-    if asked != stored or stored in NAMES:
-        return asked
+    if requested != stored or stored in NAMES:
+        return requested
     path = expand_home(stored)
     started = start_folder_of(folder)
     candidates = [path] if started is None else [started / path, path]
     found = next((each for each in candidates if each.exists()), None)
     if found is None:
-        raise UsageError(f"the data of this run, {stored}, is gone; name its new path with --data")
+        raise UsageError(
+            f"the data of this run, {stored}, is missing; give its new path with --data"
+        )
     return stored if found.resolve() == path.resolve() else str(found)
 
 
-def device_to_resume(asked: str, state: TrainingState) -> str:
-    """The device of the run, or the one that was asked for now. Raises UsageError if it is absent.
+def device_to_resume(requested: str, state: TrainingState) -> str:
+    """The device of the run, or the one requested now. Raises UsageError if it is absent.
 
     On another device the run is not bit-exact; log.txt says so.
     """
     before = state.position["place"]["device"]
-    if asked not in ("auto", before):
-        return asked
+    if requested not in ("auto", before):
+        return requested
     try:
         pick_device(before)
     except UsageError:
         present = ", ".join(available_devices())
         raise UsageError(
-            f"this run was trained on {before}, which is not present (present: {present}); "
-            "--device cpu resumes it here, though not bit for bit"
+            f"this run was trained on {before}, which is not available (available: {present}); "
+            "--device cpu resumes it here, but not bit for bit"
         ) from None
     return before
 
@@ -128,12 +131,14 @@ def state_to_resume(folder: Path, data: TrainingData) -> TrainingState | None:
     """
     state, faults = last_good_state(folder / "states", run_id_of(folder))
     for fault in faults:
-        print(f"damaged {fault}; an older state is used")
+        print(f"damaged state: {fault}; an older state is used")
     if state is None:
         print("resume  no state was saved yet; starting from the beginning")
         return None
     if state.position["place"]["data"] != data.fingerprint:
-        raise CourseError(f"{folder.name} was trained on other data than {data.name} is now")
+        raise CourseError(
+            f"{folder.name} was trained on different data than {data.name} contains now"
+        )
     torch.set_num_threads(state.position["place"]["threads"])
     print(f"resume  step {state.step} of {state.position['max_steps']}")
     return state

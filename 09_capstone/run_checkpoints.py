@@ -94,7 +94,7 @@ class RunStates:
         self.seconds += time.perf_counter() - start
 
     def _place(self) -> dict[str, Any]:
-        """Where the run computes, and on which data: what must be the same to repeat it exactly."""
+        """The device, the threads and the data, which must be the same for an exact resume."""
         return {
             "device": str(self.device),
             "threads": torch.get_num_threads(),

@@ -1,4 +1,4 @@
-"""curves.png: the losses of a run. A decoration, so whatever goes wrong here is only a warning."""
+"""curves.png: the losses of a run. The picture is optional, so any error here is only a warning."""
 
 import contextlib
 import math

@@ -48,7 +48,7 @@ class RunMetrics:
         }
 
     def sync(self) -> None:
-        """Wait until the rows are on disk; a state that counts on them is saved after that."""
+        """Wait until the rows are on disk; a state that relies on them is saved after that."""
         self.metrics.sync()
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ class RunMetrics:
 
 
 def last_row_of(state: TrainingState | None) -> int:
-    """The last step whose row a state counts on: 0 for a run that starts.
+    """The last step whose row a state relies on; 0 for a new run.
 
     The row of a step is written after its evaluation, which may still be due.
     """

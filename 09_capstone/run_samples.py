@@ -48,7 +48,7 @@ class RunSamples:
         self.newest = max((sample["step"] for sample in kept), default=0)
 
     def add_if_due(self, trainer: Trainer) -> None:
-        """Add the sample of this step, unless it is there; a stop leaves it out."""
+        """Add this step's sample unless it exists already; none if the run is being stopped."""
         step, every = trainer.step, self.config.sample_interval
         is_due = every and step > self.newest and (step % every == 0 or step == trainer.max_steps)
         if not is_due:
@@ -71,7 +71,7 @@ class RunSamples:
 
 
 def block(step: int, text: str) -> bytes:
-    """A sample as it stands in samples.txt."""
+    """A sample as it is written to samples.txt."""
     return f"--- step {step} ---\n{text}\n\n".encode("utf-8", "backslashreplace")
 
 
@@ -100,7 +100,7 @@ def read_sample(line: bytes) -> dict[str, Any] | None:
 def sample_text(
     model: TinyTransformerLM, tokenizer: CharTokenizer, sampling: SampleConfig, trainer: Trainer
 ) -> str:
-    """One sample from the model as it is now; cut short when the trainer is told to stop."""
+    """One sample from the model as it is now; cut short if the trainer is stopped."""
     was_training = model.training
     generator = TextGenerator(model, model.config, tokenizer, fast_decode_step)
     pieces = []

@@ -42,7 +42,7 @@ STRATEGIES = {
 def main() -> None:
     """Read the command line, load the model, generate."""
     args = parse_args()
-    sampling = as_typed(config_from_args(args, SampleConfig()))
+    sampling = unescape_settings(config_from_args(args, SampleConfig()))
     device = pick_device(sampling.device)
     checkpoint = load_checkpoint(args.checkpoint or newest_checkpoint(args.checkpoint_dir))
     model = checkpoint.build_model(Parts.fused()).to(device)
@@ -64,7 +64,10 @@ def parse_args() -> argparse.Namespace:
         usage="%(prog)s [--prompt TEXT] [options]",
     )
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="default: the newest in --checkpoint-dir"
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="the model (default: the newest in --checkpoint-dir)",
     )
     parser.add_argument(
         "--checkpoint-dir",
@@ -74,7 +77,9 @@ def parse_args() -> argparse.Namespace:
         help="where to look for the newest checkpoint",
     )
     modes = parser.add_mutually_exclusive_group()
-    modes.add_argument("--compare", action="store_true", help="sampling strategies side by side")
+    modes.add_argument(
+        "--compare", action="store_true", help="show sampling strategies side by side"
+    )
     modes.add_argument(
         "--interactive",
         action="store_true",
@@ -84,8 +89,8 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def as_typed(sampling: SampleConfig) -> SampleConfig:
-    """The settings as meant by a shell: "\\n" in --stop, Windows line endings in --prompt."""
+def unescape_settings(sampling: SampleConfig) -> SampleConfig:
+    """Replace escapes such as "\\n" in --stop, and Windows line endings in --prompt."""
     stop = None if sampling.stop is None else unescape(sampling.stop)
     return replace(sampling, stop=stop, prompt=sampling.prompt.replace("\r\n", "\n"))
 

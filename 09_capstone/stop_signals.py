@@ -2,7 +2,7 @@
 
 SIGINT     Ctrl-C
 SIGTERM    kill, a batch system, a shutdown
-SIGHUP     the terminal was closed (not on Windows); ignored if nohup says so
+SIGHUP     the terminal was closed (not on Windows); ignored under nohup
 """
 
 import os
@@ -13,7 +13,7 @@ from types import FrameType
 
 from training_loop import Trainer
 
-STOPPING = b"\nstopping after this step; press Ctrl-C again to leave at once\n"
+STOPPING = b"\nstopping after this step; press Ctrl-C again to exit at once\n"
 SIGHUP: int | None = getattr(signal, "SIGHUP", None)
 
 
@@ -24,7 +24,7 @@ def stop_numbers() -> list[int]:
 
 
 def treat_as_ctrl_c() -> None:
-    """Before the first step there is nothing to save: every one of them ends the program."""
+    """Let each of them end the program: before the first step there is nothing to save."""
     for number in stop_numbers():
         signal.signal(number, signal.default_int_handler)
 
@@ -33,7 +33,7 @@ def treat_as_ctrl_c() -> None:
 def stop_on_signal(trainer: Trainer, announce: bool = True) -> Iterator[None]:
     """Let a signal end the run after the current step; a second one ends it at once.
 
-    `announce`: say so on standard error (one process of several need not).
+    With `announce`, the first one prints a message on standard error.
     """
     was_signalled = False  # `trainer.stop` may also have been set by another process
     terminals = [fd for fd in (1, 2) if is_terminal(fd)]
@@ -65,7 +65,7 @@ def is_terminal(descriptor: int) -> bool:
 
 
 def discard_output(descriptors: list[int]) -> None:
-    """Send output nowhere: writing to a terminal that is gone would be an error."""
+    """Redirect output to the null device: writing to a closed terminal would raise an error."""
     for descriptor in descriptors:
         with suppress(OSError):
             null = os.open(os.devnull, os.O_WRONLY)

@@ -50,7 +50,7 @@ from resuming import (
     stored_config,
 )
 from run_curves import draw_curves
-from run_folder import RESULT_FILE, RUN_FILE, locked, run_id_of, sign, write_result
+from run_folder import RESULT_FILE, RUN_FILE, locked, run_id_of, write_result, write_run_file
 from stop_signals import stop_on_signal, treat_as_ctrl_c
 from tiny_transformer_lm import TinyTransformerLM
 from training_data import TrainingData, load_training_data
@@ -60,7 +60,7 @@ from utils.command_line import OneLineParser, add_config_flags, config_from_args
 from utils.config import TrainConfig, load_config, save_config
 from utils.device import pick_device
 from utils.errors import CourseError, UsageError
-from utils.files import shown, typed
+from utils.files import quoted, shown
 from utils.memory import keep_freed_memory
 
 HERE = Path(__file__).resolve().parent
@@ -73,7 +73,7 @@ HANGING: Any = {"subsequent_indent": " " * 8, "break_long_words": False, "break_
 
 
 def main() -> int:
-    """Train once; returns the exit code. Under torchrun, that of rank 0 is the run's."""
+    """Train once; returns the exit code. Under torchrun, rank 0 determines that of the run."""
     workers = init_distributed()
     code = 0
     if not workers.is_main:
@@ -103,28 +103,29 @@ def start_run(args: argparse.Namespace, workers: DistributedContext) -> int:
     with locked(folder):
         clear(folder)
         save_config(config, folder / "config.yaml")  # before run.json, where --resume looks
-        sign(folder, folder.name if args.out_dir is None else new_run_id(folder.name))
+        run_id = folder.name if args.out_dir is None else new_run_id(folder.name)
+        write_run_file(folder, run_id)
         return train(config, data, engine, model, folder, args.checkpoint_dir, workers)
 
 
 def resume_run(args: argparse.Namespace, workers: DistributedContext) -> int:
-    """Continue a run that was stopped or killed, as if it had never been."""
+    """Continue a run that was stopped or killed, as if it had not been interrupted."""
     if args.overwrite:
         raise UsageError("--resume continues a run and --overwrite replaces it; choose one")
     folder = run_to_resume(args.out_dir, HERE / "runs")
     args.checkpoint_dir.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         stored = stored_config(folder)
-        asked = asked_config(args, stored)
-        refuse_changes(asked, stored)
-        config = replace(stored, data=data_to_resume(folder, asked.data, stored.data))
+        requested = requested_config(args, stored)
+        refuse_changes(requested, stored)
+        config = replace(stored, data=data_to_resume(folder, requested.data, stored.data))
         data = load_training_data(config.data)
         describe_data(data)
         state = state_to_resume(folder, data)
         if state is None:
-            config = fit_to_data(replace(config, device=asked.device), data)
+            config = fit_to_data(replace(config, device=requested.device), data)
         else:
-            config = replace(config, device=device_to_resume(asked.device, state))
+            config = replace(config, device=device_to_resume(requested.device, state))
             check_world_size(workers.world_size, state)
         save_config(config, folder / "config.yaml")  # with the data and the device it uses now
         engine = choose_engine(config)
@@ -140,7 +141,7 @@ def run_worker(workers: DistributedContext) -> None:
         return  # rank 0 refused to start, and has reported why
     data = load_training_data(config.data)
     if data.fingerprint != fingerprint:
-        raise CourseError(f"rank {workers.rank} found other data in {config.data} than rank 0")
+        raise CourseError(f"rank {workers.rank} found different data in {config.data} than rank 0")
     if state is not None:
         torch.set_num_threads(state.position["place"]["threads"])
     engine = choose_engine(config)
@@ -151,7 +152,7 @@ def run_worker(workers: DistributedContext) -> None:
             restore(trainer, state)
         try:
             trainer.fit()
-        except CourseError as error:  # rank 0 reports it; rank 1 reports the loss of rank 0
+        except CourseError as error:  # rank 0 reports it, and rank 1 if rank 0 is lost
             if isinstance(error, LostWorkerError) and workers.rank == 1:
                 raise
 
@@ -237,7 +238,7 @@ def check_world_size(world_size: int, state: TrainingState) -> None:
     before = state.position.get("workers", 1)
     if before != world_size:
         raise UsageError(
-            f"a run is resumed by as many processes as it had: {before}, not {world_size}"
+            f"a run must be resumed with as many processes as before: {before}, not {world_size}"
         )
 
 
@@ -249,8 +250,12 @@ def parse_args() -> argparse.Namespace:
         epilog="A flag wins over --config, which wins over --preset. Exit codes: 0 done, "
         "1 failed, 2 wrong usage, 130 interrupted (state saved).",
     )
-    parser.add_argument("--preset", metavar="|".join(PRESETS), help="initial settings (laptop)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML or JSON file of fields")
+    parser.add_argument(
+        "--preset", metavar="|".join(PRESETS), help="initial settings (default: laptop)"
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="a YAML or JSON configuration file"
+    )
     parser.add_argument("--out-dir", type=Path, metavar="DIR", help="folder of the run")
     parser.add_argument(
         "--resume",
@@ -269,8 +274,8 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def asked_config(args: argparse.Namespace, stored: TrainConfig) -> TrainConfig:
-    """The configuration that a command line with --resume asks for."""
+def requested_config(args: argparse.Namespace, stored: TrainConfig) -> TrainConfig:
+    """The configuration that a command line with --resume requests."""
     named = args.preset or args.config
     return config_from_args(args, base_config(args) if named else stored)
 
@@ -318,7 +323,7 @@ def make_run_folder(args: argparse.Namespace, config: TrainConfig) -> Path:
     args.checkpoint_dir.mkdir(parents=True, exist_ok=True)  # fails now, not after the training
     if args.out_dir is None:
         return create_run_dir(HERE / "runs", args.preset or Path(config.data).stem)
-    folder: Path = args.out_dir.resolve()  # gives "." its name
+    folder: Path = args.out_dir.resolve()  # "." gets its full name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -364,15 +369,15 @@ def describe_run(
 
 
 def describe_result(folder: Path, published: Path, val_loss: float, entropy: float | None) -> None:
-    """Print how good the best model is, and how to sample from it."""
+    """Print the loss of the best model, and how to sample from it."""
     bits = bits_per_char(val_loss)
     print(f"best    validation loss {val_loss:.4f} nats, {bits:.3f} bits per character")
     if entropy is not None:
         print(f"floor   {entropy:.3f} bits per character, the entropy of the text itself")
     if published.stem != folder.name:
-        print(f"saved   as {published.name}: {folder.name}.safetensors is that of another run")
+        print(f"saved   as {published.name}: {folder.name}.safetensors belongs to another run")
     is_default = published.parent == HERE / "checkpoints"  # where sample.py takes the newest
-    option = "" if is_default else f" --checkpoint {typed(published)}"
+    option = "" if is_default else f" --checkpoint {quoted(published)}"
     print(f"sample  python 09_capstone/sample.py{option}")
 
 
@@ -380,7 +385,7 @@ def describe_interruption(folder: Path, trainer: Trainer, world_size: int) -> No
     """Print where the run stopped, and how to resume it."""
     print(f"interrupted at step {trainer.step} of {trainer.max_steps}; the state is saved")
     program = "python" if world_size == 1 else f"torchrun --nproc-per-node {world_size}"
-    print(f"resume  {program} 09_capstone/train.py --resume --out-dir {typed(folder)}")
+    print(f"resume  {program} 09_capstone/train.py --resume --out-dir {quoted(folder)}")
 
 
 if __name__ == "__main__":

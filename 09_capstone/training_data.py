@@ -18,7 +18,7 @@ CHECKED = 1_000_000  # tokens at each end that are read when a run starts
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The training and validation tokens of a run, and the tokenizer that made them."""
+    """The training and validation tokens of a run, and the tokenizer that produced them."""
 
     name: str
     origin: str  # one line, printed at the start
@@ -47,7 +47,7 @@ def load_training_data(source: str) -> TrainingData:
         return _load_prepared(folder)
     if folder.is_file() and folder.stat().st_size > LARGE:
         program = "python 09_capstone/data/prepare_data.py"
-        raise UsageError(f"{folder} is large; run {program} --data {folder} first, train on that")
+        raise UsageError(f"{folder} is too large; prepare it with {program} --data {folder}")
     corpus = load_corpus(source)
     tokenizer = CharTokenizer.train(corpus.text)
     train, val = split_text(corpus.text)

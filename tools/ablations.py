@@ -7,7 +7,7 @@
 
 Three tables: from the classic recipe up to the `laptop` preset, `laptop` with one change reverted,
 and AdamW at other learning rates, because a badly tuned baseline proves nothing. All models have
-the sizes of `laptop`. Results are saved to ablations.json run by run, so an interrupted call can be
+the sizes of `laptop`. Results are saved to ablations.json run by run, so an interrupted run can be
 continued; ablations.md is rendered from that file alone.
 """
 
@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
-    """Train what is missing and write the page; with --list or --render, less than that."""
+    """Train what is missing and write the page; --list and --render train nothing."""
     args = parse_args()
     if args.list:
         print("\n".join(listing()))
@@ -47,10 +47,10 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         train_missing(results, args.only, args.steps, args.seeds)
     elif not results.exists():
-        raise UsageError(f"no {results}: without --render the models are trained first")
+        raise UsageError(f"there is no {results}; without --render, the models are trained first")
     record = read_record(results)
     if not runs_of(record, *record["variants"]):
-        raise UsageError(f"{results} holds no finished run: without --render one is trained")
+        raise UsageError(f"{results} contains no finished run; train one without --render")
     atomic_write_text(page, render(record))
     print(f"wrote {page}")
 
@@ -58,14 +58,18 @@ def main() -> None:
 def parse_args() -> argparse.Namespace:
     """The command line. Raises UsageError for values that are out of range or unknown."""
     parser = OneLineParser(description="What each part of a modern recipe contributes.")
-    parser.add_argument("--steps", type=int, default=600, metavar="N", help="steps per run (600)")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs per row (3)")
+    parser.add_argument(
+        "--steps", type=int, default=600, metavar="N", help="steps per run (default: 600)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="runs per row (default: 3)"
+    )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
         default=ROOT / "09_capstone",
-        help="the folder of ablations.json and ablations.md (09_capstone)",
+        help="folder of ablations.json and ablations.md (default: 09_capstone)",
     )
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="NAME", help="train only these rows or tables"

@@ -103,15 +103,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", metavar="SECTION", help=f"measure only these: {', '.join(SECTIONS)}"
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help="measurements per row (5)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="measurements per row (default: 5)")
     parser.add_argument(
-        "--quick", action="store_true", help="a trial run; its figures mean nothing"
+        "--quick", action="store_true", help="a quick trial; do not quote its figures"
     )
     parser.add_argument(
-        "--train-seeds", type=int, default=0, metavar="N", help="train the preset N times (0)"
+        "--train-seeds",
+        type=int,
+        default=0,
+        metavar="N",
+        help="train the preset N times (default: 0)",
     )
     parser.add_argument(
-        "--preset", default="laptop", metavar="NAME", help="what --train-seeds trains (laptop)"
+        "--preset",
+        default="laptop",
+        metavar="NAME",
+        help="what --train-seeds trains (default: laptop)",
     )
     parser.add_argument(
         "--data", default="shakespeare", metavar="TEXT", help="the text, as for train.py"

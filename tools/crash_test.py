@@ -385,13 +385,13 @@ def newest_state_damaged(lab: Lab) -> Row:
         state = folders(run.states)[-1]
         DAMAGES[how](state / name)
         printed = run.go(failpoint="state: pruned@2", code=EXIT_CODE)
-        promise(f"damaged {state.name}/{name}" in printed, f"{name} {how}: not named")
+        promise(f"damaged state: {state.name}/{name}" in printed, f"{name} {how}: not named")
     state = folders(run.states)[-1]
     files = read_sealed(state, run.id)
     shutil.rmtree(state)
     write_sealed(state, files, "another-run")
     printed = run.go()
-    promise(f"{state.name}/{MANIFEST} is of another run, another-run" in printed, "not named")
+    promise(f"{state.name}/{MANIFEST} belongs to another run, another-run" in printed, "not named")
     return lab.finish(run, len(tried) + 1, "named, older state used", allowed=2 * SAVE_INTERVAL)
 
 
@@ -510,7 +510,7 @@ def main() -> int:
     """Try every fault and print a table; returns 1 if a promise was broken."""
     parser = OneLineParser(description="Break training runs on purpose, and count what was lost.")
     parser.add_argument(
-        "--kills", type=int, default=10, metavar="N", help="kills at random times (10)"
+        "--kills", type=int, default=10, metavar="N", help="kills at random times (default: 10)"
     )
     kills = parser.parse_args().kills
     if kills < 1:

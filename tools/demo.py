@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from utils.command_line import OneLineParser
+
 ROOT = Path(__file__).resolve().parents[1]
 RUN = "09_capstone/runs/demo"
 PROGRAMS = (
@@ -43,6 +45,7 @@ def run(arguments: list[str]) -> int:
 
 def main() -> int:
     """Run the programs in order; the first failure ends the demo with its exit code."""
+    OneLineParser(description="Train the laptop preset and print samples.").parse_args()
     for arguments in PROGRAMS:
         print(f"\n$ python {' '.join(arguments)}", flush=True)
         code = run(arguments)

@@ -1,7 +1,7 @@
 """Install what the course needs into .venv; do nothing, silently, when it is already there.
 
     python tools/install.py            the packages of the course (requirements.txt)
-    python tools/install.py --dev      also the tools for changing the course (ruff, pyright)
+    python tools/install.py --dev      also the development tools (ruff, pyright)
     python tools/install.py --force    delete .venv first and start from scratch
 
 A finished installation leaves a stamp in .venv: the Python version, the folder, and a hash of the
@@ -29,7 +29,7 @@ SUPPORTED = ("3.14", "3.13", "3.12", "3.11")  # newest first
 PACKAGE_LISTS = ("requirements.txt", "pyproject.toml")
 STEPS = {  # name of the stamp: what is installed, and the arguments for pip
     "course": ("the packages of the course", ["-r", "requirements.txt"]),
-    "dev": ("the tools for changing the course", ["-e", ".[dev]"]),
+    "dev": ("the development tools", ["-e", ".[dev]"]),
 }
 # Run in another Python. 32-bit and free-threaded builds print nothing: some packages have no wheel.
 ASK_VERSION = """
@@ -54,7 +54,7 @@ class InstallError(Exception):
 def main() -> int:
     """Install what is missing; 0 done, 1 failed, 130 interrupted."""
     parser = argparse.ArgumentParser(description="Install what the course needs into .venv.")
-    parser.add_argument("--dev", action="store_true", help="also install ruff, pyright and so on")
+    parser.add_argument("--dev", action="store_true", help="also install the development tools")
     parser.add_argument("--force", action="store_true", help="delete .venv and start from scratch")
     options = parser.parse_args()
     try:
@@ -262,7 +262,7 @@ def environment_for_pip() -> dict[str, str]:
 
 
 def check_pip_settings(root: Path, env: dict[str, str]) -> None:
-    """Raise InstallError if pip.conf names another folder to install into: no option undoes it."""
+    """Raise InstallError if pip.conf names another folder to install into."""
     command = [str(venv_python(root)), "-I", "-m", "pip", "config", "list"]
     answer = subprocess.run(
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"

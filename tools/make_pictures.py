@@ -36,12 +36,18 @@ def main() -> None:
         "--run", type=Path, required=True, metavar="DIR", help="the folder of the run"
     )
     parser.add_argument(
-        "--layer", type=int, default=2, metavar="N", help="the layer of attention.png, from 0 (2)"
+        "--layer",
+        type=int,
+        default=2,
+        metavar="N",
+        help="layer of attention.png, from 0 (default: 2)",
     )
     parser.add_argument(
-        "--head", type=int, default=0, metavar="N", help="the head of that layer, from 0 (0)"
+        "--head", type=int, default=0, metavar="N", help="head of that layer, from 0 (default: 0)"
     )
-    parser.add_argument("--text", default=TEXT, help="the text that the model reads")
+    parser.add_argument(
+        "--text", default=TEXT, metavar="TEXT", help="the text that the model reads"
+    )
     args = parser.parse_args()
     weights = attention_weights(args.run / "best.safetensors", args.text)
     if not 0 <= args.layer < len(weights) or not 0 <= args.head < len(weights[0]):

@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 from tools.checks.course_files import TESTED_FOLDERS, lesson_folders
+from utils.command_line import OneLineParser
 from utils.errors import UsageError, pick
 from utils.grader.check import check
 from utils.grader.exercises import lessons
@@ -38,7 +39,9 @@ def pick_module(given: str, root: Path) -> str:
 
 def main(root: Path = ROOT) -> int:
     """Exit code 0 if nothing is wrong, 1 if something is, 2 for an unknown module."""
-    module = pick_module(" ".join(sys.argv[1:]), root)
+    parser = OneLineParser(description="Run one folder's tests, then check its exercises.")
+    parser.add_argument("module", nargs="*", help="the folder, such as 01_attention")
+    module = pick_module(" ".join(parser.parse_args().module), root)
     lesson = next((one for one in lessons(root) if one.name == module), None)
     if lesson is not None:
         print(f"The course's own code in {module}:", flush=True)

@@ -7,7 +7,7 @@
 
 Progress goes to standard error, the table to standard output. A check is ok, FAILED, skipped (its
 tool is not installed) or to come (a lesson that is not finished). Exit code 1 if any check failed.
-What is checked are the files that git tracks: `git add` a new file first.
+Only files that git tracks are checked: `git add` a new file first.
 """
 
 try:
@@ -75,7 +75,7 @@ def read_options() -> argparse.Namespace:
     """The command line. Raises UsageError for an unknown module."""
     parser = OneLineParser(description="Run every check of the course.")
     parser.add_argument("--module", metavar="FOLDER", help="check one folder, e.g. 01_attention")
-    parser.add_argument("--fast", action="store_true", help="only checks that take seconds")
+    parser.add_argument("--fast", action="store_true", help="run only checks that take seconds")
     parser.add_argument("--skip-tests", action="store_true", help="leave out the tests")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args()

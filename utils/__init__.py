@@ -1,9 +1,9 @@
-"""What two or more lessons share: shapes, configuration, corpora, plots, devices.
+"""Code shared by two or more lessons: shapes, configuration, corpora, plots, devices.
 
     from utils import ModelConfig, check_shape
 
-The names below are loaded when they are first used, so that none of them costs the import of what
-the others need. Nothing here loads PyTorch.
+Each name below is loaded when it is first used, so importing one does not load what the others
+need. Nothing here loads PyTorch.
 """
 
 from importlib import import_module

@@ -34,7 +34,7 @@ class OneLineParser(argparse.ArgumentParser):
         return known
 
     def error(self, message: str) -> typing.NoReturn:
-        raise UsageError(f"{message} (--help lists the options)")
+        raise UsageError(f"{message}; --help lists the options")
 
 
 def add_config_flags(parser: Container, config_class: Any, skip: str = "") -> None:
@@ -59,7 +59,7 @@ def _add_flag(parser: Container, flag: str, kind: type, f: Any) -> None:
 
 
 def read_value(f: dataclasses.Field[Any], kind: type, text: str) -> Any:
-    """Convert the text typed for a field; "none" is None where that is allowed."""
+    """Convert the text given for a field; "none" is None where that is allowed."""
     if f.default is None and kind is not str and text.lower() == "none":
         return None
     if kind is bool:
@@ -71,7 +71,7 @@ def read_value(f: dataclasses.Field[Any], kind: type, text: str) -> Any:
 
 
 def change_field(config: Any, name: str, text: str) -> Any:
-    """The configuration with one field set from typed text. Raises UsageError."""
+    """The configuration with one field set from text. Raises UsageError."""
     known = {f.name: f for f in fields(config)}
     f = known[pick(name, known, "field")]
     value = read_value(f, field_types(type(config))[name], text)

@@ -40,16 +40,18 @@ class ModelConfig:
     d_model: int = option(128, "width of the residual stream")
     n_layers: int = option(4, "number of transformer blocks")
     n_heads: int = option(4, "attention heads per layer; must divide d_model")
-    n_kv_heads: int | None = option(None, "key-value heads; fewer than n_heads: grouped-query")
-    d_ff: int | None = option(None, "hidden width of the feed-forward network; none: 4 * d_model")
+    n_kv_heads: int | None = option(None, "key-value heads; grouped-query if fewer than n_heads")
+    d_ff: int | None = option(None, "feed-forward hidden width; none means 4 * d_model")
     norm: str = option("layernorm", "normalisation layer", ("layernorm", "rmsnorm"))
     norm_placement: str = option("pre", "norm before or after each sublayer", ("pre", "post"))
     activation: str = option("gelu", "feed-forward non-linearity", ("gelu", "relu2", "swiglu"))
-    position: str = option("learned", "position scheme", ("learned", "sinusoidal", "rope", "alibi"))
+    position: str = option(
+        "learned", "position encoding", ("learned", "sinusoidal", "rope", "alibi")
+    )
     qk_norm: bool = option(False, "normalise queries and keys before their dot product")
     bias: bool = option(True, "biases in linear layers and layer norms")
     tie_weights: bool = option(True, "use the token embedding as the output projection")
-    dropout: float = option(0.0, "fraction of each residual update set to zero in training")
+    dropout: float = option(0.0, "dropout probability of each residual update")
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -99,18 +101,20 @@ class TrainConfig:
     batch_size: int = option(12, "sequences per micro-batch")
     accumulation: int = option(1, "micro-batches per step; their gradients are averaged")
     max_steps: int = option(2000, "optimizer steps")
-    max_minutes: float | None = option(None, "stop earlier if max_steps would take longer")
-    optimizer: str = option("adamw", "muon: Muon for matrices, else AdamW", ("adamw", "muon"))
+    max_minutes: float | None = option(None, "time limit in minutes; lowers max_steps to fit")
+    optimizer: str = option(
+        "adamw", "muon: Muon for matrices, AdamW for the rest", ("adamw", "muon")
+    )
     lr: float = option(1e-3, "peak learning rate of AdamW")
     muon_lr: float = option(0.02, "peak learning rate of Muon")
-    beta1: float = option(0.9, "AdamW: decay of the mean gradient")
-    beta2: float = option(0.99, "AdamW: decay of the mean squared gradient")
-    momentum: float = option(0.95, "Muon: decay of the gradient momentum")
+    beta1: float = option(0.9, "AdamW: decay rate of the mean gradient")
+    beta2: float = option(0.99, "AdamW: decay rate of the mean squared gradient")
+    momentum: float = option(0.95, "Muon: decay rate of the momentum")
     weight_decay: float = option(0.1, "weight decay of the matrices")
-    grad_clip: float = option(1.0, "largest gradient norm; 0 for no clipping")
+    grad_clip: float = option(1.0, "maximum gradient norm; 0 for no clipping")
     schedule: str = option("cosine", "learning rate schedule", ("cosine", "wsd", "constant"))
-    warmup_steps: int = option(100, "steps in which the learning rate rises")
-    decay_fraction: float = option(0.5, "wsd: fraction of the steps in which it falls")
+    warmup_steps: int = option(100, "steps over which the learning rate rises")
+    decay_fraction: float = option(0.5, "wsd: last fraction of the steps, where the rate falls")
     min_lr_ratio: float = option(0.1, "final learning rate, as a fraction of the peak")
     eval_interval: int = option(250, "steps between evaluations on the whole validation split")
     save_interval: int = option(250, "steps between saved training states, for --resume")
@@ -119,7 +123,7 @@ class TrainConfig:
     parts: str = option("fused", "implementation of the model", ("reference", "fused"))
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
     dtype: str = option("auto", "data type of the matrix products", ("auto", "float32", "bfloat16"))
-    compile: bool = option(False, "compile the model with torch.compile; starts slowly")
+    compile: bool = option(False, "compile the model with torch.compile; slow to start")
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -141,17 +145,17 @@ class TrainConfig:
 class SampleConfig:
     """How text is sampled from a trained model."""
 
-    prompt: str = option("", "text to continue; empty starts a new line")
+    prompt: str = option("", "text to continue; by default a new line")
     max_tokens: int = option(500, "new tokens per sample")
-    temperature: float = option(0.8, "below 1 is safer, above 1 wilder, 0 is greedy")
+    temperature: float = option(0.8, "below 1 is safer, above 1 more random; 0 is greedy")
     top_k: int | None = option(None, "sample from the k most likely tokens")
-    top_p: float | None = option(None, "sample from the most likely tokens up to this total")
+    top_p: float | None = option(None, "sample from the top tokens up to this total probability")
     min_p: float | None = option(None, "drop tokens below this fraction of the top probability")
     num_samples: int = option(1, "number of samples")
     stop: str | None = option(
         None, r"end a sample at this text; \n is a newline, \t a tab, \\ a backslash"
     )
-    seed: int = option(0, "seed of the sampling")
+    seed: int = option(0, "random seed for sampling")
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ LARGEST = 2**63  # integers stay below it, here and in PyTorch
 
 
 def option(default: Any, description: str, choices: tuple[str, ...] | None = None) -> Any:
-    """A field with its default, its help text and, where only some words are allowed, the words."""
+    """A field with its default, its help text and, if only some are allowed, its choices."""
     return field(default=default, metadata={"help": description, "choices": choices})
 
 
@@ -60,7 +60,7 @@ def check_fields(config: Any) -> None:
 
 def article(kind: type) -> str:
     """The name of a type with its article: "a whole number"."""
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    words = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
     return words.get(kind, f"a {kind.__name__}")
 
 
@@ -73,7 +73,7 @@ def check_range(
     at_most: float = math.inf,
     below: float = math.inf,
 ) -> None:
-    """Check that a number is in its range; None passes. Raises UsageError naming all three."""
+    """Check that a number is in its range; None passes. Raises UsageError."""
     value = getattr(config, name)
     if value is None:
         return

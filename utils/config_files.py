@@ -72,7 +72,7 @@ def load_config(path: str | Path, config_class: type[Config], base: Any = None) 
         raise  # no permission: the system's own message is clear
     except Exception as error:  # PyYAML raises errors of many kinds
         reason = " ".join(str(error).split())
-        raise CourseError(f"{path} is not YAML or JSON: {reason}") from None
+        raise CourseError(f"{path} is not valid YAML or JSON: {reason}") from None
     try:
         return from_dict({} if values is None else values, config_class, base)
     except UsageError as error:

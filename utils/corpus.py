@@ -74,7 +74,7 @@ def split_text(text: str, val_fraction: float = 0.1) -> tuple[str, str]:
 
 
 def train_length(length: int, largest_val: int | None = None, val_fraction: float = 0.1) -> int:
-    """The length of the training part; the rest, at most `largest_val` characters, validates.
+    """The length of the training part; the rest (at most `largest_val`) is for validation.
 
     Raises CourseError if a part would be empty.
     """

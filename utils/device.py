@@ -16,7 +16,7 @@ from utils.errors import UsageError
 def pick_device(name: str = "auto") -> torch.device:
     """The device with this name; "auto" is CUDA, else MPS, else the CPU.
 
-    Raises UsageError if the name is unknown or the device is not present.
+    Raises UsageError if the name is unknown or the device is not available.
     """
     present = available_devices()
     if name == "auto":
@@ -25,10 +25,10 @@ def pick_device(name: str = "auto") -> torch.device:
     if not re.fullmatch(r"cpu|mps|cuda(:[0-9]+)?", name):
         raise UsageError(f"unknown device {name!r}; choose one of: auto, cpu, cuda, cuda:N, mps")
     if kind not in present:
-        raise UsageError(f"device {name!r} is not present here; present: {', '.join(present)}")
+        raise UsageError(f"device {name!r} is not available; available: {', '.join(present)}")
     if index and int(index) >= torch.cuda.device_count():
         raise UsageError(
-            f"device {name!r} is not present; CUDA devices: {torch.cuda.device_count()}"
+            f"device {name!r} is not available; CUDA devices: {torch.cuda.device_count()}"
         )
     return torch.device(kind, int(index)) if index else torch.device(kind)
 
@@ -57,7 +57,7 @@ def seed_everything(seed: int) -> None:
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """A context in which matrix products run in `dtype`, and the rest in float32."""
+    """A context that runs matrix products in `dtype` and keeps the rest in float32."""
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype)

@@ -174,8 +174,8 @@ def shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def typed(path: Path) -> str:
-    """The same, quoted where a shell needs it."""
+def quoted(path: Path) -> str:
+    """The path as `shown` gives it, quoted where a shell needs it."""
     if os.name == "nt":
         return subprocess.list2cmdline([shown(path)])
     return shlex.quote(shown(path))

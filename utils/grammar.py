@@ -1,7 +1,8 @@
 """Random text from a grammar, whose entropy is known exactly.
 
 A grammar is a set of symbols. Each symbol has several ways to be written, of which one is chosen at
-random; a way is plain text with `{slots}`, and a slot is another symbol:
+random; a way is plain text with `{slots}`, and a slot is another symbol. (The textbooks call this a
+probabilistic context-free grammar, a symbol a nonterminal, and a way a production.)
 
     sentence    The {noun} sleeps.   or   A {noun} and a {noun} walk by.
     noun        fox   or   hen

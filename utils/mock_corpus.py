@@ -126,7 +126,7 @@ def zipf(texts: Iterable[str], total: float = 1.0) -> Ways:
 
 
 def _words_of(name: str) -> dict[str, Ways]:
-    """The words and lines of one speaker; each prefers other lines."""
+    """The words and lines of one speaker; each speaker prefers different lines."""
     own = speakers()[name].words
     shared = zip(("noun", "verb", "adj"), SHARED.split("\n\n"), strict=True)
     first = 3 * list(speakers()).index(name) % len(LINES)

@@ -64,7 +64,7 @@ def download_if_allowed() -> Path:
 
 
 def mirror_hint() -> str:
-    """For the line that says why there is no Tiny Shakespeare: the mirror that lacks it, or ""."""
+    """A note for the message, if the mirror is set but has no Tiny Shakespeare; else ""."""
     mirror = os.environ.get(MIRROR_VARIABLE)
     return f" ({MIRROR_VARIABLE}={mirror} has no {FILE_NAME})" if mirror else ""
 

@@ -5,7 +5,7 @@ import sys
 from typing import Any, TextIO
 
 WIDEST = 79  # columns: one less than the usual 80, so that a full line does not wrap
-NARROW = 60  # below this, a bar has no room beside its description
+NARROW = 60  # below this, there is no room for a bar next to its description
 
 
 def can_redraw(stream: TextIO) -> bool:

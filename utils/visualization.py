@@ -4,7 +4,7 @@ Every function takes tensors or arrays and returns a matplotlib Figure; with `pa
 (atomically, as .png, .svg or .pdf). Nothing here needs a display or changes pyplot's global state.
 In a notebook, run `%matplotlib inline` once; then the figure that ends a cell is displayed.
 
-Labels are drawn literally: a dollar sign is no formula, and a user's `text.usetex` is ignored.
+Labels are drawn literally: a dollar sign does not start a formula, and `text.usetex` is ignored.
 """
 
 import functools
@@ -251,9 +251,9 @@ def plot_embeddings(
     title: str = "Token embeddings",
     path: str | Path | None = None,
 ) -> Figure:
-    """Draw the rows of (V, d_model) in the plane of their two widest directions (PCA).
+    """Draw the rows of (V, d_model) in the plane of their first two principal components (PCA).
 
-    Each point carries its label. Raises ShapeError or UsageError if the inputs do not fit.
+    Each point is labelled. Raises ShapeError or UsageError if the inputs do not fit.
     """
     weight = _array(weight, ("V", "d_model"), "weight")
     V, d_model = weight.shape

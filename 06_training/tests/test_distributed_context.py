@@ -262,7 +262,7 @@ def test_a_missing_variable_is_named_and_so_is_torchrun(
     assert joined == []
 
 
-def test_a_rank_alone_is_told_everything_that_is_missing(
+def test_a_rank_alone_gets_an_error_that_names_everything_missing(
     monkeypatch: pytest.MonkeyPatch, joined: list[tuple[object, ...]]
 ) -> None:
     monkeypatch.setenv("RANK", "0")

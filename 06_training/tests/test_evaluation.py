@@ -42,7 +42,7 @@ def test_batches_without_rows_add_nothing(model):
     assert sum_losses(model, [(empty, empty), *blocks(3), (empty, empty)]) == expected
 
 
-def test_a_stop_is_asked_for_before_every_batch_and_gives_nan(model):
+def test_should_stop_is_called_before_every_batch_and_gives_nan(model):
     answers = iter([False, False, True])
     seen = []
     model.register_forward_hook(lambda module, inputs, logits: seen.append(inputs))

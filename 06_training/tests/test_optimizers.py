@@ -165,9 +165,9 @@ def test_a_step_changes_neither_gradients_nor_parameters_without_one(rule):
 @pytest.mark.parametrize("shape", [(), (5,), (2, 3, 4)])
 def test_muon_refuses_parameters_that_are_not_matrices(shape):
     optimizer = Muon(parameters([(4, 4)]))
-    with pytest.raises(UsageError, match="Muon updates matrices"):
+    with pytest.raises(UsageError, match="Muon updates only matrices"):
         Muon(parameters([(4, 4), shape]))
-    with pytest.raises(UsageError, match="Muon updates matrices"):
+    with pytest.raises(UsageError, match="Muon updates only matrices"):
         optimizer.add_param_group({"params": parameters([shape])})
 
 

@@ -85,7 +85,10 @@ def test_an_id_outside_the_vocabulary_is_refused_by_name(token_id):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("abxc", r"unknown character 'x' (U+0078) at index 2; the vocabulary has 4: '\nabc'"),
+        (
+            "abxc",
+            r"unknown character 'x' (U+0078) at index 2; the vocabulary has 4 characters: '\nabc'",
+        ),
         ("ab\nc\u00e9", r"'é' (U+00E9) at index 4 (line 2, column 2);"),
         ("\n\n#", r"'#' (U+0023) at index 2 (line 3, column 1);"),
         ("a\t", r"'\t' (U+0009) at index 1;"),

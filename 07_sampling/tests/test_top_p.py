@@ -1,4 +1,4 @@
-"""top_p.py: the smallest set that reaches p, and all tokens probable enough beside the best."""
+"""top_p.py: the smallest set that reaches p, and all tokens probable enough next to the best."""
 
 import math
 from collections.abc import Callable

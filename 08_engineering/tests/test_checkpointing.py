@@ -44,7 +44,7 @@ INFO = {"step": 7, "val_loss": 1.25, "corpus": "a \u00e9 \n {text}"}
 
 
 def noisy_model(config: ModelConfig = CONFIG) -> TinyTransformerLM:
-    """Weights of all sizes, among them some that print badly."""
+    """Weights of all magnitudes, including special values."""
     model = TinyTransformerLM(config)
     for parameter in model.parameters():
         parameter.data += 0.3 * torch.randn(parameter.shape)
@@ -74,7 +74,7 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_what_comes_back_is_what_was_saved_to_the_last_bit(name, tmp_path):
+def test_what_is_loaded_equals_what_was_saved_bit_for_bit(name, tmp_path):
     path, model = tmp_path / "model.safetensors", noisy_model(CONFIGS[name])
     save_checkpoint(path, model, TOKENIZER, INFO)
     checkpoint = load_checkpoint(path)
@@ -119,7 +119,7 @@ ODD = (
     [ODD, "a", "".join(map(chr, range(0x4E00, 0x4E00 + 5000)))],
     ids=["odd", "one", "5000"],
 )
-def test_every_vocabulary_comes_back(characters, tmp_path):
+def test_every_vocabulary_is_restored(characters, tmp_path):
     path, tokenizer = tmp_path / "model.safetensors", CharTokenizer(characters)
     model = noisy_model(replace(CONFIG, vocab_size=tokenizer.vocab_size))
     save_checkpoint(path, model, tokenizer)
@@ -128,7 +128,7 @@ def test_every_vocabulary_comes_back(characters, tmp_path):
     assert loaded.encode(characters) == list(range(len(characters)))
 
 
-def test_a_model_that_came_back_can_be_trained_and_saved_again(saved):
+def test_a_loaded_model_can_be_trained_and_saved_again(saved):
     model = load_checkpoint(saved).build_model()
     model(torch.tensor([[1, 2]])).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
@@ -156,7 +156,7 @@ def test_saving_leaves_the_model_as_it_is(tmp_path):
     assert all(torch.equal(weight, before[key]) for key, weight in model.state_dict().items())
 
 
-def test_the_file_is_a_header_of_json_and_raw_numbers_without_a_pickle(saved):
+def test_the_file_is_a_json_header_and_raw_tensor_data_without_a_pickle(saved):
     data = saved.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
@@ -182,7 +182,7 @@ def test_a_file_cut_off_anywhere_is_refused_with_its_size(saved):
         assert f"({length:,} bytes) is truncated or not a checkpoint" in refusal(saved), length
 
 
-def test_a_file_with_something_behind_it_is_refused(saved):
+def test_a_file_with_trailing_bytes_is_refused(saved):
     saved.write_bytes(saved.read_bytes() + b"x")
     assert "truncated or not a checkpoint" in refusal(saved)
 
@@ -227,7 +227,7 @@ def test_a_pickle_is_refused_and_not_run(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_a_missing_file_or_a_folder_is_no_checkpoint(tmp_path):
+def test_a_missing_file_or_a_folder_is_not_a_checkpoint(tmp_path):
     for path in (tmp_path / "missing.safetensors", tmp_path):
         assert refusal(path) == f"no checkpoint at {path}"
 
@@ -244,9 +244,9 @@ def metadata_of(**changes: str | None) -> dict[str, str]:
 
 
 FOREIGN = {
-    "no metadata": (None, "it names no format"),
-    "pytorch": ({"format": "pt"}, "it has format 'pt', not 'tiny-transformer-1'"),
-    "newer": (metadata_of(format="tiny-transformer-9"), "it has format 'tiny-transformer-9'"),
+    "no metadata": (None, "its metadata has no format"),
+    "pytorch": ({"format": "pt"}, "its format is 'pt', not 'tiny-transformer-1'"),
+    "newer": (metadata_of(format="tiny-transformer-9"), "its format is 'tiny-transformer-9'"),
     "no config": (metadata_of(model_config=None), "its metadata is damaged: 'model_config'"),
     "no tokenizer": (metadata_of(tokenizer=None), "its metadata is damaged: 'tokenizer'"),
     "no json": (metadata_of(model_config="{"), "its metadata is damaged: Expecting"),
@@ -270,7 +270,7 @@ def test_a_safetensors_file_of_another_origin_is_refused(name, tmp_path):
     assert said in refusal(path)
 
 
-def test_metadata_without_info_will_do(tmp_path):
+def test_metadata_without_info_is_accepted(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file(noisy_model().state_dict(), path, metadata_of(info=None))
     assert load_checkpoint(path).info == {}
@@ -306,7 +306,9 @@ def test_layers_that_are_not_in_the_file_are_refused_before_they_are_built(
     claimed = json.dumps(to_dict(replace(CONFIG, n_layers=n_layers)))
     save_file(noisy_model().state_dict(), path, metadata_of(model_config=claimed))
     monkeypatch.setattr(checkpointing, "TinyTransformerLM", pytest.fail)
-    assert f"do not fit their configuration: n_layers is {n_layers}, stored: 1" in refusal(path)
+    assert f"do not fit their configuration: n_layers is {n_layers}, but 1 are stored" in refusal(
+        path
+    )
 
 
 @pytest.mark.parametrize("change", [{"d_ff": 2**30}, {"d_model": 2**20}, {"max_seq_len": 2**19}])
@@ -359,7 +361,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(step, saved, monkeypatc
     assert load_checkpoint(saved).info == INFO
 
 
-def test_what_cannot_be_stored_is_noticed_before_the_file_is_touched(saved):
+def test_what_cannot_be_stored_is_rejected_before_the_file_is_touched(saved):
     before = saved.read_bytes()
     with pytest.raises(TypeError):
         save_checkpoint(saved, noisy_model(), TOKENIZER, {"step": torch.tensor(8)})

@@ -79,7 +79,7 @@ def test_the_fields_that_differ_are_shown_and_no_others(make):
     }
 
 
-def test_one_odd_run_among_three_makes_a_difference(make):
+def test_a_setting_that_differs_in_one_of_three_runs_is_shown(make):
     text = said(make("a", seed=1), make("b", seed=1), make("c", seed=2))
     assert table(text)["seed"] == ["1", "1", "2"]
 
@@ -91,7 +91,7 @@ def test_equal_configurations_are_reported(make):
     assert "the same" not in said(make("c"), make("d", seed=1))
 
 
-def test_different_texts_are_warned_of(make):
+def test_different_texts_give_a_warning(make):
     assert "losses on different texts are not comparable" in said(make("a"), make("b", data="mock"))
     assert "different texts" not in said(make("c"), make("d", seed=1))
 
@@ -111,7 +111,7 @@ def test_steps_and_speed_are_those_of_the_last_row(make):
     assert cells["tokens/s"] == [f"{40 * 4 * 2 * 16 / 2.0:,.0f}", f"{300 * 4 * 2 * 16 / 6.0:,.0f}"]
 
 
-def test_a_run_that_has_just_begun_leaves_its_results_open(make):
+def test_a_run_that_has_just_begun_has_no_results_yet(make):
     cells = table(said(make("a", []), make("b", [(1, None, 0.0)])))
     assert cells == {"": ["run 1", "run 2"], "steps": ["-", "1/300"]}
 
@@ -132,7 +132,7 @@ def test_changes_on_top_of_one_commit_are_a_difference(make):
     assert cells["git commit"] == ["aaaaaaaaa", "aaaaaaaaa+"]
 
 
-def test_what_is_unknown_of_one_run_is_no_difference(make):
+def test_a_value_unknown_for_one_run_is_not_a_difference(make):
     nowhere = make("b", environment={**environment(), "git": None})
     text = said(make("a", environment=environment()), nowhere, make("c"))
     assert list(table(text)) == ["", *RESULTS]
@@ -182,7 +182,7 @@ def test_a_configuration_that_cannot_be_read_is_named(make):
     assert "the configurations are the same" not in text
 
 
-def test_a_torn_last_row_is_passed_over(make):
+def test_a_torn_last_row_is_skipped(make):
     a = make("a")
     with (a / "metrics.csv").open("a", encoding="utf-8") as file:
         file.write("400,,0.1")
@@ -221,7 +221,7 @@ def test_the_legend_fits_and_ends_in_the_name_of_the_run(make):
     assert max(map(len, legend)) <= 80
 
 
-def test_a_run_below_the_current_folder_is_named_as_one_would_type_it(make, monkeypatch):
+def test_a_run_below_the_current_folder_is_shown_by_its_relative_path(make, monkeypatch):
     a, b = make("runs/a"), make("runs/b")
     monkeypatch.chdir(a.parents[1])
     assert said(a, b).splitlines()[0] == f"run 1   {Path('runs', 'a')}"
@@ -269,7 +269,7 @@ def test_the_picture_is_next_to_the_most_recent_run(make, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("suffix", [".PNG", ".svg", ".pdf"])
-def test_the_picture_goes_where_one_asks_in_the_format_of_its_name(make, tmp_path, suffix):
+def test_the_picture_goes_to_the_requested_path_in_the_format_of_its_suffix(make, tmp_path, suffix):
     out = tmp_path / "new" / "folder" / f"x{suffix}"
     compare([make("a"), make("b")], out)
     begins = {".PNG": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix]
@@ -288,15 +288,15 @@ def test_without_any_validation_loss_there_is_no_picture(make, tmp_path, capsys)
 # --- refused ------------------------------------------------------------------------------------
 
 
-def test_one_run_or_the_same_one_twice_is_nothing_to_compare(make, tmp_path, monkeypatch):
+def test_one_run_or_the_same_one_twice_cannot_be_compared(make, tmp_path, monkeypatch):
     a, b = make("a"), make("b")
     monkeypatch.chdir(tmp_path)
     for folders in ([a], [a, a], [a, b, a], [a, Path("a")]):
-        with pytest.raises(UsageError, match="at least two runs, each named once"):
+        with pytest.raises(UsageError, match="at least two different runs"):
             compare(folders)
 
 
-def test_a_picture_of_another_format_is_refused_before_anything_is_said(make, capsys):
+def test_a_picture_of_another_format_is_refused_before_anything_is_printed(make, capsys):
     with pytest.raises(UsageError, match=r"choose one of: \.png, \.svg, \.pdf"):
         compare([make("a"), make("b")], Path("x.jpg"))
     assert capsys.readouterr().out == ""

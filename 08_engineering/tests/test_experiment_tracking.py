@@ -1,4 +1,4 @@
-"""experiment_tracking.py: ids that never meet, a discreet record, a table of the runs."""
+"""experiment_tracking.py: unique ids, a record without personal data, a table of the runs."""
 
 import json
 import os
@@ -37,8 +37,8 @@ from run_folder import (
     locked,
     run_id_of,
     run_status,
-    sign,
     write_result,
+    write_run_file,
 )
 from utils.config import TrainConfig, save_config
 from utils.errors import CourseError, UsageError
@@ -79,7 +79,7 @@ def test_the_default_time_of_an_id_is_now():
     assert before <= said <= datetime.now(UTC)
 
 
-def test_the_seeded_generator_does_not_decide_the_id():
+def test_the_id_does_not_depend_on_the_seeded_generator():
     ids = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -100,7 +100,7 @@ def test_the_seeded_generator_does_not_decide_the_id():
         ("x" * 300, "x" * 20),
     ],
 )
-def test_a_name_is_made_fit_for_every_file_system(name, plain):
+def test_a_name_is_made_valid_for_every_file_system(name, plain):
     assert re.fullmatch(f"20261121-120000-{plain}-[0-9a-f]{{12}}", new_run_id(name, NOON))
 
 
@@ -122,7 +122,7 @@ def test_an_id_that_is_taken_is_not_used_again(tmp_path, monkeypatch):
     assert (tmp_path / "taken" / "result").exists()
 
 
-def test_when_every_id_is_taken_it_gives_up_with_a_reason(tmp_path, monkeypatch):
+def test_when_every_id_is_taken_there_is_an_error_with_the_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment_tracking, "new_run_id", lambda _: "taken")
     (tmp_path / "taken").mkdir()
     with pytest.raises(CourseError, match="no free run id"):
@@ -162,7 +162,7 @@ def test_the_environment_file_holds_the_same_as_json(tmp_path):
     assert json.loads(path.read_text(encoding="utf-8")) == environment_info()
 
 
-def test_the_environment_gives_no_person_away(monkeypatch):
+def test_the_environment_holds_nothing_personal(monkeypatch):
     monkeypatch.setenv("COURSE_TEST_SECRET", "hunter2-from-the-environment")
     monkeypatch.setenv("HOME", "/home/ann-onymous")
     monkeypatch.setenv("USERPROFILE", "/home/ann-onymous")
@@ -263,7 +263,7 @@ def make_run(root: Path, name: str, max_steps: int, losses: dict[int, float | No
     return folder
 
 
-def test_a_run_is_summed_up_by_its_files(tmp_path):
+def test_a_run_is_summarised_from_its_files(tmp_path):
     done = make_run(tmp_path, "2-done", 20, {0: 4.2, 10: 1.5, 20: 1.75})
     stopped = make_run(tmp_path, "1-stopped", 500, {0: 4.2, 10: None})
     fresh = make_run(tmp_path, "3-fresh", 500, {})
@@ -280,7 +280,7 @@ def test_a_loss_of_zero_counts_and_a_non_finite_one_does_not(tmp_path):
     assert [run.best_val_loss for run in list_runs(tmp_path)] == [0.0, None]
 
 
-def test_damaged_and_missing_files_leave_their_part_unknown_and_hide_no_run(tmp_path):
+def test_values_of_damaged_and_missing_files_are_unknown_and_no_run_is_hidden(tmp_path):
     no_config = make_run(tmp_path, "a", 20, {20: 1.0})
     (no_config / "config.yaml").unlink()
     bad_metrics = make_run(tmp_path, "b", 20, {20: 1.0})
@@ -310,14 +310,14 @@ def test_one_file_is_enough_to_be_listed_and_found(tmp_path, sign):
     assert find_run(str(tmp_path / "a"), Path("elsewhere")) == tmp_path / "a"
 
 
-def test_what_is_no_run_is_not_listed(tmp_path):
+def test_a_folder_that_is_not_a_run_is_not_listed(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").touch()
     assert list_runs(tmp_path) == []
     assert list_runs(tmp_path / "nowhere") == []
 
 
-def test_the_table_fits_eighty_columns_and_says_all():
+def test_the_table_fits_eighty_columns_and_is_complete():
     runs = [
         RunSummary(Path(new_run_id("x" * 50, NOON)), 20000, 20000, 1.23456, "finished"),
         RunSummary(Path("y" * 200), 0, None, None, "resumable"),
@@ -355,7 +355,7 @@ def trainer_at_work(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_run_is_running_while_a_trainer_lives_and_resumable_once_it_is_killed(tmp_path):
     folder = make_run(tmp_path, "a", 20, {10: 1.5})
-    sign(folder, "a")
+    write_run_file(folder, "a")
     with trainer_at_work(folder) as trainer:
         assert [run.state for run in list_runs(tmp_path)] == ["running"]
         trainer.kill()
@@ -389,12 +389,12 @@ def test_the_state_follows_from_the_files(tmp_path, signed, result, state):
 def test_a_run_has_its_id_and_another_folder_is_refused(tmp_path):
     with pytest.raises(CourseError, match=r"has no run that can be resumed: run.json is missing"):
         run_id_of(tmp_path)
-    sign(tmp_path, "20261121-caf\u00e9")
+    write_run_file(tmp_path, "20261121-caf\u00e9")
     assert run_id_of(tmp_path) == "20261121-caf\u00e9"
 
 
-def test_looking_makes_no_lock_and_keeps_none(tmp_path):
-    sign(tmp_path, "a")
+def test_reading_the_status_creates_no_lock_and_keeps_none(tmp_path):
+    write_run_file(tmp_path, "a")
     assert run_status(tmp_path) == "resumable"
     assert not (tmp_path / LOCK_FILE).exists()
     with locked(tmp_path):
@@ -404,8 +404,8 @@ def test_looking_makes_no_lock_and_keeps_none(tmp_path):
         pass
 
 
-def test_looking_does_not_take_the_lock_from_a_trainer(tmp_path):
-    sign(tmp_path, "a")
+def test_reading_the_status_does_not_take_the_lock_from_a_trainer(tmp_path):
+    write_run_file(tmp_path, "a")
     with trainer_at_work(tmp_path):
         assert run_status(tmp_path) == run_status(tmp_path) == "running"
         with (
@@ -431,12 +431,12 @@ def test_a_trainer_that_starts_while_runs_are_listed_is_not_refused(tmp_path):
     thread.join()
 
 
-def test_a_folder_whose_lock_one_may_not_open_is_listed_all_the_same(tmp_path, monkeypatch):
+def test_a_folder_whose_lock_cannot_be_opened_is_still_listed(tmp_path, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     folder = make_run(tmp_path, "a", 20, {})
-    sign(folder, "a")
+    write_run_file(folder, "a")
     (folder / LOCK_FILE).touch()
     monkeypatch.setattr("run_folder.FileLock", refuse)
     assert [run.state for run in list_runs(tmp_path)] == ["resumable"]
@@ -469,7 +469,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("../runs/20261121-10", IDS[0]),
     ],
 )
-def test_a_run_is_found_by_its_folder_its_id_or_how_that_begins(runs, given, found):
+def test_a_run_is_found_by_its_folder_its_id_or_the_start_of_its_id(runs, given, found):
     assert find_run(given, runs).resolve() == runs / found
 
 
@@ -544,12 +544,12 @@ def test_the_program_compares(tmp_path):
     ("arguments", "words"),
     [
         ((), "the following arguments are required: RUN"),
-        (("demo",), "compare needs at least two runs"),
+        (("demo",), "compare needs at least two different runs"),
         (("demo", "dmeo"), "no run 'dmeo' under {root} (did you mean 'demo'?)"),
         (("demo", "demo", "--outt", "x.png"), "unknown argument --outt"),
     ],
 )
-def test_a_comparison_that_cannot_be_is_one_line_and_exit_code_two(tmp_path, arguments, words):
+def test_an_impossible_comparison_is_one_line_and_exit_code_two(tmp_path, arguments, words):
     make_run(tmp_path, "demo", 20, {20: 1.5})
     done = run_program("compare", *arguments, "--root", str(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")

@@ -1,4 +1,4 @@
-"""logging_utils.py: numbers come back exactly, and a crash costs at most the last line."""
+"""logging_utils.py: values are restored exactly, and a crash costs at most the last line."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def refuse_constant(name: str) -> None:
 
 
 @pytest.mark.parametrize("logger", ["csv", "jsonl"])
-def test_every_float_comes_back_bit_for_bit(tmp_path, logger):
+def test_every_float_is_restored_bit_for_bit(tmp_path, logger):
     values = [*AWKWARD, -math.inf, *random_floats(500)]
     path = tmp_path / "x"
     log = CsvLogger(path, ["x"]) if logger == "csv" else JsonlLogger(path)
@@ -55,7 +55,7 @@ def test_every_float_comes_back_bit_for_bit(tmp_path, logger):
 
 
 @pytest.mark.parametrize("one", [np.float32(0.1), np.float64(0.1), torch.tensor(0.1), np.int64(3)])
-def test_numbers_of_numpy_and_torch_are_written_as_numbers(tmp_path, one):
+def test_numpy_and_torch_scalars_are_written_as_numbers(tmp_path, one):
     with CsvLogger(tmp_path / "c", ["x"]) as table, JsonlLogger(tmp_path / "j") as lines:
         table.append({"x": one})
         lines.append({"x": one})
@@ -93,7 +93,7 @@ def test_a_row_is_not_modified_by_logging_it(tmp_path):
 
 
 @pytest.mark.parametrize("cut", range(len("step,loss\n1,0.5\n2,0.25\n") + 1))
-def test_a_csv_cut_anywhere_goes_on_after_its_last_whole_row(tmp_path, cut):
+def test_a_csv_cut_anywhere_continues_after_its_last_complete_row(tmp_path, cut):
     path = tmp_path / "m.csv"
     path.write_bytes(b"step,loss\n1,0.5\n2,0.25\n"[:cut])
     whole = [{"step": 1.0, "loss": 0.5}] * (cut >= 16) + [{"step": 2.0, "loss": 0.25}] * (cut >= 23)
@@ -103,7 +103,7 @@ def test_a_csv_cut_anywhere_goes_on_after_its_last_whole_row(tmp_path, cut):
     assert read_csv(path) == [*whole, {"step": 9.0, "loss": 9.0}]
 
 
-def test_a_torn_line_of_jsonl_is_dropped_when_the_log_goes_on(tmp_path):
+def test_a_torn_line_of_jsonl_is_dropped_when_the_log_continues(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_bytes(b'{"step": 1}\n{"step": 2')
     assert read_jsonl(path) == [{"step": 1}]
@@ -165,7 +165,7 @@ def test_an_empty_file_has_no_rows(tmp_path):
     assert read_csv(tmp_path / "empty") == read_jsonl(tmp_path / "empty") == []
 
 
-def test_a_text_log_puts_the_time_before_each_message_and_goes_on_after_the_last(tmp_path):
+def test_a_text_log_puts_the_time_before_each_message_and_appends_when_reopened(tmp_path):
     for message in ("started", "step 10: loss 2.5"):
         with TextLog(tmp_path / "log.txt") as log:
             log.write(message)
@@ -214,7 +214,7 @@ def test_a_run_resumed_anywhere_leaves_the_files_of_a_run_never_stopped(tmp_path
     assert both_files(tmp_path / "resumed") == both_files(tmp_path / "whole")
 
 
-def test_a_crash_between_the_two_files_is_put_right_by_the_next_truncation(tmp_path):
+def test_a_crash_between_the_two_files_is_repaired_by_the_next_truncation(tmp_path):
     write_run(tmp_path, 50)
     with CsvLogger(tmp_path / "metrics.csv", METRIC_COLUMNS) as log:
         log.append({"step": 60})  # and the crash came before the line of JSON
@@ -261,7 +261,7 @@ def test_a_row_that_the_csv_refuses_is_in_neither_file(tmp_path):
         assert read_jsonl(tmp_path / "metrics.jsonl") == []
 
 
-def test_columns_of_ones_own_are_possible(tmp_path):
+def test_other_columns_are_possible(tmp_path):
     with MetricsLog(tmp_path, columns=("step", "reward")) as log:
         log.append({"step": 1, "reward": 0.5})
         log.sync()

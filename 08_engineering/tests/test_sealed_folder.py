@@ -1,4 +1,4 @@
-"""A sealed folder is there as a whole or not at all, and every harm to it is noticed and named."""
+"""A sealed folder is complete or absent, and any damage to it is noticed and named."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def test_a_file_that_was_added_later_is_not_read(folder: Path) -> None:
     assert read_sealed(folder, OWNER) == FILES
 
 
-def test_a_folder_is_never_written_over(folder: Path) -> None:
+def test_a_folder_is_never_overwritten(folder: Path) -> None:
     with pytest.raises(OSError):
         write_sealed(folder, {"other.txt": b"other"}, OWNER)
     assert read_sealed(folder, OWNER) == FILES
@@ -80,7 +80,7 @@ def test_every_boundary_of_writing_has_a_failpoint(
     ]
 
 
-def test_killed_at_any_boundary_it_is_there_as_a_whole_or_not_at_all(
+def test_killed_at_any_boundary_it_is_complete_or_absent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = tmp_path / "old"
@@ -116,7 +116,7 @@ def test_a_failure_on_the_way_leaves_nothing_behind(
     assert names(tmp_path) == []
 
 
-def test_every_byte_and_name_is_on_the_disk_before_the_folder_takes_its_name(
+def test_every_byte_and_name_is_on_the_disk_before_the_folder_is_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
@@ -199,23 +199,25 @@ def test_any_single_bit_that_flips_is_noticed(
     assert read_sealed(folder, OWNER) == FILES
 
 
-def test_an_empty_file_that_was_written_empty_is_whole(folder: Path) -> None:
+def test_a_file_that_was_written_empty_is_intact(folder: Path) -> None:
     assert read_sealed(folder, OWNER)["none.txt"] == b""
     lengthen(folder / "none.txt")
     with pytest.raises(DamagedError, match=r"none\.txt"):
         read_sealed(folder, OWNER)
 
 
-def test_two_files_that_have_changed_places_are_noticed(folder: Path) -> None:
+def test_two_swapped_files_are_noticed(folder: Path) -> None:
     (folder / "one.bin").rename(folder / "x")
     (folder / "two.txt").rename(folder / "one.bin")
     (folder / "x").rename(folder / "two.txt")
-    with pytest.raises(DamagedError, match=r"sealed/one\.bin \(11 bytes\) is not what was written"):
+    with pytest.raises(
+        DamagedError, match=r"sealed/one\.bin \(11 bytes\) differs from what was written"
+    ):
         read_sealed(folder, OWNER)
 
 
 def test_the_folder_of_another_owner_is_refused_and_named(folder: Path) -> None:
-    with pytest.raises(DamagedError, match=f"^sealed/{MANIFEST} is of another run, {OWNER}$"):
+    with pytest.raises(DamagedError, match=f"^sealed/{MANIFEST} belongs to another run, {OWNER}$"):
         read_sealed(folder, "20261121-101531-laptop-000000000000")
 
 
@@ -229,7 +231,7 @@ def test_a_file_of_another_folder_is_noticed(folder: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", "null", "{", '"sha256"', '{"sha256": 1}', '{"format": 1}', "\xff"]
 )
-def test_a_manifest_that_is_none_is_damaged(folder: Path, text: str) -> None:
+def test_a_file_that_is_not_a_manifest_is_damaged(folder: Path, text: str) -> None:
     (folder / MANIFEST).write_bytes(text.encode("latin-1"))
     with pytest.raises(DamagedError, match=f"^sealed/{MANIFEST} is damaged: [^\n]+$"):
         read_sealed(folder, OWNER)
@@ -243,13 +245,13 @@ def test_a_manifest_of_another_format_is_refused_though_its_hash_is_right(folder
         read_sealed(folder, OWNER)
 
 
-def test_a_folder_that_is_not_there_is_damaged_too(tmp_path: Path) -> None:
+def test_a_missing_folder_is_damaged_too(tmp_path: Path) -> None:
     with pytest.raises(DamagedError, match="missing"):
         read_sealed(tmp_path / "sealed", OWNER)
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "I/O")])
-def test_a_file_that_the_disk_does_not_give_back_is_named(
+def test_a_file_that_cannot_be_read_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
 ) -> None:
     read_bytes = Path.read_bytes

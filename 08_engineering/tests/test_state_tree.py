@@ -1,4 +1,4 @@
-"""Any nest of dictionaries, lists, tuples, tensors and scalars is restored exactly."""
+"""Any nested dictionaries, lists, tuples, tensors and scalars are restored exactly."""
 
 import json
 import random
@@ -57,7 +57,7 @@ def random_nest(draw: random.Random, depth: int) -> Any:
 
 
 @pytest.mark.parametrize("seed", range(300))
-def test_any_nest_is_restored_exactly(seed: int) -> None:
+def test_any_nested_state_is_restored_exactly(seed: int) -> None:
     nest = random_nest(random.Random(seed), depth=4)
     assert same(round_trip(nest), nest), nest
 

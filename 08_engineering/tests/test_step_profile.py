@@ -170,7 +170,7 @@ def test_profiling_changes_no_weight_and_removes_its_hooks():
     assert not watched.optimizers[0]._optimizer_step_pre_hooks
 
 
-def test_a_step_that_fails_leaves_no_trace_either():
+def test_a_step_that_fails_leaves_no_hooks_either():
     trainer, backward = new_trainer(TrainConfig(small(), batch_size=2)), Tensor.backward
     with pytest.raises(ZeroDivisionError), step_profile._watched(trainer, Stopwatch(CPU)):
         raise ZeroDivisionError
@@ -179,7 +179,7 @@ def test_a_step_that_fails_leaves_no_trace_either():
 
 
 def adds_up(profile: Profile) -> bool:
-    """Whether the shares of both accounts make a whole, and no part is negative."""
+    """Whether the shares of both breakdowns sum to 1, and no part is negative."""
     return all(
         sum(row.share for row in rows) == pytest.approx(1)
         and min(row.seconds for row in rows) >= 0

@@ -20,7 +20,7 @@ from tensorboard_log import TensorBoardLog
 
 
 class FakeWriter:
-    """Stands in for EventFile and tells what it was asked to do."""
+    """Replaces EventFile and records its calls."""
 
     made: list["FakeWriter"]
 
@@ -94,7 +94,7 @@ def test_the_points_beyond_the_step_of_a_resumed_run_are_superseded_and_no_other
     assert writers[0].purge_step == 251  # TensorBoard hides what stands at this step or later
 
 
-def test_a_run_that_begins_again_supersedes_every_point(writers, tmp_path):
+def test_a_run_that_starts_over_supersedes_every_point(writers, tmp_path):
     TensorBoardLog(tmp_path).close()
     assert writers[0].purge_step == 1
 
@@ -130,7 +130,7 @@ def test_with_tensorboard_nothing_is_printed(writers, tmp_path, capsys):
 # --- without it ---------------------------------------------------------------------------------
 
 
-def test_without_tensorboard_nothing_is_written_or_said_and_everything_goes_on(
+def test_without_tensorboard_nothing_is_written_or_printed_and_training_continues(
     without, tmp_path, capsys
 ):
     with TensorBoardLog(tmp_path, resumed_at=3) as log:
@@ -140,7 +140,7 @@ def test_without_tensorboard_nothing_is_written_or_said_and_everything_goes_on(
     assert list(Path(tmp_path).iterdir()) == []
 
 
-def test_an_installation_that_is_broken_is_one_line_with_its_reason(tmp_path, monkeypatch, capsys):
+def test_a_broken_installation_is_one_line_with_its_reason(tmp_path, monkeypatch, capsys):
     class Broken:
         def __init__(self, folder: Path, purge_step: int) -> None:
             raise TypeError("Descriptors cannot be created\n  directly")

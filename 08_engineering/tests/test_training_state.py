@@ -1,4 +1,4 @@
-"""The state of a run comes back to the last bit, and a damaged one gives way to the one before."""
+"""The state of a run is restored bit for bit; if it is damaged, the previous one is used."""
 
 import os
 import subprocess
@@ -54,7 +54,7 @@ for step, size in ((10, 10), (20, 10), (30, 10_000)):
 
 
 def state(step: int, value: float = 0.0) -> TrainingState:
-    """A small state; `value` tells it from others of its step."""
+    """A small state; `value` distinguishes it from others of its step."""
     return TrainingState({"w": torch.tensor([value])}, [], {}, {"step": step})
 
 
@@ -63,7 +63,7 @@ def steps(root: Path) -> list[int]:
 
 
 def good(root: Path) -> TrainingState:
-    """The last good state, which must be there."""
+    """The last good state, which must exist."""
     found, _ = last_good_state(root, RUN)
     assert found is not None
     return found
@@ -102,7 +102,7 @@ TENSORS = {
 
 
 @pytest.mark.parametrize("tensor", TENSORS.values(), ids=TENSORS)
-def test_a_tensor_comes_back_to_the_last_bit(tmp_path: Path, tensor: Tensor) -> None:
+def test_a_tensor_is_restored_bit_for_bit(tmp_path: Path, tensor: Tensor) -> None:
     before = TrainingState({"w": tensor}, [{"state": {0: {"m": tensor}}}], {}, {"step": 1})
     after = load_state(save_state(tmp_path, before, RUN), RUN)
     for found in (after.model["w"], after.optimizers[0]["state"][0]["m"]):
@@ -114,7 +114,7 @@ def bits(tensor: Tensor) -> list[int]:
     return tensor.detach().contiguous().flatten().view(torch.uint8).tolist()
 
 
-def test_what_is_no_tensor_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_non_tensor_state_is_restored_unchanged(tmp_path: Path) -> None:
     plain = {
         "state": {0: {"step": 3, "name": "m"}, 1: {}},
         "param_groups": [{"lr": 0.1 + 0.2, "params": [0, 1], "flag": True, "none": None}],
@@ -172,7 +172,7 @@ def resumed(saved: TrainingState) -> tuple[nn.Module, list[torch.optim.Optimizer
     return model, optimizers
 
 
-def test_a_training_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+def test_training_continues_as_if_it_had_not_been_interrupted(tmp_path: Path) -> None:
     model, optimizers = fresh(seed=0)
     train(model, optimizers, 3)
     save_state(tmp_path, state_of(model, optimizers, 3), RUN)
@@ -183,7 +183,7 @@ def test_a_training_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("forgotten", ["optimizers", "random"])
-def test_without_one_part_of_the_state_the_training_would_go_another_way(
+def test_without_one_part_of_the_state_training_would_differ(
     tmp_path: Path, forgotten: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, optimizers = fresh(seed=0)
@@ -198,7 +198,7 @@ def test_without_one_part_of_the_state_the_training_would_go_another_way(
     assert train(*resumed(good(tmp_path)), 3) != expected
 
 
-def test_a_generator_of_a_device_that_is_not_here_is_left_out() -> None:
+def test_a_generator_of_an_absent_device_is_skipped() -> None:
     states = random_states()
     first = torch.rand(3)
     restore_random_states({**states, "cuda:7": torch.zeros(16, dtype=torch.uint8)})
@@ -223,7 +223,7 @@ def test_steps_are_ordered_as_numbers(tmp_path: Path) -> None:
     assert steps(tmp_path) == [99_999_999, 100_000_000]
 
 
-def test_of_two_states_of_one_step_the_later_is_used_and_the_one_before_is_kept(
+def test_of_two_states_of_one_step_the_later_is_used_and_the_earlier_is_kept(
     tmp_path: Path,
 ) -> None:
     for step, value in ((10, 1.0), (20, 2.0), (20, 3.0)):
@@ -232,14 +232,14 @@ def test_of_two_states_of_one_step_the_later_is_used_and_the_one_before_is_kept(
     assert good(tmp_path).model["w"].tolist() == [3.0]
 
 
-def test_nothing_saved_is_no_fault(tmp_path: Path) -> None:
+def test_having_no_saved_state_is_not_an_error(tmp_path: Path) -> None:
     assert last_good_state(tmp_path / "states", RUN) == (None, [])
     (tmp_path / ".00000010-abcdef.tmp").mkdir()  # a crash in the very first save
     (tmp_path / "notes-of-mine").mkdir()
     assert last_good_state(tmp_path, RUN) == (None, [])
 
 
-def test_what_a_crash_has_left_is_removed_by_the_next_save(tmp_path: Path) -> None:
+def test_leftovers_of_a_crash_are_removed_by_the_next_save(tmp_path: Path) -> None:
     (tmp_path / ".00000010-abcdef.tmp").mkdir()
     (tmp_path / ".00000010-abcdef.tmp" / "model.safetensors").write_bytes(b"half")
     save_state(tmp_path, state(10), RUN)
@@ -251,7 +251,7 @@ def test_what_a_crash_has_left_is_removed_by_the_next_save(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_state_is_named_and_the_one_before_is_used(
+def test_a_damaged_state_is_named_and_the_previous_one_is_used(
     tmp_path: Path, damage: Callable[[Path], None], name: str
 ) -> None:
     for step in (10, 20):
@@ -262,22 +262,22 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(
     assert len(faults) == 1 and faults[0].startswith(f"{last.name}/{name} ")
 
 
-def test_a_state_of_another_run_is_passed_over(tmp_path: Path) -> None:
+def test_a_state_of_another_run_is_skipped(tmp_path: Path) -> None:
     save_state(tmp_path, state(10), RUN)
     last = save_state(tmp_path, state(20), "another-run")
     found, faults = last_good_state(tmp_path, RUN)
     assert found is not None and found.step == 10
-    assert faults == [f"{last.name}/manifest.json is of another run, another-run"]
+    assert faults == [f"{last.name}/manifest.json belongs to another run, another-run"]
 
 
-def test_if_no_state_is_whole_that_is_an_error_which_names_them_all(tmp_path: Path) -> None:
+def test_if_no_state_is_intact_the_error_names_them_all(tmp_path: Path) -> None:
     for step in (10, 20):
         flip_a_bit(save_state(tmp_path, state(step), RUN) / "position.json")
     with pytest.raises(DamagedError, match=f"^no state of {RUN} is intact: 00000020-.*; 00000010-"):
         last_good_state(tmp_path, RUN)
 
 
-def test_a_state_that_is_whole_but_no_state_is_passed_over_as_well(tmp_path: Path) -> None:
+def test_an_intact_folder_that_is_not_a_state_is_skipped_too(tmp_path: Path) -> None:
     save_state(tmp_path, state(10), RUN)
     for step, changes in (
         (20, {"position.json": b"{"}),
@@ -290,7 +290,7 @@ def test_a_state_that_is_whole_but_no_state_is_passed_over_as_well(tmp_path: Pat
     assert [fault.split("-")[0] for fault in faults] == ["00000040", "00000030", "00000020"]
 
 
-def test_damaged_states_of_later_steps_do_not_push_good_ones_out(tmp_path: Path) -> None:
+def test_damaged_states_of_later_steps_do_not_displace_good_ones(tmp_path: Path) -> None:
     for step in (10, 20, 30):  # 30 is a third one, as after a kill between rename and prune
         write_sealed(tmp_path / f"{step:08d}-abcdef", contents(state(step)), RUN)
     for step in (20, 30):
@@ -301,7 +301,7 @@ def test_damaged_states_of_later_steps_do_not_push_good_ones_out(tmp_path: Path)
     assert last_good_state(tmp_path, RUN)[1] == []
 
 
-def test_a_damaged_state_of_the_same_step_gives_way(tmp_path: Path) -> None:
+def test_a_damaged_state_of_the_same_step_is_replaced(tmp_path: Path) -> None:
     for step in (10, 20):
         last = save_state(tmp_path, state(step), RUN)
     flip_a_bit(last / "model.safetensors")
@@ -310,7 +310,7 @@ def test_a_damaged_state_of_the_same_step_gives_way(tmp_path: Path) -> None:
     assert good(tmp_path).model["w"].tolist() == [1.0]
 
 
-def test_a_clock_that_goes_back_loses_no_state(
+def test_a_clock_that_is_set_back_loses_no_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for hour, step in enumerate((10, 20, 30)):
@@ -342,7 +342,7 @@ def killed(program: str, root: Path, at: str) -> subprocess.CompletedProcess[str
         ("state: pruned@3", [20, 30]),
     ],
 )
-def test_killed_in_the_third_save_at_least_two_good_states_are_there(
+def test_killed_in_the_third_save_at_least_two_good_states_remain(
     tmp_path: Path, at: str, expected: list[int]
 ) -> None:
     assert killed(SAVE, tmp_path, at).returncode == failpoint.EXIT_CODE
@@ -356,7 +356,7 @@ def test_killed_in_the_third_save_at_least_two_good_states_are_there(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files (POSIX)")
-def test_a_full_disk_leaves_the_states_that_were_there(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_existing_states(tmp_path: Path) -> None:
     done = killed(FULL_DISK, tmp_path, at="")
     assert done.returncode == 1
     assert "OSError: [Errno 27] File too large" in done.stderr
@@ -365,7 +365,7 @@ def test_a_full_disk_leaves_the_states_that_were_there(tmp_path: Path) -> None:
     assert list(tmp_path.glob(".*")) == []  # nothing half written
 
 
-def test_a_failure_to_save_leaves_the_states_that_were_there(
+def test_a_failed_save_leaves_the_existing_states(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for step in (10, 20):

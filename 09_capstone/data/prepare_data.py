@@ -156,8 +156,12 @@ def summary(meta: dict[str, object], out_dir: Path) -> str:
 def main() -> None:
     """Turn a text into token ids for training."""
     parser = OneLineParser(description=main.__doc__)
-    parser.add_argument("--data", default="shakespeare", help="shakespeare, mock, or a text file")
-    parser.add_argument("--out-dir", type=Path, help="default: 09_capstone/data/NAME")
+    parser.add_argument(
+        "--data", default="shakespeare", metavar="TEXT", help="shakespeare, mock, or a text file"
+    )
+    parser.add_argument(
+        "--out-dir", type=Path, metavar="DIR", help="where to write (09_capstone/data/NAME)"
+    )
     options = parser.parse_args()
     source = find_source(options.data)
     out_dir = options.out_dir or HERE / source.name

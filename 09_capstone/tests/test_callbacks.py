@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks import RunRecorder, resumed_line, settled
+from callbacks import RunRecorder, repeatable, resumed_line
 from checkpointing import load_checkpoint
 from logging_utils import read_csv
 from progress_bar import ProgressBar
@@ -208,7 +208,7 @@ def test_samples_are_added_where_due_and_at_the_end(
     assert re.findall("--- step .* ---", text) == ["--- step 20 ---", "--- step 40 ---"]
 
 
-def test_a_sample_leaves_the_model_training_and_its_random_numbers_alone(
+def test_a_sample_leaves_the_training_mode_and_the_random_numbers_unchanged(
     model: TinyTransformerLM, trainer: Trainer
 ) -> None:
     model.train()
@@ -228,13 +228,13 @@ def test_the_end_of_a_run_is_logged(run: RunRecorder, trainer: Trainer, tmp_path
 def test_minutes_become_steps_once_a_step_has_been_timed(trainer: Trainer) -> None:
     config = TrainConfig(SHAPE, max_steps=40, max_minutes=1.0)
     trainer.max_steps, trainer.budget.settled = 35, False
-    assert settled(config, trainer) == config
+    assert repeatable(config, trainer) == config
     trainer.budget.settled = True
-    assert settled(config, trainer) == TrainConfig(SHAPE, max_steps=35)
+    assert repeatable(config, trainer) == TrainConfig(SHAPE, max_steps=35)
 
 
 @pytest.mark.parametrize("before", ["cpu", "cuda:0"])
-def test_the_log_says_if_a_run_has_changed_its_device(before: str) -> None:
+def test_the_log_records_a_change_of_device(before: str) -> None:
     state = TrainingState({}, [], {}, {"step": 5, "place": {"device": before}})
     line = resumed_line(state, torch.device("cpu"))
     assert line.startswith("resumed at step 5")

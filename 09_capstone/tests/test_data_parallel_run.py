@@ -1,8 +1,8 @@
-"""Two workers train one model, in processes of their own that talk over gloo.
+"""Two workers train one model, in separate processes that communicate over gloo.
 
-torchrun starts them where it matters who started them. Elsewhere they are told by hand what it
-would tell them: these processes come with PyTorch loaded. One run is killed, interrupted and
-resumed in both ways, and must give the same result as an uninterrupted run.
+Where it matters, torchrun starts them. Elsewhere the tests set its environment variables and fork
+processes that have PyTorch loaded, which is faster. One run is killed, interrupted and resumed in
+both ways, and must give the same result as an uninterrupted run.
 """
 
 import json
@@ -56,24 +56,24 @@ from tools.crash_test import TRAIN, act_at, send
 
 run_curves.plot_metrics = lambda folder, data: None  # slower than everything else
 
-def tell_torchrun(number):
+def signal_torchrun(number):
     heard, handler = [], signal.getsignal(number)
     signal.signal(number, lambda *given: heard.append(handler(*given)))
     os.kill(os.getppid(), number)
-    while not heard:  # until torchrun has told us
+    while not heard:  # until torchrun has passed the signal on
         time.sleep(0.01)
 
 rank, step, action, number = sys.argv[1:5]
 sys.argv[:5] = [str(TRAIN)]
 if os.environ["RANK"] == rank:
-    act_at("step", int(step), partial({"die": send, "tell": tell_torchrun}[action], int(number)))
+    act_at("step", int(step), partial({"die": send, "tell": signal_torchrun}[action], int(number)))
 runpy.run_path(str(TRAIN), run_name="__main__")
 """
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a worker ended, or torchrun, and what it has printed."""
+    """The exit code of a worker or of torchrun, and its output."""
 
     code: int | None
     output: str
@@ -86,7 +86,7 @@ class Team(Run):
         super().__init__(root, tick=lambda: None)
 
     def arguments(self, options: Sequence[str]) -> list[str]:
-        """What train.py is called with: the options at first, and later to go on."""
+        """The arguments of train.py: `options` for a new run, --resume for an existing one."""
         begun = (self.folder / "run.json").exists()
         if begun:
             self.look()
@@ -94,7 +94,7 @@ class Team(Run):
         return [*(["--resume"] if begun else options), *places]
 
     def torchrun(self, *injected: object, options: Sequence[str] = QUICK) -> Ended:
-        """Start two workers as a person does; `injected` is what INJECTED is called with."""
+        """Start two workers with torchrun; `injected` are the arguments of INJECTED."""
         script = self.root / "injected.py"
         script.write_text(INJECTED, encoding="utf-8")
         program = [str(script), *map(str, injected)] if injected else [str(TRAIN)]
@@ -113,13 +113,13 @@ class Team(Run):
         options: Sequence[str] = QUICK,
         world_size: int = 2,
     ) -> list[Ended]:
-        """Start workers that do to themselves what is injected; returned in the order of ranks."""
+        """Start workers without torchrun, with an action for some ranks; results by rank."""
         context = quick_context()
         arguments, port = self.arguments(options), free_port()
         printed = [self.root / f"printed {rank}.txt" for rank in range(world_size)]
         children = []
         for rank, path in enumerate(printed):
-            to_do: list[Action] = [partial(tell, rank, world_size, port)]
+            to_do: list[Action] = [partial(set_torchrun_variables, rank, world_size, port)]
             if actions and rank in actions:
                 to_do.append(actions[rank])
             given = (arguments, path, "", to_do)
@@ -135,7 +135,7 @@ class Team(Run):
 
     @property
     def saved(self) -> int:
-        """The step of the newest state, in which nothing is damaged."""
+        """The step of the newest state, which must be intact."""
         state, faults = last_good_state(self.states, self.id)
         assert state is not None
         assert faults == []
@@ -143,14 +143,14 @@ class Team(Run):
 
 
 def free_port() -> int:
-    """A port that is free just now."""
+    """A port that is free at the moment."""
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         return listener.getsockname()[1]
 
 
-def tell(rank: int, world_size: int, port: int) -> None:
-    """Tell a worker, this process, what torchrun would."""
+def set_torchrun_variables(rank: int, world_size: int, port: int) -> None:
+    """Set the environment variables of this worker as torchrun would."""
     who = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size}
     where = {"LOCAL_WORLD_SIZE": world_size, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in (who | where).items()})
@@ -164,7 +164,7 @@ def lines(printed: str, start: str) -> list[str]:
 
 
 def largest_difference(run: Team, other: Team) -> float:
-    """Between two metrics.csv, in any row and column but the clock's."""
+    """The largest difference between two metrics.csv, in any row and column but seconds."""
     differences = []
     for row, its in zip(run.rows, other.rows, strict=True):
         assert [v is None for v in row.values()] == [v is None for v in its.values()]
@@ -177,14 +177,14 @@ def largest_difference(run: Team, other: Team) -> float:
 
 
 def weights_differ(run: Team, other: Team) -> float:
-    """The largest difference between two numbers of the last weights."""
+    """The largest difference between two values of the last weights."""
     one, its = (load_checkpoint(each.folder / "last.safetensors").weights for each in (run, other))
     return max((one[name] - its[name]).abs().max().item() for name in one)
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Team:
-    """A run of one process, without dropout, each step from two batches."""
+    """A run of one process without dropout, with two micro-batches per step."""
     run = Team(tmp_path_factory.mktemp("alone") / "0")
     (ended,) = run.by_hand(options=EXACT, world_size=1)
     assert ended.code == 0, ended.output
@@ -220,7 +220,7 @@ def never_average() -> None:
 
 
 @pytest.mark.parametrize("mistake", [take_the_rows_of_the_main_one, never_average])
-def test_workers_that_share_wrongly_have_other_losses(
+def test_workers_with_wrong_shards_have_other_losses(
     alone: Team, tmp_path: Path, mistake: Action
 ) -> None:
     wrong = Team(tmp_path / "wrong")
@@ -272,7 +272,7 @@ def test_only_one_folder_is_written_and_every_row_in_it_once(
 # --- what cannot be -----------------------------------------------------------------------------
 
 
-def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_written(
+def test_a_batch_that_cannot_be_divided_is_refused_before_anything_is_written(
     tmp_path: Path,
 ) -> None:
     run = Team(tmp_path / "5")
@@ -283,11 +283,11 @@ def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize(("before", "position"), [(3, {"workers": 3}), (1, {})])
-def test_another_number_of_workers_is_refused_with_both(
+def test_another_number_of_workers_is_refused_with_both_numbers(
     before: int, position: dict[str, int]
 ) -> None:
     state = TrainingState({}, [], {}, {"step": 4, **position})
-    message = f"as many processes as it had: {before}, not 2$"
+    message = f"as many processes as before: {before}, not 2$"
     with pytest.raises(UsageError, match=message):
         check_world_size(2, state)
     check_world_size(before, state)
@@ -298,7 +298,7 @@ def test_another_number_of_workers_is_refused_with_both(
 
 @dataclass(frozen=True)
 class Disturbed:
-    """A run to which all of this has happened, one after the other."""
+    """A run that has been through all of these interruptions in turn."""
 
     run: Team
     early: Team  # a copy of it after the first death
@@ -337,7 +337,7 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
 
 
 @posix
-def test_a_worker_that_is_killed_ends_the_run_with_one_line_of_ours(disturbed: Disturbed) -> None:
+def test_a_killed_worker_ends_the_run_with_one_line_from_train_py(disturbed: Disturbed) -> None:
     ended = disturbed.other_killed
     assert ended.code not in (0, None)
     (line,) = lines(ended.output, "error: ")
@@ -382,13 +382,13 @@ def test_if_one_worker_is_interrupted_all_stop_after_the_same_step(disturbed: Di
 @posix
 def test_one_process_cannot_resume_a_run_of_two(disturbed: Disturbed) -> None:
     assert disturbed.refused.code == 2
-    message = "error: a run is resumed by as many processes as it had: 2, not 1"
+    message = "error: a run must be resumed with as many processes as before: 2, not 1"
     assert disturbed.refused.output.splitlines()[-1] == message
     assert disturbed.saved[4] == disturbed.saved[3]
 
 
 @posix
-def test_after_all_of_that_the_result_is_that_of_an_uninterrupted_run(
+def test_after_all_these_interruptions_the_result_is_that_of_an_uninterrupted_run(
     disturbed: Disturbed, undisturbed: tuple[Team, list[Ended]]
 ) -> None:
     assert disturbed.end.code == 0
@@ -425,7 +425,7 @@ def test_without_a_seed_for_each_steps_dropout_the_result_differs(
 
 
 def assert_no_traceback_of_ours(printed: str) -> None:
-    """torchrun ends with a traceback of its own, whatever has happened."""
+    """Ignore torchrun's own traceback, which it always prints after a failure."""
     tracebacks = printed.split("Traceback (most recent call last)")[1:]
     assert len(tracebacks) <= 1
     assert not any('train.py", line' in each for each in tracebacks), printed

@@ -1,4 +1,4 @@
-"""Trainings that are killed, interrupted, damaged and resumed, in processes of their own.
+"""Runs that are killed, interrupted, damaged and resumed, in separate processes.
 
 The faults, and the uninterrupted run that every result is compared with, are those of
 tools/crash_test.py. Each training is a real process that is really killed; only the clock
@@ -52,7 +52,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def steps(run: Run) -> list[int]:
-    """The steps of the states that are there."""
+    """The steps of the existing states."""
     return [int(path.name.split("-")[0]) for path in folders(run.states)]
 
 
@@ -66,7 +66,7 @@ LOST = {  # at most so many steps; all else loses at most those since the last s
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_run_has_the_same_result_after(fault: str, lab: Lab) -> None:
+def test_a_run_has_the_same_result_after_a_fault(fault: str, lab: Lab) -> None:
     if not can_be_tried(fault):
         pytest.skip(NOT_HERE)
     row, allowed = FAULTS[fault](lab), LOST.get(fault, SAVE_INTERVAL)
@@ -100,7 +100,7 @@ def test_the_boundaries_are_those_of_every_file_that_a_run_saves(lab: Lab) -> No
 # --- killed -------------------------------------------------------------------------------------
 
 
-def test_what_a_killed_run_has_half_written_is_removed(lab: Lab) -> None:
+def test_files_that_a_killed_run_left_half_written_are_removed(lab: Lab) -> None:
     run = lab.run()
     run.go(failpoint="best.safetensors: half written", code=EXIT_CODE)
     run.go(failpoint="optimizer.safetensors: half written@3", code=EXIT_CODE)
@@ -111,7 +111,7 @@ def test_what_a_killed_run_has_half_written_is_removed(lab: Lab) -> None:
     assert list(run.folder.rglob(".*")) == []
 
 
-def test_a_line_that_was_torn_is_written_again(lab: Lab) -> None:
+def test_a_torn_line_is_written_again(lab: Lab) -> None:
     run = lab.run()
     for at in ("metrics.jsonl: line written@2", "metrics.jsonl: line written@6"):
         run.go(failpoint=at, code=EXIT_CODE)  # before the first state, and after it
@@ -139,7 +139,7 @@ def send_twice(number: int) -> None:
 
 
 @posix
-def test_a_second_signal_leaves_at_once_and_loses_only_what_was_not_saved(lab: Lab) -> None:
+def test_a_second_signal_exits_at_once_and_loses_only_what_was_not_saved(lab: Lab) -> None:
     run = lab.run()
     saved = {"step": [], "evaluation": [4], "save": [4], "sampling": [44, 48]}
     for (place, states), number in zip(saved.items(), 2 * SIGNALS, strict=True):
@@ -175,7 +175,7 @@ def test_interrupted_before_the_first_step_there_is_nothing_to_save(lab: Lab) ->
 # --- damaged ------------------------------------------------------------------------------------
 
 
-def test_a_state_that_was_passed_over_is_replaced_and_two_good_ones_are_kept(lab: Lab) -> None:
+def test_a_skipped_state_is_replaced_and_two_good_ones_are_kept(lab: Lab) -> None:
     run = lab.run()
     run.go(failpoint="sealed: renamed@4", code=EXIT_CODE)  # killed before it pruned: three states
     assert steps(run) == [8, 12, 16]
@@ -211,7 +211,7 @@ def test_nan_leaves_states_and_weights_as_they_were(lab: Lab) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a megabyte, where one may mount such a thing."""
+    """A file system of one megabyte, if this user may mount one."""
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(tmp_path)]
     try:
         mounted = subprocess.run(command, capture_output=True).returncode == 0
@@ -234,7 +234,7 @@ def fill(disk: str) -> None:
 
 
 @posix
-def test_a_disk_that_is_really_full_keeps_its_states_and_the_run_resumes_when_there_is_room(
+def test_a_really_full_disk_keeps_its_states_and_the_run_resumes_when_there_is_space(
     lab: Lab, small_disk: Path
 ) -> None:
     run = lab.run()
@@ -291,7 +291,7 @@ UNGUARDED = {
 
 
 @pytest.mark.parametrize("fault", UNGUARDED)
-def test_without_its_guard_a_fault_breaks_the_promise(lab: Lab, fault: str) -> None:
+def test_without_its_guard_a_fault_breaks_the_guarantee(lab: Lab, fault: str) -> None:
     if not can_be_tried(fault):
         pytest.skip(NOT_HERE)
     lab.injected = (UNGUARDED[fault],)

@@ -61,7 +61,7 @@ def test_the_arrays_can_be_mapped_into_memory(program, tmp_path):
     del mapped  # Windows keeps the file until then
 
 
-def test_the_program_says_what_it_wrote(tmp_path):
+def test_the_program_prints_what_it_wrote(tmp_path):
     (tmp_path / "hamlet.txt").write_text(TEXT, encoding="utf-8")
     done = run("--data", tmp_path / "hamlet.txt", "--out-dir", tmp_path / "out")
     assert (done.returncode, done.stderr) == (0, "")
@@ -85,7 +85,7 @@ def test_the_entropy_is_kept_where_it_is_known(program, tmp_path):
     assert "0.7500 bits per character" in program.summary(meta, tmp_path)
 
 
-def test_an_interrupted_run_does_not_pass_for_a_finished_one(program, tmp_path, monkeypatch):
+def test_an_interrupted_preparation_is_not_taken_for_a_complete_one(program, tmp_path, monkeypatch):
     program.prepare(source(program, "old"), tmp_path)
 
     def full_disk(path: Path, content: object) -> None:
@@ -122,7 +122,7 @@ def test_a_text_that_changes_between_its_two_readings_is_noticed(program, tmp_pa
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_disk_that_is_full_leaves_the_old_set_whole_and_nothing_half_written(
+def test_a_full_disk_leaves_the_old_files_complete_and_nothing_half_written(
     program, tmp_path, monkeypatch
 ):
     program.prepare(source(program, "old"), tmp_path)

@@ -100,7 +100,7 @@ def test_a_mistake_gives_one_line_and_changes_nothing(talk: Talk, line: str, wor
 
 
 @pytest.mark.parametrize("line", ["/quit", "/exit", " /quit ", EOFError(), KeyboardInterrupt()])
-def test_the_loop_can_be_left(talk: Talk, line: str | BaseException) -> None:
+def test_the_loop_can_be_exited(talk: Talk, line: str | BaseException) -> None:
     assert talk(line) == [""] if isinstance(line, str) else ["\n"]
 
 

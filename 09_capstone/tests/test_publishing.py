@@ -50,7 +50,7 @@ def test_a_file_that_the_user_put_there_stays(tmp_path: Path, checkpoints: Path)
 
 
 @pytest.mark.parametrize("record", [b"", b"[]", b"\xff", b'{"file": 3, "folder": "x"}'])
-def test_a_damaged_record_is_no_record(tmp_path: Path, checkpoints: Path, record: bytes) -> None:
+def test_a_damaged_record_is_ignored(tmp_path: Path, checkpoints: Path, record: bytes) -> None:
     folder = make_run(tmp_path / "run", b"one")
     publish(folder, checkpoints)
     (folder / PUBLISHED_FILE).write_bytes(record)

@@ -60,7 +60,7 @@ def places(root: Path) -> tuple[object, ...]:
 
 
 def files(root: Path) -> dict[str, bytes]:
-    """Every file but the lock, which every visit opens."""
+    """Every file but the lock, which every call opens."""
     found = (path for path in root.rglob("*") if path.is_file() and path.name != "run.lock")
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in found}
 
@@ -166,7 +166,7 @@ def test_a_finished_run_has_a_result_file(call: Call, tmp_path: Path) -> None:
 
 
 def resumed_folder(done: Any) -> str:
-    """The name of the folder that a call says it works in."""
+    """The name of the run's folder in the output of a call."""
     return next(line for line in done.out.splitlines() if line.startswith("run ")).split("/")[-1]
 
 
@@ -242,7 +242,7 @@ def test_a_changed_configuration_is_refused_and_the_fields_are_named(
 ) -> None:
     done = refused(call, stopped, "--resume", *flags)
     assert (done.code, done.out) == (2, "")
-    assert "a resumed run keeps its configuration; changed: " in done.err
+    assert "a resumed run keeps its configuration; refused: " in done.err
     assert named in done.err
 
 
@@ -282,25 +282,25 @@ def test_a_run_started_with_a_relative_path_is_resumed_from_another_folder(
     assert "resume  step 5 of 8\n" in done.out
 
 
-def test_data_that_is_gone_is_named_with_the_way_to_continue(call: Call, stopped: Path) -> None:
+def test_missing_data_is_named_with_the_way_to_continue(call: Call, stopped: Path) -> None:
     (stopped.parent / "poems.txt").unlink()
     done = refused(call, stopped, "--resume")
     assert (done.code, done.out) == (2, "")
-    assert "poems.txt, is gone; name its new path with --data" in done.err
+    assert "poems.txt, is missing; give its new path with --data" in done.err
 
 
 @pytest.mark.parametrize("data", ["mock", "changed"])
-def test_other_data_is_refused_however_it_is_named(call: Call, stopped: Path, data: str) -> None:
+def test_other_data_is_refused_whatever_its_name(call: Call, stopped: Path, data: str) -> None:
     path = stopped.parent / "changed"
     path.write_bytes(TEXT.read_bytes() + b"!")
     done = refused(call, stopped, "--resume", "--data", path if data == "changed" else data)
     assert done.code == 1
-    assert f"run was trained on other data than {data} is now" in done.err
+    assert f"run was trained on different data than {data} contains now" in done.err
 
 
 @pytest.fixture
 def from_cuda(stopped: Path) -> Path:
-    """The same run, with states that say that it was trained on a GPU which is not here."""
+    """The same run, with states that record a GPU that is absent here."""
     state, _ = last_good_state(stopped / "states", run_id(stopped))
     assert state is not None
     shutil.rmtree(stopped / "states")
@@ -314,8 +314,8 @@ def test_a_run_of_an_absent_gpu_is_refused_with_the_way_to_continue(
 ) -> None:
     done = refused(call, from_cuda, "--resume")
     assert done.code == 2
-    assert "trained on cuda:7, which is not present" in done.err
-    assert "--device cpu resumes it here, though not bit for bit" in done.err
+    assert "trained on cuda:7, which is not available" in done.err
+    assert "--device cpu resumes it here, but not bit for bit" in done.err
 
 
 def test_a_run_of_an_absent_gpu_continues_on_the_cpu_and_the_log_says_so(
@@ -390,7 +390,7 @@ def test_other_data_is_refused(call: Call, stopped: Path, change: str) -> None:
     (stopped.parent / "poems.txt").write_text(texts[change], encoding="utf-8", newline="")
     done = refused(call, stopped, "--resume")
     assert done.code == 1
-    assert "run was trained on other data than poems is now" in done.err
+    assert "run was trained on different data than poems contains now" in done.err
 
 
 def test_a_run_that_is_finished_is_refused(call: Call, stopped: Path) -> None:
@@ -432,7 +432,7 @@ def test_the_states_of_another_run_are_not_taken_for_its_own(call: Call, stopped
     shutil.rmtree(stopped / "states")
     shutil.copytree(stopped.parent / "other" / "run" / "states", stopped / "states")
     done = refused(call, stopped, "--resume")
-    assert (done.code, done.err.count("is of another run")) == (1, 2)
+    assert (done.code, done.err.count("belongs to another run")) == (1, 2)
 
 
 def test_a_run_without_a_state_starts_with_the_data_as_it_is_now(call: Call, stopped: Path) -> None:
@@ -451,7 +451,7 @@ def test_a_run_without_a_state_starts_with_the_data_as_it_is_now(call: Call, sto
 
 
 def clock(tick: float) -> SimpleNamespace:
-    """A clock on which every look takes so many seconds."""
+    """A clock that advances by so many seconds at every reading."""
     now = itertools.count(0.0, tick)
     return SimpleNamespace(perf_counter=lambda: next(now))
 
@@ -464,7 +464,7 @@ MINUTES = (
 
 @pytest.fixture
 def timed(call: Call, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Run train.py on a machine where a look at the clock takes `tick` seconds."""
+    """Run train.py on a machine where each reading of the clock takes `tick` seconds."""
 
     def timed(tick: float, *arguments: object, stop_at: int = 0) -> Any:
         with monkeypatch.context() as patch:
@@ -476,14 +476,14 @@ def timed(call: Call, monkeypatch: pytest.MonkeyPatch) -> Call:
 
 
 def settled(root: Path) -> int:
-    """The number of steps that minutes have become."""
+    """The number of steps that the time limit was converted to."""
     config = load_config(root / "run" / "config.yaml", TrainConfig)
     assert config.max_minutes is None
     assert read_csv(root / "run" / "metrics.csv")[-1]["step"] == config.max_steps
     return config.max_steps
 
 
-def test_the_steps_that_were_settled_before_a_kill_are_kept_on_a_slower_machine(
+def test_the_number_of_steps_fixed_before_a_kill_is_kept_on_a_slower_machine(
     timed: Call, tmp_path: Path
 ) -> None:
     assert timed(0.3, *MINUTES, *places(tmp_path / "whole")).code == 0

@@ -1,4 +1,4 @@
-"""A picture that cannot be drawn is one warning; the run has its result before that."""
+"""A picture that cannot be drawn gives one warning, and the run keeps its result."""
 
 import os
 import subprocess

@@ -39,7 +39,7 @@ def write_checkpoint(path: Path, text: str, steps: int) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A barely trained model, whose distribution leaves every strategy a choice."""
+    """A barely trained model, so that many tokens are likely under every strategy."""
     return write_checkpoint(tmp_path_factory.mktemp("trained") / "romeo.safetensors", TEXT, 10)
 
 
@@ -82,7 +82,9 @@ def test_at_temperature_zero_the_seed_does_not_matter(text_of: Callable[..., str
     assert text_of("--temperature", 0, "--seed", 1) == text_of("--temperature", 0, "--seed", 2)
 
 
-def test_among_one_likeliest_token_there_is_nothing_to_draw(text_of: Callable[..., str]) -> None:
+def test_with_a_single_candidate_token_the_seed_does_not_matter(
+    text_of: Callable[..., str],
+) -> None:
     greedy = text_of("--temperature", 0)
     for only_one in (("--top-k", 1), ("--top-p", 1e-9), ("--min-p", 1), ("--temperature", 1e-9)):
         assert text_of(*only_one) == greedy
@@ -105,7 +107,7 @@ def test_an_empty_prompt_starts_from_a_newline(text_of: Callable[..., str]) -> N
     assert text_of("--prompt", "") == text_of() == text_of("--prompt", "\n")
 
 
-def test_the_empty_lines_before_a_text_that_began_from_nothing_are_not_shown() -> None:
+def test_empty_lines_at_the_start_of_a_text_without_a_prompt_are_not_shown() -> None:
     assert "".join(sample.from_first_line(iter("\n\nTo\n\nbe"))) == "To\n\nbe"
     assert list(sample.from_first_line(iter("\n\n"))) == []
 
@@ -153,7 +155,7 @@ def test_compare_shows_the_text_of_each_strategy(text_of: Callable[..., str]) ->
         assert f"--- {name} ---\n{text_of(*prompt, *flags).strip()}\n\n" in compared
 
 
-def test_compare_forgets_the_filters_of_the_command_line(text_of: Callable[..., str]) -> None:
+def test_compare_ignores_the_filters_of_the_command_line(text_of: Callable[..., str]) -> None:
     prompt = ("--prompt", "ROMEO:", "--max-tokens", 40)
     assert text_of("--compare", *prompt, "--top-k", 1, "--min-p", 1.0) == text_of(
         "--compare", *prompt
@@ -177,7 +179,7 @@ def test_the_newest_checkpoint_is_taken(call: Call, tmp_path: Path) -> None:
     assert call("--max-tokens", 3).out == "aaa\n\n"
 
 
-def test_without_any_checkpoint_the_error_tells_how_to_get_one(call: Call, tmp_path: Path) -> None:
+def test_without_any_checkpoint_the_error_says_how_to_get_one(call: Call, tmp_path: Path) -> None:
     done = call()
     assert (done.code, done.out) == (1, "")
     assert f"no checkpoint in {tmp_path / 'checkpoints'}; train a model first" in done.err
@@ -199,7 +201,7 @@ def damaged(checkpoint: Path, how: str) -> bytes:
         ("half", "truncated"),
         ("empty", "truncated"),
         ("text", "not a checkpoint"),
-        ("foreign", "is not a checkpoint of this course: it has format 'huge-transformer-9'"),
+        ("foreign", "is not a checkpoint of this course: its format is 'huge-transformer-9'"),
         ("missing", "no checkpoint at"),
     ],
 )
@@ -230,7 +232,7 @@ REFUSED = {
     "no number": (["--temperature", "hot"], "temperature 'hot' is not a number"),
     "typing error": (["--tempreature", "1"], "did you mean '--temperature'?"),
     "device": (["--device", "abacus"], "unknown device 'abacus'"),
-    "absent device": (["--device", "cuda:7"], "'cuda:7' is not present"),
+    "absent device": (["--device", "cuda:7"], "'cuda:7' is not available"),
     "two modes": (["--compare", "--interactive"], "not allowed with"),
 }
 
@@ -269,7 +271,7 @@ def test_ctrl_c_ends_a_sample_without_a_traceback(checkpoint: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows tells of a closed pipe otherwise")
-def test_a_closed_pipe_is_no_error(checkpoint: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(checkpoint: Path) -> None:
     process = start("--checkpoint", checkpoint, "--prompt", "ROMEO:\n", "--max-tokens", 10**9)
     assert process.stdout and process.stderr
     assert process.stdout.readline() == "ROMEO:\n"

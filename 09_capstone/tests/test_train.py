@@ -50,7 +50,7 @@ def call(call_program: Call) -> Call:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that went to its end, with a published copy beside it."""
+    """The folder of a finished run, with a published copy next to it."""
     root = tmp_path_factory.mktemp("finished")
     arguments = [*SHORT, "--data", TEXT, *places(root)]
     with pytest.MonkeyPatch.context() as patch:
@@ -64,7 +64,7 @@ def places(root: Path) -> list[object]:
 
 
 def losses(folder: Path) -> list[tuple[float | None, ...]]:
-    """The metrics of a run without its clock."""
+    """The metrics of a run without the seconds."""
     rows = read_csv(folder / "metrics.csv")
     return [tuple(value for name, value in row.items() if name != "seconds") for row in rows]
 
@@ -327,7 +327,7 @@ REFUSED = {
     "parts": (["--parts", "fusd"], 2, "unknown parts 'fusd' (did you mean 'fused'?)"),
     "dtype": (["--dtype", "float16"], 2, "choose one of: auto, float32, bfloat16"),
     "device": (["--device", "abacus"], 2, "unknown device 'abacus'"),
-    "absent device": (["--device", "cuda:7"], 2, "'cuda:7' is not present"),
+    "absent device": (["--device", "cuda:7"], 2, "'cuda:7' is not available"),
     "no file": (["--data", "{root}/poem.txt"], 2, "(did you mean 'poems.txt'?)"),
     "empty file": (["--data", "{root}/empty.txt"], 1, "empty.txt is empty"),
     "not UTF-8": (["--data", "{root}/latin.txt"], 1, "byte 0xe9 at offset 3"),
@@ -337,7 +337,7 @@ REFUSED = {
     "no config": (["--config", "{root}/no.yaml"], 2, "no configuration file at"),
     "config field": (["--config", "{root}/typo.yaml"], 2, "(did you mean 'max_steps'?)"),
     "config type": (["--config", "{root}/type.yaml"], 2, "d_model 'wide' is not a whole number"),
-    "config damaged": (["--config", "{root}/damaged.yaml"], 1, "is not YAML or JSON"),
+    "config damaged": (["--config", "{root}/damaged.yaml"], 1, "is not valid YAML or JSON"),
     "file for a folder": (["--out-dir", "{root}/poems.txt"], 2, "poems.txt is a file"),
     "below a file": (["--out-dir", "{root}/poems.txt/run"], 2, "poems.txt is a file"),
     "published in a file": (["--checkpoint-dir", "{root}/poems.txt"], 2, "poems.txt is a file"),
@@ -385,11 +385,11 @@ def test_two_runs_of_one_name_are_published_side_by_side(call: Call, tmp_path: P
         assert done.code == 0
     names = sorted(path.name for path in (tmp_path / "best").iterdir())
     assert names == ["run-2.safetensors", "run.safetensors"]
-    assert "saved   as run-2.safetensors: run.safetensors is that of another run\n" in done.out
+    assert "saved   as run-2.safetensors: run.safetensors belongs to another run\n" in done.out
     assert done.out.endswith(f"sample.py --checkpoint {tmp_path / 'best' / 'run-2.safetensors'}\n")
 
 
-def test_a_run_with_a_very_long_name_goes_to_its_end(call: Call, tmp_path: Path) -> None:
+def test_a_run_with_a_very_long_name_finishes(call: Call, tmp_path: Path) -> None:
     out_dir = ("--out-dir", tmp_path / ("x" * 230))
     done = call(*QUICK, "--data", TEXT, *out_dir, "--checkpoint-dir", tmp_path / "best")
     assert (done.code, done.err) == (0, "")
@@ -670,7 +670,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @posix
-def test_nohup_keeps_a_run_going(tmp_path: Path) -> None:
+def test_under_nohup_a_run_continues(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, str(CAPSTONE / "train.py"), *map(str, [*SMOKE, *LONG, "--data", TEXT])]
         + [str(place) for place in places(tmp_path)],
@@ -693,7 +693,7 @@ def test_nohup_keeps_a_run_going(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows tells of a closed pipe otherwise")
-def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(tmp_path: Path) -> None:
     process = start(*QUICK, "--data", TEXT, *places(tmp_path))
     assert process.stdout and process.stderr
     assert process.stdout.readline().startswith("data    your file: ")

@@ -53,9 +53,7 @@ def test_a_prepared_folder_gives_the_same_data_memory_mapped(poem: Path, prepare
         assert ours.dtype == theirs.dtype
 
 
-def test_a_tilde_stands_for_the_home_folder(
-    prepared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tilde_means_the_home_folder(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("HOME", "USERPROFILE"):  # Unix, Windows
         monkeypatch.setenv(variable, str(prepared.parent))
     assert load_training_data("~/prepared").name == "poem"
@@ -117,5 +115,7 @@ def test_a_text_that_may_not_fit_into_memory_must_be_prepared(
     poem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_data, "LARGE", 100)
-    with pytest.raises(UsageError, match=r"poem\.txt is large; run .*prepare_data\.py .* first"):
+    with pytest.raises(
+        UsageError, match=r"poem\.txt is too large; prepare it with .*prepare_data\.py"
+    ):
         load_training_data(str(poem))

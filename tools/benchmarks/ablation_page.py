@@ -1,4 +1,4 @@
-"""Renders ablations.md from ablations.json: three tables, and what a reader needs to know of them.
+"""Renders ablations.md from ablations.json: three tables, and how to read them.
 
 Everything comes from the record; no preset or model is consulted, so the page can be rendered again
 after they have changed.
@@ -116,7 +116,7 @@ def held_fixed(record: Mapping[str, Any]) -> str:
         f"**The learning rates:** {shown(config_of(record, 'classic')['lr'])} where AdamW updates "
         "all parameters (the last table tries others); where Muon updates the matrices, "
         f"{shown(config['muon_lr'])} for them and {shown(config['lr'])} for the rest. They were "
-        "not tuned for each row, so a change that needs another rate is judged at this one.",
+        "not tuned for each row, so a change that needs another rate is measured at this one.",
     )
     return "\n".join(["## What was held fixed\n", *map(list_item, points)])
 
@@ -164,7 +164,7 @@ def repeating(record: Mapping[str, Any]) -> str:
         f"```\npython tools/ablations.py --steps {n_steps} --seeds {n_seeds} --out DIR\n```",
         paragraph(
             f"The {len(runs)} runs of this page took {seconds / 60:.1f} minutes of training. "
-            "An interrupted call continues where it stopped, and `--only` trains just a few rows."
+            "After an interruption, the same command continues; `--only` trains just a few rows."
         ),
         "\n".join(list_item(f"{key}; {', '.join(places[key])}.") for key in places),
     ]

@@ -68,7 +68,7 @@ def digest(description: Mapping[str, Any]) -> str:
 def missing(record: Mapping[str, Any], names: Sequence[str], n_seeds: int) -> list[tuple[str, int]]:
     """The runs to do, as (variant, seed); variants of the same configuration share a run.
 
-    Ordered by seed, so that an interrupted call leaves complete tables of fewer seeds.
+    Ordered by seed, so that an interrupted command leaves complete tables of fewer seeds.
     """
     done = {(run["config"], run["seed"]) for run in record["runs"]}
     todo = {}

@@ -1,4 +1,4 @@
-"""Training time to given validation losses, and the loss after a given time."""
+"""Training time until given validation losses are reached, and the loss after a given time."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

@@ -79,7 +79,7 @@ def opening(results: Results) -> str:
     text = (
         "What [tools/benchmark.py](../tools/benchmark.py) measured on Tiny Shakespeare, on two "
         "cores of an AMD EPYC processor with bfloat16 arithmetic. It is a virtual machine whose "
-        "speed varies by a quarter, and it was busy: in the noisiest row on training speed, the "
+        "speed varies by about 25%, and it was busy: in the noisiest row on training speed, the "
         f"fastest round is {noisiest:.1f} times the slowest. So read the ranges too, not only the "
         "medians. Close other busy programs when you train: on two cores, another busy process can "
         "make training several times slower."
@@ -94,10 +94,10 @@ def trained_models(results: Results) -> str:
     how = (
         "The loss is the mean over every position of the last tenth of the text, in "
         "non-overlapping blocks of one context. Times exclude evaluations, except in the second "
-        "row. The first three rows are medians over seeds 0 to 2, with the range in parentheses, "
-        "and come from the tables below, which train as `train.py` does. The same seed and "
-        "`--dtype` give the same losses again on the same machine; `config.yaml` records the "
-        "precision that was chosen."
+        "row. The first three rows are medians over seeds 0 to 2, with the range in parentheses. "
+        "They come from the tables below, whose models are trained as `train.py` trains them. The "
+        "same seed and `--dtype` give the same losses again on the same machine; `config.yaml` "
+        "records the precision that was chosen."
     )
     limit = (
         "A time limit is converted to a number of steps early in the run, so a run exceeds it when "
@@ -126,8 +126,8 @@ def training_time(results: Results) -> str:
     """Seconds to given losses, for both presets."""
     laptop = results.main.starting_with("laptop preset")
     full = results.full.starting_with("full preset")
-    first = paragraph("The preset `laptop`, from the same call:")
-    second = paragraph("The preset `full`, from a second call:")
+    first = paragraph("The `laptop` preset, measured by the same command:")
+    second = paragraph("The `full` preset, measured by a second command:")
     tables = [markdown_table(section) for section in laptop]
     parts = ["## Time to a given loss", first, *tables, second, measured(results.full, full)]
     return "\n\n".join(parts)
@@ -138,8 +138,8 @@ def generation_speed(results: Results) -> str:
     call = results.generation
     sections = call.starting_with("generation ")
     text = (
-        "From a call with more rounds than the first. With the KV cache, matrices of 131,072 "
-        "elements and more (those of `6x384`) are stored as float16."
+        "Measured by another command, with more rounds. With the KV cache, matrices of 131,072 "
+        "elements or more (those of `6x384`) are stored as float16."
     )
     parts = ["## Generation speed", paragraph(text), measured(call, sections)]
     return "\n\n".join([*parts, paragraph(earlier_ratios(results.main))])
@@ -154,8 +154,8 @@ def earlier_ratios(call: Call) -> str:
     ratios = " and ".join(f"{median(row)} {spread(row)} for `{size}`" for size, row in rows.items())
     n_rounds = len(next(iter(rows.values())).values)
     return (
-        f"The first call measured generation as well, in {n_rounds} rounds: there, ours was faster "
-        f"than the baseline by a factor of {ratios}. Its other values are in "
+        f"The first command measured generation as well, in {n_rounds} rounds: there, ours was "
+        f"faster than the baseline by a factor of {ratios}. Its other values are in "
         "[benchmark.json](benchmark.json)."
     )
 
@@ -163,8 +163,9 @@ def earlier_ratios(call: Call) -> str:
 def changes(results: Results) -> str:
     """What each optimisation gives."""
     text = (
-        "Measured by the same call. Each row adds one optimisation to the row above and computes "
-        "the same function. [Lesson 08](../08_engineering/README.md) explains what to expect."
+        "Measured by the same command. Each row adds one optimisation to the row above and "
+        "computes the same function. [Lesson 08](../08_engineering/README.md) explains what to "
+        "expect."
     )
     tables = map(markdown_table, results.generation.starting_with("one change"))
     return "\n\n".join(["## One change at a time", paragraph(text), *tables])
@@ -175,7 +176,9 @@ def processes(results: Results) -> str:
     starts = ("start-up", "peak resident memory")
     sections = [section for start in starts for section in results.main.starting_with(start)]
     tables = map(markdown_table, sections)
-    return "\n\n".join(["## Start-up and memory", paragraph("From the first call."), *tables])
+    return "\n\n".join(
+        ["## Start-up and memory", paragraph("Measured by the first command."), *tables]
+    )
 
 
 def repeating() -> str:

@@ -1,4 +1,4 @@
-"""What the programs cost as processes: seconds until sample.py prints, and peak memory of train.py.
+"""Costs of whole processes: seconds until sample.py prints, and peak memory of train.py.
 
 Both run as a user runs them. Beside each stands `import torch` in a bare Python process, a floor
 that no program of the course can go below.

@@ -32,11 +32,14 @@ class Call:
         return f"python {' '.join(words)}"
 
     def starting_with(self, start: str) -> list[Section]:
-        """The sections whose titles start so."""
+        """The sections whose titles begin with `start`."""
         return [section for section in self.sections if section.title.startswith(start)]
 
     def row(self, preset: str, quantity: str, label: str) -> Row:
-        """The row of a preset ("training time" or "validation loss") whose label starts so."""
+        """The row of a preset whose label begins with `label`.
+
+        `quantity` is "training time" or "validation loss".
+        """
         (section,) = (
             section
             for section in self.starting_with(f"{preset} preset")

@@ -1,4 +1,4 @@
-"""What the speeds were meant to be, and whether the committed results get there."""
+"""The speed targets, and whether the committed results reach them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Target:
             return "no"
         if all(map(self.reached, self.row.values)):
             return "yes"
-        return "by the median, not by every value"
+        return "by the median, but not by every value"
 
 
 def targets(results: Results) -> list[Target]:
@@ -104,4 +104,4 @@ def slower_than_baseline(sections: Sequence[Section]) -> str:
     ]
     if not lost:
         return ""
-    return f"By the median, the baseline is faster than ours in: {'; '.join(lost)}."
+    return f"By the median, the baseline is faster in: {'; '.join(lost)}."

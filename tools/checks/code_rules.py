@@ -69,7 +69,7 @@ def upward_imports(root: Path) -> list[str]:
 
 
 def unguarded_programs(root: Path) -> list[str]:
-    """A program that people start says how to install, where the course is not installed.
+    """A program that people start prints how to install the course if it is not installed.
 
     So its first import from outside the standard library is guarded: `try: from utils.errors import
     run_program`, `except ImportError: raise SystemExit(NOT_INSTALLED) from None`. The guard has to

@@ -1,4 +1,4 @@
-"""Which files belong to the course: what git tracks, and nothing else that lies around.
+"""Which files belong to the course: what git tracks, and no stray files.
 
 A learner's scratch files, an editor's lock files (.#x.py), the files that macOS writes on foreign
 disks (._x.py) and .ipynb_checkpoints do not count. Without git, as in a downloaded archive, every

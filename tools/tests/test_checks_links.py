@@ -85,7 +85,7 @@ def test_anchors_are_those_of_github(heading: str, slug: str) -> None:
     assert anchors_of(f"# {heading} #\n") == {slug}
 
 
-def test_a_comment_in_code_is_no_heading() -> None:
+def test_a_comment_in_code_is_not_a_heading() -> None:
     assert anchors_of('# One\n```python\n# two\n```\n<a id="three"></a>\n') == {"one", "three"}
 
 

@@ -1,4 +1,4 @@
-"""tools/crash_test.py: its table, its exit code, and that it notices what is lost.
+"""tools/crash_test.py: its table, its exit code, and that it notices any loss.
 
 That the course keeps the promises is for 09_capstone/tests/test_faults.py, which tries every fault.
 """
@@ -43,7 +43,7 @@ def raising(error: Exception) -> Callable[[Any], Row]:
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run the program on these faults, without training; returns its exit code and what it says."""
+    """Run the program on these faults, without training; returns its exit code and output."""
 
     def call(*arguments: str, **faults: Callable[[Any], Row]) -> tuple[int, str]:
         monkeypatch.setattr(crash_test, "Lab", NoLab)
@@ -198,7 +198,7 @@ def count_to(n: int) -> Iterator[int]:
     return iter(range(n))
 
 
-def test_something_happens_at_the_call_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_action_runs_at_the_requested_call(monkeypatch: pytest.MonkeyPatch) -> None:
     happened: list[int] = []
     calls = itertools.count(1)
     monkeypatch.setattr(crash_test, "PLACES", {"here": (__name__, "double")})
@@ -208,7 +208,7 @@ def test_something_happens_at_the_call_that_was_asked_for(monkeypatch: pytest.Mo
     assert happened == [1]
 
 
-def test_in_a_series_it_happens_after_the_first_item(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_for_an_iterator_it_runs_after_the_first_item(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(crash_test, "PLACES", {"here": (__name__, "count_to")})
     monkeypatch.setitem(globals(), "count_to", count_to)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,7 @@ def test_it_trains_then_samples_then_shows_what_to_try_next(
     echo = "import sys; print('ran', *sys.argv)"
     write_programs(tmp_path, echo, echo)
     monkeypatch.setattr(demo, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["demo.py"])
     assert demo.main() == 0
     said = capfd.readouterr().out
     trained = said.index("ran 09_capstone/train.py --preset laptop --overwrite --out-dir")
@@ -48,8 +50,19 @@ def test_a_failed_training_ends_the_demo_with_its_exit_code(
 ) -> None:
     write_programs(tmp_path, f"raise SystemExit({code})", "print('sampled')")
     monkeypatch.setattr(demo, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["demo.py"])
     assert demo.main() == code
     assert "sampled" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("flag", "code"), [("--help", 0), ("--hlep", 2)])
+def test_help_and_unknown_flags_train_nothing(
+    flag: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call_program: Any
+) -> None:
+    write_programs(tmp_path, "print('trained')", "print('sampled')")
+    monkeypatch.setattr(demo, "ROOT", tmp_path)
+    monkeypatch.setattr(demo, "run", lambda arguments: pytest.fail(f"ran {arguments}"))
+    assert call_program(demo.main, flag).code == code
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent to a process group on POSIX")

@@ -302,7 +302,7 @@ REFUSED = {  # the text of a file: the message after the file's name
     "seed: yes": r"seed True is not a whole number",
     "seed: 1e3": r"seed 1000\.0 is not a whole number",
     "seed: " + "9" * 400: r"seed 999999999999\.\.\. is out of range",
-    "data: 5": r"data 5 is not a text",
+    "data: 5": r"data 5 is not a string",
 }
 
 
@@ -325,13 +325,13 @@ def test_a_file_that_is_not_yaml_or_json_is_refused_in_one_line(text, name, tmp_
     path = write(tmp_path / name, text)
     with pytest.raises(CourseError) as raised:
         load_config(path, TrainConfig)
-    assert str(raised.value).startswith(f"{path} is not YAML or JSON: ")
+    assert str(raised.value).startswith(f"{path} is not valid YAML or JSON: ")
     assert "\n" not in str(raised.value)
 
 
 def test_a_file_that_is_not_utf8_is_refused_by_name(tmp_path):
     (tmp_path / "config.yaml").write_bytes("data: \u00e9t\u00e9".encode("latin-1"))
-    with pytest.raises(CourseError, match=r"config\.yaml is not YAML or JSON: .*utf-8"):
+    with pytest.raises(CourseError, match=r"config\.yaml is not valid YAML or JSON: .*utf-8"):
         load_config(tmp_path / "config.yaml", TrainConfig)
 
 

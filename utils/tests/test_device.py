@@ -78,13 +78,13 @@ def test_a_missing_device_is_refused_and_the_present_ones_are_listed(machine, na
     machine()
     with pytest.raises(UsageError) as raised:
         pick_device(name)
-    assert str(raised.value) == f"device {name!r} is not present here; present: cpu"
+    assert str(raised.value) == f"device {name!r} is not available; available: cpu"
 
 
 def test_a_gpu_index_out_of_range_is_refused_with_the_number_of_gpus(machine):
     machine(cuda=2)
     for name in ("cuda:2", "cuda:9", "cuda:" + "9" * 50):
-        with pytest.raises(UsageError, match=f"{name}' is not present; CUDA devices: 2$"):
+        with pytest.raises(UsageError, match=f"{name}' is not available; CUDA devices: 2$"):
             pick_device(name)
 
 

@@ -50,7 +50,7 @@ def test_it_dies_at_the_place_that_was_named() -> None:
     assert run("second") == (failpoint.EXIT_CODE, "first\n")
 
 
-def test_it_dies_the_time_that_was_asked_for_and_counts_its_own_place_only() -> None:
+def test_it_dies_at_the_requested_count_and_counts_its_own_place_only() -> None:
     assert run("first@2") == (failpoint.EXIT_CODE, "first\nsecond\n")
     assert run("first@3") == (0, TO_THE_END)
 

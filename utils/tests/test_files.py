@@ -19,9 +19,9 @@ from utils.files import (
     atomic_write_text,
     complete_lines,
     naming_errors,
+    quoted,
     shown,
     sync_folder,
-    typed,
 )
 
 
@@ -80,7 +80,7 @@ def test_a_failure_on_the_way_leaves_the_old_file_and_no_sibling(
     assert names(tmp_path) == ["state.bin"]
 
 
-def test_the_bytes_reach_the_disk_before_the_name_changes_hands(tmp_path, monkeypatch):
+def test_the_bytes_reach_the_disk_before_the_rename(tmp_path, monkeypatch):
     calls = []
     fsync, replace = os.fsync, Path.replace
     monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("fsync"), fsync(fd))[1])
@@ -153,7 +153,7 @@ def test_every_line_is_in_the_file_as_soon_as_it_is_written(tmp_path):
 
 
 @pytest.mark.parametrize("cut", range(len(b"one\ntwo\nthree\n") + 1))
-def test_a_file_cut_anywhere_keeps_its_whole_lines_and_goes_on(tmp_path, cut):
+def test_a_file_cut_anywhere_keeps_its_complete_lines_and_can_be_extended(tmp_path, cut):
     path = tmp_path / "log.txt"
     path.write_bytes(b"one\ntwo\nthree\n"[:cut])
     whole = [line for line, end in (("one", 4), ("two", 8), ("three", 14)) if end <= cut]
@@ -163,7 +163,7 @@ def test_a_file_cut_anywhere_keeps_its_whole_lines_and_goes_on(tmp_path, cut):
     assert complete_lines(path) == [*whole, "next"]
 
 
-def test_a_character_torn_in_two_is_passed_over(tmp_path):
+def test_a_character_torn_in_two_is_skipped(tmp_path):
     path = tmp_path / "log.txt"
     path.write_bytes("one\ncaf\u00e9".encode()[:-1])
     assert complete_lines(path) == ["one"]
@@ -258,5 +258,5 @@ def test_a_path_is_shown_as_one_would_type_it(tmp_path, monkeypatch):
 @pytest.mark.skipif(os.name == "nt", reason="the quotes of a POSIX shell")
 def test_a_path_is_quoted_where_a_shell_needs_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert typed(tmp_path / "plain") == "plain"
-    assert typed(tmp_path / "a [b] $c") == "'a [b] $c'"
+    assert quoted(tmp_path / "plain") == "plain"
+    assert quoted(tmp_path / "a [b] $c") == "'a [b] $c'"

@@ -119,7 +119,7 @@ def test_the_grid_shows_each_head_once_on_one_scale(n_heads):
         (torch.ones(0, 3), "", UsageError, "nothing to draw"),
     ],
 )
-def test_what_is_no_attention_is_refused(weights, tokens, error, message):
+def test_weights_that_are_not_attention_weights_are_refused(weights, tokens, error, message):
     with pytest.raises(error) as caught:
         plot_attention(weights, tokens)
     assert message in str(caught.value)
@@ -223,7 +223,7 @@ def test_a_vocabulary_that_fits_has_no_others():
         ({"model": COIN, "other": COIN[:2] / 0.75}, ShapeError, "other has shape (2,)"),
     ],
 )
-def test_what_is_no_distribution_is_refused(distributions, error, message):
+def test_values_that_are_not_probabilities_are_refused(distributions, error, message):
     with pytest.raises(error) as caught:
         plot_sampling_distributions(distributions, "abc")
     assert message in str(caught.value)
