@@ -65,8 +65,8 @@ from torch import Tensor, nn
 ONLY_VALUES = re.compile(
     r"the first difference( at \[[\d, ]*\])?: got (?!nan)"  # tensors and arrays
     r"|: got (?!nan).*; expected "  # numbers, strings and other values
-    r"|of the \d+ numbers are right"  # a prediction
-    r"|: it is not "  # a choice
+    r"|of \d+ values correct in "  # a prediction
+    r"|: .* is wrong$"  # a choice
 )
 
 

@@ -1019,6 +1019,23 @@ def test_r_restores_the_stub_only_when_it_is_pressed_again(
 
 
 @needs_pty
+def test_a_reset_that_is_not_possible_does_not_end_watch(
+    course: Path, terminal: TerminalSession
+) -> None:
+    text = text_of("01_first", BEGUN) + "\n\nsquare = 3\n"
+    atomic_write_text(file_of(course), text)
+    terminal.until("square is an int; expected a function")
+    terminal.until("to do 1\n")
+    terminal.press("r")
+    terminal.until("press r again")
+    terminal.press("r")
+    terminal.until("binds square again on line")
+    terminal.press("q")
+    assert terminal.ended() == 0
+    assert file_of(course).read_text(encoding="utf-8") == text
+
+
+@needs_pty
 def test_pasted_text_and_arrow_keys_are_not_keys(course: Path, terminal: TerminalSession) -> None:
     old = file_of(course).read_bytes()
     for typed in ("\x1b[A", "\x1b", "quick", "rh", "é"):

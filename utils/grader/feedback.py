@@ -200,17 +200,19 @@ def expect_prediction(
 
 def prediction_problem(actual: Any, expected: Any, what: str, within: float) -> str:
     """What is wrong with a predicted row, "" if nothing is; it never says what is right."""
+    if actual is None:
+        return f"{what}: got None; is a return missing?"
     if not isinstance(actual, Sequence | np.ndarray | Tensor) or isinstance(actual, str):
-        return f"{what} must come as a row of numbers, and this is {type_name(actual)}"
+        return f"{what}: this is {type_name(actual)}; expected a list of {len(expected)} numbers"
     row = [float(value) if is_number(value) else math.nan for value in actual]
     if len(row) != len(expected):
-        return f"{what}: {len(expected)} numbers are asked for, and these are {len(row)}"
+        return f"{what}: got {len(row)} numbers; {len(expected)} are expected"
     errors = [abs(mine - truth) for mine, truth in zip(row, expected, strict=True)]
     good = sum(error <= within for error in errors)
     if good == len(row):
         return ""
     shown_row = ", ".join(f"{value:.4g}" for value in row)
-    said = f"{what} are not {shown_row}: {good} of the {len(row)} numbers are right"
+    said = f"{what}: {good} of {len(row)} values correct in {shown_row}"
     if max(errors) < 10 * within:
         return f"{said}\nNote: all are close; compute more decimals"
     if abs(sum(row) - sum(expected)) > 3 * within:
@@ -238,7 +240,7 @@ def expect_choice(answer: Any, choice: Any, expected: Any, name: str) -> None:
         {} if call is None else {diagnosis(one): call.repeat(one) for one in call.misconceptions}
     )
     alike = frozenset(one for one, reading in theirs.items() if reading.get(name) == choice)
-    raise Wrong(f"{name}: it is not {choice}", alike)
+    raise Wrong(f"{name}: {choice} is wrong", alike)
 
 
 def expect_same_gradients(actual: Tensor, expected: Tensor, inputs: Mapping[str, Tensor]) -> None:

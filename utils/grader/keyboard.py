@@ -51,6 +51,10 @@ class PosixKeyboard(Keyboard):
         self.terminal = terminal
         self.before: list[Any] | None = None
 
+    def __enter__(self) -> Self:
+        self._prepare()
+        return self
+
     def read(self, seconds: float) -> str:
         if not self._prepare():
             time.sleep(seconds)

@@ -6,6 +6,7 @@ These relations hold for any exercise, and name the mistake where no known misco
 factor is a missing or wrong scale, a transposed result is a confused axis.
 """
 
+import math
 from fractions import Fraction
 
 import torch
@@ -39,7 +40,8 @@ def of_booleans(ours: Tensor, truth: Tensor) -> str:
 def of_nan(ours: Tensor, truth: Tensor) -> str:
     """How many values are nan that should not be."""
     count = int((ours.isnan() & ~truth.isnan()).sum())
-    return f"{count} of your {ours.numel()} values are nan" if count else ""
+    verb = "is" if count == 1 else "are"
+    return f"{count} of your {ours.numel()} values {verb} nan" if count else ""
 
 
 def of_order(ours: Tensor, truth: Tensor) -> str:
@@ -111,7 +113,7 @@ def same(one: Tensor, other: Tensor) -> bool:
 
 def of_numbers(ours: float, truth: float) -> str:
     """A simple factor between two numbers."""
-    if not truth or not ours:
+    if not truth or not ours or not math.isfinite(ours) or not math.isfinite(truth):
         return ""
     factor = Fraction(ours).limit_denominator(10**9) / Fraction(truth).limit_denominator(10**9)
     if factor == 1 or max(abs(factor.numerator), factor.denominator) > SIMPLE:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from utils.errors import CourseError
 from utils.grader.check import (
     ERASE_LINE,
     introduction,
@@ -156,11 +157,17 @@ class Watch:
         elif key == "n":
             self.move_on()
         elif key == "r" and self.confirms_reset:
-            self.actions["r"](self.lesson, exercise)
+            self.reset(exercise)
         elif key == "r":
-            print(
-                f"press r again to restore the stub of {exercise.id}; a copy of your file is kept"
-            )
+            question = f"press r again to restore the stub of {exercise.id}; a copy of your file"
+            print("\n".join(wrap(f"{question} is kept")))
+
+    def reset(self, exercise: Exercise) -> None:
+        """Restore a stub; if that is not possible, print why and keep watching."""
+        try:
+            self.actions["r"](self.lesson, exercise)
+        except CourseError as error:
+            print("\n".join(wrap(str(error))))
 
     def move_on(self) -> None:
         """Show the unsolved exercise after the current one; after the last, the first."""

@@ -104,7 +104,7 @@ def test_an_answer_that_requires_gradients_is_compared_like_any_other():
         ("3", 3, "the result: this is a str; expected a number"),
         (1j, 1.0, "the result: this is a complex; expected a number"),
         (torch.ones(1), 1.0, "the result: this is a tensor; expected a number"),
-        (4, 3, "the result: got 4; expected 3"),
+        (4, 3, "the result: got 4; expected 3\nNote: that is 4/3 times the expected number"),
         (3.001, 3, "the result: got 3.001; expected 3"),
         (0.3001, 0.3, "the result: got 0.3001; expected 0.3"),
         (math.nan, 1.0, "the result: got nan; expected 1.0"),
@@ -115,7 +115,11 @@ def test_an_answer_that_requires_gradients_is_compared_like_any_other():
         (TABLE, "abc", "the result: got float32 (2, 3); expected 'abc'"),
         (TABLE, (TABLE, 1), "it returned a tensor; expected 2 values: "),
         ((TABLE,), (TABLE, 1), "it returned 1 values; expected 2 values: "),
-        ((TABLE, 2), (TABLE, 1), "the result[1]: got 2; expected 1"),
+        (
+            (TABLE, 2),
+            (TABLE, 1),
+            "the result[1]: got 2; expected 1\nNote: that is 2 times the expected number",
+        ),
     ],
 )
 def test_a_wrong_type_is_reported_with_both_types(actual, expected, said):
@@ -163,13 +167,15 @@ def test_the_first_difference_is_reported_with_a_count_and_both_rows():
         "the result: the first difference at [1, 1]: got 40.5, expected 4 (2 of 6 values differ)",
         "    yours        3  40.5    -1",
         "    expected     3     4     5",
+        "Note: only row 1 differs",
     ]
     assert wrong.margin == pytest.approx(36.5 / 5e-5)
 
 
 def test_a_long_row_is_not_printed():
     assert problem(torch.zeros(2, 40), torch.ones(2, 40)).message == (
-        "the result: the first difference at [0, 0]: got 0, expected 1 (80 of 80 values differ)"
+        "the result: the first difference at [0, 0]: got 0, expected 1 (80 of 80 values differ)\n"
+        "Note: every value is the expected one plus -1"
     )
 
 
@@ -191,7 +197,8 @@ def test_nan_is_reported():
     assert wrong.message == (
         "it: the first difference at [1, 2]: got nan, expected 5 (1 of 6 values differ)\n"
         "    yours       3    4  nan\n"
-        "    expected    3    4    5"
+        "    expected    3    4    5\n"
+        "Note: 1 of your 6 values is nan"
     )
     assert wrong.margin == math.inf
 

@@ -76,13 +76,13 @@ ANSWERS: dict[str, tuple[str, str, str, str]] = {
     "predict_nothing": ("predict", RAISE, TO_DO, ""),
     "predict_well": ("predict", "return [0.12, 0.38, 0.5]", SOLVED, ""),
     "predict_a_tensor": ("predict", "return torch.tensor([0.125, 0.375, 0.5])", SOLVED, ""),
-    "predict_badly": ("predict", "return [0.12, 0.2, 0.68]", WRONG, "1 of the 3 numbers are right"),
-    "predict_two": ("predict", "return [0.12, 0.88]", WRONG, "3 numbers are asked for, and these"),
-    "predict_words": ("predict", "return 'no idea'", WRONG, "must come as a row of numbers"),
-    "predict_none": ("predict", "[0.125, 0.375, 0.5]", WRONG, "must come as a row of numbers"),
+    "predict_badly": ("predict", "return [0.12, 0.2, 0.68]", WRONG, "1 of 3 values correct in"),
+    "predict_two": ("predict", "return [0.12, 0.88]", WRONG, "got 2 numbers; 3 are expected"),
+    "predict_words": ("predict", "return 'no idea'", WRONG, "this is a str; expected a list of 3"),
+    "predict_none": ("predict", "[0.125, 0.375, 0.5]", WRONG, "got None; is a return missing?"),
     "read_nothing": ("read", RAISE, TO_DO, ""),
     "read_well": ("read", "return {'causal': 'B'}", SOLVED, ""),
-    "read_badly": ("read", "return {'causal': 'A'}", WRONG, "causal: it is not A"),
+    "read_badly": ("read", "return {'causal': 'A'}", WRONG, "causal: A is wrong"),
 }
 
 
@@ -271,7 +271,7 @@ def test_a_known_wrong_choice_is_named() -> None:
     call = Call("read", (), {}, pytest.importorskip("torch").get_rng_state(), [swapped])
     call.result = answer
     history.add(call)
-    with pytest.raises(Wrong, match=r"^causal: it is not A$") as error:
+    with pytest.raises(Wrong, match=r"^causal: A is wrong$") as error:
         expect_choice(answer, answer["causal"], "B", "causal")
     assert error.value.explained_by == {"rows are queries, not keys"}
     expect_choice(answer, "B", "B", "causal")

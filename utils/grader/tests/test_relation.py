@@ -1,5 +1,7 @@
 """relation.py: what relates two results is found, and nothing is claimed where nothing holds."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -33,7 +35,7 @@ def changed(row: int, column: int, value: float) -> Tensor:
         (X[[1, 0, 2]], X, "the values are right, but in another order"),
         (X * 4, X, "every value is 4 times the expected one"),
         (X + 1, X, "every value is the expected one plus 1"),
-        (changed(1, 2, float("nan")), X, "1 of your 9 values are nan"),
+        (changed(1, 2, float("nan")), X, "1 of your 9 values is nan"),
         (changed(1, 2, 5.0), X, "one of your rows sums to 5.8; it should sum to 1"),
         (X.softmax(0), X, "your columns sum to 1; the rows should"),
     ],
@@ -66,3 +68,8 @@ def test_nothing_is_claimed_where_nothing_holds(seed: int) -> None:
 )
 def test_a_simple_factor_between_numbers(ours: float, truth: float, said: str) -> None:
     assert of_numbers(ours, truth) == said
+
+
+@pytest.mark.parametrize(("ours", "truth"), [(math.nan, 1.0), (1.0, math.inf), (math.inf, 2.0)])
+def test_numbers_that_are_not_finite_have_no_relation(ours: float, truth: float) -> None:
+    assert of_numbers(ours, truth) == ""
