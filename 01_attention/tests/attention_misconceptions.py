@@ -103,6 +103,16 @@ def equal_weights_for_nothing(x: Tensor, dim: int = -1) -> Tensor:
     return weights.masked_fill(weights.isnan(), 1.0 / x.size(dim))
 
 
+def plain_exps_over_everything(x: Tensor, dim: int = -1) -> Tensor:
+    """the sum runs over the whole tensor; each row along dim needs a sum of its own"""
+    return torch.exp(x) / torch.exp(x).sum()
+
+
+def plain_exps_without_keepdim(x: Tensor, dim: int = -1) -> Tensor:
+    """the sum has lost its axis (no keepdim=True), so the division broadcasts along another axis"""
+    return torch.exp(x) / torch.exp(x).sum(dim)
+
+
 # --- 1.2 attention_scores ---
 
 
@@ -492,6 +502,15 @@ def softmax_twice(
     return weights @ v, weights
 
 
+def weights_masked_with_infinity(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the mask is applied to the weights, after the softmax; apply it to the scores, before"""
+    _, weights = right_attention(q, k, v)
+    weights = weights if mask is None else right_mask(weights, mask)
+    return weights @ v, weights
+
+
 def masked_scores(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
     """Scaled and masked scores, used by the wrong answers."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
@@ -783,6 +802,13 @@ def x_joins_the_context(
     alone"""
     both = torch.cat([x, context], dim=1)
     return plain_attention(x @ w_q, both @ w_k, both @ w_v)
+
+
+def one_projection_for_queries_and_keys(
+    x: Tensor, context: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """the keys are projected with w_q; they have a matrix of their own, w_k"""
+    return plain_attention(x @ w_q, context @ w_q, context @ w_v, mask)
 
 
 # --- 1.10 read_maps ---
@@ -1310,6 +1336,8 @@ MISCONCEPTIONS = {
         sum_along_the_last_axis,
         smallest_subtracted,
         equal_weights_for_nothing,
+        plain_exps_over_everything,
+        plain_exps_without_keepdim,
     ),
     "attention_scores": (
         not_scaled,
@@ -1372,6 +1400,7 @@ MISCONCEPTIONS = {
         scaled_by_the_length,
         mask_added_twice,
         softmax_twice,
+        weights_masked_with_infinity,
     ),
     "predict_weights": (
         without_the_mask,
@@ -1423,6 +1452,7 @@ MISCONCEPTIONS = {
         cross_not_scaled,
         scaled_by_d_model,
         x_joins_the_context,
+        one_projection_for_queries_and_keys,
     ),
     "read_maps": (
         a_is_not_causal,

@@ -348,6 +348,7 @@ def true_cross_attention(
 
 @pytest.mark.parametrize("d_values", [d_k, d_v])
 def test_queries_come_from_x_keys_and_values_from_context(ex, d_values):
+    """queries come from x, keys and values from context"""
     inputs = sides(d_values)
     expect_equal(
         ex.cross_attention(**inputs), true_cross_attention(**inputs), what=OUTPUT_AND_WEIGHTS
@@ -480,6 +481,7 @@ def test_the_window_holds_as_many_positions_as_it_says(ex, T, window):
     ("T", "window", "n_sinks"), [(7, 2, 1), (8, 3, 2), (6, 1, 4), (20, 2, 12), (3, 1, 5)]
 )
 def test_sinks_stay_visible_but_not_ahead_of_time(ex, T, window, n_sinks):
+    """sinks stay visible, but not ahead of time"""
     truth = true_window(T, window, n_sinks)
     expect_equal(ex.sliding_window_mask(T, window, n_sinks), truth, what="the mask (T, T)")
 

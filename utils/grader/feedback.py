@@ -296,6 +296,10 @@ def difference(
             return f"{name}: this is {type_name(actual)}; expected a NumPy array", math.inf
         if np.asarray(actual).dtype.kind not in "biuf":
             return f"{name}: dtype {actual.dtype}; expected {expected.dtype}", math.inf
+        if actual.shape == expected.shape and actual.dtype != expected.dtype:
+            said = f"{name}: dtype {actual.dtype}; expected {expected.dtype}"
+            cause = ": np.sqrt of a whole number is float64, for instance"
+            return said + cause * (actual.dtype == np.float64), math.inf
         actual, expected = torch.from_numpy(np.array(actual)), torch.from_numpy(expected.copy())
     try:
         actual, expected = view(actual), view(expected)

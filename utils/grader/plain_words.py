@@ -41,6 +41,10 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         "1. Is a keepdims=True or a [:, None] missing?",
     ),
     (
+        r"return_types\.(max|min)|not torch\.return_types",
+        "x.max(dim) returns a pair, values and indices. Use x.amax(dim), or .values of the pair",
+    ),
+    (
         r"Dimension out of range",
         "the tensor has fewer axes than this axis number asks for. Negative numbers count from the "
         "right: -1 is the last axis, however many there are before it",
