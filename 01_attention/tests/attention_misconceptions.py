@@ -526,7 +526,8 @@ def without_the_mask() -> tuple[float, float, float]:
 
 
 def row_of_cats() -> tuple[float, float, float]:
-    """this is the row of "cats", token 0, who sees only itself; "chase" is token 1"""
+    """the token "chase" sees itself too, and the exponential of its score 0 is 1, not 0; weights of
+    1 and 0 are those of "cats", who sees only itself"""
     return 1.0, 0.0, 0.0
 
 

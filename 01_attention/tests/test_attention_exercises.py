@@ -411,9 +411,11 @@ def test_numpy_attention_equals_pytorchs(ex):
 
 def test_numpy_attention_survives_large_scores_and_empty_rows(ex):
     k = np.array([[200.0] * 4, [-200.0] * 4, [200.0] * 4])
-    q, v = np.array([[100.0] * 4, [100.0] * 4, [0.0] * 4]), np.array([[10.0], [20.0], [30.0]])
-    mask = np.array([[True, True, False], [False, False, False], [True, True, False]])
-    weights = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.5, 0.5, 0.0]])
+    q = np.array([[100.0] * 4, [100.0] * 4, [0.0] * 4, [100.0] * 4])
+    v = np.array([[10.0], [20.0], [30.0]])
+    # The last query may attend to one key alone, whose score is -40,000: lower than any stand-in.
+    mask = np.array([[1, 1, 0], [0, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=bool)
+    weights = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 1.0, 0.0]])
     truth = weights @ v, weights
     expect_equal(ex.numpy_attention(q, k, v, mask), truth, what=OUTPUT_AND_WEIGHTS)
 

@@ -172,13 +172,15 @@ def expect_equal(
             raise Wrong(found[0], None, found[1])
         return
     call, index = origin
-    theirs = {diagnosis(one): part_of(call.repeat(one), index) for one in call.misconceptions}
-    wrong = {name for name, value in theirs.items() if is_wrong(value, expected, view)}
+    # A mistake may have several spellings: misconceptions with one diagnosis.
+    theirs = [(diagnosis(one), part_of(call.repeat(one), index)) for one in call.misconceptions]
+    wrong = [(name, value) for name, value in theirs if is_wrong(value, expected, view)]
     if found is None:
-        history.refuted |= wrong
+        right = {name for name, value in theirs if not is_wrong(value, expected, view)}
+        history.refuted |= {name for name, _ in wrong} - right
         return
-    matching = frozenset(name for name in wrong if is_same(theirs[name], actual, view))
-    alike = frozenset(name for name in wrong if is_similar(theirs[name], actual, expected))
+    matching = frozenset(name for name, value in wrong if is_same(value, actual, view))
+    alike = frozenset(name for name, value in wrong if is_similar(value, actual, expected))
     raise Wrong(f"{call}\n{found[0]}", matching, found[1], alike)
 
 

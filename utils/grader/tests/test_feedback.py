@@ -391,6 +391,26 @@ def test_right_answers_refute_the_misconceptions_that_would_have_failed():
     assert history.refuted == {diagnosis(each) for each in WRONG} - {"the numbers are squared"}
 
 
+def test_one_mistake_in_two_spellings_is_named_whichever_is_met() -> None:
+    def threefold(x: Tensor) -> Tensor:
+        """the factor is not 2"""
+        return 3 * x
+
+    def fourfold(x: Tensor) -> Tensor:
+        """the factor is not 2"""
+        return 4 * x
+
+    x = torch.tensor([1.0, 2.0])
+    for factor in (3, 4):
+        wrong = problem(called(factor * x, x, wrong=[threefold, fourfold]), 2 * x)
+        assert wrong.explained_by == {"the factor is not 2"}
+    zero = torch.zeros(2)
+    expect_equal(called(2 * zero, zero, wrong=[threefold, fourfold]), zero)
+    assert history.refuted == set()  # both are right here
+    expect_equal(called(2 * x, x, wrong=[threefold, lambda x: 2 * x]), 2 * x)
+    assert history.refuted == {"the factor is not 2"}
+
+
 def test_wrong_answers_refute_nothing():
     explained(TABLE + 0, TABLE)
     assert history.refuted == set()
