@@ -87,11 +87,11 @@ def double(x):
 def double(x):
     return x.double() ** 2
 
-# wrong 1.1: three times
+# wrong 1.1: plus its cube
 def double(x):
-    return 3 * x
+    return 2 * x + x**3
 
-# wrong 1.1: three times, and the shape is lost
+# wrong 1.1: plus its cube, and the shape is lost
 def double(x):
     return (3 * x).flatten()
 
@@ -187,7 +187,7 @@ def test_a_file_of_answers_is_judged_and_tabled(tmp_path: Path, run: Run) -> Non
     assert "Right answers that were refused:\n  1.1 not right at all (line 41)\n" in out
     assert "      double(x=[[1, 2], [3, 5]])\n      twice x (2, 2): the first difference" in out
     unhelped = out.partition("Neither named nor actionable:\n")[2]
-    assert unhelped.startswith("  1.1 three times (line 11)\n      twice x (2, 2): the first diff")
+    assert unhelped.startswith("  1.1 plus its cube (line 11)\n      twice x (2, 2): the first diff")
     assert unhelped.count(" (line ") == 1 + 3  # one, and the three diagnoses below
     assert "  1.2 1 is forgotten (line 45)\n      1 is not added" in out
     assert {path: path.read_bytes() for path in before} == before
@@ -196,7 +196,7 @@ def test_a_file_of_answers_is_judged_and_tabled(tmp_path: Path, run: Run) -> Non
 
 
 def test_the_verdicts_can_be_read_by_a_program(tmp_path: Path, run: Run) -> None:
-    kept = ANSWERS.split("# wrong 1.1: three times\n")[0]
+    kept = ANSWERS.split("# wrong 1.1: plus its cube\n")[0]
     root = write(tmp_path, kept)
     code, out, _ = run(root, str(root / "answers.py"), "--lesson", "01_first/", "--json")
     first, second = json.loads(out)
