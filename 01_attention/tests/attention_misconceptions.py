@@ -1198,6 +1198,12 @@ def blocks_in_place_of_a_window(T: int, window: int, n_sinks: int = 0) -> Tensor
     return (j <= i) & ((i // window == j // window) | (j < n_sinks))
 
 
+def queries_taken_for_sinks(T: int, window: int, n_sinks: int = 0) -> Tensor:
+    """the sinks are tested on the query, i < n_sinks; it is the key that is one, j < n_sinks"""
+    i, j = torch.arange(T)[:, None], torch.arange(T)
+    return (j <= i) & ((i - j < window) | (i < n_sinks))
+
+
 def right_window(T: int, window: int, n_sinks: int) -> Tensor:
     """The right mask, used by the wrong answers."""
     i, j = torch.arange(T)[:, None], torch.arange(T)
@@ -1513,6 +1519,7 @@ MISCONCEPTIONS = {
         window_of_numbers,
         and_before_or,
         blocks_in_place_of_a_window,
+        queries_taken_for_sinks,
     ),
     "online_attention": (
         values_not_rescaled,
