@@ -18,7 +18,7 @@ pytest_plugins = ["utils.grader.pytest_plugin"]  # the fixture `ex`, --solutions
 MARKERS = {
     "gpu": "needs a GPU that PyTorch can use (CUDA or MPS)",
     "browser": "needs Playwright, which drives a headless Chromium",
-    "compiler": "needs a C++ compiler, which torch.compile uses on a CPU",
+    "compiler": "needs a C++ compiler, which torch.compile uses on a CPU, and a path without spaces",
 }
 LOOPBACK = ("127.", "::1", "localhost")
 
@@ -48,9 +48,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def has_compiler() -> bool:
-    """Whether there is a compiler where torch.compile looks for one."""
+    """Whether torch.compile finds a compiler; it can't pass it a path with spaces in it."""
     names = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "cl"]
-    return any(shutil.which(name) for name in names)
+    return " " not in sys.prefix and any(shutil.which(name) for name in names)
 
 
 def has_gpu() -> bool:

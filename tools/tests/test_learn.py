@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -1068,7 +1069,7 @@ def test_make_watch_ends_without_a_message_of_make(
     (course / "Makefile").write_text(makefile.replace("watch: install", "watch:"), encoding="utf-8")
     (course / "tools").mkdir()
     (course / "tools" / "learn.py").write_text(PROGRAM, encoding="utf-8")
-    session = TerminalSession(course, "make", f"PY={sys.executable}", "watch")
+    session = TerminalSession(course, "make", f"PY={shlex.quote(sys.executable)}", "watch")
     session.until("q quit\n")
     session.press(key)
     assert session.ended() in codes

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def test_the_targets_work_in_a_folder_with_a_strange_name(name: str, tmp_path: P
     (folder / "tools" / "install.py").write_text("print('installed')", encoding="utf-8")
     (folder / "tools" / "clean.py").write_text("print('cleaned')", encoding="utf-8")
     for target, printed in (("install", "installed\n"), ("clean", "cleaned\n")):
-        done = run_make([f"PYTHON={sys.executable}", target], folder)
+        done = run_make([f"PYTHON={shlex.quote(sys.executable)}", target], folder)
         assert (done.stdout, done.stderr) == (printed, "")
 
 

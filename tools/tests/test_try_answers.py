@@ -187,7 +187,9 @@ def test_a_file_of_answers_is_judged_and_tabled(tmp_path: Path, run: Run) -> Non
     assert "Right answers that were refused:\n  1.1 not right at all (line 41)\n" in out
     assert "      double(x=[[1, 2], [3, 5]])\n      twice x (2, 2): the first difference" in out
     unhelped = out.partition("Neither named nor actionable:\n")[2]
-    assert unhelped.startswith("  1.1 plus its cube (line 11)\n      twice x (2, 2): the first diff")
+    assert unhelped.startswith(
+        "  1.1 plus its cube (line 11)\n      twice x (2, 2): the first diff"
+    )
     assert unhelped.count(" (line ") == 1 + 3  # one, and the three diagnoses below
     assert "  1.2 1 is forgotten (line 45)\n      1 is not added" in out
     assert {path: path.read_bytes() for path in before} == before
