@@ -18,7 +18,7 @@ pytest_plugins = ["utils.grader.pytest_plugin"]  # the fixture `ex`, --solutions
 MARKERS = {
     "gpu": "needs a GPU that PyTorch can use (CUDA or MPS)",
     "browser": "needs Playwright, which drives a headless Chromium",
-    "compiler": "needs a C++ compiler, which torch.compile uses on a CPU, and a path without spaces",
+    "compiler": "needs a C++ compiler for torch.compile, and a path without spaces",
 }
 LOOPBACK = ("127.", "::1", "localhost")
 
