@@ -7,6 +7,7 @@ import runpy
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from tools.benchmarks.ablation_variants import (
 from training_data import TrainingData
 from training_loop import Trainer
 from utils.config import TrainConfig, to_dict
-from utils.errors import CourseError, run_program
+from utils.errors import CourseError
 
 ROOT = Path(__file__).resolve().parents[2]
 # The fields in which two presets may differ without differing in their recipe: sizes, durations and
@@ -48,17 +49,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the program in this process; exit code, output and errors."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tools/ablations.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            run_program(ablations.main)
-        printed = capsys.readouterr()
-        return int(left.value.code or 0), printed.out, printed.err
-
-    return run
+def run(call_program: Run) -> Run:
+    """Run the program; exit code, output and errors."""
+    return partial(call_program, ablations.main)
 
 
 def tiny_data(text: str = "to be or not to be, ") -> TrainingData:

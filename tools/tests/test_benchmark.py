@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,21 +34,11 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Settings]]:
 
 
 @pytest.fixture
-def call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Call:
+def call(tmp_path: Path, call_program: Call) -> Call:
     """Run the program on a small text; exit code, output and errors."""
     text = tmp_path / "text.txt"
     text.write_text("the cat sat on the mat\n" * 40, encoding="utf-8")
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["benchmark.py", "--data", str(text), *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            run_program(benchmark.main)
-        printed = capsys.readouterr()
-        return int(left.value.code or 0), printed.out, printed.err
-
-    return call
+    return partial(call_program, benchmark.main, "--data", text)
 
 
 def names(measured: list[tuple[str, Settings]]) -> list[str]:

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -156,17 +157,9 @@ def course(judged_course: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the program in this process: exit code, output and errors."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["learn.py", *arguments])
-        with pytest.raises(SystemExit) as left:
-            run_program(lambda: learn.main(course))
-        said = capsys.readouterr()
-        return int(left.value.code or 0), said.out, said.err
-
-    return run
+def run(course: Path, call_program: Run) -> Run:
+    """Run the program on the course; exit code, output and errors."""
+    return partial(call_program, lambda: learn.main(course))
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """tools/make_pictures.py: the two pictures, drawn from a tiny run."""
 
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,6 @@ from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from tools import make_pictures
 from utils.config import ModelConfig
-from utils.errors import run_program
 
 TEXT = "to be"
 METRICS = "step,train_loss,val_loss,learning_rate\n1,3.5,,0.1\n2,3.0,3.1,0.05\n"
@@ -33,23 +32,11 @@ def run_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(
-    run_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call_program: Run
 ) -> Run:
     """Run the program on that run; exit code, output and errors."""
     monkeypatch.setattr(make_pictures, "PICTURES", tmp_path)
-
-    def run(*flags: str) -> tuple[int, str, str]:
-        program = ["make_pictures.py", "--run", str(run_folder), "--text", TEXT]
-        monkeypatch.setattr(sys, "argv", [*program, *flags])
-        with pytest.raises(SystemExit) as left:
-            run_program(make_pictures.main)
-        printed = capsys.readouterr()
-        return int(left.value.code or 0), printed.out, printed.err
-
-    return run
+    return partial(call_program, make_pictures.main, "--run", run_folder, "--text", TEXT)
 
 
 def test_both_pictures_are_written(run: Run, tmp_path: Path) -> None:

@@ -1,15 +1,14 @@
 """tools/new_exercise.py: what it writes can be read, judged and checked; what exists stays."""
 
 import shutil
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tools import new_exercise
 from tools.checks.exercises import list_problems, stub_problems
-from utils.errors import run_program
 from utils.grader.exercises import KINDS, ROOT, read_lesson
 from utils.grader.report import SOLVED, TO_DO
 from utils.grader.runner import judge
@@ -35,15 +34,9 @@ def course(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["new_exercise.py", *arguments])
-        with pytest.raises(SystemExit) as left:
-            run_program(lambda: new_exercise.main(course))
-        said = capsys.readouterr()
-        return int(left.value.code or 0), said.out, said.err
-
-    return run
+def run(course: Path, call_program: Run) -> Run:
+    """Run the program on the course; exit code, output and errors."""
+    return partial(call_program, lambda: new_exercise.main(course))
 
 
 def contents(root: Path) -> dict[Path, bytes]:

@@ -14,7 +14,7 @@ import torch
 
 from tools import try_answers
 from tools.try_answers import Answer, Judged, problem_of, read_answers, tells_more_than_values
-from utils.errors import CourseError, run_program
+from utils.errors import CourseError
 from utils.grader.exercises import Lesson, read_lesson
 from utils.grader.feedback import Wrong, expect_choice, expect_equal, expect_prediction
 from utils.grader.report import SOLVED, WRONG, Verdict
@@ -153,17 +153,9 @@ def write(root: Path, answers: str = ANSWERS) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the program in this process: exit code, output and errors."""
-
-    def run(root: Path, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["try_answers.py", *arguments])
-        with pytest.raises(SystemExit) as left:
-            run_program(lambda: try_answers.main(root))
-        said = capsys.readouterr()
-        return int(left.value.code or 0), said.out, said.err
-
-    return run
+def run(call_program: Run) -> Run:
+    """Run the program on a course; exit code, output and errors."""
+    return lambda root, *arguments: call_program(lambda: try_answers.main(root), *arguments)
 
 
 # --- a whole file ---
