@@ -39,9 +39,9 @@ STRATEGIES = {
 }
 
 
-def main() -> None:
-    """Read the command line, load the model, generate."""
-    args = parse_args()
+def main(interactive: bool = False) -> None:
+    """Read the command line, load the model, generate; interactive leaves no other mode."""
+    args = parse_args(interactive)
     sampling = unescape_settings(config_from_args(args, SampleConfig()))
     device = pick_device(sampling.device)
     checkpoint = load_checkpoint(args.checkpoint or newest_checkpoint(args.checkpoint_dir))
@@ -57,7 +57,7 @@ def main() -> None:
         print_samples(generator, sampling)
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(interactive: bool = False) -> argparse.Namespace:
     """The command line: which model, what to do, and one flag per field of SampleConfig."""
     parser = OneLineParser(
         description="Generate text with a trained model.",
@@ -76,6 +76,16 @@ def parse_args() -> argparse.Namespace:
         default=HERE / "checkpoints",
         help="where to look for the newest checkpoint",
     )
+    if interactive:
+        parser.set_defaults(interactive=True, compare=False)
+    else:
+        add_mode_flags(parser)
+    add_config_flags(parser, SampleConfig)
+    return parser.parse_args()
+
+
+def add_mode_flags(parser: argparse.ArgumentParser) -> None:
+    """What to do instead of printing samples; one of them at most."""
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument(
         "--compare", action="store_true", help="show sampling strategies side by side"
@@ -85,8 +95,6 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="a prompt loop: type a text, the model continues it",
     )
-    add_config_flags(parser, SampleConfig)
-    return parser.parse_args()
 
 
 def unescape_settings(sampling: SampleConfig) -> SampleConfig:

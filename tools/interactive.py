@@ -9,10 +9,7 @@ try:
 except ImportError:
     raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
 
-import sys
-
 from sample import main
 
 if __name__ == "__main__":
-    sys.argv.insert(1, "--interactive")
-    run_program(main)
+    run_program(lambda: main(interactive=True))

@@ -59,3 +59,10 @@ def test_a_missing_checkpoint_gives_one_line(run: Run, tmp_path: Path) -> None:
 def test_other_modes_are_refused(run: Run, checkpoint: Path) -> None:
     code, out, err = run("--checkpoint", checkpoint, "--compare", typed="")
     assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_its_help_lists_no_other_mode(run: Run) -> None:
+    code, out, _ = run("--help", typed="")
+    assert code == 0
+    assert "--checkpoint" in out and "--top-k" in out
+    assert "--compare" not in out and "--interactive" not in out
