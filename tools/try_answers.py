@@ -373,7 +373,13 @@ def lists(judged: Sequence[Judged]) -> list[str]:
 def diagnoses(judged: Sequence[Judged]) -> list[str]:
     """Every diagnosis below the label of its answer, so that a false one can be seen."""
     named = [one for one in judged if one.is_named]
-    return listed("Diagnoses", named, lambda one: one.found.diagnosis)
+    return listed("Diagnoses", named, lambda one: diagnosis_of(one.found))
+
+
+def diagnosis_of(found: Verdict) -> str:
+    """The diagnosis in one line, of both mistakes if there are two."""
+    second = f"; and: {found.second_mistake}" if found.second_mistake else ""
+    return found.diagnosis + second
 
 
 def listed(title: str, judged: Sequence[Judged], text: Callable[[Judged], str]) -> list[str]:

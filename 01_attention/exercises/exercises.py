@@ -131,7 +131,7 @@ def read_maps() -> dict[str, str]:
     The picture 01_attention/pictures/which_mask.png (it is in theory.md too) shows the weights of
     six queries over six keys under four masks. Grey cells are exactly 0.
 
-    Returns the letter of each map: {"causal": ..., "padding": ..., "causal, padded on the left":
+    Returns the letter of each map: {"causal": ..., "padding": ..., "causal and padded":
     ..., "sliding window": ...}, each "A", "B", "C" or "D".
     """
     raise NotImplementedError("Exercise 1.10: read_maps")  # TODO: return your answer

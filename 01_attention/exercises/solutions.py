@@ -158,7 +158,7 @@ def read_maps() -> dict[str, str]:
     The picture 01_attention/pictures/which_mask.png (it is in theory.md too) shows the weights of
     six queries over six keys under four masks. Grey cells are exactly 0.
 
-    Returns the letter of each map: {"causal": ..., "padding": ..., "causal, padded on the left":
+    Returns the letter of each map: {"causal": ..., "padding": ..., "causal and padded":
     ..., "sliding window": ...}, each "A", "B", "C" or "D".
     """
     # A hides the last two columns from every query: padding on the right. B has a band of two keys
@@ -167,7 +167,7 @@ def read_maps() -> dict[str, str]:
     return {
         "causal": "D",
         "padding": "A",
-        "causal, padded on the left": "C",
+        "causal and padded": "C",
         "sliding window": "B",
     }
 

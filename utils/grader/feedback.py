@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from utils.grader.mistakes import Suspects
 from utils.grader.relation import of_numbers, relation
 
 Misconception = Callable[..., Any]
@@ -110,11 +111,13 @@ class History:
 
     `refuted` holds the misconceptions that would have failed where the learner's answer was right,
     `replaced` a function of PyTorch that the learner called though it replaces the exercise.
+    `suspects` are pairs of mistakes, over all the tests of an exercise.
     """
 
     calls: list[Call] = field(default_factory=list)
     refuted: set[str] = field(default_factory=set)
     replaced: str = ""
+    suspects: Suspects = field(default_factory=Suspects)
 
     def clear(self) -> None:
         self.calls = []
@@ -172,6 +175,7 @@ def expect_equal(
             raise Wrong(found[0], None, found[1])
         return
     call, index = origin
+    suspect_pairs(found is None, call, index, (actual, expected, view))
     # A mistake may have several spellings: misconceptions with one diagnosis.
     theirs = [(diagnosis(one), part_of(call.repeat(one), index)) for one in call.misconceptions]
     wrong = [(name, value) for name, value in theirs if is_wrong(value, expected, view)]
@@ -182,6 +186,21 @@ def expect_equal(
     matching = frozenset(name for name, value in wrong if is_same(value, actual, view))
     alike = frozenset(name for name, value in wrong if is_similar(value, actual, expected))
     raise Wrong(f"{call}\n{found[0]}", matching, found[1], alike)
+
+
+def suspect_pairs(
+    is_right: bool, call: Call, index: int | None, compared: tuple[Any, Any, View]
+) -> None:
+    """Narrow down which pairs of mistakes may be behind the answers to this exercise."""
+    actual, expected, view = compared
+
+    def gives(pair: Misconception, answer: Any) -> bool:
+        return is_same(part_of(call.repeat(pair), index), answer, view)
+
+    if is_right:
+        history.suspects.answer_is_right(lambda pair: gives(pair, expected))
+    else:
+        history.suspects.answer_is_wrong(call.misconceptions, lambda pair: gives(pair, actual))
 
 
 def expect_prediction(
@@ -461,14 +480,13 @@ def same_values(one: Tensor | None, other: Tensor | None) -> bool:
 
 def misconceptions_with_same_error(call: Call) -> frozenset[str]:
     """The misconceptions that raise the same error as the learner's code."""
-    error = call.error
-    return frozenset(
-        diagnosis(misconception)
-        for misconception in call.misconceptions
-        if isinstance(theirs := call.repeat(misconception), Exception)
-        and type(theirs) is type(error)
-        and str(theirs) == str(error)
-    )
+
+    def raises_it(misconception: Misconception) -> bool:
+        theirs, error = call.repeat(misconception), call.error
+        return type(theirs) is type(error) and str(theirs) == str(error)
+
+    history.suspects.answer_is_wrong(call.misconceptions, raises_it)
+    return frozenset(diagnosis(one) for one in call.misconceptions if raises_it(one))
 
 
 def part_of(value: Any, index: int | None) -> Any:
