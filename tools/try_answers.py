@@ -68,6 +68,7 @@ ONLY_VALUES = re.compile(
     r"|of \d+ values correct in "  # a prediction
     r"|: .* is wrong$"  # a choice
 )
+NOTE = re.compile(r"\nNote: (?!only (row|column) )")  # which row differs does not say why
 
 
 @dataclass(frozen=True)
@@ -293,7 +294,7 @@ def tells_more_than_values(found: Verdict) -> bool:
     """Whether a message gives more than values that differ."""
     return (
         bool(found.hint_for)
-        or "\nNote: " in found.message
+        or bool(NOTE.search(found.message))
         or not (
             ONLY_VALUES.search(problem_of(found)) and "the values are right" not in found.message
         )

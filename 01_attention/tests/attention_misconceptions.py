@@ -42,6 +42,8 @@ def softmax_with(
         first = x.amin(dim, keepdim=True)
     elif largest == "without keepdim":
         first = x.amax(dim)
+    elif largest == "clamped":
+        x = x.clamp(max=80)
     if empty == "zeros":
         first = first.masked_fill(first == -math.inf, 0.0)
     if largest == "after exp":
@@ -75,6 +77,11 @@ SOFTMAX = mistakes(
         "the largest entry is not subtracted first: exp overflows, and replacing the nan by 0 only "
         "hides that",
         {"largest": "none", "empty": "nan to zero"},
+    ),
+    clamped_before_exp=(
+        "large scores are clamped, so different ones get the same weight; subtract the largest of "
+        "the row instead",
+        {"largest": "clamped"},
     ),
     largest_of_the_whole_tensor=(
         "the largest entry of the whole tensor is subtracted, not that of each row: a row far "
@@ -585,7 +592,10 @@ DIVIDED = (
     "the division of the scores by the square root of d_k is missing",
     {"divisor": "none"},
 )
-DIVIDED_BY_D_K = ("the scores are divided by d_k; divide by its square root", {"divisor": "d_k"})
+DIVIDED_BY_D_K = (
+    "the scores are divided by d_k, or by its square root twice; divide by the root, once",
+    {"divisor": "d_k"},
+)
 OUTPUT_ALONE = (
     "only the output is returned; return output and weights",
     {"returned": "output alone"},

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.grader.mistakes import Suspects
+from utils.grader.plain_words import explain
 from utils.grader.relation import of_numbers, relation
 
 Misconception = Callable[..., Any]
@@ -280,11 +281,20 @@ def expect_same_gradients(actual: Tensor, expected: Tensor, inputs: Mapping[str,
     try:
         found = gradients(actual, weights, tensors)
     except RuntimeError as error:
-        raise Wrong(f"the backward pass fails: {error}") from None
+        meaning = explain(error)
+        plain = f"\nIn plain words: {meaning}" if meaning else ""
+        cause = str(error).partition("Hint:")[0].strip()
+        raise Wrong(f"the values are right, but the backward pass fails: {cause}{plain}") from None
     for name, gradient, truth in zip(inputs, found, truths, strict=True):
         if truth is None:
             continue
         actual = torch.zeros_like(truth) if gradient is None else gradient
+        if actual.isnan().any() and not truth.isnan().any():
+            raise Wrong(
+                f"the values are right, but the gradient of {name} is nan in places: replacing a "
+                "nan (nan_to_num, torch.where) repairs the value, not its gradient; keep it from "
+                "arising"
+            )
         problem = difference(actual, truth, f"the gradient of {name}", identity)
         if problem is not None:
             raise Wrong(f"the values are right, but {problem[0]}", None, problem[1])

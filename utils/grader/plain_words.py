@@ -56,8 +56,8 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"modified by an inplace operation",
-        "something like x -= 1, x[...] = or masked_fill_ has overwritten values that the backward "
-        "pass needs. Make a new tensor instead: x = x - 1, masked_fill",
+        "something like x -= 1, x /= y, x[...] = or masked_fill_ has overwritten values that the "
+        "backward pass needs. Make a new tensor instead: x = x - 1, masked_fill",
     ),
     (
         r"a leaf Variable that requires grad is being used in an in-place operation|"

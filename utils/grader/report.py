@@ -136,7 +136,7 @@ def message_lines(found: Verdict, indent: str = "") -> list[str]:
     if found.second_mistake:
         lines += wrap("This looks like two mistakes at once:", indent)
         for number, mistake in enumerate((found.diagnosis, found.second_mistake), start=1):
-            lines += wrap(f"{number}. {mistake}.", f"{indent}  ")
+            lines += wrap(f"{number}. {mistake}.", f"{indent}  ", hanging=3)
     elif found.diagnosis:
         opening = "This looks like" if found.is_certain else "First of all, this looks like"
         lines += wrap(f"{opening}: {found.diagnosis}.", indent)
@@ -166,8 +166,11 @@ def width() -> int:
     return max(NARROWEST, min(WIDTH, shutil.get_terminal_size().columns))
 
 
-def wrap(message: str, indent: str = "") -> list[str]:
-    """Lines that fit; rows of values and code, which are indented already, are cut instead."""
+def wrap(message: str, indent: str = "", hanging: int = 0) -> list[str]:
+    """Lines that fit; rows of values and code, which are indented already, are cut instead.
+
+    `hanging` is the indentation of the second and later lines, beyond `indent`.
+    """
     lines = []
     for line in map(printable, message.splitlines()):
         if line.startswith("    "):
@@ -177,7 +180,7 @@ def wrap(message: str, indent: str = "") -> list[str]:
                 line,
                 width(),
                 initial_indent=indent,
-                subsequent_indent=indent,
+                subsequent_indent=indent + " " * hanging,
                 break_on_hyphens=False,
             )
     return lines
