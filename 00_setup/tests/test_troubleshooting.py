@@ -66,7 +66,7 @@ IN_SOURCE = {
 
 
 def quoted() -> list[str]:
-    """The messages of the page: in first cells of tables, and in the paragraphs of the last part."""
+    """The messages of the page: in the first cells of tables, and in the text of the last part."""
     tables, _, prose = PAGE.partition("## Memory, time, network")
     found = re.findall(r"^\| `([^`]+)`", tables, re.MULTILINE)
     found += re.findall(r"`((?:error: |mock corpus|findfont: )[^`]+)`", prose)
