@@ -53,7 +53,11 @@ def paths() -> dict[str, list[Row]]:
     for heading, text in sections().items():
         if "| when | folder | what | hours |" in text:
             lines = [cells(line) for line in text.splitlines() if line.startswith("|")][2:]
-            found[heading] = [Row(*row[:3], float(row[3])) for row in lines if row[0] != "total"]
+            found[heading] = [
+                Row(when, folder, what, float(hours))
+                for when, folder, what, hours in lines
+                if when != "total"
+            ]
     return found
 
 

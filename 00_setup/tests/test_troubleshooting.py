@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -247,8 +248,8 @@ def _(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.yaml").touch()
-    values = {"out_dir": run, "checkpoint_dir": tmp_path, "overwrite": False, "config": None}
-    return printed_by(lambda: check_folders(type("Arguments", (), values)()))
+    arguments = Namespace(out_dir=run, checkpoint_dir=tmp_path, overwrite=False, config=None)
+    return printed_by(lambda: check_folders(arguments))
 
 
 @provokes("error: ... is in use by another training process")
