@@ -25,7 +25,7 @@ NOT_INSTALLED = "error: not installed; run make install, then use .venv/bin/pyth
 # Tests of the pages of lesson 00 that describe the whole course, and so import all of it.
 GUIDE_TESTS = {
     f"00_setup/tests/test_{page}.py"
-    for page in ("commands_elsewhere", "review_questions", "troubleshooting")
+    for page in ("commands_elsewhere", "review_questions", "study_guide", "troubleshooting")
 }
 
 Finder = Callable[[ast.AST], str | None]
