@@ -135,7 +135,6 @@ def test_a_finished_lesson_has_the_hours_of_its_readme(folder: str) -> None:
         f"{folder}/README.md allows {in_readme:g} hours; learning_paths.md has {on_page:g}. "
         "Change its table, then every path whose total no longer adds up"
     )
-    assert kind_of(folder) == "counted", f"{folder} is finished: its hours are counted"
 
 
 def test_an_unfinished_lesson_is_called_planned() -> None:
