@@ -113,7 +113,7 @@ def split_qkv(qkv: Tensor, n_heads: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def cross_attend(
-    layer: nn.Module, x: Tensor, context: Tensor, mask: Tensor | None = None
+    layer: MultiHeadAttention, x: Tensor, context: Tensor, mask: Tensor | None = None
 ) -> Tensor:
     """Exercise 2.6: a layer with several heads whose keys and values come from another text.
 

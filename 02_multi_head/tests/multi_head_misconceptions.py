@@ -664,7 +664,8 @@ def crossed(
         right_split(layer.get_submodule(name)(x), heads)  # pyright: ignore[reportArgumentType]
         for name, x in zip(names, sources, strict=True)
     ]
-    return right_merge(plain_attention(*parts, mask)[0])
+    q, k, v = parts
+    return right_merge(plain_attention(q, k, v, mask)[0])
 
 
 def plain_attention(
@@ -881,7 +882,7 @@ def output_for_every_head(heads: Tensor, w_o: Tensor) -> Tensor:
 
 
 def merged_by_reshape(heads: Tensor, w_o: Tensor) -> Tensor:
-    """the heads are put side by side by a reshape alone, which mixes tokens; merge them as in 2.2"""
+    """the heads are put together by a reshape alone, which mixes tokens; merge them as in 2.2"""
     B, n_heads, T, d_head = heads.shape
     regrouped = right_split(heads.reshape(B, T, n_heads * d_head), n_heads)
     return through(regrouped, slices_of(heads, w_o))
