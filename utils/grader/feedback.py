@@ -189,6 +189,22 @@ def expect_equal(
     raise Wrong(f"{call}\n{found[0]}", matching, found[1], alike)
 
 
+def expect_parameters(actual: Any, expected: nn.Module) -> None:
+    """Raise Wrong unless a learner's layer can load the weights of the expected one.
+
+    actual: what the learner's class returned, so that its misconceptions can be built as well;
+    expected: a layer made with the same arguments. Names and shapes are compared, not values.
+    """
+    expect_equal(actual, expected, what="the parameters", view=parameter_shapes)
+
+
+def parameter_shapes(module: Any) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter and buffer of a layer by its name, as load_state_dict sees it."""
+    if not isinstance(module, nn.Module):
+        raise TypeError("a layer is asked for, a class that is derived from nn.Module")
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
 def suspect_pairs(
     is_right: bool, call: Call, index: int | None, compared: tuple[Any, Any, View]
 ) -> None:
@@ -338,6 +354,8 @@ def difference(
         return f"{name}, {short_repr(actual)}, cannot be used: {error}", math.inf
     if isinstance(expected, Tensor):
         return difference_of_tensors(actual, expected, name)
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        return difference_of_entries(actual, expected, name)
     return difference_of_values(actual, expected, name)
 
 
@@ -420,6 +438,20 @@ def difference_of_values(actual: Any, expected: Any, name: str) -> tuple[str, fl
     if type(actual) is type(expected) and actual == expected:
         return None
     return f"{name}: got {short_repr(actual)}; expected {short_repr(expected)}", math.inf
+
+
+def difference_of_entries(
+    actual: dict[str, Any], expected: dict[str, Any], name: str
+) -> tuple[str, float] | None:
+    """The first entry of a dictionary that is missing, differs, or should not be there."""
+    for key, truth in expected.items():
+        if key not in actual:
+            found = ", ".join(actual) or "none"
+            return f"{name}: {key} is missing; yours are: {found}", math.inf
+        if actual[key] != truth:
+            return f"{name}: {key} is {actual[key]}; expected {truth}", math.inf
+    extra = [key for key in actual if key not in expected]
+    return (f"{name}: {extra[0]} should not be there", math.inf) if extra else None
 
 
 def errors_in_tolerances(actual: Tensor, expected: Tensor) -> Tensor:

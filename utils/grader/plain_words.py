@@ -148,6 +148,12 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         "last two sizes of a shape: T_q, T_k = scores.shape[-2:]",
     ),
     (
+        r"cannot assign module before Module\.__init__\(\) call|"
+        r"cannot assign parameters? before Module\.__init__\(\) call",
+        "the first line of __init__ must be super().__init__(): it prepares the layer to hold "
+        "parameters and other layers",
+    ),
+    (
         r"index -?\d+ is out of bounds|index out of range|indices should be",
         "an index is at or past the end of its axis: positions run from 0 to size - 1",
     ),

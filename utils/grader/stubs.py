@@ -36,6 +36,7 @@ TODO = {  # by the kind of exercise
     "repair": "# TODO: delete, then repair",
     "read": "# TODO: return your answer",
 }
+LINE = 100  # characters; a longer line would be broken by the formatter
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PROGRAM = re.compile(r"if\s+__name__\b")  # where the part that runs the checks begins
 
@@ -93,7 +94,9 @@ def bodies_to_replace(lesson: Lesson, source: str) -> list[tuple[int, int, str]]
 def stub_body(exercise: Exercise, name: str) -> str:
     """What replaces a solution's body: a `raise`, and the code to repair if any."""
     todo = f'raise NotImplementedError("Exercise {exercise.id}: {name}")'
-    return f"{todo}  {TODO[exercise.kind]}\n{exercise.body}"
+    indent = 8 if "." in name else 4  # of a method, of a function
+    fits = indent + len(todo) + 2 + len(TODO[exercise.kind]) <= LINE
+    return f"{todo}  {TODO[exercise.kind] if fits else '# TODO'}\n{exercise.body}"
 
 
 # --- resetting one exercise ---
