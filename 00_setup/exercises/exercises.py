@@ -61,20 +61,8 @@ def sequence_means(x: Tensor) -> Tensor:
     return by_sequence.mean(dim=1)
 
 
-def neuron_gradient(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Exercise 0.4: the gradient of a neuron's loss, by the chain rule.
-
-    The neuron computes a = w·x + b and h = tanh(a); its loss is (h - y) squared. w and x are (d,),
-    b and y have no axes. The derivative of tanh(a) is 1 - tanh(a) squared.
-
-    Returns (dw (d,), db ()): the derivatives of the loss with respect to w and to b. Write it
-    without backward and torch.autograd.
-    """
-    raise NotImplementedError("Exercise 0.4: neuron_gradient")  # TODO: your code here
-
-
 def bigram_probabilities(ids: Tensor, V: int) -> Tensor:
-    """Exercise 0.5: how often does each character follow each other one?
+    """Exercise 0.4: how often does each character follow each other one?
 
     ids (T,) are the characters of a text as whole numbers below V. Count the T - 1 pairs of
     neighbours: N_ij is how often j comes right after i.
@@ -82,11 +70,11 @@ def bigram_probabilities(ids: Tensor, V: int) -> Tensor:
     Returns (V, V) in floating point: entry (i, j) is N_ij divided by the sum of row i of N, so that
     every row sums to 1. A row without counts has 1 / V everywhere.
     """
-    raise NotImplementedError("Exercise 0.5: bigram_probabilities")  # TODO: your code here
+    raise NotImplementedError("Exercise 0.4: bigram_probabilities")  # TODO: your code here
 
 
 def read_tables() -> dict[str, str]:
-    """Exercise 0.6, reading: which text made which table?
+    """Exercise 0.5, reading: which text made which table?
 
     The picture 00_setup/pictures/which_text.png (it is in theory.md too) shows P(next | current)
     for four texts over the letters a to f: the row is the current letter, the column the next one,
@@ -100,13 +88,25 @@ def read_tables() -> dict[str, str]:
     Returns the letter of each table: {"forwards": ..., "backwards": ..., "runs": ...,
     "alternating": ...}, each "A", "B", "C" or "D".
     """
-    raise NotImplementedError("Exercise 0.6: read_tables")  # TODO: return your answer
+    raise NotImplementedError("Exercise 0.5: read_tables")  # TODO: return your answer
+
+
+def draw(row: Tensor, u: float) -> int:
+    """Exercise 0.6: turn a number into a character that has the probabilities of a row.
+
+    row (V,) sums to 1. The characters share the interval from 0 to 1 in their order: character 0
+    has the piece from 0 to row[0], character 1 the next piece, which is row[1] long, and so on. A
+    piece includes its start and not its end. u is at least 0 and less than 1.
+
+    Returns the number of the character whose piece u falls into, an int.
+    """
+    raise NotImplementedError("Exercise 0.6: draw")  # TODO: your code here
 
 
 def cross_entropy(probabilities: Tensor, ids: Tensor) -> Tensor:
     """Exercise 0.7: how surprised is a table by a text, on average?
 
-    probabilities (V, V), as in 0.5; ids (T,) is a text of T characters. The surprise at a pair is
+    probabilities (V, V), as in 0.4; ids (T,) is a text of T characters. The surprise at a pair is
     minus the natural logarithm of the probability that the table gave to the second character,
     given the first.
 
@@ -116,16 +116,16 @@ def cross_entropy(probabilities: Tensor, ids: Tensor) -> Tensor:
     raise NotImplementedError("Exercise 0.7: cross_entropy")  # TODO: your code here
 
 
-def draw(row: Tensor, u: float) -> int:
-    """Exercise 0.8: turn a number into a character that has the probabilities of a row.
+def neuron_gradient(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Exercise 0.8: the gradient of a neuron's loss, by the chain rule.
 
-    row (V,) sums to 1. The characters share the interval from 0 to 1 in their order: character 0
-    has the piece from 0 to row[0], character 1 the next piece, which is row[1] long, and so on. A
-    piece includes its start and not its end. u is at least 0 and less than 1.
+    The neuron computes a = w·x + b and h = tanh(a); its loss is (h - y) squared. w and x are (d,),
+    b and y have no axes. The derivative of tanh(a) is 1 - tanh(a) squared.
 
-    Returns the number of the character whose piece u falls into, an int.
+    Returns (dw (d,), db ()): the derivatives of the loss with respect to w and to b. Write it
+    without backward and torch.autograd.
     """
-    raise NotImplementedError("Exercise 0.8: draw")  # TODO: your code here
+    raise NotImplementedError("Exercise 0.8: neuron_gradient")  # TODO: your code here
 
 
 if __name__ == "__main__":

@@ -64,24 +64,8 @@ def sequence_means(x: Tensor) -> Tensor:
     return by_sequence.mean(dim=1)
 
 
-def neuron_gradient(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Exercise 0.4: the gradient of a neuron's loss, by the chain rule.
-
-    The neuron computes a = w·x + b and h = tanh(a); its loss is (h - y) squared. w and x are (d,),
-    b and y have no axes. The derivative of tanh(a) is 1 - tanh(a) squared.
-
-    Returns (dw (d,), db ()): the derivatives of the loss with respect to w and to b. Write it
-    without backward and torch.autograd.
-    """
-    h = torch.tanh(w @ x + b)
-    # Link by link, from the loss back to a: the square gives 2 (h - y), tanh gives 1 - h². Both
-    # results share them, so this is computed once. Autograd works in the same way.
-    da = 2 * (h - y) * (1 - h**2)
-    return da * x, da  # a is w·x + b: its derivative is x with respect to w, and 1 to b
-
-
 def bigram_probabilities(ids: Tensor, V: int) -> Tensor:
-    """Exercise 0.5: how often does each character follow each other one?
+    """Exercise 0.4: how often does each character follow each other one?
 
     ids (T,) are the characters of a text as whole numbers below V. Count the T - 1 pairs of
     neighbours: N_ij is how often j comes right after i.
@@ -100,7 +84,7 @@ def bigram_probabilities(ids: Tensor, V: int) -> Tensor:
 
 
 def read_tables() -> dict[str, str]:
-    """Exercise 0.6, reading: which text made which table?
+    """Exercise 0.5, reading: which text made which table?
 
     The picture 00_setup/pictures/which_text.png (it is in theory.md too) shows P(next | current)
     for four texts over the letters a to f: the row is the current letter, the column the next one,
@@ -120,10 +104,26 @@ def read_tables() -> dict[str, str]:
     return {"forwards": "D", "backwards": "A", "runs": "C", "alternating": "B"}
 
 
+def draw(row: Tensor, u: float) -> int:
+    """Exercise 0.6: turn a number into a character that has the probabilities of a row.
+
+    row (V,) sums to 1. The characters share the interval from 0 to 1 in their order: character 0
+    has the piece from 0 to row[0], character 1 the next piece, which is row[1] long, and so on. A
+    piece includes its start and not its end. u is at least 0 and less than 1.
+
+    Returns the number of the character whose piece u falls into, an int.
+    """
+    # Piece i ends at row[0] + ... + row[i]. The pieces that end at or before u are those that come
+    # before the one we look for, and counting them gives its number. Others use
+    # torch.searchsorted(ends, u, right=True), or a loop that adds up until the sum is above u.
+    ends = row.cumsum(dim=0)
+    return int((ends <= u).sum())
+
+
 def cross_entropy(probabilities: Tensor, ids: Tensor) -> Tensor:
     """Exercise 0.7: how surprised is a table by a text, on average?
 
-    probabilities (V, V), as in 0.5; ids (T,) is a text of T characters. The surprise at a pair is
+    probabilities (V, V), as in 0.4; ids (T,) is a text of T characters. The surprise at a pair is
     minus the natural logarithm of the probability that the table gave to the second character,
     given the first.
 
@@ -137,17 +137,17 @@ def cross_entropy(probabilities: Tensor, ids: Tensor) -> Tensor:
     return -p.log().mean()
 
 
-def draw(row: Tensor, u: float) -> int:
-    """Exercise 0.8: turn a number into a character that has the probabilities of a row.
+def neuron_gradient(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Exercise 0.8: the gradient of a neuron's loss, by the chain rule.
 
-    row (V,) sums to 1. The characters share the interval from 0 to 1 in their order: character 0
-    has the piece from 0 to row[0], character 1 the next piece, which is row[1] long, and so on. A
-    piece includes its start and not its end. u is at least 0 and less than 1.
+    The neuron computes a = w·x + b and h = tanh(a); its loss is (h - y) squared. w and x are (d,),
+    b and y have no axes. The derivative of tanh(a) is 1 - tanh(a) squared.
 
-    Returns the number of the character whose piece u falls into, an int.
+    Returns (dw (d,), db ()): the derivatives of the loss with respect to w and to b. Write it
+    without backward and torch.autograd.
     """
-    # Piece i ends at row[0] + ... + row[i]. The pieces that end at or before u are those that come
-    # before the one we look for, and counting them gives its number. Others use
-    # torch.searchsorted(ends, u, right=True), or a loop that adds up until the sum is above u.
-    ends = row.cumsum(dim=0)
-    return int((ends <= u).sum())
+    h = torch.tanh(w @ x + b)
+    # Link by link, from the loss back to a: the square gives 2 (h - y), tanh gives 1 - h². Both
+    # results share them, so this is computed once. Autograd works in the same way.
+    da = 2 * (h - y) * (1 - h**2)
+    return da * x, da  # a is w·x + b: its derivative is x with respect to w, and 1 to b

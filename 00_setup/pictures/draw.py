@@ -123,7 +123,7 @@ def draw_table(axes: Axes, table: Tensor, labels: list[str]) -> AxesImage:
 
 
 def texts_of_the_rules(T: int = 600) -> dict[str, Tensor]:
-    """The four texts of exercise 0.6 by the letter of their table; one step in five is random."""
+    """The four texts of exercise 0.5 by the letter of their table; one step in five is random."""
     generator = torch.Generator().manual_seed(0)
 
     def step(rule: str, i: int) -> int:

@@ -329,129 +329,7 @@ def not_averaged(x: Tensor) -> Tensor:
     return x.transpose(0, 1)
 
 
-# --- 0.4 neuron_gradient ---
-
-
-def links(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """h, and the derivatives of the square and of tanh, used by the wrong answers."""
-    h = torch.tanh(w @ x + b)
-    return h, 2 * (h - y), 1 - h**2
-
-
-def two_forgotten(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """the factor 2 is missing: the derivative of a square is twice what is squared"""
-    _, square, tanh = links(w, x, b, y)
-    return square / 2 * tanh * x, square / 2 * tanh
-
-
-def tanh_forgotten(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """the derivative of tanh is missing; every link between the loss and w has its factor"""
-    _, square, _ = links(w, x, b, y)
-    return square * x, square
-
-
-def square_forgotten(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """this is the gradient of h; the derivative of the loss with respect to h is still missing"""
-    _, _, tanh = links(w, x, b, y)
-    return tanh * x, tanh
-
-
-def wrong_sign(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """the sign is wrong: what is squared is h - y, and its derivative with respect to h is +1"""
-    _, square, tanh = links(w, x, b, y)
-    return -square * tanh * x, -square * tanh
-
-
-def tanh_at_the_wrong_place(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """the derivative of tanh is 1 minus the square of h, its result; this takes 1 minus the square
-    of a, what goes in"""
-    _, square, _ = links(w, x, b, y)
-    tanh = 1 - (w @ x + b) ** 2
-    return square * tanh * x, square * tanh
-
-
-def tanh_not_squared(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """the derivative of tanh is 1 - h squared, and this is 1 - h"""
-    h, square, _ = links(w, x, b, y)
-    return square * (1 - h) * x, square * (1 - h)
-
-
-def tanh_in_place_of_its_derivative(
-    w: Tensor, x: Tensor, b: Tensor, y: Tensor
-) -> tuple[Tensor, Tensor]:
-    """the factor is tanh itself; the chain rule takes its derivative"""
-    h, square, _ = links(w, x, b, y)
-    return square * h * x, square * h
-
-
-def sigmoid_derivative(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """h (1 - h) is the derivative of the sigmoid; that of tanh is 1 - h squared"""
-    h, square, _ = links(w, x, b, y)
-    return square * h * (1 - h) * x, square * h * (1 - h)
-
-
-def gradient_of_x(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """the last factor is w, which gives the gradient of x; the derivative of w·x with respect to w
-    is the other one"""
-    _, square, tanh = links(w, x, b, y)
-    return square * tanh * w, square * tanh
-
-
-def x_forgotten(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """dw lacks its last factor, the derivative of w·x with respect to w"""
-    _, square, tanh = links(w, x, b, y)
-    return (square * tanh).expand(x.shape), square * tanh
-
-
-def x_summed(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """db is the sum of dw; b is added to a once, so the derivative of a with respect to b is 1"""
-    _, square, tanh = links(w, x, b, y)
-    return square * tanh * x, (square * tanh * x).sum()
-
-
-def b_forgotten(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """b is missing in a: h is tanh of w·x + b"""
-    _, square, tanh = links(w, x, torch.zeros_like(b), y)
-    return square * tanh * x, square * tanh
-
-
-def b_as_a_factor(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """db is multiplied by b; the derivative of w·x + b with respect to b is 1"""
-    _, square, tanh = links(w, x, b, y)
-    return square * tanh * x, square * tanh * b
-
-
-def results_exchanged(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """the two results are exchanged; dw comes first"""
-    _, square, tanh = links(w, x, b, y)
-    return square * tanh, square * tanh * x
-
-
-def the_loss_itself(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """the first factor is the loss, (h - y) squared; the chain rule takes its derivative"""
-    h, _, tanh = links(w, x, b, y)
-    return (h - y) ** 2 * tanh * x, (h - y) ** 2 * tanh
-
-
-def only_dw(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> Tensor:
-    """only dw is returned; return dw and db"""
-    _, square, tanh = links(w, x, b, y)
-    return square * tanh * x
-
-
-def without_tanh(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """this is the gradient of a neuron without tanh: h is tanh(a), not a"""
-    a = w @ x + b
-    return 2 * (a - y) * x, 2 * (a - y)
-
-
-def links_added(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """the derivatives of the links are added; the chain rule multiplies them"""
-    _, square, tanh = links(w, x, b, y)
-    return square + tanh + x, square + tanh + 1
-
-
-# --- 0.5 bigram_probabilities ---
+# --- 0.4 bigram_probabilities ---
 
 
 def counts_of(ids: Tensor, V: int) -> Tensor:
@@ -615,7 +493,7 @@ def whole_numbers(ids: Tensor, V: int) -> Tensor:
     return counts // totals
 
 
-# --- 0.6 read_tables ---
+# --- 0.5 read_tables ---
 
 
 def reading(name: str, letter: str) -> dict[str, str]:
@@ -684,6 +562,108 @@ def c_stays_in_its_half() -> dict[str, str]:
 def d_stays_in_its_half() -> dict[str, str]:
     """in D the letters a and b are followed by letters of their own half"""
     return reading("alternating", "D")
+
+
+# --- 0.6 draw ---
+
+
+def most_likely(row: Tensor, u: float) -> int:
+    """this is the most likely character whatever u is; u decides"""
+    return int(row.argmax())
+
+
+def equal_pieces(row: Tensor, u: float) -> int:
+    """all pieces have the same length here; the piece of a character is as long as its
+    probability"""
+    return int(u * len(row))
+
+
+def end_included(row: Tensor, u: float) -> int:
+    """at the border of two pieces the earlier one is drawn; a piece includes its start and not its
+    end, so compare with <= and not <"""
+    return int((row.cumsum(0) < u).sum())
+
+
+def pieces_not_added_up(row: Tensor, u: float) -> int:
+    """u is compared with the probabilities themselves; a piece ends where the sum of all
+    probabilities up to its own ends"""
+    return int((row <= u).sum())
+
+
+def first_above(row: Tensor, u: float) -> int:
+    """this is the first character whose own probability is above u; compare u with the running sum
+    of the probabilities"""
+    return next((i for i, p in enumerate(row.tolist()) if p > u), len(row) - 1)
+
+
+def one_too_far(row: Tensor, u: float) -> int:
+    """the number is one too high: the first character is number 0, and the piece that holds u does
+    not count as one that has ended"""
+    return right_draw(row, u) + 1
+
+
+def one_too_low(row: Tensor, u: float) -> int:
+    """the number is one too low: this is the last piece that ends before u, and the next one holds
+    u"""
+    return right_draw(row, u) - 1
+
+
+def backwards(row: Tensor, u: float) -> int:
+    """the pieces are laid out from the last character to the first; character 0 begins at 0"""
+    return len(row) - 1 - right_draw(row.flip(0), u)
+
+
+def numbered_from_the_end(row: Tensor, u: float) -> int:
+    """the pieces that end after u are counted; those that end before it give the number"""
+    return int((row.cumsum(0) > u).sum())
+
+
+def from_the_other_side(row: Tensor, u: float) -> int:
+    """1 - u is used in place of u: the pieces begin at 0"""
+    return right_draw(row, 1 - u)
+
+
+def sorted_first(row: Tensor, u: float) -> int:
+    """the pieces are laid out by size, the most likely first; they should keep their order"""
+    order = row.argsort(descending=True, stable=True)
+    return int(order[right_draw(row[order], u)])
+
+
+def number_after_sorting(row: Tensor, u: float) -> int:
+    """the row is sorted first, and the result is a place in the sorted row; the pieces should keep
+    their order"""
+    return right_draw(row.sort(descending=True).values, u)
+
+
+def nearest_probability(row: Tensor, u: float) -> int:
+    """this is the character whose probability is nearest to u; find the piece that u falls into"""
+    return int((row - u).abs().argmin())
+
+
+def nearest_end(row: Tensor, u: float) -> int:
+    """this is the character whose piece ends nearest to u; u may be past that end"""
+    return int((row.cumsum(0) - u).abs().argmin())
+
+
+def probability_returned(row: Tensor, u: float) -> float:
+    """this is the probability of the character; its number is asked for"""
+    return row[right_draw(row, u)].item()
+
+
+def end_returned(row: Tensor, u: float) -> float:
+    """this is where the piece ends; the number of the character is asked for"""
+    return row.cumsum(0)[right_draw(row, u)].item()
+
+
+def u_ignored(row: Tensor, u: float) -> int:
+    """the character is drawn with new random numbers; u is the random number to use"""
+    return int(torch.multinomial(row, 1))
+
+
+def share_of_u(row: Tensor, u: float) -> int:
+    """the probabilities are multiplied by u and the largest is taken; u is a place between 0 and
+    1, and the piece there is drawn"""
+    return len(row) - 1 - int((row * u).flip(0).argmax())
 
 
 # --- 0.7 cross_entropy ---
@@ -809,106 +789,126 @@ def softmax_taken_again(probabilities: Tensor, ids: Tensor) -> Tensor:
     return right_loss(torch.softmax(probabilities, -1), ids)
 
 
-# --- 0.8 draw ---
+# --- 0.8 neuron_gradient ---
 
 
-def most_likely(row: Tensor, u: float) -> int:
-    """this is the most likely character whatever u is; u decides"""
-    return int(row.argmax())
+def links(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """h, and the derivatives of the square and of tanh, used by the wrong answers."""
+    h = torch.tanh(w @ x + b)
+    return h, 2 * (h - y), 1 - h**2
 
 
-def equal_pieces(row: Tensor, u: float) -> int:
-    """all pieces have the same length here; the piece of a character is as long as its
-    probability"""
-    return int(u * len(row))
+def two_forgotten(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the factor 2 is missing: the derivative of a square is twice what is squared"""
+    _, square, tanh = links(w, x, b, y)
+    return square / 2 * tanh * x, square / 2 * tanh
 
 
-def end_included(row: Tensor, u: float) -> int:
-    """at the border of two pieces the earlier one is drawn; a piece includes its start and not its
-    end, so compare with <= and not <"""
-    return int((row.cumsum(0) < u).sum())
+def tanh_forgotten(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the derivative of tanh is missing; every link between the loss and w has its factor"""
+    _, square, _ = links(w, x, b, y)
+    return square * x, square
 
 
-def pieces_not_added_up(row: Tensor, u: float) -> int:
-    """u is compared with the probabilities themselves; a piece ends where the sum of all
-    probabilities up to its own ends"""
-    return int((row <= u).sum())
+def square_forgotten(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """this is the gradient of h; the derivative of the loss with respect to h is still missing"""
+    _, _, tanh = links(w, x, b, y)
+    return tanh * x, tanh
 
 
-def first_above(row: Tensor, u: float) -> int:
-    """this is the first character whose own probability is above u; compare u with the running sum
-    of the probabilities"""
-    return next((i for i, p in enumerate(row.tolist()) if p > u), len(row) - 1)
+def wrong_sign(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the sign is wrong: what is squared is h - y, and its derivative with respect to h is +1"""
+    _, square, tanh = links(w, x, b, y)
+    return -square * tanh * x, -square * tanh
 
 
-def one_too_far(row: Tensor, u: float) -> int:
-    """the number is one too high: the first character is number 0, and the piece that holds u does
-    not count as one that has ended"""
-    return right_draw(row, u) + 1
+def tanh_at_the_wrong_place(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the derivative of tanh is 1 minus the square of h, its result; this takes 1 minus the square
+    of a, what goes in"""
+    _, square, _ = links(w, x, b, y)
+    tanh = 1 - (w @ x + b) ** 2
+    return square * tanh * x, square * tanh
 
 
-def one_too_low(row: Tensor, u: float) -> int:
-    """the number is one too low: this is the last piece that ends before u, and the next one holds
-    u"""
-    return right_draw(row, u) - 1
+def tanh_not_squared(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the derivative of tanh is 1 - h squared, and this is 1 - h"""
+    h, square, _ = links(w, x, b, y)
+    return square * (1 - h) * x, square * (1 - h)
 
 
-def backwards(row: Tensor, u: float) -> int:
-    """the pieces are laid out from the last character to the first; character 0 begins at 0"""
-    return len(row) - 1 - right_draw(row.flip(0), u)
+def tanh_in_place_of_its_derivative(
+    w: Tensor, x: Tensor, b: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor]:
+    """the factor is tanh itself; the chain rule takes its derivative"""
+    h, square, _ = links(w, x, b, y)
+    return square * h * x, square * h
 
 
-def numbered_from_the_end(row: Tensor, u: float) -> int:
-    """the pieces that end after u are counted; those that end before it give the number"""
-    return int((row.cumsum(0) > u).sum())
+def sigmoid_derivative(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """h (1 - h) is the derivative of the sigmoid; that of tanh is 1 - h squared"""
+    h, square, _ = links(w, x, b, y)
+    return square * h * (1 - h) * x, square * h * (1 - h)
 
 
-def from_the_other_side(row: Tensor, u: float) -> int:
-    """1 - u is used in place of u: the pieces begin at 0"""
-    return right_draw(row, 1 - u)
+def gradient_of_x(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the last factor is w, which gives the gradient of x; the derivative of w·x with respect to w
+    is the other one"""
+    _, square, tanh = links(w, x, b, y)
+    return square * tanh * w, square * tanh
 
 
-def sorted_first(row: Tensor, u: float) -> int:
-    """the pieces are laid out by size, the most likely first; they should keep their order"""
-    order = row.argsort(descending=True, stable=True)
-    return int(order[right_draw(row[order], u)])
+def x_forgotten(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """dw lacks its last factor, the derivative of w·x with respect to w"""
+    _, square, tanh = links(w, x, b, y)
+    return (square * tanh).expand(x.shape), square * tanh
 
 
-def number_after_sorting(row: Tensor, u: float) -> int:
-    """the row is sorted first, and the result is a place in the sorted row; the pieces should keep
-    their order"""
-    return right_draw(row.sort(descending=True).values, u)
+def x_summed(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """db is the sum of dw; b is added to a once, so the derivative of a with respect to b is 1"""
+    _, square, tanh = links(w, x, b, y)
+    return square * tanh * x, (square * tanh * x).sum()
 
 
-def nearest_probability(row: Tensor, u: float) -> int:
-    """this is the character whose probability is nearest to u; find the piece that u falls into"""
-    return int((row - u).abs().argmin())
+def b_forgotten(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """b is missing in a: h is tanh of w·x + b"""
+    _, square, tanh = links(w, x, torch.zeros_like(b), y)
+    return square * tanh * x, square * tanh
 
 
-def nearest_end(row: Tensor, u: float) -> int:
-    """this is the character whose piece ends nearest to u; u may be past that end"""
-    return int((row.cumsum(0) - u).abs().argmin())
+def b_as_a_factor(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """db is multiplied by b; the derivative of w·x + b with respect to b is 1"""
+    _, square, tanh = links(w, x, b, y)
+    return square * tanh * x, square * tanh * b
 
 
-def probability_returned(row: Tensor, u: float) -> float:
-    """this is the probability of the character; its number is asked for"""
-    return row[right_draw(row, u)].item()
+def results_exchanged(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the two results are exchanged; dw comes first"""
+    _, square, tanh = links(w, x, b, y)
+    return square * tanh, square * tanh * x
 
 
-def end_returned(row: Tensor, u: float) -> float:
-    """this is where the piece ends; the number of the character is asked for"""
-    return row.cumsum(0)[right_draw(row, u)].item()
+def the_loss_itself(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the first factor is the loss, (h - y) squared; the chain rule takes its derivative"""
+    h, _, tanh = links(w, x, b, y)
+    return (h - y) ** 2 * tanh * x, (h - y) ** 2 * tanh
 
 
-def u_ignored(row: Tensor, u: float) -> int:
-    """the character is drawn with new random numbers; u is the random number to use"""
-    return int(torch.multinomial(row, 1))
+def only_dw(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> Tensor:
+    """only dw is returned; return dw and db"""
+    _, square, tanh = links(w, x, b, y)
+    return square * tanh * x
 
 
-def share_of_u(row: Tensor, u: float) -> int:
-    """the probabilities are multiplied by u and the largest is taken; u is a place between 0 and
-    1, and the piece there is drawn"""
-    return len(row) - 1 - int((row * u).flip(0).argmax())
+def without_tanh(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """this is the gradient of a neuron without tanh: h is tanh(a), not a"""
+    a = w @ x + b
+    return 2 * (a - y) * x, 2 * (a - y)
+
+
+def links_added(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the derivatives of the links are added; the chain rule multiplies them"""
+    _, square, tanh = links(w, x, b, y)
+    return square + tanh + x, square + tanh + 1
 
 
 MISCONCEPTIONS = {
@@ -974,26 +974,6 @@ MISCONCEPTIONS = {
         means_transposed,
         not_averaged,
     ),
-    "neuron_gradient": (
-        two_forgotten,
-        tanh_forgotten,
-        square_forgotten,
-        wrong_sign,
-        tanh_at_the_wrong_place,
-        tanh_not_squared,
-        tanh_in_place_of_its_derivative,
-        sigmoid_derivative,
-        gradient_of_x,
-        x_forgotten,
-        x_summed,
-        b_forgotten,
-        b_as_a_factor,
-        results_exchanged,
-        the_loss_itself,
-        only_dw,
-        without_tanh,
-        links_added,
-    ),
     "bigram_probabilities": (
         counts_returned,
         rows_are_the_next,
@@ -1033,6 +1013,26 @@ MISCONCEPTIONS = {
         c_stays_in_its_half,
         d_stays_in_its_half,
     ),
+    "draw": (
+        most_likely,
+        equal_pieces,
+        end_included,
+        pieces_not_added_up,
+        first_above,
+        one_too_far,
+        one_too_low,
+        backwards,
+        numbered_from_the_end,
+        from_the_other_side,
+        sorted_first,
+        number_after_sorting,
+        nearest_probability,
+        nearest_end,
+        probability_returned,
+        end_returned,
+        u_ignored,
+        share_of_u,
+    ),
     "cross_entropy": (
         summed,
         minus_forgotten,
@@ -1056,24 +1056,24 @@ MISCONCEPTIONS = {
         own_character,
         softmax_taken_again,
     ),
-    "draw": (
-        most_likely,
-        equal_pieces,
-        end_included,
-        pieces_not_added_up,
-        first_above,
-        one_too_far,
-        one_too_low,
-        backwards,
-        numbered_from_the_end,
-        from_the_other_side,
-        sorted_first,
-        number_after_sorting,
-        nearest_probability,
-        nearest_end,
-        probability_returned,
-        end_returned,
-        u_ignored,
-        share_of_u,
+    "neuron_gradient": (
+        two_forgotten,
+        tanh_forgotten,
+        square_forgotten,
+        wrong_sign,
+        tanh_at_the_wrong_place,
+        tanh_not_squared,
+        tanh_in_place_of_its_derivative,
+        sigmoid_derivative,
+        gradient_of_x,
+        x_forgotten,
+        x_summed,
+        b_forgotten,
+        b_as_a_factor,
+        results_exchanged,
+        the_loss_itself,
+        only_dw,
+        without_tanh,
+        links_added,
     ),
 }

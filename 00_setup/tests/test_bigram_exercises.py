@@ -112,37 +112,6 @@ def test_the_means_take_any_layout_in_memory(ex):
 
 # --- 0.4 ---
 
-GRADIENTS = ("dw (d,)", "db ()")
-
-
-def by_autograd(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-    """The gradients of the loss, computed by PyTorch."""
-    w, b = w.clone().requires_grad_(), b.clone().requires_grad_()
-    loss = (torch.tanh(w @ x + b) - y) ** 2
-    return torch.autograd.grad(loss, [w, b])
-
-
-@pytest.mark.parametrize("size", [2, 5, 1, 7])
-def test_the_gradients_are_those_of_autograd(ex, size):
-    if size == 2:
-        w, x = torch.tensor([0.5, -1.0]), torch.tensor([2.0, 1.0])
-        b, y = torch.tensor(0.5), torch.tensor(1.0)
-    else:
-        w, x = torch.randn(size, dtype=torch.float64) / 2, torch.randn(size, dtype=torch.float64)
-        b, y = torch.tensor(0.25, dtype=torch.float64), torch.tensor(-1.5, dtype=torch.float64)
-    expect_equal(ex.neuron_gradient(w, x, b, y), by_autograd(w, x, b, y), what=GRADIENTS)
-
-
-def test_a_neuron_without_error_has_no_gradient(ex):
-    """where h equals y the gradients are zero"""
-    w, x, b = torch.tensor([0.5, -1.0, 0.25]), torch.tensor([2.0, 1.0, 4.0]), torch.tensor(0.0)
-    y = torch.tanh(w @ x + b)
-    truth = torch.zeros(3), torch.tensor(0.0)
-    expect_equal(ex.neuron_gradient(w, x, b, y), truth, what=GRADIENTS)
-
-
-# --- 0.5 ---
-
 PROBABILITIES = "the probabilities (V, V)"
 
 
@@ -175,7 +144,7 @@ def test_a_longer_text_is_counted_pair_by_pair(ex):
     expect_equal(ex.bigram_probabilities(ids, V), truth, what=PROBABILITIES)
 
 
-# --- 0.6 ---
+# --- 0.5 ---
 
 LETTERS = {"forwards": "D", "backwards": "A", "runs": "C", "alternating": "B"}
 
@@ -186,6 +155,37 @@ def test_each_table_is_given_the_text_that_made_it(ex):
     for name, letter in LETTERS.items():
         expect(name in answer, f"the answer has no {name!r}; it asks for {', '.join(LETTERS)}")
         expect_choice(answer, str(answer[name]).strip().upper(), letter, name)
+
+
+# --- 0.6 ---
+
+DRAWN = "the character"
+
+
+@pytest.mark.parametrize("u", [0.6, 0.3, 0.9, 0.1, 0.8])
+def test_the_piece_that_holds_u_is_drawn(ex, u):
+    row = torch.tensor([0.5, 0.25, 0.25])
+    truth = 0 if u < 0.5 else 1 if u < 0.75 else 2
+    expect_equal(ex.draw(row, u), truth, what=DRAWN)
+    row = torch.tensor([0.125, 0.0625, 0.4375, 0.25, 0.125])
+    ends = [0.125, 0.1875, 0.625, 0.875]
+    expect_equal(ex.draw(row, u), sum(end <= u for end in ends), what=DRAWN)
+
+
+@pytest.mark.parametrize(("u", "truth"), [(0.0, 1), (0.25, 2), (0.75, 4), (0.5, 2), (0.9990234, 4)])
+def test_a_piece_includes_its_start_and_not_its_end(ex, u, truth):
+    """a piece includes its start and not its end, and one of length 0 is never drawn"""
+    row = torch.tensor([0.0, 0.25, 0.5, 0.0, 0.25, 0.0])
+    expect_equal(ex.draw(row, u), truth, what=DRAWN)
+
+
+def test_each_character_is_drawn_as_often_as_its_probability_says(ex):
+    """1,000 evenly spaced numbers draw each character as often as its probability says"""
+    shares = [0.1, 0.3, 0.05, 0.2, 0.35]
+    for at in range(1000):
+        u = (at + 0.5) / 1000
+        truth = sum(sum(shares[: i + 1]) < u for i in range(len(shares)))
+        expect_equal(ex.draw(torch.tensor(shares), u), truth, what=DRAWN)
 
 
 # --- 0.7 ---
@@ -235,30 +235,30 @@ def test_the_loss_lets_gradients_through(ex):
 
 # --- 0.8 ---
 
-DRAWN = "the character"
+GRADIENTS = ("dw (d,)", "db ()")
 
 
-@pytest.mark.parametrize("u", [0.6, 0.3, 0.9, 0.1, 0.8])
-def test_the_piece_that_holds_u_is_drawn(ex, u):
-    row = torch.tensor([0.5, 0.25, 0.25])
-    truth = 0 if u < 0.5 else 1 if u < 0.75 else 2
-    expect_equal(ex.draw(row, u), truth, what=DRAWN)
-    row = torch.tensor([0.125, 0.0625, 0.4375, 0.25, 0.125])
-    ends = [0.125, 0.1875, 0.625, 0.875]
-    expect_equal(ex.draw(row, u), sum(end <= u for end in ends), what=DRAWN)
+def by_autograd(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """The gradients of the loss, computed by PyTorch."""
+    w, b = w.clone().requires_grad_(), b.clone().requires_grad_()
+    loss = (torch.tanh(w @ x + b) - y) ** 2
+    return torch.autograd.grad(loss, [w, b])
 
 
-@pytest.mark.parametrize(("u", "truth"), [(0.0, 1), (0.25, 2), (0.75, 4), (0.5, 2), (0.9990234, 4)])
-def test_a_piece_includes_its_start_and_not_its_end(ex, u, truth):
-    """a piece includes its start and not its end, and one of length 0 is never drawn"""
-    row = torch.tensor([0.0, 0.25, 0.5, 0.0, 0.25, 0.0])
-    expect_equal(ex.draw(row, u), truth, what=DRAWN)
+@pytest.mark.parametrize("size", [2, 5, 1, 7])
+def test_the_gradients_are_those_of_autograd(ex, size):
+    if size == 2:
+        w, x = torch.tensor([0.5, -1.0]), torch.tensor([2.0, 1.0])
+        b, y = torch.tensor(0.5), torch.tensor(1.0)
+    else:
+        w, x = torch.randn(size, dtype=torch.float64) / 2, torch.randn(size, dtype=torch.float64)
+        b, y = torch.tensor(0.25, dtype=torch.float64), torch.tensor(-1.5, dtype=torch.float64)
+    expect_equal(ex.neuron_gradient(w, x, b, y), by_autograd(w, x, b, y), what=GRADIENTS)
 
 
-def test_each_character_is_drawn_as_often_as_its_probability_says(ex):
-    """1,000 evenly spaced numbers draw each character as often as its probability says"""
-    shares = [0.1, 0.3, 0.05, 0.2, 0.35]
-    for at in range(1000):
-        u = (at + 0.5) / 1000
-        truth = sum(sum(shares[: i + 1]) < u for i in range(len(shares)))
-        expect_equal(ex.draw(torch.tensor(shares), u), truth, what=DRAWN)
+def test_a_neuron_without_error_has_no_gradient(ex):
+    """where h equals y the gradients are zero"""
+    w, x, b = torch.tensor([0.5, -1.0, 0.25]), torch.tensor([2.0, 1.0, 4.0]), torch.tensor(0.0)
+    y = torch.tanh(w @ x + b)
+    truth = torch.zeros(3), torch.tensor(0.0)
+    expect_equal(ex.neuron_gradient(w, x, b, y), truth, what=GRADIENTS)
