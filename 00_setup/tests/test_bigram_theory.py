@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bigram import bigram_probabilities, cross_entropy, draw, encode
+from bigram import bigram_probabilities, cross_entropy, draw, encode, main
 from utils import mock_corpus
 from utils.grader.exercises import Lesson, read_lesson
 from utils.grader.report import message_lines
@@ -184,6 +184,16 @@ def test_every_picture_is_on_the_page_and_small() -> None:
     files = {path.stem for path in (LESSON / "pictures").glob("*.png")}
     assert named == files
     assert all(path.stat().st_size < 100_000 for path in (LESSON / "pictures").glob("*.png"))
+
+
+def test_the_readme_shows_what_the_program_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    main()
+    printed = capsys.readouterr().out.splitlines()
+    readme = (LESSON / "README.md").read_text(encoding="utf-8").splitlines()
+    at = readme.index("python 00_setup/bigram.py") + 3
+    shown = readme[at : readme.index("```", at)]
+    assert shown == [line for line in printed if line in shown]
+    assert len(shown) == 4
 
 
 def test_the_readme_shows_the_message_that_a_learner_gets(tmp_path: Path) -> None:
