@@ -60,8 +60,8 @@ def squared_differences(rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def in_floating_point(rows: Tensor, columns: Tensor) -> Tensor:
-    """the differences are right, but in the dtype that torch.zeros chooses; give it
-    dtype=rows.dtype, or broadcast without a loop"""
+    """the differences are in floating point, where rows and columns are whole numbers; a table made
+    with torch.zeros, or from Python floats, needs dtype=rows.dtype"""
     table = torch.zeros(len(rows), len(columns))
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
@@ -89,6 +89,27 @@ def of_the_ranks(rows: Tensor, columns: Tensor) -> Tensor:
     for"""
     places = torch.arange(len(rows))[:, None] - torch.arange(len(columns))
     return places.to(rows.dtype)
+
+
+def pair_by_pair(rows: Tensor, columns: Tensor) -> Tensor:
+    """the two are subtracted element by element, which gives one row and not a table (or an error,
+    if they differ in length); one of them needs a second axis"""
+    return torch.stack([row - column for row, column in zip(rows, columns, strict=False)])
+
+
+def two_rows(rows: Tensor, columns: Tensor) -> Tensor:
+    """both have become rows, (1, n) and (1, m); rows should become a column, (n, 1)"""
+    return rows[None] - columns[None]
+
+
+def square_of_the_rows(rows: Tensor, columns: Tensor) -> Tensor:
+    """rows are subtracted from rows; the second axis of the table belongs to columns"""
+    return rows[:, None] - rows
+
+
+def absolute_in_floating_point(rows: Tensor, columns: Tensor) -> Tensor:
+    """the sign is lost: these are absolute differences, and rows[i] - columns[j] may be negative"""
+    return (rows[:, None].double() - columns).abs().float()
 
 
 # --- 0.2 predict_shapes ---
@@ -329,6 +350,27 @@ def not_averaged(x: Tensor) -> Tensor:
     return x.transpose(0, 1)
 
 
+def features_of_each_token(x: Tensor) -> Tensor:
+    """the mean runs over the features, the last axis; it should run over the tokens"""
+    return x.mean(dim=-1)
+
+
+def one_number(x: Tensor) -> Tensor:
+    """this is one mean of all values; each sequence has a mean vector of its own, (B, d)"""
+    return x.mean()
+
+
+def batch_means_transposed(x: Tensor) -> Tensor:
+    """the mean runs over the sequences and gives one row per token; it should run over the tokens
+    of each sequence"""
+    return x.permute(2, 1, 0).mean(dim=1)
+
+
+def medians(x: Tensor) -> Tensor:
+    """this is the median of the tokens; the mean is asked for"""
+    return x.median(dim=0).values
+
+
 # --- 0.4 bigram_probabilities ---
 
 
@@ -491,6 +533,44 @@ def whole_numbers(ids: Tensor, V: int) -> Tensor:
     counts = counts_of(ids, V).long()
     totals = counts.sum(1, keepdim=True).clamp(min=1)
     return counts // totals
+
+
+def shares_of_the_largest(ids: Tensor, V: int) -> Tensor:
+    """each row is divided by its largest count; divide by its sum, so that it sums to 1"""
+    counts = counts_of(ids, V)
+    return counts / counts.amax(1, keepdim=True)
+
+
+def shares_of_the_largest_with_uniform(ids: Tensor, V: int) -> Tensor:
+    """each row is divided by its largest count; divide by its sum, so that it sums to 1"""
+    counts = counts_of(ids, V)
+    largest = counts.amax(1, keepdim=True)
+    return torch.where(largest > 0, counts / largest, 1 / V)
+
+
+def length_one(ids: Tensor, V: int) -> Tensor:
+    """each row is divided by its length, the root of the sum of squares (F.normalize does that);
+    divide by its sum"""
+    return torch.nn.functional.normalize(counts_of(ids, V), dim=1)
+
+
+def mean_in_place_of_the_sum(ids: Tensor, V: int) -> Tensor:
+    """each row is divided by its mean; divide by its sum, so that it sums to 1"""
+    counts = counts_of(ids, V)
+    return torch.where(
+        counts.sum(1, keepdim=True) > 0, counts / counts.mean(1, keepdim=True), 1 / V
+    )
+
+
+def rows_are_the_next_with_nan(ids: Tensor, V: int) -> Tensor:
+    """rows and columns are exchanged: the row is the current character, the column the next one"""
+    counts = counts_of(ids, V).T
+    return counts / counts.sum(1, keepdim=True)
+
+
+def only_the_characters_of_the_text(ids: Tensor, V: int) -> Tensor:
+    """the table is only as large as the text needs; V says how many rows and columns it has"""
+    return shares_of_rows(counts_of(ids, int(ids.max()) + 1))
 
 
 # --- 0.5 read_tables ---
@@ -666,6 +746,18 @@ def share_of_u(row: Tensor, u: float) -> int:
     return len(row) - 1 - int((row * u).flip(0).argmax())
 
 
+def equal_pieces_rounded(row: Tensor, u: float) -> int:
+    """all pieces have the same length here; the piece of a character is as long as its
+    probability"""
+    return round(u * (len(row) - 1))
+
+
+def counted_until_u_is_used_up(row: Tensor, u: float) -> int:
+    """the number is one too high: the first character is number 0, and the piece that holds u does
+    not count as one that has ended"""
+    return int((row.cumsum(0) - row < u).sum())
+
+
 # --- 0.7 cross_entropy ---
 
 
@@ -787,6 +879,66 @@ def own_character(probabilities: Tensor, ids: Tensor) -> Tensor:
 def softmax_taken_again(probabilities: Tensor, ids: Tensor) -> Tensor:
     """a softmax is taken, but the rows are probabilities already"""
     return right_loss(torch.softmax(probabilities, -1), ids)
+
+
+def summed_without_minus(probabilities: Tensor, ids: Tensor) -> Tensor:
+    """the minus is missing, and the logarithms are added up where their mean is asked for"""
+    return pair_probabilities(probabilities, ids).log().sum()
+
+
+def bits_without_minus(probabilities: Tensor, ids: Tensor) -> Tensor:
+    """the minus is missing, and the logarithm is to base 2; torch.log is the natural one"""
+    return pair_probabilities(probabilities, ids).log2().mean()
+
+
+def summed_in_bits(probabilities: Tensor, ids: Tensor) -> Tensor:
+    """this is a sum, in bits; the mean is asked for, with the natural logarithm"""
+    return -pair_probabilities(probabilities, ids).log2().sum()
+
+
+def impossible_pairs_left_out(probabilities: Tensor, ids: Tensor) -> Tensor:
+    """pairs of probability 0 are left out; they happened, and their surprise is inf"""
+    p = pair_probabilities(probabilities, ids)
+    return -p[p > 0].log().mean()
+
+
+def large_number_for_inf(probabilities: Tensor, ids: Tensor) -> Tensor:
+    """the infinite surprise is replaced by a finite number; leave it as it is"""
+    return -pair_probabilities(probabilities, ids).log().clamp(min=-100).mean()
+
+
+def largest_number_for_inf(probabilities: Tensor, ids: Tensor) -> Tensor:
+    """the infinite surprise is replaced by a finite number; leave it as it is"""
+    return torch.nan_to_num(-pair_probabilities(probabilities, ids).log()).mean()
+
+
+def zero_for_inf(probabilities: Tensor, ids: Tensor) -> Tensor:
+    """the infinite surprise is replaced by a finite number; leave it as it is"""
+    surprises = -pair_probabilities(probabilities, ids).log()
+    return surprises.masked_fill(surprises.isinf(), 0.0).mean()
+
+
+def every_row_with_every_column(probabilities: Tensor, ids: Tensor) -> Tensor:
+    """every current character meets every next one, (T - 1, T - 1) entries; two lists of indices in
+    one pair of brackets pick one entry per pair"""
+    return -probabilities[ids[:-1]][:, ids[1:]].log().mean()
+
+
+def entropy_of_the_rows(probabilities: Tensor, ids: Tensor) -> Tensor:
+    """this is the surprise that the table expects, the entropy of its rows; take the surprise at
+    the characters that came"""
+    p = probabilities[ids[:-1]]
+    return -(p * p.log()).sum(-1).mean()
+
+
+def mean_of_one_over_p(probabilities: Tensor, ids: Tensor) -> Tensor:
+    """this is the mean of 1 / p; the logarithm is missing"""
+    return (1 / pair_probabilities(probabilities, ids)).mean()
+
+
+def a_single_axis(probabilities: Tensor, ids: Tensor) -> Tensor:
+    """the mean has an axis of size 1; a tensor without axes is asked for, as .mean() gives it"""
+    return right_loss(probabilities, ids)[None]
 
 
 # --- 0.8 neuron_gradient ---
@@ -911,6 +1063,70 @@ def links_added(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Ten
     return square + tanh + x, square + tanh + 1
 
 
+def two_and_sign(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the factor 2 is missing, and the sign is wrong: the derivative of (h - y) squared is
+    2 (h - y)"""
+    _, square, tanh = links(w, x, b, y)
+    return -square / 2 * tanh * x, -square / 2 * tanh
+
+
+def two_and_tanh(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the factor 2 is missing, and so is the derivative of tanh"""
+    _, square, _ = links(w, x, b, y)
+    return square / 2 * x, square / 2
+
+
+def tanh_twice(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """tanh is taken of h, which is a tanh already: its derivative at a is 1 - h squared"""
+    h, square, _ = links(w, x, b, y)
+    tanh = 1 - torch.tanh(h) ** 2
+    return square * tanh * x, square * tanh
+
+
+def derivative_with_plus(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the derivative of tanh is 1 - h squared, and this is 1 + h squared"""
+    h, square, _ = links(w, x, b, y)
+    return square * (1 + h**2) * x, square * (1 + h**2)
+
+
+def derivative_negative(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the sign is wrong: what is squared is h - y, and its derivative with respect to h is +1"""
+    h, square, _ = links(w, x, b, y)
+    return square * (h**2 - 1) * x, square * (h**2 - 1)
+
+
+def db_is_one(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """db is only the last link, the derivative of a with respect to b; the other links belong to it
+    as well"""
+    _, square, tanh = links(w, x, b, y)
+    return square * tanh * x, torch.ones_like(b)
+
+
+def y_forgotten(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """y is missing: the loss is the square of h - y"""
+    _, square, tanh = links(w, x, b, torch.zeros_like(y))
+    return square * tanh * x, square * tanh
+
+
+def a_in_place_of_h(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the error is a - y here; the loss compares h with y"""
+    _, _, tanh = links(w, x, b, y)
+    error = 2 * (w @ x + b - y)
+    return error * tanh * x, error * tanh
+
+
+def one_tensor(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> Tensor:
+    """dw and db are joined in one tensor; return two"""
+    _, square, tanh = links(w, x, b, y)
+    return torch.cat([square * tanh * x, (square * tanh)[None]])
+
+
+def square_twice(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the whole derivative of tanh is squared; only h is: 1 - h squared"""
+    h, square, _ = links(w, x, b, y)
+    return square * (1 - h) ** 2 * x, square * (1 - h) ** 2
+
+
 MISCONCEPTIONS = {
     "difference_table": (
         sign_reversed,
@@ -926,6 +1142,10 @@ MISCONCEPTIONS = {
         one_axis_too_many,
         flattened,
         of_the_ranks,
+        pair_by_pair,
+        two_rows,
+        square_of_the_rows,
+        absolute_in_floating_point,
     ),
     "predict_shapes": (
         a_keeps_the_axis,
@@ -973,6 +1193,10 @@ MISCONCEPTIONS = {
         regrouped_mean_over_axis_zero,
         means_transposed,
         not_averaged,
+        features_of_each_token,
+        one_number,
+        batch_means_transposed,
+        medians,
     ),
     "bigram_probabilities": (
         counts_returned,
@@ -998,6 +1222,12 @@ MISCONCEPTIONS = {
         both_directions,
         how_often_the_next_occurs,
         whole_numbers,
+        shares_of_the_largest,
+        shares_of_the_largest_with_uniform,
+        length_one,
+        mean_in_place_of_the_sum,
+        rows_are_the_next_with_nan,
+        only_the_characters_of_the_text,
     ),
     "read_tables": (
         a_goes_back,
@@ -1032,6 +1262,8 @@ MISCONCEPTIONS = {
         end_returned,
         u_ignored,
         share_of_u,
+        equal_pieces_rounded,
+        counted_until_u_is_used_up,
     ),
     "cross_entropy": (
         summed,
@@ -1055,6 +1287,17 @@ MISCONCEPTIONS = {
         mean_probability,
         own_character,
         softmax_taken_again,
+        summed_without_minus,
+        bits_without_minus,
+        summed_in_bits,
+        impossible_pairs_left_out,
+        large_number_for_inf,
+        largest_number_for_inf,
+        zero_for_inf,
+        every_row_with_every_column,
+        entropy_of_the_rows,
+        mean_of_one_over_p,
+        a_single_axis,
     ),
     "neuron_gradient": (
         two_forgotten,
@@ -1075,5 +1318,15 @@ MISCONCEPTIONS = {
         only_dw,
         without_tanh,
         links_added,
+        two_and_sign,
+        two_and_tanh,
+        tanh_twice,
+        derivative_with_plus,
+        derivative_negative,
+        db_is_one,
+        y_forgotten,
+        a_in_place_of_h,
+        one_tensor,
+        square_twice,
     ),
 }
