@@ -243,6 +243,11 @@ def f_meets_from_the_left() -> dict[str, tuple[int, ...]]:
     return shapes("f", 3, 5, 5)
 
 
+def f_takes_the_smaller() -> dict[str, tuple[int, ...]]:
+    """the smaller tensor is stretched to the larger one, and not the other way round"""
+    return shapes("f", 5, 1)
+
+
 def g_keeps_its_features() -> dict[str, tuple[int, ...]]:
     """a matrix product replaces the last axis: the 4 is summed over, and 6 columns come out"""
     return shapes("g", 3, 5, 4)
@@ -369,6 +374,21 @@ def batch_means_transposed(x: Tensor) -> Tensor:
 def medians(x: Tensor) -> Tensor:
     """this is the median of the tokens; the mean is asked for"""
     return x.median(dim=0).values
+
+
+def divided_by_t_minus_one(x: Tensor) -> Tensor:
+    """the sum over the tokens is divided by T - 1; there are T tokens"""
+    return x.sum(dim=0) / max(x.size(0) - 1, 1)
+
+
+def last_token_left_out(x: Tensor) -> Tensor:
+    """the last token is left out; all T tokens count"""
+    return x[:-1].mean(dim=0)
+
+
+def largest_of_the_tokens(x: Tensor) -> Tensor:
+    """this is the largest value of each feature; the mean is asked for"""
+    return x.amax(dim=0)
 
 
 # --- 0.4 bigram_probabilities ---
@@ -573,6 +593,31 @@ def only_the_characters_of_the_text(ids: Tensor, V: int) -> Tensor:
     return shares_of_rows(counts_of(ids, int(ids.max()) + 1))
 
 
+def logarithms(ids: Tensor, V: int) -> Tensor:
+    """these are logarithms of the probabilities; the probabilities themselves are asked for"""
+    return shares_of_rows(counts_of(ids, V)).log()
+
+
+def repetitions_skipped(ids: Tensor, V: int) -> Tensor:
+    """pairs of one character twice are not counted; they are pairs like all others"""
+    counts = counts_of(ids, V)
+    return shares_of_rows(counts - counts.diag().diag())
+
+
+def ones_for_empty_rows(ids: Tensor, V: int) -> Tensor:
+    """a row without counts is 1 everywhere; every row sums to 1, so it should be 1 / V"""
+    counts = counts_of(ids, V)
+    return torch.nan_to_num(counts / counts.sum(1, keepdim=True), nan=1.0)
+
+
+def itself_for_empty_rows(ids: Tensor, V: int) -> Tensor:
+    """a character that nothing follows is followed by itself here; its row should be 1 / V
+    everywhere"""
+    counts = counts_of(ids, V)
+    totals = counts.sum(1, keepdim=True)
+    return torch.where(totals > 0, counts / totals, torch.eye(V))
+
+
 # --- 0.5 read_tables ---
 
 
@@ -758,6 +803,18 @@ def counted_until_u_is_used_up(row: Tensor, u: float) -> int:
     return int((row.cumsum(0) - row < u).sum())
 
 
+def one_too_far_at_most_the_last(row: Tensor, u: float) -> int:
+    """the number is one too high: the first character is number 0, and the piece that holds u does
+    not count as one that has ended"""
+    return min(right_draw(row, u) + 1, len(row) - 1)
+
+
+def smallest_first(row: Tensor, u: float) -> int:
+    """the pieces are laid out by size, the least likely first; they should keep their order"""
+    order = row.argsort(stable=True)
+    return int(order[right_draw(row[order], u)])
+
+
 # --- 0.7 cross_entropy ---
 
 
@@ -939,6 +996,27 @@ def mean_of_one_over_p(probabilities: Tensor, ids: Tensor) -> Tensor:
 def a_single_axis(probabilities: Tensor, ids: Tensor) -> Tensor:
     """the mean has an axis of size 1; a tensor without axes is asked for, as .mean() gives it"""
     return right_loss(probabilities, ids)[None]
+
+
+def one_over_perplexity(probabilities: Tensor, ids: Tensor) -> Tensor:
+    """this is the exponential of the mean logarithm, a probability again; the surprise is minus the
+    mean logarithm"""
+    return (-right_loss(probabilities, ids)).exp()
+
+
+def most_likely_characters(probabilities: Tensor, ids: Tensor) -> Tensor:
+    """this is the surprise at the likeliest character of each row; the one that came counts"""
+    return -probabilities[ids[:-1]].amax(-1).log().mean()
+
+
+def one_added_to_p(probabilities: Tensor, ids: Tensor) -> Tensor:
+    """this is the logarithm of 1 + p; the surprise is minus that of p"""
+    return -pair_probabilities(probabilities, ids).log1p().mean()
+
+
+def median_surprise(probabilities: Tensor, ids: Tensor) -> Tensor:
+    """this is the median of the surprises; their mean is asked for"""
+    return (-pair_probabilities(probabilities, ids).log()).median()
 
 
 # --- 0.8 neuron_gradient ---
@@ -1127,6 +1205,36 @@ def square_twice(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Te
     return square * (1 - h) ** 2 * x, square * (1 - h) ** 2
 
 
+def products_not_summed(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the products w * x are not summed: w·x is a single number, and so are a and h"""
+    _, square, tanh = links(torch.ones(1, dtype=w.dtype), (w * x)[None], b, y)
+    return square * tanh * x, square * tanh
+
+
+def features_of_x_summed(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """dw has one value for all of w, because x was summed; each entry of w has its entry of x"""
+    _, square, tanh = links(w, x, b, y)
+    return (square * tanh * x.sum()).expand(x.shape), square * tanh
+
+
+def absolute_error(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """only the sign of the error is used, as for a loss of |h - y|; the loss is its square"""
+    _, square, tanh = links(w, x, b, y)
+    return square.sign() * tanh * x, square.sign() * tanh
+
+
+def w_and_x(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the last factor is w times x; the derivative of w·x with respect to w is x alone"""
+    _, square, tanh = links(w, x, b, y)
+    return square * tanh * w * x, square * tanh
+
+
+def db_without_tanh(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """the derivative of tanh is missing in db; it stands between the loss and b as well"""
+    _, square, tanh = links(w, x, b, y)
+    return square * tanh * x, square
+
+
 MISCONCEPTIONS = {
     "difference_table": (
         sign_reversed,
@@ -1176,6 +1284,7 @@ MISCONCEPTIONS = {
         g_joins_the_shapes,
         g_sums_the_tokens,
         g_drops_the_batch,
+        f_takes_the_smaller,
     ),
     "sequence_means": (
         as_handed_out,
@@ -1197,6 +1306,9 @@ MISCONCEPTIONS = {
         one_number,
         batch_means_transposed,
         medians,
+        divided_by_t_minus_one,
+        last_token_left_out,
+        largest_of_the_tokens,
     ),
     "bigram_probabilities": (
         counts_returned,
@@ -1228,6 +1340,10 @@ MISCONCEPTIONS = {
         mean_in_place_of_the_sum,
         rows_are_the_next_with_nan,
         only_the_characters_of_the_text,
+        logarithms,
+        repetitions_skipped,
+        ones_for_empty_rows,
+        itself_for_empty_rows,
     ),
     "read_tables": (
         a_goes_back,
@@ -1264,6 +1380,8 @@ MISCONCEPTIONS = {
         share_of_u,
         equal_pieces_rounded,
         counted_until_u_is_used_up,
+        one_too_far_at_most_the_last,
+        smallest_first,
     ),
     "cross_entropy": (
         summed,
@@ -1298,6 +1416,10 @@ MISCONCEPTIONS = {
         entropy_of_the_rows,
         mean_of_one_over_p,
         a_single_axis,
+        one_over_perplexity,
+        most_likely_characters,
+        one_added_to_p,
+        median_surprise,
     ),
     "neuron_gradient": (
         two_forgotten,
@@ -1328,5 +1450,10 @@ MISCONCEPTIONS = {
         a_in_place_of_h,
         one_tensor,
         square_twice,
+        products_not_summed,
+        features_of_x_summed,
+        absolute_error,
+        w_and_x,
+        db_without_tanh,
     ),
 }

@@ -214,7 +214,7 @@ def table_of(size: int, dtype: torch.dtype = torch.float32) -> Tensor:
 def test_the_mean_surprise_of_a_text(ex, n):
     """the loss is the mean of -log P(next | current)"""
     if n == 2:
-        table, ids = torch.tensor([[0.5, 0.5], [0.25, 0.75]]), torch.tensor([0, 1, 1, 0])
+        table, ids = torch.tensor([[0.5, 0.5], [0.25, 0.75]]), torch.tensor([0, 1, 1, 1, 0])
     else:
         table, ids = table_of(V), torch.randint(V, (n,))
     surprises = [-math.log(table[i, j].item()) for i, j in pairwise(ids.tolist())]
