@@ -16,7 +16,7 @@ unexport PYTHONOPTIMIZE
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev verify data demo test test-module status next check watch \
-        hint reset validate lint format clean
+        hint solution reset validate lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ watch: install ## check your exercise each time you save it
 
 hint: install ## show one more hint (EX=1.3 or EX=softmax; default: the next)
 	@$(PY) tools/learn.py hint "$(EX)"
+
+solution: install ## show the solution of an exercise that you have solved (EX=1.3)
+	@$(PY) tools/learn.py solution "$(EX)"
 
 reset: install ## restore one stub (EX=1.3); your version is kept as a backup
 	@$(PY) tools/learn.py reset "$(EX)"

@@ -21,9 +21,8 @@ def split_heads(x: Tensor, n_heads: int) -> Tensor:
     """(B, T, n_heads * d_head) -> (B, n_heads, T, d_head): head h gets slice h of the features."""
     B, T, width = x.shape
     heads = x.view(B, T, n_heads, width // n_heads)  # splits the last axis only
-    return heads.transpose(
-        1, 2
-    )  # heads next to the batch axis, so that attention runs in each head
+    # The heads move next to the batch axis, so that attention runs in each of them by itself.
+    return heads.transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:

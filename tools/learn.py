@@ -5,6 +5,7 @@
     python tools/learn.py check            check your exercises: all, one lesson's, or one (1.3)
     python tools/learn.py watch            check on every save, and move on when one is solved
     python tools/learn.py hint 1.3         one more hint each time; by default for the next exercise
+    python tools/learn.py solution 1.3     the solution of an exercise that you have solved
     python tools/learn.py reset 1.3        restore its stub; a copy of your file is kept
 
 An exercise has a number and the name of its function: `hint 1.1` is `hint softmax`. `make status`,
@@ -45,7 +46,7 @@ from utils.grader.report import (
     wrap,
 )
 from utils.grader.runner import read_state, write_state
-from utils.grader.stubs import reset_exercise
+from utils.grader.stubs import reset_exercise, solution_of
 from utils.grader.watch import Quit, watch_lessons
 
 SHOWN = 3  # wrong exercises listed on one line of the status
@@ -242,13 +243,52 @@ def reset_and_report(lesson: Lesson, exercise: Exercise) -> None:
     print("\n".join(wrap(f"Your old file: {place(lesson, backup)}")))
 
 
+# --- solution ---
+
+
+def do_solution(course: list[Lesson], what: str) -> int:
+    """Print the solution of a solved exercise, by default of the one before the next; else 1."""
+    lesson, exercise = find_exercise(what, course) if what else last_solved(course)
+    found = judged(lesson)[exercise.id]
+    if found.outcome != SOLVED:
+        hint = f"a hint: {how_to('hint', exercise.id)}"
+        print("\n".join(wrap(f"{exercise.id} is {found.outcome}; solve it first, or take {hint}")))
+        return 1
+    show_solution(lesson, exercise)
+    return 0
+
+
+def last_solved(course: list[Lesson]) -> tuple[Lesson, Exercise]:
+    """The last solved exercise before the first unsolved one. Raises UsageError if none is."""
+    before = None
+    for lesson in course:
+        verdicts = judged(lesson)
+        for exercise in lesson.exercises:
+            if verdicts[exercise.id].outcome != SOLVED:
+                break
+            before = lesson, exercise
+        else:
+            continue
+        break
+    if before is None:
+        raise UsageError(f"which exercise? For example: {how_to('solution', '1.3')}")
+    return before
+
+
+def show_solution(lesson: Lesson, exercise: Exercise) -> None:
+    """Print the solution of one exercise, with its comments, and no other."""
+    print(colour(f"{exercise.id} {exercise.title}", "bold"), end="\n\n")
+    print(solution_of(lesson, exercise).rstrip())
+    print("\n".join(["", *wrap(f"(from {place(lesson, lesson.solutions)}, which has them all)")]))
+
+
 # --- watch ---
 
 
 def do_watch(course: list[Lesson], what: str) -> int:
     """Check the first unfinished lesson on every save, until all is solved, or q or Ctrl-C."""
     chosen = choose(what, course)
-    actions = {"h": give_hint, "r": reset_and_report}
+    actions = {"h": give_hint, "r": reset_and_report, "s": show_solution}
     try:
         watch_lessons(chosen, actions)
         print(ALL_SOLVED)
@@ -263,6 +303,7 @@ COMMANDS: dict[str, Callable[[list[Lesson], str], int]] = {
     "check": do_check,
     "watch": do_watch,
     "hint": do_hint,
+    "solution": do_solution,
     "reset": do_reset,
 }
 

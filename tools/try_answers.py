@@ -68,6 +68,7 @@ ONLY_VALUES = re.compile(
     r"|of \d+ values correct in "  # a prediction
     r"|: .* is wrong$"  # a choice
 )
+NOTE = re.compile(r"\nNote: (?!only (row|column) )")  # which row differs does not say why
 
 
 @dataclass(frozen=True)
@@ -293,7 +294,7 @@ def tells_more_than_values(found: Verdict) -> bool:
     """Whether a message gives more than values that differ."""
     return (
         bool(found.hint_for)
-        or "\nNote: " in found.message
+        or bool(NOTE.search(found.message))
         or not (
             ONLY_VALUES.search(problem_of(found)) and "the values are right" not in found.message
         )
@@ -373,7 +374,13 @@ def lists(judged: Sequence[Judged]) -> list[str]:
 def diagnoses(judged: Sequence[Judged]) -> list[str]:
     """Every diagnosis below the label of its answer, so that a false one can be seen."""
     named = [one for one in judged if one.is_named]
-    return listed("Diagnoses", named, lambda one: one.found.diagnosis)
+    return listed("Diagnoses", named, lambda one: diagnosis_of(one.found))
+
+
+def diagnosis_of(found: Verdict) -> str:
+    """The diagnosis in one line, of both mistakes if there are two."""
+    second = f"; and: {found.second_mistake}" if found.second_mistake else ""
+    return found.diagnosis + second
 
 
 def listed(title: str, judged: Sequence[Judged], text: Callable[[Judged], str]) -> list[str]:

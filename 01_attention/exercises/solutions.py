@@ -16,8 +16,8 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
     Each weight is the exponential of its score, divided by the sum of the exponentials along `dim`.
     Scores may be as large as 1e4, or -inf (weight 0); a row of only -inf gives zeros.
 
-    Returns a tensor of the shape and dtype of x, through which gradients flow. Write it without
-    torch.softmax.
+    Returns a tensor of the shape and dtype of x, through which gradients flow: no nan in them, not
+    even for a row of only -inf. Write it without torch.softmax.
     """
     # Subtracting the same number from every score multiplies numerator and denominator by the same
     # factor, which cancels. With the largest score subtracted, no exponent is above 0.
@@ -158,8 +158,8 @@ def read_maps() -> dict[str, str]:
     The picture 01_attention/pictures/which_mask.png (it is in theory.md too) shows the weights of
     six queries over six keys under four masks. Grey cells are exactly 0.
 
-    Returns the letter of each map: {"causal": ..., "padding": ..., "causal, padded on the left":
-    ..., "sliding window": ...}, each "A", "B", "C" or "D".
+    Returns the letter of each map: {"causal": ..., "padding": ..., "causal and padded": ...,
+    "sliding window": ...}, each "A", "B", "C" or "D", in either case.
     """
     # A hides the last two columns from every query: padding on the right. B has a band of two keys
     # per row. C is a triangle without its first two columns, and its first two rows see nothing. D
@@ -167,7 +167,7 @@ def read_maps() -> dict[str, str]:
     return {
         "causal": "D",
         "padding": "A",
-        "causal, padded on the left": "C",
+        "causal and padded": "C",
         "sliding window": "B",
     }
 

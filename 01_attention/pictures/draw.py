@@ -126,6 +126,8 @@ def query_key_value() -> Figure:
         ((14.3, 17.5), (32.2, 14.5)),  # v to output
     ]:
         axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=11, lw=1.2))
+    key = "red: positive    blue: negative\nweights: dark 0, yellow 1"
+    axes.text(1, 20, key, va="bottom", fontsize=9)
     return figure
 
 
@@ -176,7 +178,7 @@ def masks() -> Figure:
             for name, mask in named.items()
         },
         tokens,
-        "Which query may look at which key (grey: forbidden)",
+        "Equal scores: a query shares its weight among the keys it may see (grey: forbidden)",
     )
 
 

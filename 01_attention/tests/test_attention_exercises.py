@@ -65,8 +65,9 @@ def test_the_last_axis_is_the_default(ex):
 
 
 def test_large_scores_do_not_overflow(ex):
-    x = torch.tensor([[1e4, 1e4, 0.0], [-1e4, -1e4, -2e4]], dtype=torch.float64)
-    truth = torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
+    x = torch.tensor([[1e4, 9999, 0.0], [-1e4, -1e4, -2e4]], dtype=torch.float64)
+    share = 1 / (1 + math.exp(-1))
+    truth = torch.tensor([[share, 1 - share, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
     expect_equal(ex.softmax(x), truth, what=WEIGHTS)
 
 
@@ -81,6 +82,18 @@ def test_a_score_of_minus_infinity_gets_no_weight(ex):
 def test_softmax_lets_gradients_through(ex):
     x = draw(5, 7).requires_grad_()
     result, truth = ex.softmax(x, dim=0), torch.softmax(x, 0)
+    expect_equal(result, truth, what=WEIGHTS)
+    expect_same_gradients(result, truth, {"x": x})
+
+
+def test_the_gradient_is_never_nan(ex):
+    """the gradient is never nan, not even for a row of only -inf"""
+    x = draw(3, 5)
+    x[0, 2], x[1] = -math.inf, -math.inf
+    x.requires_grad_()
+    hidden = torch.tensor([[False], [True], [False]])
+    truth = torch.softmax(x.masked_fill(hidden, 0.0), -1).masked_fill(hidden, 0.0)
+    result = ex.softmax(x)
     expect_equal(result, truth, what=WEIGHTS)
     expect_same_gradients(result, truth, {"x": x})
 
@@ -203,7 +216,7 @@ def masks() -> dict[str, Tensor | None]:
         "boolean (B, T_q, T_k)": allowed(B, T_q, T_k),
         "causal": late,
         "padding": (torch.arange(T_k) < torch.tensor([7, 4, 6])[:, None])[:, None],
-        "floating": draw(T_q, T_k),
+        "floating": draw(T_q, T_k) * (torch.arange(T_k) % 3 > 0),
         "floating with -inf": draw(B, T_q, T_k).masked_fill(~late, -math.inf),
     }
 
@@ -382,7 +395,7 @@ def test_cross_attention_lets_gradients_through(ex):
 LETTERS = {
     "causal": "D",
     "padding": "A",
-    "causal, padded on the left": "C",
+    "causal and padded": "C",
     "sliding window": "B",
 }
 

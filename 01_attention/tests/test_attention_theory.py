@@ -104,9 +104,10 @@ def test_the_table_of_the_costs() -> None:
     weights, inputs = 0, 0
     for T in (256, 1024, 8192):
         projections, products = 4 * T * d**2 // 2**20, 2 * T**2 * d // 2**20
-        weights, inputs = T * T * 4 // 2**10, 3 * T * 64 * 4 // 2**10  # float32: 4 bytes
+        weights, inputs = T * T * 4 // 2**10, 3 * T * d * 4 // 2**10  # float32: 4 bytes
         assert f"| {T} | {projections} | {products} | {weights} | {inputs} |" in PAGE
-    assert f"fill {weights // 2**10} MiB, from inputs of {inputs // 2**10} MiB" in PAGE
+    said = f"the weights fill {weights // 2**10} MiB, and q, k and v only {inputs // 2**10} MiB."
+    assert said in PAGE
 
 
 def test_the_costs_are_those_that_pytorch_counts() -> None:

@@ -196,11 +196,11 @@ def fault_of(cases: list[Case]) -> str:
         return "passes every test"
     if max(case.margin for case in failed) < CLEAR:
         return f"is less than {CLEAR} tolerances from the right answer"
-    diagnosis, _ = diagnose(cases)
-    if not diagnosis:
+    found = diagnose(cases)
+    if not found.first:
         return f"is rejected without a diagnosis{reason(failed)}"
-    if diagnosis != failed[0].own_diagnosis:
-        return f"gets the diagnosis of another one: {diagnosis}"
+    if found.first != failed[0].own_diagnosis or found.second:
+        return f"gets the diagnosis of another one: {found.first}"
     return ""
 
 

@@ -526,7 +526,18 @@ def test_check_of_a_solved_lesson_points_to_the_solutions(run: Run, pretend: Pre
     pretend({})
     code, out, _ = run("check", "01_first")
     assert (code, "next:" in out) == (0, False)
-    assert "solved 7, wrong 0, to do 0\nCompare with 01_first/exercises/solutions.py\n" in out
+    assert (
+        "solved 7, wrong 0, to do 0\nCompare with the solution: 01_first/exercises/solutions.py\n"
+        in out
+    )
+
+
+def test_check_of_a_solved_exercise_points_to_its_solution_alone(
+    run: Run, pretend: Pretend
+) -> None:
+    pretend({})
+    _, out, _ = run("check", "1.2")
+    assert f"Compare with the solution: {how_to('solution', '1.2')}\n" in out
 
 
 def test_check_of_a_broken_file_says_so_once(run: Run, pretend: Pretend) -> None:
@@ -681,6 +692,37 @@ def test_a_damaged_state_file_only_resets_the_hints(
     assert left["hints"]["1.1"] == shown
 
 
+# --- solution ---
+
+
+@pytest.mark.parametrize("what", ["1.1", "double", ""])  # 1.1 is the only one that is solved
+def test_the_solution_of_a_solved_exercise_is_shown_and_no_other(run: Run, what: str) -> None:
+    code, out, _ = run("solution", what) if what else run("solution")
+    assert code == 0
+    assert "def double(x: float) -> float:\n    return 2 * x\n" in out
+    assert "x * x" not in out
+    assert "Exercise 1.1" not in out  # the docstring stands in the stub as well
+    assert "01_first/exercises/solutions.py" in out
+
+
+@pytest.mark.parametrize(("what", "outcome"), [("1.2", "wrong"), ("1.7", "to do")])
+def test_no_solution_is_shown_before_an_exercise_is_solved(
+    run: Run, what: str, outcome: str
+) -> None:
+    code, out, _ = run("solution", what)
+    assert code == 1
+    assert f"{what} is {outcome}; solve it first" in out
+    assert how_to("hint", what) in out
+    assert "return" not in out
+
+
+def test_solution_without_a_solved_exercise_asks_which(run: Run, pretend: Pretend) -> None:
+    pretend({"1.1": Verdict("1.1", TO_DO)})
+    code, _, err = run("solution")
+    assert code == 2
+    assert "which exercise?" in err
+
+
 # --- reset ---
 
 
@@ -804,9 +846,7 @@ def test_watch_follows_the_learner_from_save_to_save(course: Path, watch: Sessio
     done = {**BEGUN, "square": SOLUTIONS["square"], "increase": "return x"}
     write(course, "01_first", done)  # the file is repaired, and 1.2 solved
     said = watch.until(counted.format(2, 4, 1))
-    assert re.findall(r"(\S+) is solved. Compare with (\S+)", said) == [
-        ("1.2", "01_first/exercises/solutions.py")
-    ]
+    assert f"1.2 is solved. Compare with the solution: {how_to('solution', '1.2')}\n" in said
     assert "1.3 The increase of a number\n5 minutes" in said
     assert "increase of x: got 4.0; expected 5.0" in said
 
@@ -956,7 +996,7 @@ class TerminalSession(Session):
 def terminal(course: Path) -> Iterator[TerminalSession]:
     """`watch` on a terminal, at exercise 1.2, which is wrong."""
     session = TerminalSession(course)
-    session.until("keys: h hint, n next exercise, r reset, q quit\n")
+    session.until("keys: h hint, n next exercise, s last solution, r reset, q quit\n")
     yield session
     session.close()
 

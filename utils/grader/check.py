@@ -92,7 +92,9 @@ def what_next(
     """The lines that follow the counts: what to read or to do now."""
     shown = [verdicts[exercise.id] for exercise in exercises]
     if all(found.outcome == SOLVED for found in shown):
-        return wrap(f"Compare with {place(lesson, lesson.solutions)}")
+        alone = how_to("solution", exercises[0].id)
+        whole = place(lesson, lesson.solutions)
+        return wrap(f"Compare with the solution: {alone if len(shown) == 1 else whole}")
     if len(shown) > 1:
         return next_step(lesson, verdicts)
     if shown[0].outcome == TO_DO:

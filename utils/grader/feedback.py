@@ -27,6 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from utils.grader.mistakes import Suspects
+from utils.grader.plain_words import explain
 from utils.grader.relation import of_numbers, relation
 
 Misconception = Callable[..., Any]
@@ -110,11 +112,13 @@ class History:
 
     `refuted` holds the misconceptions that would have failed where the learner's answer was right,
     `replaced` a function of PyTorch that the learner called though it replaces the exercise.
+    `suspects` are pairs of mistakes, over all the tests of an exercise.
     """
 
     calls: list[Call] = field(default_factory=list)
     refuted: set[str] = field(default_factory=set)
     replaced: str = ""
+    suspects: Suspects = field(default_factory=Suspects)
 
     def clear(self) -> None:
         self.calls = []
@@ -172,6 +176,7 @@ def expect_equal(
             raise Wrong(found[0], None, found[1])
         return
     call, index = origin
+    suspect_pairs(found is None, call, index, (actual, expected, view))
     # A mistake may have several spellings: misconceptions with one diagnosis.
     theirs = [(diagnosis(one), part_of(call.repeat(one), index)) for one in call.misconceptions]
     wrong = [(name, value) for name, value in theirs if is_wrong(value, expected, view)]
@@ -182,6 +187,37 @@ def expect_equal(
     matching = frozenset(name for name, value in wrong if is_same(value, actual, view))
     alike = frozenset(name for name, value in wrong if is_similar(value, actual, expected))
     raise Wrong(f"{call}\n{found[0]}", matching, found[1], alike)
+
+
+def expect_parameters(actual: Any, expected: nn.Module) -> None:
+    """Raise Wrong unless a learner's layer can load the weights of the expected one.
+
+    actual: what the learner's class returned, so that its misconceptions can be built as well;
+    expected: a layer made with the same arguments. Names and shapes are compared, not values.
+    """
+    expect_equal(actual, expected, what="the parameters", view=parameter_shapes)
+
+
+def parameter_shapes(module: Any) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter and buffer of a layer by its name, as load_state_dict sees it."""
+    if not isinstance(module, nn.Module):
+        raise TypeError("a layer is asked for, a class that is derived from nn.Module")
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def suspect_pairs(
+    is_right: bool, call: Call, index: int | None, compared: tuple[Any, Any, View]
+) -> None:
+    """Narrow down which pairs of mistakes may be behind the answers to this exercise."""
+    actual, expected, view = compared
+
+    def gives(pair: Misconception, answer: Any) -> bool:
+        return is_same(part_of(call.repeat(pair), index), answer, view)
+
+    if is_right:
+        history.suspects.answer_is_right(lambda pair: gives(pair, expected))
+    else:
+        history.suspects.answer_is_wrong(call.misconceptions, lambda pair: gives(pair, actual))
 
 
 def expect_prediction(
@@ -261,11 +297,20 @@ def expect_same_gradients(actual: Tensor, expected: Tensor, inputs: Mapping[str,
     try:
         found = gradients(actual, weights, tensors)
     except RuntimeError as error:
-        raise Wrong(f"the backward pass fails: {error}") from None
+        meaning = explain(error)
+        plain = f"\nIn plain words: {meaning}" if meaning else ""
+        cause = str(error).partition("Hint:")[0].strip()
+        raise Wrong(f"the values are right, but the backward pass fails: {cause}{plain}") from None
     for name, gradient, truth in zip(inputs, found, truths, strict=True):
         if truth is None:
             continue
         actual = torch.zeros_like(truth) if gradient is None else gradient
+        if actual.isnan().any() and not truth.isnan().any():
+            raise Wrong(
+                f"the values are right, but the gradient of {name} is nan in places: replacing a "
+                "nan (nan_to_num, torch.where) repairs the value, not its gradient; keep it from "
+                "arising"
+            )
         problem = difference(actual, truth, f"the gradient of {name}", identity)
         if problem is not None:
             raise Wrong(f"the values are right, but {problem[0]}", None, problem[1])
@@ -309,6 +354,8 @@ def difference(
         return f"{name}, {short_repr(actual)}, cannot be used: {error}", math.inf
     if isinstance(expected, Tensor):
         return difference_of_tensors(actual, expected, name)
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        return difference_of_entries(actual, expected, name)
     return difference_of_values(actual, expected, name)
 
 
@@ -393,6 +440,20 @@ def difference_of_values(actual: Any, expected: Any, name: str) -> tuple[str, fl
     return f"{name}: got {short_repr(actual)}; expected {short_repr(expected)}", math.inf
 
 
+def difference_of_entries(
+    actual: dict[str, Any], expected: dict[str, Any], name: str
+) -> tuple[str, float] | None:
+    """The first entry of a dictionary that is missing, differs, or should not be there."""
+    for key, truth in expected.items():
+        if key not in actual:
+            found = ", ".join(actual) or "none"
+            return f"{name}: {key} is missing; yours are: {found}", math.inf
+        if actual[key] != truth:
+            return f"{name}: {key} is {actual[key]}; expected {truth}", math.inf
+    extra = [key for key in actual if key not in expected]
+    return (f"{name}: {extra[0]} should not be there", math.inf) if extra else None
+
+
 def errors_in_tolerances(actual: Tensor, expected: Tensor) -> Tensor:
     """The error of each value in tolerances; infinite where nan or inf disagree."""
     tolerance = LOOSE.get(expected.dtype, TOLERANCE)
@@ -461,14 +522,13 @@ def same_values(one: Tensor | None, other: Tensor | None) -> bool:
 
 def misconceptions_with_same_error(call: Call) -> frozenset[str]:
     """The misconceptions that raise the same error as the learner's code."""
-    error = call.error
-    return frozenset(
-        diagnosis(misconception)
-        for misconception in call.misconceptions
-        if isinstance(theirs := call.repeat(misconception), Exception)
-        and type(theirs) is type(error)
-        and str(theirs) == str(error)
-    )
+
+    def raises_it(misconception: Misconception) -> bool:
+        theirs, error = call.repeat(misconception), call.error
+        return type(theirs) is type(error) and str(theirs) == str(error)
+
+    history.suspects.answer_is_wrong(call.misconceptions, raises_it)
+    return frozenset(diagnosis(one) for one in call.misconceptions if raises_it(one))
 
 
 def part_of(value: Any, index: int | None) -> Any:

@@ -56,8 +56,8 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"modified by an inplace operation",
-        "something like x -= 1, x[...] = or masked_fill_ has overwritten values that the backward "
-        "pass needs. Make a new tensor instead: x = x - 1, masked_fill",
+        "something like x -= 1, x /= y, x[...] = or masked_fill_ has overwritten values that the "
+        "backward pass needs. Make a new tensor instead: x = x - 1, masked_fill",
     ),
     (
         r"a leaf Variable that requires grad is being used in an in-place operation|"
@@ -146,6 +146,12 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         r"not enough values to unpack|too many values to unpack",
         "the number of names on the left differs from the number of values on the right. For the "
         "last two sizes of a shape: T_q, T_k = scores.shape[-2:]",
+    ),
+    (
+        r"cannot assign module before Module\.__init__\(\) call|"
+        r"cannot assign parameters? before Module\.__init__\(\) call",
+        "the first line of __init__ must be super().__init__(): it prepares the layer to hold "
+        "parameters and other layers",
     ),
     (
         r"index -?\d+ is out of bounds|index out of range|indices should be",

@@ -24,6 +24,7 @@ from utils.grader.report import SOLVED, TO_DO, WRONG, Case, failure_text
 
 if TYPE_CHECKING:
     from utils.grader.guard import Clock, Guarded, LearnerModule
+    from utils.grader.mistakes import Suspects
 
 PRINTED = 1000  # characters kept of an exercise's output
 EXERCISE = pytest.StashKey[tuple[Lesson, Exercise]]()
@@ -32,6 +33,7 @@ LESSONS = pytest.StashKey[dict[Path, Lesson | None]]()
 LEARNERS = pytest.StashKey[dict[Path, "LearnerModule"]]()
 MISCONCEPTIONS = pytest.StashKey[dict[Path, dict[str, Any]]]()
 CLOCKS = pytest.StashKey[dict[tuple[str, str], "Clock"]]()
+SUSPECTS = pytest.StashKey[dict[tuple[str, str], "Suspects"]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEARNERS] = {}
     config.stash[MISCONCEPTIONS] = {}
     config.stash[CLOCKS] = {}
+    config.stash[SUSPECTS] = {}
     # With CI in the environment, pytest would print each whole message again in its summary.
     config.option.force_short_summary = True
 
@@ -139,6 +142,7 @@ def ex(request: pytest.FixtureRequest) -> Iterator["Guarded"]:
         pytest.fail(f"no exercise in exercises.yaml lists {request.node.name} under judge")
     from utils.grader.feedback import diagnosis, history
     from utils.grader.guard import Clock, Guarded, restored_state
+    from utils.grader.mistakes import Suspects
 
     lesson, exercise = request.node.stash[EXERCISE]
     try:
@@ -158,6 +162,9 @@ def ex(request: pytest.FixtureRequest) -> Iterator["Guarded"]:
     check = check_sentence(request.node)
     request.node.stash[CASE] = Case(exercise.id, check=check, wrong_answer=label, own_diagnosis=own)
     history.clear()
+    suspects = request.config.stash[SUSPECTS]
+    none = [] if wrong else None  # a known wrong answer has one mistake: no need to try pairs
+    history.suspects = suspects.setdefault((exercise.id, label), Suspects(none))
     with restored_state():
         yield Guarded(learner, exercise, known, clock)
 
@@ -220,6 +227,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         error = any_error
     finally:
         case.refuted = frozenset(history.refuted)
+        case.pairs = history.suspects.diagnoses()
     case.outcome = WRONG
     case.message = f"the test cannot use the answer: {type(error).__name__}: {error}"
     if isinstance(error, Wrong):

@@ -5,8 +5,8 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TextIO
+from dataclasses import dataclass, field
+from typing import NamedTuple, TextIO
 
 from utils.grader.exercises import how_to
 
@@ -28,6 +28,7 @@ class Case:
     explained_by: frozenset[str] | None = None
     resembles: frozenset[str] = frozenset()
     refuted: frozenset[str] = frozenset()
+    pairs: list[tuple[str, str]] = field(default_factory=list)  # of mistakes, left after this test
     margin: float = 0.0
     broken_file: bool = False
     is_replaced: bool = False  # right, but by a function that replaces the exercise
@@ -46,6 +47,7 @@ class Verdict:
     message: str = ""
     diagnosis: str = ""
     is_certain: bool = True  # about the diagnosis
+    second_mistake: str = ""  # the diagnosis of another one, if there are two at once
     printed: str = ""
     failed: int = 0
     checks: int = 0
@@ -65,14 +67,12 @@ def verdict(exercise: str, cases: Sequence[Case]) -> Verdict:
     failed = [case for case in failed if not case.is_replaced]
     if failed:
         first = failed[0]
-        diagnosis, is_certain = diagnose(cases)
         return Verdict(
             exercise,
             WRONG,
             first.check,
             first.message,
-            diagnosis,
-            is_certain,
+            *diagnose(cases),
             first.printed,
             len(failed),
             len(cases),
@@ -82,25 +82,45 @@ def verdict(exercise: str, cases: Sequence[Case]) -> Verdict:
     return Verdict(exercise, SOLVED if done else TO_DO, checks=len(cases))
 
 
-def diagnose(cases: Sequence[Case]) -> tuple[str, bool]:
-    """The misconception behind a wrong answer, and whether it explains all cases; "" if unknown.
+class Diagnosis(NamedTuple):
+    """The misconception behind a wrong answer, "" if unknown; or two of them."""
+
+    first: str = ""
+    is_certain: bool = True
+    second: str = ""
+
+
+def diagnose(cases: Sequence[Case]) -> Diagnosis:
+    """The misconception behind a wrong answer.
 
     For certain if it alone gives the learner's answer in every failed case that tells
-    misconceptions apart, and the right answer in the others. Where none does (two mistakes at once,
-    a cast beside the mistake), it is the one that no right answer refutes, that resembles the
-    answer in the first failed case, and in more of the others than any other does.
+    misconceptions apart, and the right answer in the others. Where none does, two at once may do so
+    (see utils/grader/mistakes.py). Else (a third mistake, a cast beside the mistake) it is the one
+    that no right answer refutes, that resembles the answer in the first failed case, and in more of
+    the others than any other does.
     """
     refuted = frozenset().union(*(case.refuted for case in cases))
     failed = [case for case in cases if case.explained_by is not None]
     if not failed:
-        return "", True
+        return Diagnosis()
     exact = frozenset.intersection(*(case.explained_by or frozenset() for case in failed)) - refuted
     if len(exact) == 1:
-        return next(iter(exact)), True
+        return Diagnosis(next(iter(exact)))
+    if not exact and cases[-1].pairs:
+        return diagnose_pairs([(one, other) for one, other in cases[-1].pairs])
     candidates = exact or failed[0].resembles - refuted
     scores = {one: sum(one in case.resembles for case in failed) for one in candidates}
     best = [one for one in candidates if scores[one] == max(scores.values())]
-    return (best[0], False) if len(best) == 1 else ("", True)
+    return Diagnosis(best[0], False) if len(best) == 1 else Diagnosis()
+
+
+def diagnose_pairs(pairs: Sequence[tuple[str, str]]) -> Diagnosis:
+    """Both mistakes if one pair is left; what all pairs share, if they share one mistake."""
+    if len(pairs) == 1:
+        one, other = pairs[0]
+        return Diagnosis(one, True, other)
+    shared = frozenset.intersection(*map(frozenset, pairs))
+    return Diagnosis(next(iter(shared)), False) if len(shared) == 1 else Diagnosis()
 
 
 def failure_text(cases: Sequence[Case]) -> str:
@@ -113,7 +133,11 @@ def message_lines(found: Verdict, indent: str = "") -> list[str]:
     """What is wrong with an exercise and what to do next, wrapped."""
     check = "" if found.broken_file else found.check
     lines = [*wrap(check, indent), *wrap(found.message, indent)]
-    if found.diagnosis:
+    if found.second_mistake:
+        lines += wrap("This looks like two mistakes at once:", indent)
+        for number, mistake in enumerate((found.diagnosis, found.second_mistake), start=1):
+            lines += wrap(f"{number}. {mistake}.", f"{indent}  ", hanging=3)
+    elif found.diagnosis:
         opening = "This looks like" if found.is_certain else "First of all, this looks like"
         lines += wrap(f"{opening}: {found.diagnosis}.", indent)
     if found.failed > 1 and not found.broken_file:
@@ -142,8 +166,11 @@ def width() -> int:
     return max(NARROWEST, min(WIDTH, shutil.get_terminal_size().columns))
 
 
-def wrap(message: str, indent: str = "") -> list[str]:
-    """Lines that fit; rows of values and code, which are indented already, are cut instead."""
+def wrap(message: str, indent: str = "", hanging: int = 0) -> list[str]:
+    """Lines that fit; rows of values and code, which are indented already, are cut instead.
+
+    `hanging` is the indentation of the second and later lines, beyond `indent`.
+    """
     lines = []
     for line in map(printable, message.splitlines()):
         if line.startswith("    "):
@@ -153,7 +180,7 @@ def wrap(message: str, indent: str = "") -> list[str]:
                 line,
                 width(),
                 initial_indent=indent,
-                subsequent_indent=indent,
+                subsequent_indent=indent + " " * hanging,
                 break_on_hyphens=False,
             )
     return lines

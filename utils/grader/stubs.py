@@ -36,6 +36,7 @@ TODO = {  # by the kind of exercise
     "repair": "# TODO: delete, then repair",
     "read": "# TODO: return your answer",
 }
+LINE = 100  # characters; a longer line would be broken by the formatter
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PROGRAM = re.compile(r"if\s+__name__\b")  # where the part that runs the checks begins
 
@@ -58,6 +59,24 @@ def make_stubs(lesson: Lesson) -> dict[str, str]:
     }
 
 
+def solution_of(lesson: Lesson, exercise: Exercise) -> str:
+    """The solution of one exercise, without the docstrings that the learner's stub has as well."""
+    source = lesson.solutions.read_text(encoding="utf-8-sig")
+    tree = ast.parse(source, str(lesson.solutions))
+    lines: list[str | None] = [*lines_of(source)]
+    for name, node in functions(tree):
+        if name in exercise.stubs and ast.get_docstring(node) is not None:
+            docstring = node.body[0]
+            for line in range(docstring.lineno, (docstring.end_lineno or docstring.lineno) + 1):
+                lines[line - 1] = None
+    texts = [
+        lines[first_line(node) - 1 : node.end_lineno]
+        for node in tree.body
+        if isinstance(node, SCOPES) and node.name in exercise.names
+    ]
+    return "\n\n".join("".join(line for line in text if line is not None) for text in texts)
+
+
 def bodies_to_replace(lesson: Lesson, source: str) -> list[tuple[int, int, str]]:
     """For each stub: first and last line of the solution's body, and what to put there."""
     owners = {stub: exercise for exercise in lesson.exercises for stub in exercise.stubs}
@@ -75,7 +94,9 @@ def bodies_to_replace(lesson: Lesson, source: str) -> list[tuple[int, int, str]]
 def stub_body(exercise: Exercise, name: str) -> str:
     """What replaces a solution's body: a `raise`, and the code to repair if any."""
     todo = f'raise NotImplementedError("Exercise {exercise.id}: {name}")'
-    return f"{todo}  {TODO[exercise.kind]}\n{exercise.body}"
+    indent = 8 if "." in name else 4  # of a method, of a function
+    fits = indent + len(todo) + 2 + len(TODO[exercise.kind]) <= LINE
+    return f"{todo}  {TODO[exercise.kind] if fits else '# TODO'}\n{exercise.body}"
 
 
 # --- resetting one exercise ---

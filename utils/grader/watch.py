@@ -23,7 +23,7 @@ from utils.grader.check import (
     place,
     print_verdicts,
 )
-from utils.grader.exercises import Exercise, Lesson
+from utils.grader.exercises import Exercise, Lesson, how_to
 from utils.grader.keyboard import Keyboard, open_keyboard
 from utils.grader.report import (
     SOLVED,
@@ -41,10 +41,10 @@ from utils.grader.runner import Worker
 POLL = 0.2  # seconds between two looks at the file
 PATIENCE = 2.0  # seconds to wait for the rest of a save that has lost a function so far
 NOTICE = 0.5  # seconds of checking until a line says so
-KEYS = "keys: h hint, n next exercise, r reset, q quit"
+KEYS = "keys: h hint, n next exercise, s last solution, r reset, q quit"
 FUNCTION = re.compile(rb"^(?:async\s+def|def|class)\s+(\w+)", re.MULTILINE)
 
-Actions = Mapping[str, Callable[[Lesson, Exercise], None]]  # what h and r do
+Actions = Mapping[str, Callable[[Lesson, Exercise], None]]  # what h, s and r do
 
 
 class SpareWorker:
@@ -94,6 +94,7 @@ class Watch:
         self.keyboard = keyboard
         self.actions = actions
         self.current = ""  # the exercise that the learner is working on
+        self.solved = ""  # the one that was solved last
         self.verdicts: dict[str, Verdict] = {}
         self.confirms_reset = False  # r was pressed once
 
@@ -124,7 +125,9 @@ class Watch:
     def report_solved(self) -> None:
         if self.current and self.verdicts[self.current].outcome == SOLVED:
             print(colour(f"{self.current} is solved.", SOLVED), end=" ")
-            print(f"Compare with {place(self.lesson, self.lesson.solutions)}\n")
+            key = ", or the key s" * self.keyboard.has_keys
+            print(f"Compare with the solution: {how_to('solution', self.current)}{key}\n")
+            self.solved = self.current
 
     def show(self, exercise: Exercise) -> None:
         """Print the state of an exercise, which becomes the current one."""
@@ -154,6 +157,10 @@ class Watch:
         exercise = self.lesson.exercise(self.current)
         if key == "h":
             self.actions["h"](self.lesson, exercise)
+        elif key == "s" and self.solved:
+            self.actions["s"](self.lesson, self.lesson.exercise(self.solved))
+        elif key == "s":
+            print("no exercise was solved yet in this session")
         elif key == "n":
             self.move_on()
         elif key == "r" and self.confirms_reset:

@@ -1,6 +1,7 @@
 """utils/grader/feedback.py: right answers of any style pass, wrong ones get useful messages."""
 
 import math
+import re
 from collections import Counter, namedtuple
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from utils.grader.feedback import (
     diagnosis,
     expect,
     expect_equal,
+    expect_parameters,
     expect_same_gradients,
     history,
     misconceptions_with_same_error,
@@ -578,6 +580,10 @@ class Layer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.linear(x))
 
+    def linear_layer(self) -> nn.Module:
+        """A layer without dropout whose only part has the name linear."""
+        return nn.ModuleDict({"linear": self.linear})
+
 
 class Negative(Layer):
     """the sign is wrong"""
@@ -618,6 +624,71 @@ def test_a_misconception_class_gets_the_same_weights_mode_and_random_numbers():
         wrong = problem(call.result, -call.result)
         assert wrong.explained_by == {"the sign is wrong"}
         assert bool((call.result == 0).any()) == mode  # dropout is active only in training mode
+
+
+class Narrow(nn.Module):
+    """the layer is too narrow"""
+
+    def __init__(self, width: int, bias: bool = True) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width - 1, bias=bias)
+
+
+class NoBias(nn.Module):
+    """the argument bias is ignored"""
+
+    def __init__(self, width: int, bias: bool = True) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width, bias=False)
+
+
+class Renamed(nn.Module):
+    """the parameter has another name"""
+
+    def __init__(self, width: int, bias: bool = True) -> None:
+        super().__init__()
+        self.projection = nn.Linear(width, width, bias=bias)
+
+
+class WithBuffer(nn.Module):
+    """a mask is stored in the layer"""
+
+    def __init__(self, width: int, bias: bool = True) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width, bias=bias)
+        self.register_buffer("mask", torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (Narrow, "linear.weight is (2, 3); expected (3, 3)"),
+        (NoBias, "linear.bias is missing; yours are: linear.weight"),
+        (
+            Renamed,
+            "linear.weight is missing; yours are: projection.weight, projection.bias",
+        ),
+        (WithBuffer, "mask should not be there"),
+        (lambda width: 3, "cannot be used: a layer is asked for, a class that is derived from"),
+    ],
+)
+def test_a_layer_with_other_parameters_is_named_by_its_misconception(wrong, message):
+    known = (Narrow, NoBias, Renamed, WithBuffer)
+    call = Call("Layer", (3,), {}, torch.get_rng_state(), known)
+    call.result = wrong(3)
+    history.add(call)
+    with pytest.raises(Wrong, match=re.escape(message)) as error:
+        expect_parameters(call.result, Layer().linear_layer())
+    assert error.value.explained_by == ({diagnosis(wrong)} if wrong in known else set())
+
+
+def test_a_layer_with_the_right_parameters_refutes_what_would_have_others():
+    call = Call("Layer", (3,), {}, torch.get_rng_state(), (Narrow, Renamed))
+    call.result = Layer().linear_layer()
+    history.clear()
+    history.add(call)
+    expect_parameters(call.result, Layer().linear_layer())
+    assert history.refuted == {diagnosis(Narrow), diagnosis(Renamed)}
 
 
 # --- errors ---

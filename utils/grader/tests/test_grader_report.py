@@ -2,6 +2,7 @@
 
 import io
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from utils.grader.report import (
     WIDTH,
     WRONG,
     Case,
+    Diagnosis,
     Verdict,
     bar,
     colour,
@@ -25,6 +27,7 @@ from utils.grader.report import (
 )
 
 A, B = "the axes are swapped", "the scale is missing"
+C, D = "the mask is inverted", "the largest entry is not subtracted"
 HINT = f"For a hint: {how_to('hint', '1.3')}"
 
 
@@ -72,7 +75,7 @@ def test_the_message_is_that_of_the_first_failed_case():
         Case("1.3", WRONG, "it doubles", "first", frozenset({A}), printed="hello"),
         Case("1.3", WRONG, "it halves", "second", frozenset({A}), printed="bye"),
     ]
-    expected = Verdict("1.3", WRONG, "it doubles", "first", A, True, "hello", failed=2, checks=3)
+    expected = Verdict("1.3", WRONG, "it doubles", "first", A, printed="hello", failed=2, checks=3)
     assert verdict("1.3", cases) == expected
 
 
@@ -116,7 +119,7 @@ def test_a_broken_file_is_remembered():
     ],
 )
 def test_a_misconception_is_named_firmly_if_it_alone_explains_every_case(cases, name):
-    assert diagnose(cases) == (name, True)
+    assert diagnose(cases) == Diagnosis(name)
 
 
 def alike(*names: str, exact: tuple[str, ...] = (), refuted: tuple[str, ...] = ()) -> Case:
@@ -147,11 +150,41 @@ def alike(*names: str, exact: tuple[str, ...] = (), refuted: tuple[str, ...] = (
     ],
 )
 def test_a_misconception_that_does_not_explain_everything_is_named_in_weaker_words(cases, name):
-    assert diagnose(cases) == (name, name == "")
+    assert diagnose(cases) == Diagnosis(name, name == "")
 
 
 def test_an_exact_explanation_of_every_case_is_preferred_to_a_resemblance():
-    assert diagnose([alike(B, exact=(A,)), alike(B, exact=(A,))]) == (A, True)
+    assert diagnose([alike(B, exact=(A,)), alike(B, exact=(A,))]) == Diagnosis(A)
+
+
+def left(*pairs: tuple[str, str]) -> Case:
+    """A failed case that resembles A, after which these pairs of mistakes are left."""
+    return replace(alike(A), pairs=list(pairs))
+
+
+@pytest.mark.parametrize(
+    ("cases", "found"),
+    [
+        ([left((A, B))], Diagnosis(A, True, B)),
+        ([left((A, B), (A, C)), left((A, C))], Diagnosis(A, True, C)),  # the last case decides
+        ([left((A, B), (C, A))], Diagnosis(A, False)),  # both hold A
+        ([left((A, B), (B, A))], Diagnosis()),
+        ([left((A, B), (C, D))], Diagnosis()),
+        ([left((A, B)), left()], Diagnosis(A, False)),
+        ([replace(wrong(C), pairs=[(A, B)])], Diagnosis(C)),  # one mistake explains as much
+    ],
+)
+def test_two_mistakes_are_named_where_no_single_one_explains_every_case(cases, found):
+    assert diagnose(cases) == found
+
+
+def test_two_mistakes_are_told_one_below_the_other():
+    both = Verdict("1.3", WRONG, message="no", diagnosis=A, second_mistake=B)
+    assert message_lines(both)[1:4] == [
+        "This looks like two mistakes at once:",
+        f"  1. {A}.",
+        f"  2. {B}.",
+    ]
 
 
 def test_a_case_written_by_pytorch_does_not_count_as_a_mistake():

@@ -25,6 +25,14 @@ def leaf() -> None:
     x -= 1
 
 
+def early() -> None:
+    class Layer(torch.nn.Module):
+        def __init__(self) -> None:
+            self.projection = torch.nn.Linear(2, 2)
+
+    Layer()
+
+
 def detached() -> None:
     torch.ones(3).sum().backward()
 
@@ -43,6 +51,7 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "in place": (in_place, "overwritten"),
     "leaf": (leaf, "must not be changed in place"),
     "detached": (detached, "cut off"),
+    "no super().__init__()": (early, "super().__init__()"),
     "numpy of a gradient": (lambda: torch.ones(1, requires_grad=True).numpy(), "follow gradients"),
     "softmax of integers": (lambda: torch.tensor([1, 2]).softmax(-1), "floating-point numbers"),
     "division into integers": (lambda: torch.tensor([1]).div_(2), "whole numbers"),

@@ -8,7 +8,7 @@ from utils.errors import CourseError
 from utils.grader import stubs
 from utils.grader.exercises import ROOT, Exercise, Lesson, lessons
 from utils.grader.learner_code import LoadError, read_source
-from utils.grader.stubs import BYTE_ORDER_MARK, TODO, make_stubs, reset_exercise
+from utils.grader.stubs import BYTE_ORDER_MARK, TODO, make_stubs, reset_exercise, stub_body
 
 HEAD = '"""Exercises."""\n\nimport functools\n\n\n'
 TAIL = '\n\nif __name__ == "__main__":\n    print("checked")\n'
@@ -101,6 +101,14 @@ def reset(lesson: Lesson, number: int) -> bytes:
 
 def test_a_stub_is_its_solution_without_the_body(lesson):
     assert make_stubs(lesson) == {name: stub.lstrip("\n") for name, stub in STUB.items()}
+
+
+def test_the_line_of_a_stub_fits_even_if_its_class_has_a_long_name(lesson):
+    method = f"{'A' * 19}.forward"
+    function = method.replace(".", "_")
+    long, short = (stub_body(exercise(1, name), name).strip() for name in (method, function))
+    assert long == f'raise NotImplementedError("Exercise 1.1: {method}")  # TODO'
+    assert short == f'raise NotImplementedError("Exercise 1.1: {function}")  {TODO["write"]}'
 
 
 def test_the_stubs_are_stubs(lesson):

@@ -1,0 +1,98 @@
+"""Wrong answers made by one faulty implementation, alone and two at a time.
+
+    SCALES = mistakes(
+        attention_with,
+        not_scaled=("the division by the square root of d_k is missing", {"scale": "none"}),
+        softmax_over_queries=("the softmax runs over the queries", {"dim": -2}),
+    )
+
+`attention_with` computes the right answer, unless a setting tells it to make a mistake. Each entry
+is a misconception like any other. Because the settings combine, so do the mistakes: an answer with
+two of them is recognised, though no single misconception gives it.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+PASSED_KEPT = 40  # right answers remembered, to refute pairs with
+
+
+class Mistake:
+    """A misconception: one implementation, with the settings that make it wrong."""
+
+    def __init__(
+        self, function: Callable[..., Any], name: str, diagnosis: str, settings: Mapping[str, Any]
+    ) -> None:
+        self.function = function
+        self.settings = dict(settings)
+        self.__name__ = name
+        self.__doc__ = diagnosis
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs, **self.settings)
+
+
+class Pair:
+    """Two mistakes of one implementation at once."""
+
+    def __init__(self, one: Mistake, other: Mistake) -> None:
+        self.function = one.function
+        self.settings = one.settings | other.settings
+        self.diagnoses = (str(one.__doc__), str(other.__doc__))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs, **self.settings)
+
+
+def mistakes(
+    function: Callable[..., Any], **table: tuple[str, Mapping[str, Any]]
+) -> tuple[Mistake, ...]:
+    """One misconception per entry: its name, its diagnosis and the settings that make it."""
+    return tuple(Mistake(function, name, *entry) for name, entry in table.items())
+
+
+def pairs_of(misconceptions: Iterable[Any]) -> list[Pair]:
+    """Every two mistakes that one implementation can make at once."""
+    single = [one for one in misconceptions if isinstance(one, Mistake)]
+    return [
+        Pair(one, other)
+        for one, other in itertools.combinations(single, 2)
+        if one.function is other.function and not one.settings.keys() & other.settings.keys()
+    ]
+
+
+Gives = Callable[[Any], bool]  # whether a misconception gives an answer, on the inputs of one call
+
+
+@dataclass
+class Suspects:
+    """The pairs that give the learner's answer in every case so far, wrong and right ones.
+
+    All pairs are tried at the first wrong answer, and from then on only those that are left. So an
+    answer without mistakes costs nothing.
+    """
+
+    pairs: list[Pair] | None = None  # None until an answer is wrong
+    passed: list[Gives] = field(default_factory=list)
+
+    def answer_is_right(self, is_right: Gives) -> None:
+        """Drop the pairs that would be wrong here."""
+        if self.pairs is None:
+            self.passed = [*self.passed[1 - PASSED_KEPT :], is_right]
+        else:
+            self.pairs = [pair for pair in self.pairs if is_right(pair)]
+
+    def answer_is_wrong(self, misconceptions: Sequence[Any], is_same: Gives) -> None:
+        """Keep the pairs that are wrong in the same way."""
+        is_first = self.pairs is None
+        known = pairs_of(misconceptions) if self.pairs is None else self.pairs
+        self.pairs = [pair for pair in known if is_same(pair)]
+        if is_first:
+            rights = self.passed
+            self.pairs = [pair for pair in self.pairs if all(right(pair) for right in rights)]
+
+    def diagnoses(self) -> list[tuple[str, str]]:
+        """The diagnoses of the pairs that are left, without repetition."""
+        return list(dict.fromkeys(pair.diagnoses for pair in self.pairs or ()))
