@@ -1019,6 +1019,11 @@ def median_surprise(probabilities: Tensor, ids: Tensor) -> Tensor:
     return (-pair_probabilities(probabilities, ids).log()).median()
 
 
+def median_of_the_logarithms(probabilities: Tensor, ids: Tensor) -> Tensor:
+    """this is the median of the surprises; their mean is asked for"""
+    return -pair_probabilities(probabilities, ids).log().median()
+
+
 # --- 0.8 neuron_gradient ---
 
 
@@ -1420,6 +1425,7 @@ MISCONCEPTIONS = {
         most_likely_characters,
         one_added_to_p,
         median_surprise,
+        median_of_the_logarithms,
     ),
     "neuron_gradient": (
         two_forgotten,
