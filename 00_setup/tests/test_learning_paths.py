@@ -25,6 +25,8 @@ UNITS = (
 NUMBER = rf"(?:\d+(?:\.\d+)?|{'|'.join(UNITS)})(?: and a half)?"
 STATED = re.compile(rf"Allow (?:about )?({NUMBER}) (minutes|hours?)")
 OWN_PROJECT = "a project of your own"  # may be longer than the lesson
+# The core is theory and exercises of every lesson, and code and notebook of these.
+CORE_CODE = ("05_model", "06_training", "07_sampling", "09_capstone")
 
 
 class Row(NamedTuple):
@@ -73,7 +75,7 @@ def hours_table() -> dict[str, dict[str, float]]:
 
 
 def kind_of(folder: str) -> str:
-    """The last cell of a lesson's line: "counted" or "planned"."""
+    """The last cell of a lesson's line: "counted", "estimated" or "planned"."""
     (line,) = re.findall(rf"^\| \[{folder}\].*$", PAGE, re.MULTILINE)
     return cells(line)[-1]
 
@@ -86,6 +88,17 @@ def parts_of(row: Row, table: dict[str, dict[str, float]]) -> float | None:
     return lesson.get(row.what)
 
 
+def core(table: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The hours of each lesson in the core."""
+    theory, code, *_ = COLUMNS
+    return {name: table[name][theory] + (name in CORE_CODE) * table[name][code] for name in LESSONS}
+
+
+def text_of(path: Path) -> str:
+    """A file, its lines joined."""
+    return " ".join(path.read_text("utf-8").split())
+
+
 def number(words: str) -> float:
     """ "four and a half" is 4.5."""
     whole, half, _ = words.partition(" and a half")
@@ -94,7 +107,7 @@ def number(words: str) -> float:
 
 def stated_hours(folder: str) -> float:
     """The hours that a lesson's README allows."""
-    found = STATED.search(" ".join((ROOT / folder / "README.md").read_text("utf-8").split()))
+    found = STATED.search(text_of(ROOT / folder / "README.md"))
     assert found is not None, f"{folder}/README.md does not say how long it takes"
     return number(found[1]) / (60 if found[2] == "minutes" else 1)
 
@@ -107,25 +120,72 @@ def test_the_table_has_every_lesson_and_adds_up() -> None:
         assert row["everything"] == sum(row[column] for column in COLUMNS[:3]), name
     for column in COLUMNS:
         assert total[column] == sum(row[column] for row in table.values()), column
-    theory, code = total[COLUMNS[0]], total[COLUMNS[1]]
-    sentence = f'"all but the challenges" means {theory + code:g} hours: {theory:g} + {code:g}.'
-    assert sentence in " ".join(PAGE.split())
 
 
-def test_the_total_is_what_the_course_promises() -> None:
+def test_the_core_adds_up_and_the_page_says_what_it_leaves_out() -> None:
+    table = hours_table()
+    theory, code, challenges, _ = COLUMNS
+    total, in_core = table["total"], sum(core(table).values())
+    of_these = sum(table[name][code] for name in CORE_CODE)
+    numbers = [name[:2] for name in CORE_CODE]
+    page = text_of(FOLDER / "learning_paths.md")
+    assert in_core == total[theory] + of_these
+    for sentence in (
+        f'"the core" means {in_core:g} hours: {total[theory]:g} for theory and exercises of every',
+        f"and {of_these:g} for code and notebook of lessons "
+        f"{', '.join(numbers[:-1])} and {numbers[-1]}",
+        f"the challenges, {total[challenges]:g} hours;",
+        f"code and notebooks of lessons 00 to 04 and 08, {total[code] - of_these:g} hours.",
+    ):
+        assert sentence in page
+
+
+def test_what_the_unfinished_lessons_take_today() -> None:
+    table = hours_table()
+    planned = [name for name in LESSONS if kind_of(name) == "planned"]
+    today = sum(stated_hours(name) for name in planned)
+    later = sum(core(table)[name] for name in planned)
+    finished = sum(table[name][COLUMNS[1]] for name in LESSONS if name not in planned)
+    assert later - today == finished, "the page says that the notebooks take just these hours"
+    assert (
+        f"lessons {planned[0][:2]} to {planned[-1][:2]} takes the {today:g} hours that their "
+        f"READMEs give, and in the core they have {later:g}. The other {later - today:g} hours"
+    ) in text_of(FOLDER / "learning_paths.md")
+
+
+def test_the_readme_of_the_course_promises_these_hours() -> None:
     promise = re.search(
-        r"take a beginner (\d+) to (\d+) hours",
-        " ".join((ROOT / "README.md").read_text("utf-8").split()),
+        r"take a beginner about ([\d.]+) hours, or ([\d.]+) without the challenges and most of",
+        text_of(ROOT / "README.md"),
     )
     assert promise is not None, "README.md no longer says how long the course takes"
-    assert int(promise[1]) <= hours_table()["total"]["everything"] <= int(promise[2])
-
-
-def test_counted_and_planned_hours_add_up() -> None:
     table = hours_table()
-    total = table.pop("total")["everything"]
-    counted = sum(row["everything"] for name, row in table.items() if kind_of(name) == "counted")
-    assert f"| {counted:g} counted, {total - counted:g} planned |" in PAGE
+    assert float(promise[1]) == table["total"]["everything"]
+    assert float(promise[2]) == sum(core(table).values())
+
+
+def test_the_map_of_the_course_has_the_hours_of_today() -> None:
+    table = hours_table()
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for name in LESSONS:
+        (hours,) = re.findall(rf"^\| \[{name}\].*\| ([\d.]+)[^|]*\|$", readme, re.MULTILINE)
+        planned = kind_of(name) == "planned"
+        assert float(hours) == (stated_hours(name) if planned else table[name]["everything"]), name
+
+
+def test_the_readme_of_the_course_names_the_finished_lessons() -> None:
+    finished = [name[:2] for name in LESSONS if kind_of(name) != "planned"]
+    sentence = f"**Lessons {finished[0]} to {finished[-1]} are complete today**"
+    assert sentence in text_of(ROOT / "README.md")
+
+
+def test_hours_of_every_kind_add_up() -> None:
+    table = hours_table()
+    sums: dict[str, float] = dict.fromkeys(("counted", "estimated", "planned"), 0.0)
+    for name in LESSONS:
+        sums[kind_of(name)] += table[name]["everything"]
+    (line,) = re.findall(r"^\| total \|.*(?:counted|estimated|planned) \|$", PAGE, re.MULTILINE)
+    assert cells(line)[-1] == ", ".join(f"{hours:g} {kind}" for kind, hours in sums.items())
 
 
 @pytest.mark.parametrize("folder", READY)
@@ -137,24 +197,41 @@ def test_a_finished_lesson_has_the_hours_of_its_readme(folder: str) -> None:
     )
 
 
-def test_an_unfinished_lesson_is_called_planned() -> None:
-    table = hours_table()
-    assert all(kind_of(name) == "planned" for name in table if name not in (*READY, "total"))
+def test_the_hours_of_finished_lessons_are_not_called_planned() -> None:
+    finished = [name for name in LESSONS if kind_of(name) != "planned"]
+    # The page may know a lesson before READY does: whoever finishes one changes both, one by one.
+    assert finished in (list(LESSONS[: len(READY)]), list(LESSONS[: len(READY) + 1]))
 
 
-def test_lesson_01_is_divided_as_its_readme_says() -> None:
-    readme = " ".join((ROOT / "01_attention" / "README.md").read_text("utf-8").split())
+@pytest.mark.parametrize("folder", [lesson for lesson in READY if lesson != "00_setup"])
+def test_a_finished_lesson_is_divided_as_its_readme_says(folder: str) -> None:
     found = re.search(
-        rf"hours: ({NUMBER}) for the theory with exercises .*?, ({NUMBER})\s+for the two "
-        rf"challenges, .*?, and ({NUMBER}) for the reference code and the notebook",
-        readme,
+        rf"hours: ({NUMBER}) for the theory with exercises .*?, ({NUMBER}) for [^,]* challenges, "
+        rf".*?, and ({NUMBER}) for (?:the )?reference code and (?:the )?notebook",
+        text_of(ROOT / folder / "README.md"),
     )
     assert found is not None
     theory, challenges, code = map(number, found.groups())
-    row = hours_table()["01_attention"]
+    row = hours_table()[folder]
     assert [row[column] for column in COLUMNS[:3]] == [theory, code, challenges]
+
+
+def test_lesson_00_is_divided_as_its_readme_says() -> None:
+    found = re.search(
+        rf"hours: half an hour to install .*?; ({NUMBER}) for the theory with its eight exercises; "
+        rf"({NUMBER}) for the notebook",
+        text_of(FOLDER / "README.md"),
+    )
+    assert found is not None
+    theory, notebook = map(number, found.groups())
+    row = hours_table()["00_setup"]
+    assert [row[column] for column in COLUMNS[:3]] == [0.5 + theory, notebook, 0]
+
+
+def test_lessons_01_to_03_take_more_than_half_of_the_time() -> None:
     table = hours_table()
-    assert row["everything"] == max(table[lesson]["everything"] for lesson in LESSONS)
+    longest = sum(table[name]["everything"] for name in LESSONS[1:4])
+    assert longest > table["total"]["everything"] / 2
 
 
 @pytest.mark.parametrize("name", paths())
@@ -177,18 +254,32 @@ def test_a_path_keeps_to_the_hours_of_the_lessons(name: str) -> None:
             per_lesson[row.folder] += row.hours
     for folder, hours in per_lesson.items():
         assert hours <= table[folder]["everything"], folder
-    claim = re.search(r"\b(everything|all but the challenges)\b", sections()[name], re.I)
-    if claim:
-        left_out = "all but" in claim[1].lower()
-        assert dict(per_lesson) == {
-            lesson: table[lesson]["everything"] - left_out * table[lesson]["challenges"]
-            for lesson in LESSONS
-        }
+    above_the_table = sections()[name].partition("|")[0].lower()
+    if "the core" in above_the_table:
+        assert per_lesson == core(table)
+    elif "everything" in above_the_table:
+        assert per_lesson == {lesson: table[lesson]["everything"] for lesson in LESSONS}
+
+
+def test_the_paths_that_promise_it_hold_the_core_or_everything() -> None:
+    promises = {name: sections()[name].partition("|")[0].lower() for name in paths()}
+    for name, promise in promises.items():
+        assert ("the core" in promise) == name.endswith(": 30 hours"), name
+        assert promise.lstrip().startswith("everything") == name.startswith(("Two weeks:", "Four"))
+
+
+def test_the_experienced_path_grows_to_15_hours_with_the_challenges_of_02_and_03() -> None:
+    (name,) = (name for name in paths() if name.startswith("Experienced"))
+    assert "If you have 15 hours, spend the other three on the challenges" in " ".join(PAGE.split())
+    table = hours_table()
+    extra = table["02_multi_head"]["challenges"] + table["03_transformer_blocks"]["challenges"]
+    assert extra == 3 == 15 - sum(row.hours for row in paths()[name])
 
 
 @pytest.mark.parametrize("name", paths())
 def test_the_days_of_a_path_are_as_long_as_it_says(name: str) -> None:
-    limits = re.search(r"(?:days|blocks|weeks) of ([\d.]+) to ([\d.]+) hours", sections()[name])
+    text = " ".join(sections()[name].split())
+    limits = re.search(r"(?:days|blocks|weeks) of ([\d.]+) to ([\d.]+) hours", text)
     if limits is None:
         return
     days: dict[str, float] = defaultdict(float)
@@ -211,12 +302,13 @@ def test_every_path_that_the_course_was_asked_for_is_there() -> None:
     assert len({row.when for row in paths()[hours["Eight days, full-time"]]}) == 8
 
 
-def test_the_hours_of_a_few_exercises_are_enough_for_them() -> None:
-    text = (ROOT / "01_attention" / "exercises" / "exercises.yaml").read_text("utf-8")
+@pytest.mark.parametrize("folder", READY)
+def test_the_hours_of_a_few_exercises_are_enough_for_them(folder: str) -> None:
+    text = (ROOT / folder / "exercises" / "exercises.yaml").read_text("utf-8")
     minutes = {each["id"]: each["minutes"] for each in yaml.safe_load(text)}
     ids = list(minutes)
-    for row in (row for rows in paths().values() for row in rows if row.folder == "01_attention"):
-        named = re.findall(r"1\.\d+", row.what)
-        if " to " in row.what:
+    for row in (row for rows in paths().values() for row in rows if row.folder == folder):
+        named = re.findall(rf"\b{int(folder[:2])}\.\d+", row.what)
+        if len(named) == 2 and f"{named[0]} to {named[1]}" in row.what:
             named = ids[ids.index(named[0]) : ids.index(named[1]) + 1]
         assert sum(minutes[each] for each in named) <= 60 * row.hours, row
