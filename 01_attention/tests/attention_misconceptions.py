@@ -42,6 +42,8 @@ def softmax_with(
         first = x.amin(dim, keepdim=True)
     elif largest == "without keepdim":
         first = x.amax(dim)
+    elif largest == "absolute":
+        first = x.abs().amax(dim, keepdim=True)
     elif largest == "clamped":
         x = x.clamp(max=80)
     if empty == "zeros":
@@ -101,6 +103,11 @@ SOFTMAX = mistakes(
         "the largest entries have lost their axis (no keepdim=True), so the subtraction broadcasts "
         "along another axis",
         {"largest": "without keepdim"},
+    ),
+    largest_absolute_value=(
+        "the largest absolute value is subtracted: a row of very negative scores underflows to 0; "
+        "subtract the largest score itself",
+        {"largest": "absolute"},
     ),
     smallest_subtracted=(
         "the smallest entry is subtracted, so the largest exponential can still overflow; subtract "
@@ -205,6 +212,8 @@ DIVISORS = {
     "root of axis 1": lambda q, k: math.sqrt(q.size(1)),
     "root of axis 2": lambda q, k: math.sqrt(q.size(2)),
     "whole root": lambda q, k: math.isqrt(q.size(-1)),
+    "d_k ** 1 / 2": lambda q, k: 2 * q.size(-1),
+    "half of d_k": lambda q, k: q.size(-1) / 2,
 }
 
 SCORES = mistakes(
@@ -246,6 +255,15 @@ SCORES = mistakes(
     width_of_axis_two=(
         "d_k is read from axis 2, which is the last one only with one leading axis; use q.size(-1)",
         {"divisor": "root of axis 2"},
+    ),
+    power_before_division=(
+        "the scores are divided by d_k and then by 2: ** comes before /, so write d_k ** 0.5",
+        {"divisor": "d_k ** 1 / 2"},
+    ),
+    half_of_the_width=(
+        "the scores are divided by half of d_k; ** comes before /, so d_k ** 1 / 2 is no square "
+        "root",
+        {"divisor": "half of d_k"},
     ),
     root_rounded_down=(
         "the square root of d_k is rounded to a whole number; use math.sqrt",
@@ -305,16 +323,20 @@ def causal_with(
     inverted: bool = False,
     kind: str = "boolean",
     axes_in_front: int = 0,
+    first_is_empty: bool = False,
 ) -> Tensor:
     """The causal mask."""
     square = torch.ones(T, T, dtype=torch.bool, device=device)
     allowed = square.triu(-edge) if side == "upper" else square.tril(edge)
     allowed = ~allowed if inverted else allowed
     allowed = allowed[(None,) * axes_in_front]
+    allowed = allowed & (torch.arange(T, device=device)[:, None] > 0) if first_is_empty else allowed
     if kind == "numbers":
         return allowed.float()
     if kind == "whole numbers":
         return allowed.long()
+    if kind == "bytes":
+        return allowed.to(torch.uint8)
     if kind == "additive":
         return torch.zeros(allowed.shape, device=device).masked_fill(~allowed, -math.inf)
     return allowed
@@ -345,6 +367,14 @@ CAUSAL = mistakes(
     whole_ones_and_zeros=(
         "the mask contains the whole numbers 1 and 0; make it boolean (dtype=torch.bool)",
         {"kind": "whole numbers"},
+    ),
+    bytes_of_one_and_zero=(
+        "the mask is of dtype uint8, ones and zeros; make it boolean (dtype=torch.bool)",
+        {"kind": "bytes"},
+    ),
+    first_row_empty=(
+        "row 0 is empty: rows and columns count from 0, and position 0 sees itself",
+        {"first_is_empty": True},
     ),
     additive_mask=(
         "this is an additive mask of 0 and -inf; the exercise asks for a boolean one",
@@ -413,6 +443,8 @@ def masked_with(
         return scores.masked_fill(bias == 0, -math.inf)
     if floating == "hides what is not 0":
         return scores.masked_fill(bias != 0, -math.inf)
+    if floating == "negative hides":
+        return scores.masked_fill(bias < 0, -math.inf)
     if floating == "-inf alone":
         return scores.masked_fill(bias == -math.inf, -math.inf)
     if floating == "at most 0":
@@ -479,6 +511,11 @@ APPLY = mistakes(
     floats_hide_what_is_not_zero=(
         "a floating mask hides everything that is not 0; it should be added to the scores",
         {"floating": "hides what is not 0"},
+    ),
+    negative_floats_hide=(
+        "every negative value of a floating mask hides its key, and the others do nothing; a "
+        "floating mask is added to the scores",
+        {"floating": "negative hides"},
     ),
     floats_hide_infinity_alone=(
         "of a floating mask only the -inf are used; the other values should be added too",
@@ -563,7 +600,7 @@ def is_early(masking: str, mask: Tensor) -> bool:
     """Whether the mask is applied to the scores, before the softmax."""
     if masking in ("before the softmax", "before the division", "twice"):
         return True
-    late_booleans = ("boolean after the softmax", "renormalised")
+    late_booleans = ("boolean after the softmax", "renormalised", "renormalised, 0 / 0 avoided")
     return masking in late_booleans and mask.dtype != torch.bool
 
 
@@ -576,7 +613,9 @@ def masked_late(weights: Tensor, mask: Tensor, masking: str, inverted: bool) -> 
     if masking == "filled after the softmax":
         return weights.masked_fill(~mask, 0.0) if is_boolean else weights + mask
     if masking.startswith("renormalised"):
-        return weights * mask / (weights * mask).sum(-1, keepdim=True)
+        kept = weights * mask
+        total = kept.sum(-1, keepdim=True)
+        return kept / (total.clamp(min=1e-9) if "0 / 0 avoided" in masking else total)
     return weights if masking == "never" else weights * mask
 
 
@@ -675,6 +714,11 @@ ATTENTION = mistakes(
     ),
     renormalised_after_softmax=(RENORMALISED, {"masking": "renormalised"}),
     always_renormalised=(RENORMALISED, {"masking": "renormalised, floating too"}),
+    renormalised_with_clamp=(
+        "the mask is applied after the softmax, and the rest made to sum to 1 again: where a "
+        "masked key had all the weight, nothing is left to share",
+        {"masking": "renormalised, 0 / 0 avoided"},
+    ),
     weights_masked_with_infinity=(
         "the mask is applied to the weights, after the softmax; apply it to the scores, before",
         {"masking": "-inf into the weights"},
@@ -780,6 +824,12 @@ def not_yet_divided() -> tuple[float, float, float]:
     return 0.982, 0.018, 0.0
 
 
+def undivided_and_removed_afterwards() -> tuple[float, float, float]:
+    """these come from the scores 4, 0 and 2, before the division by the square root of d_k, and the
+    weight of "mice" is removed after the softmax; divide the scores, and remove one before it"""
+    return 0.867, 0.016, 0.0
+
+
 def equal_shares() -> tuple[float, float, float]:
     """the visible keys share equally here; their scores, 2 and 0, differ"""
     return 0.5, 0.5, 0.0
@@ -846,7 +896,8 @@ def padding_with(
     mask = shaped.get(axes, is_token[:, None, None])
     if kind == "additive":
         return torch.zeros(mask.shape).masked_fill(~mask, -math.inf)
-    return {"numbers": mask.float(), "whole numbers": mask.long()}.get(kind, mask)
+    kinds = {"numbers": mask.float(), "whole numbers": mask.long(), "bytes": mask.to(torch.uint8)}
+    return kinds.get(kind, mask)
 
 
 def padding_on_device(lengths: Tensor, T: int, **settings: Any) -> Tensor:
@@ -905,6 +956,7 @@ PADDING = mistakes(
         "the mask contains whole numbers; it should be boolean",
         {"kind": "whole numbers"},
     ),
+    padding_as_bytes=("the mask is of dtype uint8; it should be boolean", {"kind": "bytes"}),
     additive_padding=(
         "this is an additive mask of 0 and -inf; the exercise asks for a boolean one",
         {"kind": "additive"},
@@ -921,6 +973,11 @@ def regrouped_in_memory(lengths: Tensor, T: int) -> Tensor:
     """the comparison gives (T, B), and reshape regroups it in memory order; transpose it, or
     compare (T,) with lengths[:, None]"""
     return (torch.arange(T, device=lengths.device)[:, None] < lengths).reshape(-1, 1, 1, T)
+
+
+def as_wide_as_the_longest(lengths: Tensor, T: int) -> Tensor:
+    """the mask is as wide as the longest row; T positions are asked for, even if all are padded"""
+    return padding_on_device(lengths, max(int(lengths.max()), 1))
 
 
 def cleared_from_minus_zero(lengths: Tensor, T: int) -> Tensor:
@@ -947,6 +1004,7 @@ def late_with(
     side: str = "lower",
     inverted: bool = False,
     reversed_rows: bool = False,
+    one_row: bool = False,
     divided: bool = True,
     used: str = "all",
 ) -> Tensor:
@@ -959,6 +1017,7 @@ def late_with(
     square = torch.ones(T_q, T_k, dtype=torch.bool)
     allowed = square.triu(edge) if side == "upper" else square.tril(edge)
     allowed = allowed.flip(0) if reversed_rows else allowed
+    allowed = allowed[:1] if one_row else allowed
     allowed = ~allowed if inverted else allowed
     return attention_with(q if divided else q * math.sqrt(q.size(-1)), k, v, allowed)[0]
 
@@ -998,6 +1057,10 @@ LATE = mistakes(
         "the right rows in the wrong order: the first query has the row of the last one",
         {"reversed_rows": True},
     ),
+    one_row_for_all=(
+        "all queries get the row of the first of them: an index picks one row, a slice keeps all",
+        {"one_row": True},
+    ),
     late_not_scaled=(
         "the division of the scores by the square root of d_k is missing",
         {"divided": False},
@@ -1036,6 +1099,7 @@ def cross_with(
     keys: str = "context w_k",
     values: str = "context w_v",
     divisor: str = "root of d_k",
+    causal: bool = False,
     **settings: Any,
 ) -> Any:
     """Cross-attention; `settings` are those of `attention_with`."""
@@ -1049,6 +1113,8 @@ def cross_with(
     q, k, v = made(queries), made(keys), made(values)
     if divisor == "root of d_model":
         divisor, q = "none", q / math.sqrt(x.size(-1))
+    if causal and mask is None:
+        mask = torch.ones(q.size(-2), k.size(-2), dtype=torch.bool).tril()
     return attention_with(q, k, v, mask, divisor=divisor, **settings)
 
 
@@ -1132,6 +1198,10 @@ CROSS = mistakes(
     cross_floating_mask_boolean=(
         "a floating mask is treated like a boolean one; it should be added to the scores",
         {"floating": "like a boolean"},
+    ),
+    causal_unasked=(
+        "a causal mask is used where none was handed in; x may read all of context",
+        {"causal": True},
     ),
     cross_output_only=OUTPUT_ALONE,
     cross_weights_first=WEIGHTS_FIRST,
@@ -1252,12 +1322,14 @@ def numpy_inner(
     divisors = {"root": root, "none": 1.0, "d_k": q.shape[-1], "root of T_k": np.sqrt(k.shape[-2])}
     divisors |= {"root of d_v": np.sqrt(v.shape[-1]), "one over the root": 1 / root}
     scores = (q @ k.swapaxes(-2, -1) / divisors[divisor]).astype(q.dtype)
+    before_the_mask = scores.max(axis=axis, keepdims=True)
     mask = ~mask if mask is not None and inverted else mask
     if mask is not None and masking == "before":
         scores = np.where(mask, scores, np.asarray(hidden, dtype=q.dtype))
     first = {
         "none": np.zeros((), q.dtype),
         "of all": scores.max(),
+        "before the mask": before_the_mask,
         "of the row": scores.max(axis=axis, keepdims=True),
     }[largest]
     if empty != "nan":
@@ -1325,6 +1397,11 @@ NUMPY = mistakes(
         "the largest score of all queries is subtracted, not that of each row: a row far below it "
         "underflows to 0",
         {"largest": "of all"},
+    ),
+    numpy_largest_before_the_mask=(
+        "the largest score is taken before the mask: where a hidden key has a much larger one, all "
+        "others underflow to 0; mask first",
+        {"largest": "before the mask"},
     ),
     numpy_nan_for_nothing=(
         "a query that may attend to nothing gets nan: its largest score is -inf, and -inf - -inf "
@@ -1394,6 +1471,7 @@ def cost_with(
         "T T T": T**3,
         "half": T * (T + 1) // 2 * d_head,
         "whole width": T * T * width["model"],
+        "xor": (T ^ 2) * d_head,
     }[product]
     each = (B if sequences else 1) * (n_heads if heads else 1)
     adds = per_pair * each * pairs
@@ -1411,6 +1489,7 @@ def cost_with(
         "T": T,
         "T T d": T * T * d_head,
         "2 T T": 2 * T * T,
+        "xor": T ^ 2,
     }[weights]
     times = {"own": each, "of one head": B, "of one sequence": n_heads, "one": 1}[copies]
     sizes = {"given": bytes_per_number, "none": 1, "four": 4, "bits": 8 * bytes_per_number}
@@ -1456,6 +1535,10 @@ COST = mistakes(
     length_cubed=(
         "T is counted three times in a product; it is T * T * d_head",
         {"product": "T T T"},
+    ),
+    xor_for_a_power=(
+        "^ is not a power in Python, it combines bits; T squared is T ** 2 or T * T",
+        {"product": "xor", "weights": "xor"},
     ),
     whole_width=(
         "n_heads is counted twice in the products: a head has the width d_head, not all of d_model",
@@ -1548,10 +1631,12 @@ def window_with(
     future: str = "hidden",
     kind: str = "boolean",
     inverted: bool = False,
+    sinks_take_room: bool = False,
 ) -> Tensor:
     """The sliding window with sinks."""
     i, j = torch.arange(T)[:, None], torch.arange(T)
     window, n_sinks = window + longer, n_sinks + more_sinks
+    window = window - n_sinks if sinks_take_room else window
     is_near = {
         "behind": i - j < window,
         "both ways": (i - j).abs() < window,
@@ -1579,6 +1664,8 @@ def window_with(
     allowed = ~allowed if inverted else allowed
     if kind == "additive":
         return torch.zeros(T, T).masked_fill(~allowed, -math.inf)
+    if kind == "bytes":
+        return allowed.to(torch.uint8)
     return allowed.float() if kind == "numbers" else allowed
 
 
@@ -1652,6 +1739,10 @@ WINDOW = mistakes(
         "there is one sink too few: positions start at 0, so the first n_sinks are j < n_sinks",
         {"more_sinks": -1},
     ),
+    sinks_taken_out_of_the_window=(
+        "the window gets narrower by n_sinks; it keeps its width, and the sinks come on top",
+        {"sinks_take_room": True},
+    ),
     sinks_within_the_window=(BOTH, {"joined": "both"}),
     sinks_within_the_window_if_any=(BOTH, {"joined": "both if there are sinks"}),
     window_inverted=(
@@ -1661,6 +1752,10 @@ WINDOW = mistakes(
     window_of_numbers=(
         "the mask contains the numbers 1 and 0; it must contain True and False (dtype=torch.bool)",
         {"kind": "numbers"},
+    ),
+    window_of_bytes=(
+        "the mask is of dtype uint8, ones and zeros; make it boolean (dtype=torch.bool)",
+        {"kind": "bytes"},
     ),
     additive_window=(
         "this is an additive mask of 0 and -inf; the exercise asks for a boolean one",
@@ -1684,6 +1779,7 @@ def online_with(
     largest: str = "so far",
     rescale_values: bool = True,
     rescale_sum: bool = True,
+    rescale_too_late: bool = False,
     direction: int = 1,
     total: str = "all blocks",
     mixed: str = "all blocks",
@@ -1712,9 +1808,9 @@ def online_with(
         rescale = torch.exp(direction * (m - new_m))
         exps = torch.exp(scores - new_m)
         sums = sums * (rescale if rescale_sum else 1) * (total == "all blocks")
-        sums = sums + exps.sum(-1, keepdim=True)
+        sums = sums + exps.sum(-1, keepdim=True) * (rescale if rescale_too_late else 1)
         values = values * (rescale if rescale_values else 1) * (mixed == "all blocks")
-        values = values + exps @ block
+        values = values + exps @ block * (rescale if rescale_too_late else 1)
         if divide == "in every block":
             values = values / sums
         m = new_m
@@ -1741,6 +1837,11 @@ ONLINE = mistakes(
         "nothing is rescaled when a block has a larger score: exponentials of different blocks are "
         "then relative to different maxima",
         {"rescale_values": False, "rescale_sum": False},
+    ),
+    rescaled_too_late=(
+        "the new block is added before the old sums are rescaled, so it is multiplied by the "
+        "factor too; rescale what you kept, then add",
+        {"rescale_too_late": True},
     ),
     rescaled_the_wrong_way=(
         "the factor is the wrong way round: it is exp(old largest - new largest), at most 1",
@@ -1818,6 +1919,14 @@ def blocks_averaged(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Te
     return torch.stack(outputs_of_blocks(q, k, v, block_size)).mean(0)
 
 
+def blocks_averaged_by_length(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
+    """each block has its own softmax, and the results are averaged by the number of keys; what
+    counts is the sum of their exponentials"""
+    sizes = [keys.size(-2) for keys in k.split(block_size, dim=-2)]
+    outputs = zip(sizes, outputs_of_blocks(q, k, v, block_size), strict=True)
+    return torch.stack([size / k.size(-2) * output for size, output in outputs]).sum(0)
+
+
 def blocks_summed(q: Tensor, k: Tensor, v: Tensor, block_size: int = 64) -> Tensor:
     """each block has a softmax of its own, and the results are added up; divide once, at the end,
     by the sum over all blocks"""
@@ -1846,6 +1955,7 @@ MISCONCEPTIONS = {
         weight_removed_afterwards,
         score_of_zero,
         not_yet_divided,
+        undivided_and_removed_afterwards,
         equal_shares,
         wrong_key_masked,
         in_reverse,
@@ -1858,6 +1968,7 @@ MISCONCEPTIONS = {
         *PADDING,
         on_the_default_device,
         regrouped_in_memory,
+        as_wide_as_the_longest,
         cleared_from_minus_zero,
         batch_of_one_length,
     ),
@@ -1880,5 +1991,10 @@ MISCONCEPTIONS = {
     "numpy_attention": (*NUMPY, numpy_all_axes_reversed),
     "attention_cost": COST,
     "sliding_window_mask": WINDOW,
-    "online_attention": (*ONLINE, blocks_averaged, blocks_summed),
+    "online_attention": (
+        *ONLINE,
+        blocks_averaged,
+        blocks_averaged_by_length,
+        blocks_summed,
+    ),
 }

@@ -105,8 +105,9 @@ SCORES = "the scores (..., T_q, T_k)"
 
 def test_a_score_is_a_dot_product_divided_by_the_root_of_d_k(ex):
     """a score is a dot product, divided by the square root of d_k"""
-    q, k = torch.tensor([[1.0, 0.0, 2.0, 0.0]]), torch.tensor([[3.0, 1.0, 1.0, 0.0], [0.0] * 4])
-    expect_equal(ex.attention_scores(q, k), torch.tensor([[2.5, 0.0]]), what=SCORES)
+    q = torch.tensor([[1.0, 0.0, 2.0, 0.0]])
+    k = torch.tensor([[3.0, 1.0, 1.0, 0.0], [1.0, 0.0, 1.0, 2.0]])
+    expect_equal(ex.attention_scores(q, k), torch.tensor([[2.5, 1.5]]), what=SCORES)
     q, k = draw(T_q, d_k), draw(T_k, d_k)
     by_loops = [[sum(q_i[c] * k_j[c] for c in range(d_k)) / 2 for k_j in k] for q_i in q]
     expect_equal(ex.attention_scores(q, k), torch.tensor(by_loops), what=SCORES)

@@ -96,8 +96,8 @@ def diagnose(cases: Sequence[Case]) -> Diagnosis:
     For certain if it alone gives the learner's answer in every failed case that tells
     misconceptions apart, and the right answer in the others. Where none does, two at once may do so
     (see utils/grader/mistakes.py). Else (a third mistake, a cast beside the mistake) it is the one
-    that no right answer refutes, that resembles the answer in the first failed case, and in more of
-    the others than any other does.
+    that no right answer refutes, that resembles the answer in the first failed case, in more cases
+    than any other does, and in at least half of them: less would be a guess.
     """
     refuted = frozenset().union(*(case.refuted for case in cases))
     failed = [case for case in cases if case.explained_by is not None]
@@ -111,7 +111,8 @@ def diagnose(cases: Sequence[Case]) -> Diagnosis:
     candidates = exact or failed[0].resembles - refuted
     scores = {one: sum(one in case.resembles for case in failed) for one in candidates}
     best = [one for one in candidates if scores[one] == max(scores.values())]
-    return Diagnosis(best[0], False) if len(best) == 1 else Diagnosis()
+    explains_half = len(best) == 1 and 2 * scores[best[0]] >= len(failed)
+    return Diagnosis(best[0], False) if explains_half else Diagnosis()
 
 
 def diagnose_pairs(pairs: Sequence[tuple[str, str]]) -> Diagnosis:
