@@ -52,6 +52,7 @@ from utils.grader.watch import Quit, watch_lessons
 SHOWN = 3  # wrong exercises listed on one line of the status
 LESSON = re.compile(r"\d+_")  # how the name of a lesson begins
 ALL_SOLVED = "Everything here is solved."
+AFTERWARDS = "The notebooks and make test-module come next; then train a model: make demo"
 
 
 def main(root: Path = ROOT) -> int:
@@ -118,7 +119,7 @@ def first_step(course: list[Lesson], verdicts: dict[str, dict[str, Verdict]]) ->
             return fix_step(lesson, found[exercise.id])
         if exercise is not None:
             return next_step(lesson, found)
-    return wrap(f"{ALL_SOLVED} Now train a model: make demo")
+    return wrap(f"{ALL_SOLVED} {AFTERWARDS}")
 
 
 def fix_step(lesson: Lesson, found: Verdict) -> list[str]:
@@ -131,7 +132,7 @@ def do_next(course: list[Lesson], what: str) -> int:
     """Print the next exercise, why it matters and where it is."""
     found = next_of(choose(what, course))
     if found is None:
-        print("\n".join(wrap(f"{ALL_SOLVED} Now train a model: make demo")))
+        print("\n".join(wrap(f"{ALL_SOLVED} {AFTERWARDS}")))
         return 0
     lesson, exercise, verdict = found
     if verdict.broken_file:
@@ -279,7 +280,7 @@ def show_solution(lesson: Lesson, exercise: Exercise) -> None:
     """Print the solution of one exercise, with its comments, and no other."""
     print(colour(f"{exercise.id} {exercise.title}", "bold"), end="\n\n")
     print(solution_of(lesson, exercise).rstrip())
-    print("\n".join(["", *wrap(f"(from {place(lesson, lesson.solutions)}, which has them all)")]))
+    print("\n".join(["", *wrap(f"(from {place(lesson, lesson.solutions)})")]))
 
 
 # --- watch ---

@@ -77,8 +77,8 @@ def predict_weights() -> tuple[float, float, float]:
     In the worked example of theory.md, the scaled scores of "chase" are 2 (for "cats"), 0 (for
     "chase" itself) and 1 (for "mice"). Now the causal mask is applied: "chase" is token 1 of 3.
 
-    Returns the three weights of "chase", to two decimals or better, computed by hand: numbers, no
-    calls of what you wrote above. (e is 2.718, its square 7.389.)
+    Returns the three weights of "chase", to two decimals or better, computed by hand. (e is 2.718,
+    its square 7.389.)
     """
     raise NotImplementedError("Exercise 1.6: predict_weights")  # TODO: return your prediction
 
@@ -117,7 +117,7 @@ def cross_attention(
     """Exercise 1.9: the queries come from x, the keys and values from context.
 
     x (B, T_q, d_model), context (B, T_k, d_model), w_q and w_k (d_model, d_k), w_v (d_model, d_v).
-    Queries are x times w_q; keys and values are context times w_k and w_v. With context = x this
+    Queries are x @ w_q; keys and values are context @ w_k and context @ w_v. With context = x this
     is self-attention.
 
     Returns (output (B, T_q, d_v), weights (B, T_q, T_k)), as in 1.5.

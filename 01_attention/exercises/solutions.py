@@ -26,7 +26,7 @@ def softmax(x: Tensor, dim: int = -1) -> Tensor:
     # single x.max() for all would let a row far below it vanish: exp(-2000) is 0, and 0 / 0 is nan.
     largest = largest.masked_fill(largest == -math.inf, 0.0)  # -inf - -inf would be nan
     exps = torch.exp(x - largest)
-    # The largest score contributes exp(0) = 1, so only a row of zeros sums to less than 1. Others
+    # The largest score contributes exp(0) = 1, so only a row of -inf sums to less than 1. Others
     # write torch.nan_to_num(exps / sum): the same values, but it would hide a nan that came in, and
     # its gradient is nan for a row of -inf.
     return exps / exps.sum(dim, keepdim=True).clamp(min=1.0)
@@ -93,8 +93,8 @@ def predict_weights() -> tuple[float, float, float]:
     In the worked example of theory.md, the scaled scores of "chase" are 2 (for "cats"), 0 (for
     "chase" itself) and 1 (for "mice"). Now the causal mask is applied: "chase" is token 1 of 3.
 
-    Returns the three weights of "chase", to two decimals or better, computed by hand: numbers, no
-    calls of what you wrote above. (e is 2.718, its square 7.389.)
+    Returns the three weights of "chase", to two decimals or better, computed by hand. (e is 2.718,
+    its square 7.389.)
     """
     # Token 1 may see tokens 0 and 1, so the score of "mice" becomes -inf and its exponential 0. The
     # other two exponentials are e² = 7.389 and e⁰ = 1, with the sum 8.389.
@@ -140,7 +140,7 @@ def cross_attention(
     """Exercise 1.9: the queries come from x, the keys and values from context.
 
     x (B, T_q, d_model), context (B, T_k, d_model), w_q and w_k (d_model, d_k), w_v (d_model, d_v).
-    Queries are x times w_q; keys and values are context times w_k and w_v. With context = x this
+    Queries are x @ w_q; keys and values are context @ w_k and context @ w_v. With context = x this
     is self-attention.
 
     Returns (output (B, T_q, d_v), weights (B, T_q, T_k)), as in 1.5.
@@ -223,7 +223,7 @@ def sliding_window_mask(T: int, window: int, n_sinks: int = 0) -> Tensor:
     Returns (T, T) bool, True where query i may attend to key j.
     """
     i, j = torch.arange(T)[:, None], torch.arange(T)
-    is_near = i - j < window  # i itself is at distance 0, so `window` positions are nearer
+    is_near = i - j < window  # distances 0 to window - 1, which are `window` positions
     is_sink = j < n_sinks
     # "Never the future" holds for the sinks too: the parentheses matter.
     return (j <= i) & (is_near | is_sink)

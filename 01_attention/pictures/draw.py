@@ -168,7 +168,7 @@ def masks() -> Figure:
     named = {
         "causal": causal,
         "padding": padding.expand(T, T),
-        "causal and padding": causal & padding,
+        "causal and padded": causal & padding,
         "sliding window of 3": sliding_window(T, 3),
     }
     undecided = torch.zeros(T, 8)  # every score is 0
@@ -220,7 +220,7 @@ def which_mask() -> Figure:
 
 # --- a head that learned ---
 
-LETTERS = "abcdefghijkl"
+LETTERS = "ABCDEFGHIJKL"
 
 
 def puzzles(n: int) -> Tensor:

@@ -42,6 +42,8 @@ def softmax_with(
         first = x.amin(dim, keepdim=True)
     elif largest == "without keepdim":
         first = x.amax(dim)
+    elif largest == "[:, None]":
+        first = x.amax(dim)[:, None]
     elif largest == "absolute":
         first = x.abs().amax(dim, keepdim=True)
     elif largest == "clamped":
@@ -57,6 +59,8 @@ def softmax_with(
         sums = exps.sum()
     elif total == "without keepdim":
         sums = exps.sum(dim)
+    elif total == "[:, None]":
+        sums = exps.sum(dim)[:, None]
     elif total == "missing":
         sums = torch.ones_like(sums)
     weights = exps / (sums.masked_fill(sums == 0, 1.0) if empty == "zeros" else sums)
@@ -132,6 +136,11 @@ SOFTMAX = mistakes(
         "axis",
         {"total": "without keepdim"},
     ),
+    sum_with_an_axis_in_place_one=(
+        "[:, None] puts the lost axis back in place 1, which is right for dim=-1 of a matrix only; "
+        "keepdim=True leaves it where it was",
+        {"largest": "[:, None]", "total": "[:, None]"},
+    ),
     sum_along_the_last_axis=(
         "the sum runs along the last axis, whatever dim says",
         {"dim_of_sum": -1},
@@ -145,7 +154,8 @@ SOFTMAX = mistakes(
         {"total": "missing"},
     ),
     nan_for_masked_rows=(
-        "a row of only -inf becomes nan: its largest entry is -inf too, and -inf - -inf is nan",
+        "a row of only -inf becomes nan: all its exponentials are 0, and 0 / 0 is nan (or -inf - "
+        "-inf, if its largest entry is subtracted)",
         {"empty": "nan"},
     ),
     equal_weights_for_nothing=(
@@ -209,6 +219,7 @@ DIVISORS = {
     "root of T_k": lambda q, k: math.sqrt(k.size(-2)),
     "root of T_q": lambda q, k: math.sqrt(q.size(-2)),
     "root of axis 0": lambda q, k: math.sqrt(q.size(0)),
+    "root of len(k)": lambda q, k: math.sqrt(len(k)),
     "root of axis 1": lambda q, k: math.sqrt(q.size(1)),
     "root of axis 2": lambda q, k: math.sqrt(q.size(2)),
     "whole root": lambda q, k: math.isqrt(q.size(-1)),
@@ -243,6 +254,11 @@ SCORES = mistakes(
         "the scores are divided by the square root of T_q, the number of queries; d_k is their "
         "width, q.size(-1)",
         {"divisor": "root of T_q"},
+    ),
+    width_by_len=(
+        "d_k is taken as len(k), the size of the first axis: the number of keys, or the batch; it "
+        "is the last axis, k.size(-1)",
+        {"divisor": "root of len(k)"},
     ),
     width_of_axis_zero=(
         "d_k is read from axis 0; it is the last axis, q.size(-1)",
@@ -488,7 +504,8 @@ APPLY = mistakes(
         {"boolean": "multiplied", "floating": "multiplied"},
     ),
     added_as_numbers=(
-        "a boolean mask is added as ones and zeros, which masks nothing",
+        "a boolean mask is added as ones and zeros, which masks nothing (mask.dtype == bool is "
+        "always False: compare with torch.bool)",
         {"boolean": "added"},
     ),
     booleans_ignored=(
@@ -1081,6 +1098,20 @@ def square_of_the_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def square_of_the_keys(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """the mask has a row for each of the T_k positions; it needs one for each of the T_q queries"""
     allowed = torch.ones(k.size(-2), k.size(-2), dtype=torch.bool).tril()
+    return attention_with(q, k, v, allowed)[0]
+
+
+def columns_cut(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """the first T_q columns of the mask are taken, and columns belong to keys; cut rows, so that
+    the mask is (T_q, T_k)"""
+    allowed = torch.ones(k.size(-2), k.size(-2), dtype=torch.bool).tril()[:, : q.size(-2)]
+    return attention_with(q, k, v, allowed)[0]
+
+
+def last_columns_cut(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """the last T_q columns of the mask are taken, and columns belong to keys; cut rows, so that the
+    mask is (T_q, T_k)"""
+    allowed = torch.ones(k.size(-2), k.size(-2), dtype=torch.bool).tril()[:, -q.size(-2) :]
     return attention_with(q, k, v, allowed)[0]
 
 
@@ -1712,7 +1743,7 @@ WINDOW = mistakes(
         {"future": "seen by the window"},
     ),
     sinks_in_the_future=(
-        "sinks are visible from the past: position 0 sees sink 1; j <= i applies to sinks too",
+        "sinks are visible too early: position 0 sees sink 1; j <= i applies to sinks too",
         {"future": "seen by sinks"},
     ),
     sinks_ignored=(
@@ -1972,7 +2003,13 @@ MISCONCEPTIONS = {
         cleared_from_minus_zero,
         batch_of_one_length,
     ),
-    "attend_from_the_end": (*LATE, square_of_the_queries, square_of_the_keys),
+    "attend_from_the_end": (
+        *LATE,
+        square_of_the_queries,
+        square_of_the_keys,
+        columns_cut,
+        last_columns_cut,
+    ),
     "cross_attention": (*CROSS, weights_transposed),
     "read_maps": (
         a_is_not_causal,

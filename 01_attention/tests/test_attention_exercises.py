@@ -167,6 +167,8 @@ def test_a_floating_mask_is_added(ex, dtype):
     scores, bias = torch.tensor([[2.0, 1.0, 3.0]]), torch.tensor([[0.0, -1.0, -math.inf]]).to(dtype)
     truth = torch.tensor([[2.0, 0.0, -math.inf]])
     expect_equal(ex.apply_mask(scores, bias), truth, what=MASKED)
+    half = torch.bfloat16
+    expect_equal(ex.apply_mask(scores.to(half), bias), truth.to(half), what=MASKED)
     scores, bias = draw(B, H, T_q, T_k), draw(H, T_q, T_k, dtype=dtype)
     bias[:, 0, 1:] = -math.inf
     bias[:, 1, :3] = 0.0
@@ -401,11 +403,14 @@ LETTERS = {
 }
 
 
+NAMES = ", ".join(map(repr, LETTERS))
+
+
 def test_each_map_is_given_the_mask_that_made_it(ex):
     answer = ex.read_maps()
     expect(isinstance(answer, dict), f"a dictionary is asked for, and this is {type_name(answer)}")
     for name, letter in LETTERS.items():
-        expect(name in answer, f"the answer has no {name!r}; it asks for {', '.join(LETTERS)}")
+        expect(name in answer, f"the answer has no {name!r}; it asks for {NAMES}")
         expect_choice(answer, str(answer[name]).strip().upper(), letter, name)
 
 

@@ -74,7 +74,8 @@ def print_verdicts(
     shown = [verdicts[exercise.id] for exercise in exercises]
     if shown[-1].outcome != WRONG:
         print()
-    print("\n".join([*wrap(counts(shown)), *what_next(lesson, exercises, verdicts)]))
+    total = wrap(counts(shown)) if len(shown) > 1 else []
+    print("\n".join([*total, *what_next(lesson, exercises, verdicts)]).rstrip())
 
 
 def verdict_line(exercise: Exercise, found: Verdict) -> str:

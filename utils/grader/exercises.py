@@ -240,6 +240,11 @@ def find_exercise(given: str, among: list[Lesson]) -> tuple[Lesson, Exercise]:
     ids = [exercise.id for _, exercise in found or known]
     if len(found) > 1:
         raise UsageError(f"{given!r} is in {len(found)} exercises; choose one of: {', '.join(ids)}")
+    number = re.fullmatch(r"0?(\d+)\.\d+", given)
+    if not found and number:
+        own = [one for one in ids if one.split(".")[0] == number[1]]
+        known_ids = f"lesson {number[1]} has {own[0]} to {own[-1]}" if own else "no such lesson"
+        raise UsageError(f"unknown exercise {given!r}; {known_ids}")
     if not found:
         names = [name for _, exercise in known for name in exercise.names]
         hint = did_you_mean(given, [*ids, *names])

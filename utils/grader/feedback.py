@@ -38,7 +38,8 @@ TOLERANCE = 1e-5  # absolute, and relative to the expected value
 LOOSE = {torch.float16: 1e-2, torch.bfloat16: 2e-2}
 CALLS_KEPT = 8  # in the history of a test
 ROW = 60  # characters of a row of values; with its label it fits 80 columns
-SMALL = 12  # values in an input that is printed whole
+SMALL = 12  # values in an input that is printed whole, if it fits into
+LONGEST_INPUT = 72  # characters
 
 
 class Wrong(AssertionError):  # noqa: N818 - an outcome; pytest's failures are AssertionErrors too
@@ -308,8 +309,8 @@ def expect_same_gradients(actual: Tensor, expected: Tensor, inputs: Mapping[str,
         if actual.isnan().any() and not truth.isnan().any():
             raise Wrong(
                 f"the values are right, but the gradient of {name} is nan in places: replacing a "
-                "nan (nan_to_num, torch.where) repairs the value, not its gradient; keep it from "
-                "arising"
+                "nan afterwards (nan_to_num, torch.where, masked_fill) repairs the value and not "
+                "the gradient; see to it that no nan is computed"
             )
         problem = difference(actual, truth, f"the gradient of {name}", identity)
         if problem is not None:
@@ -337,7 +338,8 @@ def difference(
     if isinstance(expected, tuple):
         return difference_of_parts(actual, expected, what)
     if isinstance(expected, Tensor) and not isinstance(actual, Tensor):
-        return f"{name}: this is {type_name(actual)}; expected a tensor", math.inf
+        way_out = ": torch's functions, in place of np." * isinstance(actual, np.ndarray)
+        return f"{name}: this is {type_name(actual)}; expected a tensor{way_out}", math.inf
     if isinstance(expected, np.ndarray):
         if not isinstance(actual, np.ndarray | np.generic):
             return f"{name}: this is {type_name(actual)}; expected a NumPy array", math.inf
@@ -588,8 +590,9 @@ def shown(value: Any) -> str:
     if isinstance(value, Tensor | np.ndarray) and 0 < value.ndim <= 3:
         count = value.numel() if isinstance(value, Tensor) else value.size
         is_meta = isinstance(value, Tensor) and value.is_meta
-        if 0 < count <= SMALL and not is_meta:
-            return nested(value.tolist())
+        whole = nested(value.tolist()) if 0 < count <= SMALL and not is_meta else ""
+        if whole and len(whole) <= LONGEST_INPUT:
+            return whole
     return short_repr(value)
 
 

@@ -33,7 +33,8 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (
         r"The size of tensor a \(\d+\) must match the size of tensor b \(\d+\)",
         "broadcasting compares sizes from the right, and two sizes fit if they are equal or one is "
-        "1. Is a keepdim=True, a [:, None] or a transpose missing?",
+        "1. Is a keepdim=True or a transpose missing, a [:, None] in the wrong place, or * used "
+        "for the matrix product @?",
     ),
     (
         r"operands could not be broadcast together",
@@ -43,6 +44,23 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (
         r"return_types\.(max|min)|not torch\.return_types",
         "x.max(dim) returns a pair, values and indices. Use x.amax(dim), or .values of the pair",
+    ),
+    (
+        r"(max|min|sum|mean|std|var)\(\) received an invalid combination of arguments.*axis",
+        "NumPy's functions hand axis and keepdims on to the tensor, which knows dim and keepdim: "
+        "use its own, such as x.amax(dim, keepdim=True)",
+    ),
+    (
+        r"transpose\(\) received an invalid combination of arguments",
+        "transpose needs the two axes to swap: x.transpose(-2, -1), or x.mT for the last two",
+    ),
+    (
+        r"'torch\.Size' object is not callable",
+        "shape is not a function: x.shape[-1], or x.size(-1)",
+    ),
+    (
+        r"\w+\(\): argument 'input' \(position 1\) must be Tensor, not (int|float)",
+        "torch's functions take tensors. For a single number there is math: math.sqrt, math.exp",
     ),
     (
         r"Dimension out of range",
@@ -99,11 +117,11 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (
         r"bitwise_not|Bitwise not|ufunc 'invert' not supported|bad operand type for unary ~|"
         r"`?~`? \(operator\.invert\)",
-        "~ turns booleans around, and this is no boolean mask",
+        "~ inverts booleans, and this mask is not boolean",
     ),
     (
         r"Subtraction, the `-` operator, with (a|two) bool tensor|numpy boolean subtract",
-        "booleans can't be subtracted. Turn them around with ~, or make numbers of them first",
+        "booleans can't be subtracted. Invert them with ~, or make numbers of them first",
     ),
     (
         r"Expected all tensors to be on the same device|"
@@ -162,7 +180,13 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         "this function needs a matrix, two axes or more",
     ),
     (
-        r"Expected a 'cpu' device|'numpy\.ndarray' object has no attribute '(mT|masked_fill|dim)'|"
+        r"The shape of the mask .* does not match the shape of the indexed tensor|"
+        r"boolean index did not match indexed array",
+        "a boolean index must have the very shape of what it indexes, it is not broadcast. "
+        "masked_fill, torch.where and np.where do broadcast a mask",
+    ),
+    (
+        r"Expected a 'cpu' device|'numpy\.ndarray' object has no attribute|"
         r"argument 'input' .* must be Tensor, not numpy\.ndarray",
         "this is a NumPy array, and PyTorch's functions and methods don't take it",
     ),

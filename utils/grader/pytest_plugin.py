@@ -235,6 +235,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         case.explained_by = error.explained_by
         case.resembles = error.resembles
         case.broken_file = isinstance(error, BrokenFile)
+        if history.replaced and not item.config.getoption("solutions") and not case.is_replaced:
+            case.message += f"\nNote: it calls {history.replaced}; the exercise is to write that"
     pytest.fail(case.message, pytrace=False)
 
 

@@ -74,13 +74,19 @@ def of_scale(ours: Tensor, truth: Tensor) -> str:
 
 def of_sums(ours: Tensor, truth: Tensor) -> str:
     """Attention weights and probabilities: rows that do not sum to 1 as the expected ones do."""
-    if ours.dim() < 2 or same(ours.sum(-1), truth.sum(-1)):
+    expected = truth.sum(-1)
+    if ours.dim() < 2 or same(ours.sum(-1), expected) or not is_zeros_and_ones(expected):
         return ""
     if same(ours.sum(-2), torch.ones_like(ours.sum(-2))):
         return "your columns sum to 1; the rows should"
     wrong = (ours.sum(-1) - truth.sum(-1)).abs() > CLOSE
     first = ours.sum(-1)[wrong][0].item()
     return f"one of your rows sums to {first:.4g}; it should sum to {truth.sum(-1)[wrong][0]:.4g}"
+
+
+def is_zeros_and_ones(sums: Tensor) -> bool:
+    """Whether these are the sums of probabilities: 1, or 0 where nothing is possible."""
+    return same(sums, sums.round().clamp(0, 1))
 
 
 def of_place(ours: Tensor, truth: Tensor) -> str:
@@ -118,4 +124,5 @@ def of_numbers(ours: float, truth: float) -> str:
     factor = Fraction(ours).limit_denominator(10**9) / Fraction(truth).limit_denominator(10**9)
     if factor == 1 or max(abs(factor.numerator), factor.denominator) > SIMPLE:
         return ""
-    return f"that is {factor} times the expected number"
+    words = {Fraction(2): "twice", Fraction(1, 2): "half", Fraction(1, 3): "a third of"}
+    return f"that is {words.get(factor, f'{factor} times')} the expected number"

@@ -107,7 +107,8 @@ def diagnose(cases: Sequence[Case]) -> Diagnosis:
     if len(exact) == 1:
         return Diagnosis(next(iter(exact)))
     if not exact and cases[-1].pairs:
-        return diagnose_pairs([(one, other) for one, other in cases[-1].pairs])
+        pairs = [(one, other) for one, other in cases[-1].pairs]
+        return diagnose_pairs(pairs, failed[0].resembles)
     candidates = exact or failed[0].resembles - refuted
     scores = {one: sum(one in case.resembles for case in failed) for one in candidates}
     best = [one for one in candidates if scores[one] == max(scores.values())]
@@ -115,10 +116,13 @@ def diagnose(cases: Sequence[Case]) -> Diagnosis:
     return Diagnosis(best[0], False) if explains_half else Diagnosis()
 
 
-def diagnose_pairs(pairs: Sequence[tuple[str, str]]) -> Diagnosis:
-    """Both mistakes if one pair is left; what all pairs share, if they share one mistake."""
+def diagnose_pairs(pairs: Sequence[tuple[str, str]], seen_first: frozenset[str]) -> Diagnosis:
+    """Both mistakes if one pair is left; what all pairs share, if they share one mistake.
+
+    `seen_first` are those that explain what is shown, the first failure: such a mistake leads.
+    """
     if len(pairs) == 1:
-        one, other = pairs[0]
+        one, other = sorted(pairs[0], key=lambda each: each not in seen_first)
         return Diagnosis(one, True, other)
     shared = frozenset.intersection(*map(frozenset, pairs))
     return Diagnosis(next(iter(shared)), False) if len(shared) == 1 else Diagnosis()

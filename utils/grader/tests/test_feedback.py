@@ -99,7 +99,12 @@ def test_an_answer_that_requires_gradients_is_compared_like_any_other():
     [
         (None, TABLE, "the result: got None; is a return missing?"),
         (None, 3.0, "the result: got None; is a return missing?"),
-        (TABLE.numpy(), TABLE, "the result: this is a NumPy array; expected a tensor"),
+        (
+            TABLE.numpy(),
+            TABLE,
+            "the result: this is a NumPy array; expected a tensor: "
+            "torch's functions, in place of np.",
+        ),
         (TABLE.tolist(), TABLE, "the result: this is a list; expected a tensor"),
         (1.0, TABLE, "the result: this is a float; expected a tensor"),
         (3, torch.tensor(3), "the result: this is an int; expected a tensor"),
@@ -120,7 +125,7 @@ def test_an_answer_that_requires_gradients_is_compared_like_any_other():
         (
             (TABLE, 2),
             (TABLE, 1),
-            "the result[1]: got 2; expected 1\nNote: that is 2 times the expected number",
+            "the result[1]: got 2; expected 1\nNote: that is twice the expected number",
         ),
     ],
 )

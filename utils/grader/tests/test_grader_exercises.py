@@ -301,7 +301,7 @@ def test_a_name_of_several_exercises_is_refused_with_their_ids(tmp_path):
 
 def test_an_unknown_exercise_lists_the_known_ones(tmp_path):
     write(tmp_path, FIRST + SECOND)
-    with pytest.raises(UsageError, match=r"unknown exercise '1\.3'.*choose one of: 1\.1, 1\.2"):
+    with pytest.raises(UsageError, match=r"unknown exercise '1\.3'; lesson 1 has 1\.1 to 1\.2$"):
         find_exercise("1.3", lessons(tmp_path))
 
 

@@ -57,8 +57,8 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "division into integers": (lambda: torch.tensor([1]).div_(2), "whole numbers"),
     "dtypes": (lambda: torch.zeros(2, 2) @ torch.zeros(2, 2).double(), "different dtypes"),
     "mask of floats": (lambda: X.masked_fill(torch.zeros(4), 0.0), "boolean mask"),
-    "turned floats": (lambda: ~torch.zeros(2), "no boolean mask"),
-    "NumPy turned floats": (lambda: ~np.zeros(2), "no boolean mask"),  # pyright: ignore[reportOperatorIssue]
+    "turned floats": (lambda: ~torch.zeros(2), "mask is not boolean"),
+    "NumPy turned floats": (lambda: ~np.zeros(2), "mask is not boolean"),  # pyright: ignore[reportOperatorIssue]
     "1 - mask": (lambda: 1 - torch.tensor([True]), "can't be subtracted"),
     "NumPy minus": (lambda: np.array([True]) - np.array([True]), "can't be subtracted"),
     "device": (lambda: X.to("meta") + torch.zeros(3, 5, 4), "device=x.device"),

@@ -58,7 +58,7 @@ def test_nothing_is_claimed_where_nothing_holds(seed: int) -> None:
 @pytest.mark.parametrize(
     ("ours", "truth", "said"),
     [
-        (600, 300, "that is 2 times the expected number"),
+        (600, 300, "that is twice the expected number"),
         (9, 36, "that is 1/4 times the expected number"),
         (300, 300, ""),
         (0, 5, ""),
