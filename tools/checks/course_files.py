@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path, PurePath
 
 TESTED_FOLDERS = ("utils", "tools", "setup")  # besides the lessons
-NEVER_IMPORTED = {"tests", "exercises", "data"}  # folders of these names are in several places
+NEVER_IMPORTED = {"tests", "exercises", "pictures", "data"}  # several lessons have them
 OUTSIDE = {".git", ".venv"}
 LEFTOVER_FOLDERS = {".ipynb_checkpoints", "__pycache__", "__MACOSX"}
 LEFTOVER_PREFIXES = ("._", ".#", "~$")  # AppleDouble; lock files of Emacs and of Word
