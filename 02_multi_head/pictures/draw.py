@@ -366,7 +366,7 @@ def patterns(T: int = 32, window: int = 6) -> dict[str, Tensor]:
 
 def blocks(block_size: int = 4) -> Figure:
     """Allowed pairs, and the blocks that are computed because they hold one."""
-    figure = Figure(figsize=(9.2, 2.8), layout="constrained")
+    figure = Figure(figsize=(9.2, 3.15), layout="constrained")
     named = patterns()
     for number, (name, mask) in enumerate(named.items()):
         axes = figure.add_subplot(1, len(named), number + 1)

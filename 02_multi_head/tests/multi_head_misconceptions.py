@@ -800,6 +800,75 @@ def cross_pair_returned(
     return output_of(layer, right_merge(output)), weights
 
 
+def crossed_by_hand(
+    layer: nn.Module,
+    x: Tensor,
+    context: Tensor,
+    mask: Tensor | None,
+    *,
+    factor: float = 1.0,
+    dim: int = -1,
+    regrouped: tuple[bool, bool] = (False, False),
+) -> Tensor:
+    """Cross-attention with one thing changed; `regrouped` is for splitting and for merging."""
+    n_heads = int(layer.n_heads)  # pyright: ignore[reportArgumentType]
+    split = reshaped_without_transpose if regrouped[0] else right_split
+    q, k, v = (
+        split(layer.get_submodule(name)(source), n_heads)
+        for name, source in (("q_proj", x), ("k_proj", context), ("v_proj", context))
+    )
+    scores = factor * (q @ k.mT) / math.sqrt(q.size(-1))
+    scores = scores if mask is None else apply_mask(scores, mask)
+    output = torch.softmax(scores, dim) @ v
+    merge = merged_without_transpose if regrouped[1] else right_merge
+    return output_of(layer, merge(output))
+
+
+def cross_not_scaled(
+    layer: nn.Module, x: Tensor, context: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """the division of the scores by the square root of d_head is missing"""
+    root = math.sqrt(x.size(-1) / layer.n_heads)  # pyright: ignore
+    return crossed_by_hand(layer, x, context, mask, factor=root)
+
+
+def cross_scaled_by_d_model(
+    layer: nn.Module, x: Tensor, context: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """the scores are divided by the square root of d_model; a head is d_head wide"""
+    root = math.sqrt(layer.n_heads)  # pyright: ignore
+    return crossed_by_hand(layer, x, context, mask, factor=1 / root)
+
+
+def cross_softmax_over_queries(
+    layer: nn.Module, x: Tensor, context: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """the softmax runs over the queries; it belongs over the keys, the last axis"""
+    return crossed_by_hand(layer, x, context, mask, dim=-2)
+
+
+def cross_split_by_view(
+    layer: nn.Module, x: Tensor, context: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """the heads are cut out by a reshape alone, which mixes tokens; split them as in 2.1"""
+    return crossed_by_hand(layer, x, context, mask, regrouped=(True, False))
+
+
+def cross_merged_by_view(
+    layer: nn.Module, x: Tensor, context: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """the heads are put together by a reshape alone, which mixes tokens; merge them as in 2.2"""
+    return crossed_by_hand(layer, x, context, mask, regrouped=(False, True))
+
+
+def cross_split_and_merged_by_view(
+    layer: nn.Module, x: Tensor, context: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """heads are cut out and put together by reshape alone, which mixes tokens; exchange tokens and
+    heads in both directions, as in 2.1 and 2.2"""
+    return crossed_by_hand(layer, x, context, mask, regrouped=(True, True))
+
+
 # --- 2.7 head_contributions ---
 
 
@@ -1146,6 +1215,11 @@ def everything_summed(weights: Tensor, period: int) -> Tensor:
     return stripe(weights, period).sum((0, 2))
 
 
+def divided_by_the_period(weights: Tensor, period: int) -> Tensor:
+    """the sum is divided by the period; divide by the number of positions that are looked at"""
+    return stripe(weights, period).sum(2).mean(0) / period
+
+
 def keys_taken_for_queries(weights: Tensor, period: int) -> Tensor:
     """rows and columns are exchanged: the query i is the row, the key i - period + 1 the column"""
     return stripe(weights.mT, period).mean((0, 2))
@@ -1326,8 +1400,23 @@ def bits_counted(B: int, T: int, n_layers: int, n_kv_heads: int, d_head: int, n:
 
 
 def kibibytes(B: int, T: int, n_layers: int, n_kv_heads: int, d_head: int, n: int = 2) -> float:
-    """the result is divided by 1024; bytes are asked for"""
-    return bytes_of(2, B, T, n_layers, n_kv_heads, d_head, n) / 1024
+    """the result is in a larger unit; bytes are asked for, without a division"""
+    return bytes_of(2, B, T, n_layers, n_kv_heads, d_head, n) / 2**10
+
+
+def mebibytes(B: int, T: int, n_layers: int, n_kv_heads: int, d_head: int, n: int = 2) -> float:
+    """the result is in a larger unit; bytes are asked for, without a division"""
+    return bytes_of(2, B, T, n_layers, n_kv_heads, d_head, n) / 2**20
+
+
+def gibibytes(B: int, T: int, n_layers: int, n_kv_heads: int, d_head: int, n: int = 2) -> float:
+    """the result is in a larger unit; bytes are asked for, without a division"""
+    return bytes_of(2, B, T, n_layers, n_kv_heads, d_head, n) / 2**30
+
+
+def megabytes(B: int, T: int, n_layers: int, n_kv_heads: int, d_head: int, n: int = 2) -> float:
+    """the result is in a larger unit; bytes are asked for, without a division"""
+    return bytes_of(2, B, T, n_layers, n_kv_heads, d_head, n) / 1e6
 
 
 def factors_added(B: int, T: int, n_layers: int, n_kv_heads: int, d_head: int, n: int = 2) -> float:
@@ -1856,6 +1945,12 @@ MISCONCEPTIONS = {
         x_joins_the_keys,
         layer_of_the_context,
         cross_pair_returned,
+        cross_not_scaled,
+        cross_scaled_by_d_model,
+        cross_softmax_over_queries,
+        cross_split_by_view,
+        cross_merged_by_view,
+        cross_split_and_merged_by_view,
     ),
     "head_contributions": (
         rows_of_w_o,
@@ -1920,6 +2015,7 @@ MISCONCEPTIONS = {
         mean_over_the_heads,
         summed_not_averaged,
         everything_summed,
+        divided_by_the_period,
         keys_taken_for_queries,
         last_copy_only,
         largest_weight,
@@ -1955,6 +2051,9 @@ MISCONCEPTIONS = {
         queries_kept_too,
         bits_counted,
         kibibytes,
+        mebibytes,
+        gibibytes,
+        megabytes,
         factors_added,
     ),
     "GroupedQueryAttention": (

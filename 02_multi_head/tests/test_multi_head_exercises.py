@@ -681,6 +681,12 @@ def test_blocks_of_keys_that_no_query_sees_are_not_read(ex):
     truth = true_masked(q, k, v, mask)
     k[:, 3:6], v[:, 3:6] = math.nan, math.nan
     expect_equal(ex.block_sparse_attention(q, k, v, mask, 3), truth, what=OUTPUT)
+    q, k, v = block_inputs(5, 130)
+    mask = allowed(5, 130)
+    mask[:, 63], mask[:, 64:128] = True, False  # the second block of 64, the default
+    truth = true_masked(q, k, v, mask)
+    k[64:128], v[64:128] = math.nan, math.nan
+    expect_equal(ex.block_sparse_attention(q, k, v, mask), truth, what=OUTPUT)
 
 
 @pytest.mark.parametrize(("T_q", "n_keys", "block_size"), [(32, 32, 4), (30, 31, 4), (24, 40, 8)])
