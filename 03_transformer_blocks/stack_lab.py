@@ -25,7 +25,6 @@ from utils.mock_corpus import generate
 
 B, T = 16, 32
 Build = Callable[[int, str], nn.Module]  # (d_model, placement) -> block
-Prepare = Callable[["StackLM"], None]  # changes a new model, before training
 
 
 def standard_block(d_model: int, placement: str = "pre") -> TransformerBlock:
@@ -105,11 +104,12 @@ def train(
     lr: float = 3e-3,
     warmup: int = 0,
     seed: int = 0,
-    watch: Callable[[int, StackLM], None] | None = None,
+    extra: Callable[[StackLM], Tensor] | None = None,
 ) -> list[float]:
     """Adam with a constant learning rate, after a linear warm-up; returns the loss of each step.
 
-    It stops at a loss that is not finite. `watch` is called after each backward pass.
+    `extra` is one more term of the loss, which is trained on and not reported. It stops at a loss
+    that is not finite.
     """
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr)
@@ -121,10 +121,10 @@ def train(
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             break
+        if extra is not None:
+            loss = loss + extra(model)
         optimizer.zero_grad()
         loss.backward()
-        if watch is not None:
-            watch(step, model)
         optimizer.step()
     return losses
 

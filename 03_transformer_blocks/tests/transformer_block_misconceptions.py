@@ -238,17 +238,6 @@ class VarianceOfTheRawSquares(RightLayerNorm):
         return scaled if self.bias is None else scaled + self.bias
 
 
-class MeanDetached(RightLayerNorm):
-    """mean and variance are cut out of the graph (detach, no_grad or item): gradients have to flow
-    through them as well"""
-
-    def forward(self, x: Tensor) -> Tensor:
-        centered = x - x.detach().mean(-1, keepdim=True)
-        variance = x.detach().var(-1, correction=0, keepdim=True)
-        scaled = centered / torch.sqrt(variance + self.eps) * self.weight
-        return scaled if self.bias is None else scaled + self.bias
-
-
 # --- 3.3 RMSNorm ---
 
 
@@ -1654,12 +1643,6 @@ def softmax_twice(logits: Tensor, k: int) -> Tensor:
     return torch.softmax(weights.masked_fill(~chosen_mask(logits, k), -math.inf), -1)
 
 
-def gates_detached(logits: Tensor, k: int) -> Tensor:
-    """the gates are cut off from the scores, so the router never learns: gradients flow through the
-    softmax"""
-    return torch.softmax(logits.masked_fill(~chosen_mask(logits, k), -math.inf), -1).detach()
-
-
 # --- 3.14 load_balance_loss ---
 
 
@@ -1681,8 +1664,8 @@ def balance_variant(
 
 
 def not_multiplied(logits: Tensor, gates: Tensor) -> Tensor:
-    """the factor n_experts is missing: an even load should give 1, however many experts there
-    are"""
+    """the factor n_experts is missing, or a mean over the experts takes it away again: an even load
+    should give 1, however many experts there are"""
     return balance_variant(logits, gates, factor=1.0)
 
 
@@ -1721,12 +1704,6 @@ def squared_probabilities(logits: Tensor, gates: Tensor) -> Tensor:
     """the probabilities are squared; multiply them by the shares of the choices"""
     n = logits.size(-1)
     return balance_variant(logits, gates, share=torch.softmax(logits, -1).reshape(-1, n).mean(0))
-
-
-def mean_over_the_experts(logits: Tensor, gates: Tensor) -> Tensor:
-    """the products are averaged over the experts, which takes the factor n_experts away again; sum
-    them"""
-    return balance_variant(logits, gates) / logits.size(-1)
 
 
 def probabilities_not_averaged(logits: Tensor, gates: Tensor) -> Tensor:
@@ -1781,12 +1758,6 @@ def one_per_expert(logits: Tensor, gates: Tensor) -> Tensor:
     return n * chosen.sum(0) / chosen.sum() * probability
 
 
-def without_gradient(logits: Tensor, gates: Tensor) -> Tensor:
-    """the loss is cut off from the logits, so it pushes nothing: no detach, item or no_grad around
-    the probabilities"""
-    return balance_variant(logits, gates).detach()
-
-
 MISCONCEPTIONS = {
     "predict_stream": (
         variances,
@@ -1818,7 +1789,6 @@ MISCONCEPTIONS = {
         ShiftedBeforeScaled,
         BiasAlwaysThere,
         VarianceOfTheRawSquares,
-        MeanDetached,
     ),
     "RMSNorm": (
         RMSCentered,
@@ -2005,7 +1975,6 @@ MISCONCEPTIONS = {
         softmax_over_the_tokens,
         only_the_chosen,
         softmax_twice,
-        gates_detached,
     ),
     "load_balance_loss": (
         not_multiplied,
@@ -2015,7 +1984,6 @@ MISCONCEPTIONS = {
         gates_as_probabilities,
         squared_shares,
         squared_probabilities,
-        mean_over_the_experts,
         probabilities_not_averaged,
         softmax_over_tokens,
         logits_as_probabilities,
@@ -2023,6 +1991,5 @@ MISCONCEPTIONS = {
         token_by_token,
         distance_from_even,
         one_per_expert,
-        without_gradient,
     ),
 }
