@@ -223,7 +223,13 @@ def block_budget(d_model: int, d_ff: int, T: int, gated: bool = False) -> tuple[
 def read_curves() -> dict[str, str]:
     """Exercise 3.12, reading: which mistake made which curve?
 
-    PLACEHOLDER
+    The picture 03_transformer_blocks/pictures/which_curve.png (it is in theory.md too) shows the
+    losses of six training runs; the scale is logarithmic. The dotted line is the loss of equal
+    probabilities, the dashed one that of knowing only how frequent each character is.
+
+    Returns the letter of each run: {"sound": ..., "learning rate too low": ..., "learning rate too
+    high": ..., "initial weights too large": ..., "no residual connections": ..., "no causal mask":
+    ...}, each "A" to "F".
     """
     raise NotImplementedError("Exercise 3.12: read_curves")  # TODO: return your answer
 

@@ -277,9 +277,26 @@ def block_budget(d_model: int, d_ff: int, T: int, gated: bool = False) -> tuple[
 def read_curves() -> dict[str, str]:
     """Exercise 3.12, reading: which mistake made which curve?
 
-    PLACEHOLDER
+    The picture 03_transformer_blocks/pictures/which_curve.png (it is in theory.md too) shows the
+    losses of six training runs; the scale is logarithmic. The dotted line is the loss of equal
+    probabilities, the dashed one that of knowing only how frequent each character is.
+
+    Returns the letter of each run: {"sound": ..., "learning rate too low": ..., "learning rate too
+    high": ..., "initial weights too large": ..., "no residual connections": ..., "no causal mask":
+    ...}, each "A" to "F".
     """
-    return {}
+    # C jumps far above its start: each step overshoots. F starts far above the dotted line: large
+    # weights make confident predictions, and wrong ones. B falls below what the text allows: it sees
+    # its answers. E stays on the dashed line: nothing of the input reaches the output. A is smooth,
+    # and late. D is as it should be.
+    return {
+        "sound": "D",
+        "learning rate too low": "A",
+        "learning rate too high": "C",
+        "initial weights too large": "F",
+        "no residual connections": "E",
+        "no causal mask": "B",
+    }
 
 
 def route(logits: Tensor, k: int) -> Tensor:

@@ -22,10 +22,12 @@ from layer_norm import LayerNorm
 from multi_head import MultiHeadAttention
 from transformer_block import TransformerBlock
 from utils.grader.feedback import (
+    expect,
     expect_choice,
     expect_equal,
     expect_prediction,
     expect_same_gradients,
+    type_name,
 )
 
 B, T, d_model, d_ff, n_experts = 3, 5, 6, 10, 7
@@ -664,10 +666,27 @@ def test_the_budget_is_that_of_products_done_step_by_step(ex, gated):
 
 # --- 3.12 ---
 
+CAUSES = {  # and where the curves of LETTERS in pictures/draw.py come from
+    "sound": "D",
+    "learning rate too low": "A",
+    "learning rate too high": "C",
+    "initial weights too large": "F",
+    "no residual connections": "E",
+    "no causal mask": "B",
+}
+
 
 def test_each_curve_is_given_its_cause(ex):
     answer = ex.read_curves()
-    assert answer == {}
+    expect(
+        isinstance(answer, dict),
+        f"the curves: this is {type_name(answer)}; expected a dictionary with a letter per run",
+    )
+    for name, letter in CAUSES.items():
+        expect(name in answer, f"the curves: {name!r} is missing; keep the names as they are")
+        given = answer[name]
+        choice = given.strip().upper() if isinstance(given, str) else given
+        expect_choice(answer, choice, letter, name)
 
 
 # --- 3.13 ---

@@ -1553,7 +1553,95 @@ def budget_exchanged(d_model: int, d_ff: int, T: int, gated: bool = False) -> tu
 
 # --- 3.12 read_curves ---
 
-# PLACEHOLDER
+
+def reading(name: str, letter: str) -> dict[str, str]:
+    """The right answer with one wrong letter."""
+    right = {
+        "sound": "D",
+        "learning rate too low": "A",
+        "learning rate too high": "C",
+        "initial weights too large": "F",
+        "no residual connections": "E",
+        "no causal mask": "B",
+    }
+    return {**right, name: letter}
+
+
+def d_sees_too_little() -> dict[str, str]:
+    """D falls below the dashed line early; with tiny steps it would not get there in this
+    time"""
+    return reading("learning rate too low", "D")
+
+
+def e_has_stopped() -> dict[str, str]:
+    """E has come to rest; with tiny steps a loss is still falling at the end"""
+    return reading("learning rate too low", "E")
+
+
+def f_starts_too_high() -> dict[str, str]:
+    """F is wrong before its first step, when no learning rate has been used; a large one shows
+    later"""
+    return reading("learning rate too high", "F")
+
+
+def a_is_too_smooth() -> dict[str, str]:
+    """A is smooth, and slow; steps that are too large make a curve jump"""
+    return reading("learning rate too high", "A")
+
+
+def e_is_low() -> dict[str, str]:
+    """E never leaves the range of a sound run; steps of that size would throw the loss above
+    its start"""
+    return reading("learning rate too high", "E")
+
+
+def c_starts_where_it_should() -> dict[str, str]:
+    """C starts on the dotted line and jumps afterwards; weights that are too large show before
+    the first step"""
+    return reading("initial weights too large", "C")
+
+
+def e_starts_where_it_should() -> dict[str, str]:
+    """E starts on the dotted line, as small weights do"""
+    return reading("initial weights too large", "E")
+
+
+def a_still_falls() -> dict[str, str]:
+    """A is still falling; a stack through which nothing passes comes to rest on the dashed
+    line"""
+    return reading("no residual connections", "A")
+
+
+def d_goes_below() -> dict[str, str]:
+    """D goes below the dashed line, so something of its input reaches the output"""
+    return reading("no residual connections", "D")
+
+
+def f_comes_from_above() -> dict[str, str]:
+    """F comes from far above; what is missing here leaves the start on the dotted line"""
+    return reading("no residual connections", "F")
+
+
+def d_is_within_reason() -> dict[str, str]:
+    """D ends at a loss that the text allows; with the answers in sight it would fall far
+    lower"""
+    return reading("no causal mask", "D")
+
+
+def b_is_too_good() -> dict[str, str]:
+    """B ends far below what can be known about the next character; a loss that good is a
+    leak"""
+    return reading("sound", "B")
+
+
+def a_is_not_there_yet() -> dict[str, str]:
+    """A is smooth but late: a sound run is below the dashed line within 50 steps"""
+    return reading("sound", "A")
+
+
+def e_is_stuck() -> dict[str, str]:
+    """E stays on the dashed line, so it never uses its input"""
+    return reading("sound", "E")
 
 # --- 3.13 route ---
 
@@ -1959,6 +2047,22 @@ MISCONCEPTIONS = {
         half_of_the_pairs,
         four_times_the_width,
         budget_exchanged,
+    ),
+    "read_curves": (
+        d_sees_too_little,
+        e_has_stopped,
+        f_starts_too_high,
+        a_is_too_smooth,
+        e_is_low,
+        c_starts_where_it_should,
+        e_starts_where_it_should,
+        a_still_falls,
+        d_goes_below,
+        f_comes_from_above,
+        d_is_within_reason,
+        b_is_too_good,
+        a_is_not_there_yet,
+        e_is_stuck,
     ),
     "route": (
         not_renormalised,
