@@ -1,8 +1,8 @@
 """Mixture of experts: many feed-forward networks, of which each token uses a few.
 
-    gates(x) = softmax over the k largest of W_router x, 0 elsewhere     Shazeer et al. 2017, sec. 2.1
+    gates(x) = softmax of the k largest of W_router x, else 0       Shazeer et al. 2017, sec. 2.1
     MoE(x)   = sum over the chosen experts i of gates_i(x) expert_i(x)
-    balance  = n_experts * sum_i f_i P_i                                 Fedus et al. 2021, sec. 2.2
+    balance  = n_experts * sum_i f_i P_i                            Fedus et al. 2021, sec. 2.2
 
 The weights grow with the number of experts, the work per token only with k. A router that is left
 alone tends to favour a few experts, which then learn more and are chosen more; the balance loss is
@@ -62,7 +62,8 @@ class MixtureOfExperts(nn.Module):
         self.d_model = d_model
         self.k = k
         self.router = nn.Linear(d_model, n_experts, bias=False)  # W_router: a score per expert
-        self.experts = nn.ModuleList(FeedForward(d_model, d_ff, bias=bias) for _ in range(n_experts))
+        experts = (FeedForward(d_model, d_ff, bias=bias) for _ in range(n_experts))
+        self.experts = nn.ModuleList(experts)
         self.balance_loss = torch.zeros(())
         self.load = torch.zeros(n_experts)
 

@@ -1,8 +1,8 @@
 """Exercises of lesson 03: the transformer block. Replace each `raise` with your own code.
 
-    python 03_transformer_blocks/exercises/exercises.py    check them all
-    make watch                                             check on every save, one after the other
-    make hint EX=3.2                                       one more hint each time; three per exercise
+    python 03_transformer_blocks/exercises/exercises.py   check them all
+    make watch                                            check on every save, one after the other
+    make hint EX=3.2                                      one more hint each time; three each
 
 `python` is the environment's (.venv/bin/python, on Windows .venv\\Scripts\\python). The docstrings
 say what is wanted, theory.md why. Later exercises may use earlier ones.
@@ -107,9 +107,9 @@ class FeedForward(nn.Module):
 class SwiGLU(nn.Module):
     """Exercise 3.6: a feed-forward network in which one projection opens and closes the other.
 
-    SwiGLU(x) = down_proj(silu(gate_proj(x)) * up_proj(x)), where silu(z) = z sigmoid(z). `gate_proj`
-    and `up_proj` go from d_model to d_ff features, `down_proj` back to d_model; all three have a
-    bias unless bias=False.
+    SwiGLU(x) = down_proj(silu(gate_proj(x)) * up_proj(x)), where silu(z) = z sigmoid(z). The layers
+    `gate_proj` and `up_proj` go from d_model to d_ff features, `down_proj` back to d_model; all
+    three have a bias unless bias=False.
     """
 
     def __init__(self, d_model: int, d_ff: int, bias: bool = True) -> None:

@@ -124,9 +124,9 @@ class FeedForward(nn.Module):
 class SwiGLU(nn.Module):
     """Exercise 3.6: a feed-forward network in which one projection opens and closes the other.
 
-    SwiGLU(x) = down_proj(silu(gate_proj(x)) * up_proj(x)), where silu(z) = z sigmoid(z). `gate_proj`
-    and `up_proj` go from d_model to d_ff features, `down_proj` back to d_model; all three have a
-    bias unless bias=False.
+    SwiGLU(x) = down_proj(silu(gate_proj(x)) * up_proj(x)), where silu(z) = z sigmoid(z). The layers
+    `gate_proj` and `up_proj` go from d_model to d_ff features, `down_proj` back to d_model; all
+    three have a bias unless bias=False.
     """
 
     def __init__(self, d_model: int, d_ff: int, bias: bool = True) -> None:
@@ -286,9 +286,9 @@ def read_curves() -> dict[str, str]:
     ...}, each "A" to "F".
     """
     # C jumps far above its start: each step overshoots. F starts far above the dotted line: large
-    # weights make confident predictions, and wrong ones. B falls below what the text allows: it sees
-    # its answers. E stays on the dashed line: nothing of the input reaches the output. A is smooth,
-    # and late. D is as it should be.
+    # weights make confident predictions, and wrong ones. B falls below what the text allows: it
+    # sees its answers. E stays on the dashed line: nothing of the input reaches the output. A is
+    # smooth, and late. D is as it should be.
     return {
         "sound": "D",
         "learning rate too low": "A",

@@ -45,8 +45,8 @@ def always_one() -> Four:
 
 
 def one_update_and_no_root() -> Four:
-    """one update per block is counted, and the root is missing; a block adds two updates, and a root
-    mean square is the root of a variance"""
+    """one update per block is counted, and the root is missing; a block adds two updates, and the
+    root mean square is the root of a variance"""
     return 5.0, 13.0, 25.0, 41.0
 
 
@@ -62,7 +62,7 @@ def variances_of_the_updates() -> Four:
 
 
 def one_update_too_many() -> Four:
-    """one update too many is counted: the embedding has variance 1, and then 2 are added per block"""
+    """one update too many is counted: the embedding has variance 1, then each block adds 2"""
     return 3.162, 5.099, 7.071, 9.055
 
 
@@ -956,8 +956,8 @@ def epsilon_left_out(
 def parameters_not_summed(
     grad_output: Tensor, x: Tensor, weight: Tensor, eps: float = 1e-5
 ) -> Gradients:
-    """grad_weight and grad_bias still have a row per token; all tokens share weight and bias, so sum
-    over every axis but the last"""
+    """grad_weight and grad_bias still have a row per token; all tokens share weight and bias, so
+    sum over every axis but the last"""
     grad_x, _, _ = backward_variant(grad_output, x, weight, eps)
     normalized = F.layer_norm(x, x.shape[-1:], None, None, eps)
     return grad_x, grad_output * normalized, grad_output
@@ -1000,7 +1000,8 @@ def weight_in_its_own_gradient(
 def weight_in_the_gradient_of_bias(
     grad_output: Tensor, x: Tensor, weight: Tensor, eps: float = 1e-5
 ) -> Gradients:
-    """grad_bias holds weight as a factor; bias is added last, so its gradient is that of y, summed"""
+    """grad_bias holds weight as a factor; bias is added last, so its gradient is that of y,
+    summed"""
     grad_x, grad_weight, grad_bias = backward_variant(grad_output, x, weight, eps)
     return grad_x, grad_weight, grad_bias * weight
 
@@ -1369,7 +1370,8 @@ def values_variant(
 
 
 def as_handed_out(shapes: Shapes, std: float = 0.02) -> Values:
-    """every matrix is zero, as in the code that was handed out: which names end in "proj.weight"?"""
+    """every matrix is zero, as in the code that was handed out: see which names end in
+    "proj.weight\""""
     return values_variant(shapes, std, ("bias", "proj.weight"))
 
 
@@ -1515,7 +1517,9 @@ def per_token(d_model: int, d_ff: int, T: int, gated: bool = False) -> tuple[int
     return weights, weights + 2 * T * d_model
 
 
-def products_linear_in_T(d_model: int, d_ff: int, T: int, gated: bool = False) -> tuple[int, int]:
+def products_linear_in_length(
+    d_model: int, d_ff: int, T: int, gated: bool = False
+) -> tuple[int, int]:
     """the products of attention are counted with T in place of T x T pairs"""
     weights, _ = budget_variant(d_model, d_ff, T, n_ff=2 + gated)
     return weights, T * weights + 2 * T * d_model
@@ -1642,6 +1646,7 @@ def a_is_not_there_yet() -> dict[str, str]:
 def e_is_stuck() -> dict[str, str]:
     """E stays on the dashed line, so it never uses its input"""
     return reading("sound", "E")
+
 
 # --- 3.13 route ---
 
@@ -1777,9 +1782,7 @@ def gates_as_shares(logits: Tensor, gates: Tensor) -> Tensor:
 
 def gates_as_probabilities(logits: Tensor, gates: Tensor) -> Tensor:
     """P is taken from the gates; it is the mean of the softmax of all the logits"""
-    return balance_variant(
-        logits, gates, probability=gates.reshape(-1, gates.size(-1)).mean(0)
-    )
+    return balance_variant(logits, gates, probability=gates.reshape(-1, gates.size(-1)).mean(0))
 
 
 def squared_shares(logits: Tensor, gates: Tensor) -> Tensor:
@@ -2041,7 +2044,7 @@ MISCONCEPTIONS = {
         operations_counted,
         one_token,
         per_token,
-        products_linear_in_T,
+        products_linear_in_length,
         products_of_d_ff,
         products_squared_width,
         half_of_the_pairs,
