@@ -38,7 +38,8 @@ ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 80
 SHOWN = 20  # problems per check; --json has all of them
 
-READY = ("01_attention", "03_transformer_blocks")  # complete lessons: every file of the anatomy must be there
+# Complete lessons: every file of the anatomy must be there.
+READY = ("01_attention", "03_transformer_blocks")
 
 LEFT_OUT_WHEN_FAST = ["tests", "exercises", "text blocks", "notebooks"]
 
