@@ -256,19 +256,18 @@ def mean_cosine(x: Tensor, y: Tensor) -> float:
 def stream() -> Figure:
     """The features of one token from the embedding to the last block."""
     figure = Figure(figsize=(8, 3.4), layout="constrained")
-    for number, placement in enumerate(("pre", "post"), start=1):
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, placement in zip(panels, ("pre", "post"), strict=True):
         found = measure_stream(placement)
         cosine = mean_cosine(found[-1], found[0])
         token = torch.stack([x[0, 20] for x in found])  # (n_blocks + 1, d_model)
-        axes = figure.add_subplot(1, 2, number)
-        image = axes.imshow(
+        axes.imshow(
             token.T, cmap="coolwarm", vmin=-4, vmax=4, aspect="auto", interpolation="nearest"
         )
         axes.set(title=f"{placement}-norm: cosine of first and last {cosine:.2f}")
         axes.set_xlabel("after block")
-        if number == 1:
-            axes.set_ylabel("feature")
-    figure.colorbar(image, ax=figure.axes, label="value")
+    panels[0].set_ylabel("feature")
+    figure.colorbar(panels[0].images[0], ax=panels, label="value")
     return figure
 
 
