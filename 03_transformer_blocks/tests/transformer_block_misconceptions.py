@@ -141,6 +141,16 @@ class DividedByTheVariance(RightLayerNorm):
         return layer_norm_variant(self, x, power=1.0)
 
 
+class RootOfTheStd(RightLayerNorm):
+    """a root is taken of the standard deviation, which is a root already; the root belongs around
+    variance + eps"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        spread = x.std(-1, correction=0, keepdim=True)
+        scaled = (x - x.mean(-1, keepdim=True)) / torch.sqrt(spread + self.eps) * self.weight
+        return scaled if self.bias is None else scaled + self.bias
+
+
 class NotCentered(RightLayerNorm):
     """the mean is not subtracted from what is divided"""
 
@@ -346,6 +356,14 @@ class RMSWithBias(RightRMSNorm):
         return super().forward(x) + self.bias
 
 
+class RMSWithoutSuper(nn.Module):
+    """super().__init__() is not called, or too late; nn.Module must be set up before it can hold a
+    parameter"""
+
+    def __init__(self, d_model: int, eps: float = 1e-5) -> None:
+        self.weight = nn.Parameter(torch.ones(d_model))
+
+
 class RMSPlainTensor(nn.Module):
     """weight is a plain tensor, which no optimizer will ever see; make it an nn.Parameter"""
 
@@ -434,6 +452,11 @@ def divided_by_two_inside(x: Tensor) -> Tensor:
 def multiplied_inside(x: Tensor) -> Tensor:
     """x is multiplied by the root of 2 inside erf; divide by it"""
     return x * (1 + torch.erf(x * math.sqrt(2))) / 2
+
+
+def one_number_at_a_time(x: Tensor) -> Tensor:
+    """math.erf works on a single number; torch.erf works on a whole tensor"""
+    return x * (1 + math.erf(x / math.sqrt(2))) / 2
 
 
 def plain_relu(x: Tensor) -> Tensor:
@@ -652,6 +675,15 @@ class SiluOnUp(RightSwiGLU):
     def forward(self, x: Tensor) -> Tensor:
         gate, up = project(self, x)
         return self.down_proj(gate * F.silu(up))
+
+
+class SigmoidOnUp(RightSwiGLU):
+    """up_proj(x) passes through a sigmoid and gates gate_proj(x): the two have changed places, and
+    silu(z) is z times the sigmoid of z"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = project(self, x)
+        return self.down_proj(gate * torch.sigmoid(up))
 
 
 class SigmoidGate(RightSwiGLU):
@@ -876,6 +908,14 @@ def constants_inside(
     """mean and variance are treated as constants; they depend on x too, and each takes a part of
     the gradient away"""
     return backward_variant(grad_output, x, weight, eps, shift=False, stretch=False)
+
+
+def constants_and_no_weight(
+    grad_output: Tensor, x: Tensor, weight: Tensor, eps: float = 1e-5
+) -> Gradients:
+    """two things are missing in grad_x: weight, and what mean and variance take away, since they
+    depend on x too"""
+    return backward_variant(grad_output, x, weight, eps, shift=False, stretch=False, scaled=False)
 
 
 def variance_is_constant(
@@ -1143,6 +1183,49 @@ class NormsExchanged(BlockVariant):
         return self.attention_norm(x + self.dropout(self.feed_forward(x)))
 
 
+class WithoutNorms(BlockVariant):
+    """neither norm is used"""
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        attend: AttentionFunction = grouped_attention,
+    ) -> Tensor:
+        x = x + self.dropout(self.attended(x, mask, attend))
+        return x + self.dropout(self.feed_forward(x))
+
+
+class SecondNormOnTheStream(BlockVariant):
+    """in pre-norm the second norm comes after the addition; it belongs on the branch, before the
+    feed-forward network"""
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        attend: AttentionFunction = grouped_attention,
+    ) -> Tensor:
+        if self.placement != "pre":
+            return super().forward(x, mask, attend)
+        x = x + self.dropout(self.attended(self.attention_norm(x), mask, attend))
+        return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+
+
+class AlwaysMixed(BlockVariant):
+    """placement is not used, and the first norm is on the branch, the second on the stream: "pre"
+    has both on the branches, "post" both on the stream"""
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        attend: AttentionFunction = grouped_attention,
+    ) -> Tensor:
+        x = x + self.dropout(self.attended(self.attention_norm(x), mask, attend))
+        return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+
+
 class FeedForwardWithoutNorm(BlockVariant):
     """in pre-norm the feed-forward network reads the stream without its norm"""
 
@@ -1399,6 +1482,17 @@ def readers_are_zero(shapes: Shapes, std: float = 0.02) -> Values:
 def up_in_place_of_down(shapes: Shapes, std: float = 0.02) -> Values:
     """up_proj.weight is zero in place of down_proj.weight, the one that writes to the stream"""
     return values_variant(shapes, std, ("bias", "out_proj.weight", "up_proj.weight"))
+
+
+def queries_are_zero(shapes: Shapes, std: float = 0.02) -> Values:
+    """q_proj.weight is zero too; it only reads the stream, so it starts random"""
+    return values_variant(shapes, std, ("bias", *WRITERS, "q_proj.weight"))
+
+
+def readers_of_attention_are_zero(shapes: Shapes, std: float = 0.02) -> Values:
+    """q, k and v start at zero too; these matrices only read the stream, so they start random"""
+    names = tuple(f"{one}_proj.weight" for one in "qkv")
+    return values_variant(shapes, std, ("bias", *WRITERS, *names))
 
 
 def norms_are_zero(shapes: Shapes, std: float = 0.02) -> Values:
@@ -1841,6 +1935,11 @@ def distance_from_even(logits: Tensor, gates: Tensor) -> Tensor:
     return n * (chosen.sum(0) / chosen.sum() - 1 / n).square().sum()
 
 
+def variance_of_the_gates(logits: Tensor, gates: Tensor) -> Tensor:
+    """this is the variance of the mean gates; the loss multiplies shares by probabilities"""
+    return gates.reshape(-1, gates.size(-1)).mean(0).var() * logits.size(-1)
+
+
 def one_per_expert(logits: Tensor, gates: Tensor) -> Tensor:
     """the result has an entry per expert; sum over the experts"""
     n = logits.size(-1)
@@ -1868,6 +1967,7 @@ MISCONCEPTIONS = {
         EpsForgotten,
         EpsIsFixed,
         DividedByTheVariance,
+        RootOfTheStd,
         NotCentered,
         OnlyCentered,
         OverTheTokens,
@@ -1896,6 +1996,7 @@ MISCONCEPTIONS = {
         RMSOverEverything,
         RMSWithoutKeepdim,
         RMSWithBias,
+        RMSWithoutSuper,
         RMSPlainTensor,
         RMSStartsAtZero,
         RMSStartsRandom,
@@ -1912,6 +2013,7 @@ MISCONCEPTIONS = {
         one_forgotten,
         divided_by_two_inside,
         multiplied_inside,
+        one_number_at_a_time,
         plain_relu,
         halves_in_the_wrong_place,
     ),
@@ -1946,6 +2048,7 @@ MISCONCEPTIONS = {
     ),
     "SwiGLU": (
         SiluOnUp,
+        SigmoidOnUp,
         SigmoidGate,
         GeluGate,
         ReluGate,
@@ -1977,6 +2080,7 @@ MISCONCEPTIONS = {
     ),
     "layer_norm_backward": (
         constants_inside,
+        constants_and_no_weight,
         variance_is_constant,
         mean_is_constant,
         weight_not_applied,
@@ -2004,6 +2108,9 @@ MISCONCEPTIONS = {
         StreamNormedAlone,
         OneNormForBoth,
         NormsExchanged,
+        WithoutNorms,
+        SecondNormOnTheStream,
+        AlwaysMixed,
         FeedForwardWithoutNorm,
         InParallel,
         FeedForwardFirst,
@@ -2025,6 +2132,8 @@ MISCONCEPTIONS = {
         only_the_feed_forward_network_is_zero,
         readers_are_zero,
         up_in_place_of_down,
+        queries_are_zero,
+        readers_of_attention_are_zero,
         norms_are_zero,
         norms_are_random,
         biases_are_random,
@@ -2097,6 +2206,7 @@ MISCONCEPTIONS = {
         softmax_of_the_mean,
         token_by_token,
         distance_from_even,
+        variance_of_the_gates,
         one_per_expert,
     ),
 }
