@@ -93,7 +93,9 @@ def theory_problems(lesson: Path) -> list[str]:
         problems.append(f"{where}: {len(text.split()):,} words; at most {LONGEST_THEORY:,}")
     named = set(re.findall(r"\]\(pictures/([\w-]+\.png)\)", text))
     drawn = {picture.name for picture in (lesson / "pictures").glob("*.png")}
-    problems += [f"{where}: does not show pictures/{name}" for name in sorted(drawn - named)]
+    pages = [page.read_text(encoding="utf-8") for page in lesson.glob("*.md")]
+    shown = {name for name in drawn if any(f"](pictures/{name})" in page for page in pages)}
+    problems += [f"{where}: does not show pictures/{name}" for name in sorted(drawn - shown)]
     if len(named) < 2:
         problems.append(f"{where}: shows {len(named)} of its own pictures; at least 2")
     problems += [

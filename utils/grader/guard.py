@@ -7,6 +7,7 @@ known misconceptions.
 """
 
 import contextlib
+import copy
 import ctypes
 import inspect
 import threading
@@ -278,7 +279,10 @@ class Guarded:
             module = self._guarded(name, cls)(*args, **kwargs)
 
             def build(other: type) -> nn.Module:
-                twin = other(*args, **kwargs)
+                # Modules among the arguments are copied: loading weights into shared ones would
+                # count as an in-place change, and the learner's backward pass would fail.
+                own_args, own_kwargs = copy.deepcopy((args, kwargs))
+                twin = other(*own_args, **own_kwargs)
                 twin.load_state_dict(module.state_dict())
                 return twin.train(module.training)
 

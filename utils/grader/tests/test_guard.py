@@ -678,6 +678,35 @@ def test_misconception_modules_share_weights_mode_and_random_state(tmp_path, tra
     assert bool((result == 0).any()) == training
 
 
+class Plus(nn.Module):
+    """the layer's input is added"""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layer(x)
+
+
+def test_a_misconception_does_not_touch_the_modules_that_the_learners_was_given(tmp_path):
+    text = """
+class Wrapper(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x).square()
+"""
+    x, inner = torch.ones(3, 2, requires_grad=True), nn.Linear(2, 2)
+    wrapper = exercises(tmp_path, text, {"Wrapper": (Plus,)}).Wrapper(inner)
+    result = wrapper(x)
+    expect_equal(result, inner(x).square())  # runs the misconception, too
+    result.sum().backward()
+    assert x.grad is not None
+
+
 def test_a_guarded_module_is_the_learners_own(tmp_path):
     ex = exercises(tmp_path, LAYER)
     layer = ex.Layer(width=2)
