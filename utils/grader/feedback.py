@@ -38,6 +38,7 @@ TOLERANCE = 1e-5  # absolute, and relative to the expected value
 LOOSE = {torch.float16: 1e-2, torch.bfloat16: 2e-2}
 CALLS_KEPT = 8  # in the history of a test
 ROW = 60  # characters of a row of values; with its label it fits 80 columns
+LARGE_NUMBER = 20  # whole numbers from here on are counts, of which a factor says something
 SMALL = 12  # values in an input that is printed whole, if it fits into
 LONGEST_INPUT = 72  # characters
 
@@ -434,7 +435,8 @@ def difference_of_values(actual: Any, expected: Any, name: str) -> tuple[str, fl
         exact = isinstance(expected, numbers.Integral)
         if actual == expected or (not exact and error <= 1):
             return None
-        related = of_numbers(float(actual), float(expected))
+        is_index = exact and abs(expected) < LARGE_NUMBER  # a factor says nothing about an index
+        related = "" if is_index else of_numbers(float(actual), float(expected))
         note = f"\nNote: {related}" if related else ""
         return f"{name}: got {actual}; expected {expected}{note}", math.inf if exact else error
     if type(actual) is type(expected) and actual == expected:

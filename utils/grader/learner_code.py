@@ -17,7 +17,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -79,6 +79,23 @@ class Source:
             isinstance(node, ast.Raise) and node.lineno <= line <= (node.end_lineno or line)
             for node in ast.walk(self.tree)
         )
+
+    def uses(self, names: Sequence[str], modules: Collection[str]) -> str:
+        """The first of these modules that one of the functions or classes `names` uses, else ""."""
+        imported: dict[str, str] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.ImportFrom) and node.module in modules:
+                imported |= {alias.asname or alias.name: str(node.module) for alias in node.names}
+            elif isinstance(node, ast.Import):
+                own = [alias for alias in node.names if alias.name in modules]
+                imported |= {alias.asname or alias.name: alias.name for alias in own}
+        bodies = [
+            node
+            for node in self.tree.body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names
+        ]
+        used = [node.id for body in bodies for node in ast.walk(body) if isinstance(node, ast.Name)]
+        return next((imported[name] for name in used if name in imported), "")
 
     def raised(self, error: BaseException) -> int | None:
         """The line of this file whose `raise` statement raised this error; None otherwise."""

@@ -212,7 +212,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     error: BaseException
     try:
         result = yield
-        replaced = history.replaced
+        replaced = history.replaced or reference_used(item)
         if not replaced or item.config.getoption("solutions"):
             case.outcome = SOLVED
             return result
@@ -238,6 +238,17 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         if history.replaced and not item.config.getoption("solutions") and not case.is_replaced:
             case.message += f"\nNote: it calls {history.replaced}; the exercise is to write that"
     pytest.fail(case.message, pytrace=False)
+
+
+def reference_used(item: pytest.Item) -> str:
+    """The module of the lesson that does the work in the learner's place, "" if none does."""
+    if item.config.getoption("solutions") or item.config.getoption("misconceptions"):
+        return ""
+    lesson, exercise = item.stash[EXERCISE]
+    source = learner_at(item.config, lesson.file).source
+    modules = {path.stem for path in lesson.folder.glob("*.py")}
+    module = source.uses(exercise.names, modules) if source else ""
+    return f"{module}.py" if module else ""
 
 
 @pytest.hookimpl(wrapper=True)

@@ -397,3 +397,19 @@ def test_assert_statements_of_a_learner_count_under_python_o(tmp_path):
     )
     done = subprocess.run([sys.executable, "-O", "-c", program, path], capture_output=True)
     assert b"AssertionError: odd" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "module"),
+    [
+        ("from attention import softmax\ndef share(x):\n    return softmax(x)\n", "attention"),
+        ("import attention as a\ndef share(x):\n    return a.softmax(x)\n", "attention"),
+        ("from attention import softmax as s\ndef share(x):\n    return s(x)\n", "attention"),
+        ("def share(x):\n    from attention import softmax\n    return softmax(x)\n", "attention"),
+        ("from attention import softmax\ndef share(x):\n    return x\n", ""),  # to compare with
+        ("from attention import softmax\ndef other(x):\n    return softmax(x)\n", ""),
+        ("from torch import softmax\ndef share(x):\n    return softmax(x)\n", ""),
+    ],
+)
+def test_the_use_of_a_module_in_a_function_is_seen(tmp_path, content, module):
+    assert source_of(tmp_path, content).uses(["share"], {"attention", "flash"}) == module
