@@ -77,7 +77,7 @@ class StackLM(nn.Module):
 
 
 @functools.cache
-def corpus(n_characters: int = 100_000) -> tuple[Tensor, Sequence[str]]:
+def corpus(n_characters: int = 100_000) -> tuple[Tensor, list[str]]:
     """The mock plays as numbers (n_characters,), and the character of each number."""
     text = generate(n_characters)
     characters = sorted(set(text))

@@ -16,8 +16,8 @@ def test_a_batch_holds_pieces_of_the_text_and_what_follows_each_character():
     tokens, targets = batch(torch.Generator().manual_seed(3))
     assert torch.equal(tokens[:, 1:], targets[:, :-1])
     text, characters = corpus()
-    piece = "".join(characters[i] for i in tokens[0])
-    assert piece in "".join(characters[i] for i in text)
+    piece = "".join(characters[int(i)] for i in tokens[0])
+    assert piece in "".join(characters[int(i)] for i in text)
 
 
 def test_no_prediction_depends_on_a_later_character():
