@@ -8,6 +8,7 @@ wrong answer is rejected with its own diagnosis. The tests check that the soluti
 import ast
 import statistics
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tools.checks.result import Result
@@ -18,6 +19,7 @@ from utils.grader.report import TO_DO, WRONG, Case, diagnose
 from utils.grader.runner import Worker, collect_cases, judge, test_path
 from utils.grader.stubs import make_stubs
 
+AT_ONCE = 2  # lessons; each keeps a core busy
 MISCONCEPTIONS = 3  # per exercise, unless its yaml gives a reason for fewer
 TELLING = 12  # characters of a line of the solution that a hint must not hold
 CLEAR = 100  # tolerances between a wrong answer and the right one, at least
@@ -29,7 +31,8 @@ def check_exercises(root: Path, module: str | None) -> list[Result]:
         found = [lesson for lesson in lessons(root) if module in (None, lesson.name)]
     except CourseError as error:
         return [Result("exercises", False, "could not be read", (str(error),))]
-    return [check_lesson(lesson) for lesson in found]
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # each lesson is judged in processes of its own
+        return [*pool.map(check_lesson, found)]
 
 
 def check_lesson(lesson: Lesson) -> Result:
