@@ -238,7 +238,8 @@ def route(logits: Tensor, k: int) -> Tensor:
     """Exercise 3.13, a challenge: which experts does each token go to, and with which weight?
 
     logits (..., n_experts): the router's score of each expert, for each token. A token goes to the
-    k experts with its largest scores; their weights are the softmax of these k scores alone.
+    k experts with its largest scores, to k even if more are equal; their weights are the softmax
+    of these k scores alone.
 
     Returns the gates (..., n_experts), of the dtype of logits: the weights of the chosen experts,
     which sum to 1 for each token, and exactly 0 for all others. Gradients flow through them.

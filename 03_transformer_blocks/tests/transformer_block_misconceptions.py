@@ -1258,6 +1258,22 @@ class InParallel(BlockVariant):
         return self.feed_forward_norm(y + self.dropout(self.feed_forward(x)))
 
 
+class InParallelIfPre(BlockVariant):
+    """in pre-norm the feed-forward network reads the stream as it was before attention; it comes
+    second, and reads what attention has added"""
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        attend: AttentionFunction = grouped_attention,
+    ) -> Tensor:
+        if self.placement != "pre":
+            return super().forward(x, mask, attend)
+        update = self.dropout(self.attended(self.attention_norm(x), mask, attend))
+        return x + update + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
 class FeedForwardFirst(BlockVariant):
     """the feed-forward network comes first; attention comes first"""
 
@@ -1531,6 +1547,12 @@ def variance_for_std(shapes: Shapes, std: float = 0.02) -> Values:
     return values_variant(shapes, std**2)
 
 
+def root_of_std(shapes: Shapes, std: float = 0.02) -> Values:
+    """std is taken for a variance: the numbers are multiplied by its root; it is the standard
+    deviation itself"""
+    return values_variant(shapes, std**0.5)
+
+
 def uniform_numbers(shapes: Shapes, std: float = 0.02) -> Values:
     """the random numbers are uniform between -std and std, whose standard deviation is smaller; use
     torch.randn"""
@@ -1796,6 +1818,19 @@ def worst_experts(logits: Tensor, k: int) -> Tensor:
 def only_the_best(logits: Tensor, k: int) -> Tensor:
     """only the best expert is chosen, whatever k is"""
     return chosen_mask(logits, 1).to(logits.dtype)
+
+
+def ties_kept(logits: Tensor, k: int) -> Tensor:
+    """every score that is not below the k-th largest is kept, which are more than k where scores
+    are equal; topk gives the indices of exactly k"""
+    kept = logits >= logits.topk(k, dim=-1).values[..., -1:]
+    return torch.softmax(logits.masked_fill(~kept, -math.inf), -1)
+
+
+def softmax_over_axis_one(logits: Tensor, k: int) -> Tensor:
+    """the softmax runs over axis 1, which is the experts only without a batch; take the last one"""
+    hidden = logits.masked_fill(~chosen_mask(logits, k), -math.inf)
+    return torch.softmax(hidden, min(1, logits.dim() - 1)).nan_to_num(0.0)
 
 
 def always_two(logits: Tensor, k: int) -> Tensor:
@@ -2113,6 +2148,7 @@ MISCONCEPTIONS = {
         AlwaysMixed,
         FeedForwardWithoutNorm,
         InParallel,
+        InParallelIfPre,
         FeedForwardFirst,
         ResidualOfTheInput,
         NoResidual,
@@ -2140,6 +2176,7 @@ MISCONCEPTIONS = {
         norm_biases_are_ones,
         std_ignored,
         variance_for_std,
+        root_of_std,
         uniform_numbers,
         writers_divided,
     ),
@@ -2186,6 +2223,8 @@ MISCONCEPTIONS = {
         scores_divided_by_their_sum,
         worst_experts,
         only_the_best,
+        ties_kept,
+        softmax_over_axis_one,
         always_two,
         tokens_compete,
         softmax_over_the_tokens,
