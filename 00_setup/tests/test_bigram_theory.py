@@ -43,6 +43,11 @@ def play() -> tuple[Tensor, str, Tensor]:
     return ids, vocabulary, bigram_probabilities(ids, len(vocabulary))
 
 
+def test_the_length_of_the_reference() -> None:
+    n_lines = len((LESSON / "bigram.py").read_text(encoding="utf-8").splitlines())
+    assert f"[bigram.py](bigram.py), {n_lines} lines" in WORDS
+
+
 def test_the_size_of_the_play(play: tuple[Tensor, str, Tensor]) -> None:
     ids, vocabulary, _ = play
     assert f"{len(ids):,} characters, of which {len(vocabulary)} are different" in WORDS
