@@ -5,14 +5,24 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import training_loop
+from bigram import cross_entropy, encode, train
 from model.config import PRESETS
 from tiny_transformer_lm import TinyTransformerLM
+from utils import mock_corpus
 
 FOLDER = Path(__file__).resolve().parents[1]
 ROOT = FOLDER.parent
 PAGE = (FOLDER / "study_guide.md").read_text(encoding="utf-8")
+
+
+def test_the_bigram_model_of_lesson_00_learns_as_the_page_says() -> None:
+    ids, vocabulary = encode(mock_corpus.generate(20_000))
+    logits, losses = train(ids, len(vocabulary))
+    loss = cross_entropy(torch.softmax(logits, dim=-1), ids).item()
+    assert f"from {losses[0]:.2f} untrained to {loss:.2f} trained, as low as counting" in PAGE
 
 
 def test_the_head_of_lesson_01_learns_as_the_page_says() -> None:
