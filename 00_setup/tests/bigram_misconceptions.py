@@ -547,6 +547,8 @@ def means_with(
     T, B, d = x.shape
     if order == "regrouped":
         by_sequence = x.reshape(B, T, d)
+    elif order == "viewed":
+        by_sequence = x.view(B, T, d)
     elif order == "moved and regrouped":
         by_sequence = x.transpose(0, 1).reshape(T, B, d).transpose(0, 1)
     elif order == "last two exchanged":
@@ -623,6 +625,10 @@ COUNTS = {
     "divided by a root": lambda B, T, d, size: math.sqrt(size),
 }
 
+REGROUPED = (
+    "x is still regrouped in memory order, so each mean mixes vectors of several sequences; move "
+    "the axes, don't regroup"
+)
 OVER_SEQUENCES = (
     "the mean runs over the sequences and gives one row per token; it should run over the tokens "
     "of each sequence"
@@ -631,11 +637,8 @@ OVER_FEATURES = "the mean runs over the features, the last axis; it should run o
 
 MEANS = mistakes(
     means_with,
-    as_handed_out=(
-        "x is still regrouped in memory order, so each mean mixes vectors of several sequences; "
-        "move the axes, don't regroup",
-        {"order": "regrouped"},
-    ),
+    as_handed_out=(REGROUPED, {"order": "regrouped"}),
+    as_a_view=(REGROUPED, {"order": "viewed"}),
     regrouped_after_the_transpose=(
         "the transpose is right, but a reshape after it regroups the values again",
         {"order": "moved and regrouped"},
@@ -829,6 +832,8 @@ def shares_with(
             shares = shares.nan_to_num(1 / V)
         else:
             shares = torch.where(totals > 0, shares, 1 / V)
+    elif empty == "zeros for nan":
+        shares = shares.nan_to_num(0.0)
     elif empty != "nan":
         shares = torch.where(is_empty, EMPTY[empty](ids, V), shares)
     return FORMS[form](shares)
@@ -838,6 +843,9 @@ COUNTED = {
     "each time": lambda N: N,
     "once": lambda N: (N > 0).float(),
     "plus one": lambda N: N + 1,
+    "plus a half": lambda N: N + 0.5,
+    "plus a tenth": lambda N: N + 0.1,
+    "plus a hundredth": lambda N: N + 0.01,
     "without repetitions": lambda N: N - N.diag().diag(),
     "both ways": lambda N: N + N.T,
 }
@@ -928,6 +936,10 @@ ONCE = (
     "each pair counts once, however often it occurs: counts[i, j] += 1 with tensors of indices "
     "does not add up repetitions; use a loop, index_put_ with accumulate=True, or bincount"
 )
+SMOOTHED = "a small number is added to every count; plain shares are asked for, with zeros"
+NOTHING_LEFT = (
+    "a row without counts is left at 0; every row sums to 1, so it should be 1 / V everywhere"
+)
 ROUNDED = "the shares were rounded down to whole numbers: // divides whole numbers, / gives shares"
 
 SHARES = mistakes(
@@ -950,10 +962,8 @@ SHARES = mistakes(
         "a row without counts is nan, because it is 0 / 0; it should be 1 / V everywhere",
         {"empty": "nan"},
     ),
-    zeros_for_empty_rows=(
-        "a row without counts is left at 0; every row sums to 1, so it should be 1 / V everywhere",
-        {"empty": "zeros"},
-    ),
+    zeros_for_empty_rows=(NOTHING_LEFT, {"empty": "zeros"}),
+    zeros_for_all_nan=(NOTHING_LEFT, {"empty": "zeros for nan"}),
     ones_for_empty_rows=(
         "a row without counts is 1 everywhere; every row sums to 1, so it should be 1 / V",
         {"empty": "ones"},
@@ -1001,6 +1011,9 @@ SHARES = mistakes(
         "asked for here",
         {"counted": "plus one"},
     ),
+    one_half_added=(SMOOTHED, {"counted": "plus a half"}),
+    one_tenth_added=(SMOOTHED, {"counted": "plus a tenth"}),
+    one_hundredth_added=(SMOOTHED, {"counted": "plus a hundredth"}),
     repetitions_skipped=(
         "pairs of one character twice are not counted; they are pairs like all others",
         {"counted": "without repetitions"},
@@ -1088,12 +1101,6 @@ def equal_shares_of_what_occurs(ids: Tensor, V: int) -> Tensor:
     """every 0 of the table has become 1 / V; only rows without any counts should"""
     shares = shares_with(ids, V)
     return torch.where(shares == 0, 1 / V, shares)
-
-
-def smoothed_a_little(ids: Tensor, V: int) -> Tensor:
-    """a small number is added to every count; plain shares are asked for, with zeros"""
-    N = counts_of(ids[:-1], ids[1:], V) + 0.1
-    return N / N.sum(1, keepdim=True)
 
 
 # --- 0.5 read_tables ---
@@ -2335,7 +2342,6 @@ MISCONCEPTIONS = {
         how_often_the_next_occurs,
         equal_shares_everywhere,
         equal_shares_of_what_occurs,
-        smoothed_a_little,
     ),
     "read_tables": (
         a_goes_back,
