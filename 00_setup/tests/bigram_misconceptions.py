@@ -604,6 +604,16 @@ def reduced(x: Tensor, axis: int, how: str) -> Tensor:
         return x.median(dim=axis).values
     if how == "largest":
         return x.amax(dim=axis)
+    if how == "smallest":
+        return x.amin(dim=axis)
+    if how == "deviation":
+        return x.std(dim=axis) if size > 1 else x.select(axis, 0)
+    if how == "product":
+        return x.prod(dim=axis)
+    if how == "length":
+        return x.norm(dim=axis)
+    if how == "root of the mean square":
+        return x.norm(dim=axis) / math.sqrt(size)
     if how == "without the last":
         return x.narrow(axis, 0, size - 1).mean(dim=axis)
     if how == "without the first":
@@ -730,6 +740,26 @@ MEANS = mistakes(
     largest_of_the_tokens=(
         "this is the largest value of each feature; the mean is asked for",
         {"how": "largest"},
+    ),
+    smallest_of_the_tokens=(
+        "this is the smallest value of each feature; the mean is asked for",
+        {"how": "smallest"},
+    ),
+    deviation_of_the_tokens=(
+        "this is the standard deviation of the tokens; the mean is asked for",
+        {"how": "deviation"},
+    ),
+    product_of_the_tokens=(
+        "the tokens are multiplied; add them up and divide by T",
+        {"how": "product"},
+    ),
+    length_of_the_tokens=(
+        "this is the root of the sum of squares, which has lost the signs; the mean is asked for",
+        {"how": "length"},
+    ),
+    root_of_the_mean_square=(
+        "this is the root of the mean square, which has lost the signs; the mean is asked for",
+        {"how": "root of the mean square"},
     ),
     last_token_left_out=(
         "the last token is left out; all T tokens count",
@@ -1210,6 +1240,8 @@ def draw_with(
         return float(ends[at])
     if result == "start":
         return float(ends[at] - lengths[at])
+    if number == "plus one":
+        return int(places[at]) + 1
     if numbered == "in the new order" or not 0 <= at < len(row):
         return at
     return int(places[at])
@@ -1230,6 +1262,7 @@ ORDERS = {
 NUMBERINGS = {
     "of the piece": lambda at, n: at,
     "of the next": lambda at, n: at + 1,
+    "plus one": lambda at, n: at,
     "of the next, at most the last": lambda at, n: min(at + 1, n - 1),
     "of the last that ended": lambda at, n: at - 1,
     "of the last that ended, at least 0": lambda at, n: max(at - 1, 0),
@@ -1283,6 +1316,7 @@ DRAWN = mistakes(
     ),
     one_too_far=(ONE_TOO_HIGH, {"number": "of the next"}),
     one_too_far_at_most_the_last=(ONE_TOO_HIGH, {"number": "of the next, at most the last"}),
+    one_added_at_last=(ONE_TOO_HIGH, {"number": "plus one"}),
     starts_in_place_of_ends=(ONE_TOO_HIGH, {"pieces": "starts"}),
     one_too_low=(ONE_TOO_LOW, {"number": "of the last that ended"}),
     one_too_low_at_least_0=(ONE_TOO_LOW, {"number": "of the last that ended, at least 0"}),
