@@ -70,8 +70,8 @@ def bigram_probabilities(ids: Tensor, V: int) -> Tensor:
     ids (T,) are the characters of a text as whole numbers below V. Count the T - 1 pairs of
     neighbours: N_ij is how often j comes right after i.
 
-    Returns (V, V) in floating point: entry (i, j) is N_ij divided by the sum of row i of N, so that
-    every row sums to 1. A row without counts has 1 / V everywhere.
+    Returns (V, V) in float32 or float64: entry (i, j) is N_ij divided by the sum of row i of N, so
+    that every row sums to 1. A row without counts has 1 / V everywhere.
     """
     current, following = ids[:-1], ids[1:]
     # Pair (i, j) has the place V * i + j in a table (V, V), and bincount counts places. A loop does
@@ -96,7 +96,7 @@ def read_tables() -> dict[str, str]:
         alternating    one of a, b, c after one of d, e, f, and one of d, e, f after one of a, b, c
 
     Returns the letter of each table: {"forwards": ..., "backwards": ..., "runs": ...,
-    "alternating": ...}, each "A", "B", "C" or "D".
+    "alternating": ...}, each "A", "B", "C" or "D", in either case.
     """
     # In A the likely cells lie left of the diagonal, so the next letter is an earlier one. B has
     # bright blocks away from the diagonal, and none of its letters follows one of its own half. C
@@ -141,10 +141,10 @@ def neuron_gradient(w: Tensor, x: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor,
     """Exercise 0.8: the gradient of a neuron's loss, by the chain rule.
 
     The neuron computes a = w·x + b and h = tanh(a); its loss is (h - y) squared. w and x are (d,),
-    b and y have no axes. The derivative of tanh(a) is 1 - tanh(a) squared.
+    b and y have no axes; all are of one dtype. The derivative of tanh(a) is 1 - tanh(a) squared.
 
-    Returns (dw (d,), db ()): the derivatives of the loss with respect to w and to b. Write it
-    without backward and torch.autograd.
+    Returns (dw (d,), db ()) of that dtype: the derivatives of the loss with respect to w and to b.
+    Write it without backward and torch.autograd.
     """
     h = torch.tanh(w @ x + b)
     # Link by link, from the loss back to a: the square gives 2 (h - y), tanh gives 1 - h². Both
