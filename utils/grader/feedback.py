@@ -180,13 +180,15 @@ def expect_equal(
     call, index = origin
     suspect_pairs(found is None, call, index, (actual, expected, view))
     # A mistake may have several spellings: misconceptions with one diagnosis.
-    theirs = [(diagnosis(one), part_of(call.repeat(one), index)) for one in call.misconceptions]
+    known = [one for one in call.misconceptions if history.suspects.concerns(diagnosis(one))]
+    theirs = [(diagnosis(one), part_of(call.repeat(one), index)) for one in known]
     wrong = [(name, value) for name, value in theirs if is_wrong(value, expected, view)]
     if found is None:
         right = {name for name, value in theirs if not is_wrong(value, expected, view)}
         history.refuted |= {name for name, _ in wrong} - right
         return
     matching = frozenset(name for name, value in wrong if is_same(value, actual, view))
+    history.suspects.explained_by(matching)
     alike = frozenset(name for name, value in wrong if is_similar(value, actual, expected))
     raise Wrong(f"{call}\n{found[0]}", matching, found[1], alike)
 

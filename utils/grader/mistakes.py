@@ -76,6 +76,17 @@ class Suspects:
 
     pairs: list[Pair] | None = None  # None until an answer is wrong
     passed: list[Gives] = field(default_factory=list)
+    is_known: bool = False  # the answer is a known wrong one, of which only the name is checked
+    names: frozenset[str] | None = None  # of a known one: the diagnoses that are left
+
+    def concerns(self, diagnosis: str) -> bool:
+        """Whether a misconception can still be the one behind the answers."""
+        return self.names is None or diagnosis in self.names
+
+    def explained_by(self, diagnoses: frozenset[str]) -> None:
+        """Of a known wrong answer, only those that explain one case need a look at the next."""
+        if self.is_known:
+            self.names = diagnoses
 
     def answer_is_right(self, is_right: Gives) -> None:
         """Drop the pairs that would be wrong here."""

@@ -163,8 +163,9 @@ def ex(request: pytest.FixtureRequest) -> Iterator["Guarded"]:
     request.node.stash[CASE] = Case(exercise.id, check=check, wrong_answer=label, own_diagnosis=own)
     history.clear()
     suspects = request.config.stash[SUSPECTS]
-    none = [] if wrong else None  # a known wrong answer has one mistake: no need to try pairs
-    history.suspects = suspects.setdefault((exercise.id, label), Suspects(none))
+    # A known wrong answer has one mistake: no need to try pairs.
+    fresh = Suspects([], is_known=True) if wrong else Suspects()
+    history.suspects = suspects.setdefault((exercise.id, label), fresh)
     with restored_state():
         yield Guarded(learner, exercise, known, clock)
 
