@@ -14,6 +14,7 @@ from torch import Tensor
 
 CLOSE = 1e-4
 SIMPLE = 64  # the largest numerator and denominator of a factor that says something
+SIMPLE_FRACTION = 4  # and the largest of the smaller of the two
 
 
 def relation(actual: Tensor, expected: Tensor, name: str) -> str:
@@ -22,6 +23,8 @@ def relation(actual: Tensor, expected: Tensor, name: str) -> str:
     if truth.dtype == torch.bool:
         return of_booleans(ours.bool(), truth)
     ours, truth = ours.double(), truth.double()
+    if same(ours, truth):
+        return "the difference is small: rounding, or a small term in another place, such as eps"
     checks = (of_nan, of_order, of_scale, of_sums if "weights" in name else of_nothing, of_place)
     return next((found for check in checks if (found := check(ours, truth))), "")
 
@@ -122,7 +125,8 @@ def of_numbers(ours: float, truth: float) -> str:
     if not truth or not ours or not math.isfinite(ours) or not math.isfinite(truth):
         return ""
     factor = Fraction(ours).limit_denominator(10**9) / Fraction(truth).limit_denominator(10**9)
-    if factor == 1 or max(abs(factor.numerator), factor.denominator) > SIMPLE:
+    smaller, larger = sorted((abs(factor.numerator), factor.denominator))
+    if factor == 1 or larger > SIMPLE or smaller > SIMPLE_FRACTION:
         return ""
     words = {Fraction(2): "twice", Fraction(1, 2): "half", Fraction(1, 3): "a third of"}
     return f"that is {words.get(factor, f'{factor} times')} the expected number"
