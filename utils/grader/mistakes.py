@@ -8,7 +8,8 @@
 
 `attention_with` computes the right answer, unless a setting tells it to make a mistake. Each entry
 is a misconception like any other. Because the settings combine, so do the mistakes: an answer with
-two of them is recognised, though no single misconception gives it.
+two of them is recognised, though no single misconception gives it. For an exercise that asks for a
+class, a class takes the place of the function: its constructor takes the settings.
 """
 
 import itertools
@@ -51,6 +52,12 @@ def mistakes(
 ) -> tuple[Mistake, ...]:
     """One misconception per entry: its name, its diagnosis and the settings that make it."""
     return tuple(Mistake(function, name, *entry) for name, entry in table.items())
+
+
+def class_of(answer: Any) -> type | None:
+    """The class behind an answer, itself or one with mistakes; None if it is a function."""
+    made = answer.function if isinstance(answer, Mistake | Pair) else answer
+    return made if isinstance(made, type) else None
 
 
 def pairs_of(misconceptions: Iterable[Any]) -> list[Pair]:
