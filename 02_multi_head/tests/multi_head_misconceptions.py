@@ -865,11 +865,11 @@ LAYER = mistakes(
         {"split": "not exchanged", "merge": "not exchanged"},
     ),
     HeadsAdded=(
-        "the results of the heads are added up; put them side by side, as in 2.2",
+        "the results of the heads are added up or averaged; put them side by side, as in 2.2",
         {"merge": "added"},
     ),
     HeadsAveraged=(
-        "the results of the heads are averaged; put them side by side, as in 2.2",
+        "the results of the heads are added up or averaged; put them side by side, as in 2.2",
         {"merge": "averaged"},
     ),
     HeadsNotMerged=(
@@ -1391,27 +1391,14 @@ CROSS = mistakes(
         {"merge": "alternating"},
     ),
     cross_heads_added=(
-        "the results of the heads are added up; put them side by side, as in 2.2",
+        "the results of the heads are added up or averaged; put them side by side, as in 2.2",
         {"merge": "added"},
     ),
     cross_heads_averaged=(
-        "the results of the heads are averaged; put them side by side, as in 2.2",
+        "the results of the heads are added up or averaged; put them side by side, as in 2.2",
         {"merge": "averaged"},
     ),
 )
-
-
-def layer_of_the_context(
-    layer: nn.Module, x: Tensor, context: Tensor, mask: Tensor | None = None
-) -> Tensor:
-    """the layer is called with context, which is self-attention of the context; x must ask"""
-    return layer(context, mask)
-
-
-def layer_of_x(layer: nn.Module, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
-    """the layer is called with x, which is self-attention of x; keys and values come from context,
-    so call its projections one by one"""
-    return layer(x, mask)
 
 
 # --- 2.7 head_contributions ---
@@ -2422,11 +2409,6 @@ BYTES = mistakes(
         "d_head is divided by the number of heads; it is the width of each head already",
         {"heads": "d_head // n_kv_heads"},
     ),
-    width_of_one_head_divided=(
-        "d_head is divided by the number of heads, which then cancels; d_head is the width of each "
-        "head already, and there are n_kv_heads of them",
-        {"heads": "d_head", "whole": True},
-    ),
     matrices_of_d_head=(
         "d_head is counted twice; a key is a vector of d_head numbers, not a matrix",
         {"heads": "d_head squared"},
@@ -3215,7 +3197,7 @@ MISCONCEPTIONS = {
     ),
     "MultiHeadAttention": (*LAYER, NotInitialised),
     "split_qkv": QKV,
-    "cross_attend": (*CROSS, layer_of_the_context, layer_of_x),
+    "cross_attend": CROSS,
     "head_contributions": CONTRIBUTIONS,
     "layer_cost": COST,
     "read_heads": (

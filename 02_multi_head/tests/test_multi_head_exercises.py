@@ -74,8 +74,8 @@ def test_splitting_takes_views_and_keeps_the_dtype(ex, dtype):
     """a view of another tensor can be split, and the dtype stays"""
     x = draw(T, B, d_model).transpose(0, 1).to(dtype)
     expect_equal(ex.split_heads(x, H), true_split(x, H), what=HEADS)
-    every_second = draw(B, T, 2 * d_model).to(dtype)[..., ::2]
-    expect_equal(ex.split_heads(every_second, 2), true_split(every_second, 2), what=HEADS)
+    x = draw(d_model, B, T).permute(1, 2, 0).to(dtype)
+    expect_equal(ex.split_heads(x, 2), true_split(x, 2), what=HEADS)
 
 
 def test_splitting_lets_gradients_through(ex):
