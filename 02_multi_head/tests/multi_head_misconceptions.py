@@ -508,15 +508,15 @@ class LayerWith(nn.Module):
     ) -> Any:
         parts = [self.projected(name, x) for name in self.by]
         if self.finish == "values":
-            parts[2] = self.out_proj(parts[2])
+            parts[2] = self.projected("out_proj", parts[2])
         q, k, v = (SPLITS[self.split](part, self.number) for part in parts)
         q, k = SCALES[self.scaled](q, k)
         mask = MASKS[self.masking](mask, x.size(1))
         output, weights = ATTENDS[self.attending](attend, q, k, v, mask)
         merged = MERGES[self.merge](output)
         if self.finish in ("projected", "twice"):
-            merged = self.out_proj(merged)
-        merged = self.out_proj(merged) if self.finish == "twice" else merged
+            merged = self.projected("out_proj", merged)
+        merged = self.projected("out_proj", merged) if self.finish == "twice" else merged
         merged = merged / self.n_heads if self.finish == "divided" else merged
         merged = x + merged if self.residual else merged
         if self.returned == "squeezed":
@@ -567,7 +567,7 @@ def set_biases(layer: nn.Module, kind: str, bias: bool) -> None:
             "keys and values always": bias or name in ("k_proj", "v_proj"),
         }[kind]
         if not wanted:
-            module.bias = None
+            module.register_parameter("bias", None)
 
 
 SPLITS = {

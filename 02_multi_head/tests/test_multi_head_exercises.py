@@ -326,7 +326,7 @@ CROSS = "the output (B, T_q, d_model)"
 class Bare(nn.Module):
     """A layer with what the exercise names, n_heads and four projections, and nothing else."""
 
-    def __init__(self, layer: MultiHeadAttention) -> None:
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.n_heads = layer.n_heads
         self.q_proj, self.k_proj = layer.q_proj, layer.k_proj

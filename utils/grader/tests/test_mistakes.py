@@ -1,6 +1,7 @@
 """utils/grader/mistakes.py: wrong answers made by settings, alone and two at a time."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -128,7 +129,7 @@ LAYER = mistakes(
 def guarded(learners):
     """A module of a learner's with this class, guarded."""
     exercise = Exercise("1.1", "", "write", ("Line",), 1, 1, "", ("", "", ""), ("",))
-    learner = SimpleNamespace(source=None, problem="", module=SimpleNamespace(Line=learners))
+    learner: Any = SimpleNamespace(source=None, problem="", module=SimpleNamespace(Line=learners))
     return Guarded(learner, exercise, {"Line": LAYER}, Clock())
 
 
