@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from attention import AttentionFunction, causal_mask
 from attention import scaled_dot_product_attention as right_attention
+from attention import softmax as right_softmax  # torch's has two threads, and waits for them
 from grouped_query_attention import grouped_attention as right_grouped
 from grouped_query_attention import repeat_kv as right_repeat
 from multi_head import merge_heads as right_merge
@@ -524,26 +525,35 @@ class LayerWith(nn.Module):
         return {"output": merged, "pair": (merged, weights), "weights": weights}[self.returned]
 
 
+class Linear(nn.Linear):
+    """A linear map whose weights are loaded afterwards: drawing them takes most of the time."""
+
+    def reset_parameters(self) -> None:
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.zero_()
+
+
 def make_projections(
     layer: nn.Module, kind: str, widths: tuple[int, int, int, int], n_heads: int
 ) -> None:
     """Give a layer its projections, from d_model to these widths, with biases."""
     d_model = widths[0]
     if kind == "one for three":
-        layer.qkv_proj = nn.Linear(d_model, sum(widths[:3]))
-        layer.out_proj = nn.Linear(d_model, d_model)
+        layer.qkv_proj = Linear(d_model, sum(widths[:3]))
+        layer.out_proj = Linear(d_model, d_model)
         return
     names = {"named W": ("W_q", "W_k", "W_v", "W_o"), "short": ("q", "k", "v", "out")}
     for name, width in zip(names.get(kind, NAMES), widths, strict=True):
         if kind == "per head" and name != "out_proj":
-            each = [nn.Linear(d_model, width // n_heads) for _ in range(n_heads)]
+            each = [Linear(d_model, width // n_heads) for _ in range(n_heads)]
             layer.add_module(name, nn.ModuleList(each))
         elif kind == "narrow" and name != "out_proj":
-            layer.add_module(name, nn.Linear(d_model, width // n_heads))
+            layer.add_module(name, Linear(d_model, width // n_heads))
         elif kind == "narrow at the output" and name == "out_proj":
-            layer.add_module(name, nn.Linear(d_model // n_heads, d_model))
+            layer.add_module(name, Linear(d_model // n_heads, d_model))
         elif kind != "none at the output" or name != "out_proj":
-            layer.add_module(name, nn.Linear(d_model, width))
+            layer.add_module(name, Linear(d_model, width))
     if kind == "one too many":
         layer.norm = nn.LayerNorm(d_model)
 
@@ -1199,7 +1209,7 @@ def plain_attention(
         scores = scores.masked_fill(~mask, -math.inf)
     elif mask is not None:
         scores = scores + mask
-    weights = torch.softmax(scores, dim).nan_to_num()
+    weights = right_softmax(scores, dim)
     return weights @ v, weights
 
 
@@ -1428,7 +1438,11 @@ def contributions_with(
         slices = slices.roll(-1, 0)
     elif which == "overlapping":
         slices = torch.stack([w_o[:, h : h + d_head].T for h in range(n_heads)])
-    each = heads @ slices  # (B, n_heads, T, d_model)
+    if columns == "rows":  # head after head, so that it raises the errors of a learner's code
+        rows = [w_o[h * d_head : (h + 1) * d_head] for h in range(n_heads)]
+        each = torch.stack([heads[:, h] @ rows[h] for h in range(n_heads)], dim=1)
+    else:
+        each = heads @ slices  # (B, n_heads, T, d_model)
     whole = each.sum(1, keepdim=True)
     each = {
         "alone": each,
@@ -1447,7 +1461,7 @@ def contributions_with(
 
 COLUMNS = {
     "own": lambda w, n, d: w.unflatten(1, (n, d)).permute(1, 2, 0),
-    "rows": lambda w, n, d: torch.stack([w[h * d : (h + 1) * d] for h in range(n)]),
+    "rows": lambda w, n, d: w.unflatten(1, (n, d)).permute(1, 2, 0),  # cut by each head
     "regrouped": lambda w, n, d: w.reshape(n, -1, d).mT,
     "viewed as transposed": lambda w, n, d: w.reshape(n, d, -1),
     "dealt out": lambda w, n, d: w.unflatten(1, (d, n)).permute(2, 1, 0),
@@ -2495,7 +2509,7 @@ class GroupedWith(nn.Module):
         )
         make_projections(self, projections, widths, n_heads)
         if queries == "narrow output":
-            self.out_proj = nn.Linear(width, d_model)
+            self.out_proj = Linear(width, d_model)
         set_biases(self, biases, bias)
 
     def forward(
@@ -2701,11 +2715,6 @@ GROUPED = mistakes(
         "call attend, which repeats them",
         {"attending": "plain"},
     ),
-    RepeatedForPlainAttention=(
-        "keys and values are repeated for scaled_dot_product_attention, and the argument attend is "
-        "not used; call attend, which repeats them",
-        {"repeated": "neighbours", "attending": "own"},
-    ),
     GroupedCalledPerHead=(GROUPED_PER_HEAD, {"attending": "head after head"}),
     GroupedCalledPerGroup=(GROUPED_PER_HEAD, {"attending": "group after group"}),
     GroupedPairNotUnpacked=(
@@ -2845,14 +2854,13 @@ def sparse_with(
         for n, block in enumerate(blocks):
             allowed = own[:, block]
             if columns == "first":
-                width = len(block)
-                begin = sum(map(len, blocks[:n]))
-                allowed = own[:, begin : begin + width]
+                begin = sum(one.stop - one.start for one in blocks[:n])
+                allowed = own[:, begin : begin + block.stop - block.start]
             elif columns == "ignored":
                 allowed = torch.ones_like(allowed)
             elif columns == "causal":
                 i = torch.arange(at, at + queries.size(-2))[:, None]
-                allowed = block <= i
+                allowed = torch.arange(block.start, block.stop) <= i
             scores = queries @ k[..., block, :].mT
             pieces.append((scores, allowed, v[..., block, :]))
         outputs.append(mixed(pieces, softmax, hidden, empty))
@@ -2871,9 +2879,10 @@ KEPT = {
 }
 
 
-def needed_blocks(own: Tensor, at: int, end: int, block_size: int, kind: str) -> list[Tensor]:
+def needed_blocks(own: Tensor, at: int, end: int, block_size: int, kind: str) -> list[slice]:
     """The columns of the blocks that a block of queries computes."""
-    blocks = list(torch.arange(end).split(block_size)) if end else []
+    starts = range(0, end, block_size)
+    blocks = [slice(start, min(start + block_size, end)) for start in starts]
     some = [n for n, block in enumerate(blocks) if own[:, block].any()]
     if kind == "everything":
         return blocks
@@ -2888,7 +2897,7 @@ def needed_blocks(own: Tensor, at: int, end: int, block_size: int, kind: str) ->
     if kind == "diagonal and before":
         return [blocks[n] for n in some if n <= at // block_size]
     if kind == "first entry":
-        return [block for block in blocks if own[0, block[0]]]
+        return [block for block in blocks if own[0, block.start]]
     if kind == "first row":
         return [block for block in blocks if own[0, block].any()]
     if kind == "last row":
@@ -2916,11 +2925,11 @@ def mixed(
         return one_softmax(masked[-1][0], masked[-1][2], empty)
     scores = torch.cat([s for s, _, _ in masked], -1)
     values = torch.cat([x for _, _, x in masked], -2)
-    allowed = torch.cat([m.expand(s.shape) for s, m, _ in masked], -1)
     if softmax == "shared":
         return one_softmax(scores, values, empty)
+    allowed = torch.cat([m.expand(s.shape) for s, m, _ in masked], -1)
     if softmax == "after the mask":
-        weights = torch.softmax(torch.cat([s for s, _, _ in pieces], -1), -1) * allowed
+        weights = right_softmax(torch.cat([s for s, _, _ in pieces], -1), -1) * allowed
         return weights @ values
     if softmax == "of the block":
         scores = torch.cat([s for s, _, _ in pieces], -1)
@@ -2944,8 +2953,10 @@ def mixed(
 
 def one_softmax(scores: Tensor, values: Tensor, empty: str) -> Tensor:
     """The softmax over all columns, and the values."""
-    weights = torch.softmax(scores, -1)
-    return (weights if empty == "nan" else weights.nan_to_num()) @ values
+    weights = right_softmax(scores, -1)  # of a row of -inf: zeros
+    if empty == "nan":
+        weights = weights.masked_fill(weights.sum(-1, keepdim=True) == 0, math.nan)
+    return weights @ values
 
 
 def running(masked: list[tuple[Tensor, Tensor, Tensor]], kind: str) -> Tensor:
@@ -3169,7 +3180,7 @@ def all_at_once_with_a_large_number(
     and a query that may attend to nothing attends to all keys equally; take the allowed blocks
     only, and use -inf"""
     scores = (q @ k.mT / math.sqrt(q.size(-1))).masked_fill(~mask, -1e9)
-    return torch.softmax(scores, -1) @ v
+    return right_softmax(scores, -1) @ v
 
 
 MISCONCEPTIONS = {

@@ -726,14 +726,19 @@ def test_queries_that_see_nothing_get_zeros(ex):
     expect_equal(ex.block_sparse_attention(q, k, v, nothing, 4), truth, what=OUTPUT)
 
 
-def test_blocks_of_keys_that_no_query_sees_are_not_read(ex):
+@pytest.mark.parametrize("unseen", [3, 0, 9])
+def test_blocks_of_keys_that_no_query_sees_are_not_read(ex, unseen):
     """a block of keys that no query may see is not read"""
     q, k, v = block_inputs(9, 12, B)
-    mask = allowed(9, 12)
-    mask[:, 3:6] = False  # the second block of keys
+    mask = torch.rand(9, 12) < 0.5
+    mask[:, [2, 7, 10]] = True  # so that every query needs the other blocks
+    mask[:, unseen : unseen + 3] = False
     truth = true_masked(q, k, v, mask)
-    k[:, 3:6], v[:, 3:6] = math.nan, math.nan
+    k[:, unseen : unseen + 3], v[:, unseen : unseen + 3] = math.nan, math.nan
     expect_equal(ex.block_sparse_attention(q, k, v, mask, 3), truth, what=OUTPUT)
+
+
+def test_the_blocks_are_of_64_if_nothing_is_said(ex):
     q, k, v = block_inputs(5, 130)
     mask = allowed(5, 130)
     mask[:, 63], mask[:, 64:128] = True, False  # the second block of 64, the default

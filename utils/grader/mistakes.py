@@ -13,10 +13,12 @@ class, a class takes the place of the function: its constructor takes the settin
 """
 
 import itertools
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+PATIENCE = 3.0  # seconds of computing for the pairs of an answer
 PASSED_KEPT = 40  # right answers remembered, to refute pairs with
 
 
@@ -92,13 +94,18 @@ class Suspects:
             self.pairs = [pair for pair in self.pairs if is_right(pair)]
 
     def answer_is_wrong(self, misconceptions: Sequence[Any], is_same: Gives) -> None:
-        """Keep the pairs that are wrong in the same way."""
+        """Keep the pairs that are wrong in the same way; none if it takes too long to try them."""
         is_first = self.pairs is None
         known = pairs_of(misconceptions) if self.pairs is None else self.pairs
-        self.pairs = [pair for pair in known if is_same(pair)]
-        if is_first:
-            rights = self.passed
-            self.pairs = [pair for pair in self.pairs if all(right(pair) for right in rights)]
+        rights = self.passed if is_first else []
+        self.pairs = []
+        start = time.process_time()
+        for pair in known:
+            if time.process_time() - start > PATIENCE:
+                self.pairs = []
+                return
+            if is_same(pair) and all(is_right(pair) for is_right in rights):
+                self.pairs.append(pair)
 
     def diagnoses(self) -> list[tuple[str, str]]:
         """The diagnoses of the pairs that are left, without repetition."""

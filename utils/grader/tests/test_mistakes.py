@@ -95,6 +95,13 @@ def test_a_right_answer_refutes_the_pairs_that_would_fail_there(right_first):
     assert history.suspects.diagnoses() == []  # with 1 added, zeros would have been ones
 
 
+def test_pairs_that_take_too_long_are_given_up(monkeypatch):
+    monkeypatch.setattr("utils.grader.mistakes.PATIENCE", -1.0)
+    x = torch.tensor([1.0, 2.0, 5.0])
+    assert not answer(x, x + 1)
+    assert history.suspects.pairs == []
+
+
 def test_an_answer_without_mistakes_tries_no_pairs():
     x = torch.tensor([1.0, 2.0])
     assert answer(x, 2 * x)
