@@ -117,8 +117,9 @@ def cross_attend(
 ) -> Tensor:
     """Exercise 2.6: a layer with several heads whose keys and values come from another text.
 
-    layer has n_heads, q_proj, k_proj, v_proj and out_proj, like that of 2.4. x (B, T_q, d_model)
-    asks, context (B, T_k, d_model) answers; mask broadcasts to (B, n_heads, T_q, T_k), or None.
+    layer has n_heads, q_proj, k_proj, v_proj and out_proj, like that of 2.4; use nothing else of
+    it. x (B, T_q, d_model) asks, context (B, T_k, d_model) answers; mask broadcasts to
+    (B, n_heads, T_q, T_k), or is None.
 
     Returns (B, T_q, d_model). With context = x this is the layer itself.
     """
@@ -133,9 +134,9 @@ def cross_attend(
 def head_contributions(heads: Tensor, w_o: Tensor) -> Tensor:
     """Exercise 2.7: what does each head write into the output?
 
-    heads (B, n_heads, T, d_head) is what the heads found; w_o (d_model, n_heads * d_head) is the
-    weight of the output projection as nn.Linear stores it: output = merged heads times w_o
-    transposed. The output is a sum of one term per head.
+    heads (B, n_heads, T, d_head) is what the heads found, contiguous in memory or not; w_o
+    (d_model, n_heads * d_head) is the weight of the output projection as nn.Linear stores it:
+    output = merged heads times w_o transposed. The output is a sum of one term per head.
 
     Returns these terms (B, n_heads, T, d_model); summed over the heads they are the output (without
     its bias).
@@ -199,6 +200,8 @@ def repeat_kv(x: Tensor, n_repeats: int) -> Tensor:
     x (B, n_kv_heads, T, d_head). The copies of a head are neighbours: with n_repeats=2 the heads
     0, 1 become 0, 0, 1, 1. So query head h reads key-value head h // n_repeats.
 
+    x may be a view of another tensor, not contiguous in memory.
+
     Returns (B, n_kv_heads * n_repeats, T, d_head). Write it without torch.repeat_interleave.
     """
     B, n_kv_heads, T, d_head = x.shape
@@ -253,7 +256,7 @@ class GroupedQueryAttention(nn.Module):
         mask: Tensor | None = None,
         attend: AttentionFunction = grouped_attention,
     ) -> Tensor:
-        """As in 2.4, but `attend` is called with q (B, n_heads, T, d_head) and with k and v
+        """As in 2.4, but `attend` is called, once, with q (B, n_heads, T, d_head) and with k and v
         (B, n_kv_heads, T, d_head), unrepeated: so a cache can store the few heads there are.
 
         Returns (B, T, d_model).
@@ -276,7 +279,7 @@ def block_sparse_attention(
     that no query may see is not read at all: it may even hold nan.
 
     Returns the output (..., T_q, d_v), equal to that of masked attention; a query that may attend
-    to nothing gets zeros.
+    to nothing gets zeros. Scores may be large, 10,000 for instance, or very negative.
     """
     outputs = []
     for queries, rows in zip(q.split(block_size, dim=-2), mask.split(block_size), strict=True):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from attention import AttentionFunction
 from grouped_query_attention import GroupedQueryAttention
 from multi_head import MultiHeadAttention
 from utils.grader.feedback import (
@@ -73,8 +74,8 @@ def test_splitting_takes_views_and_keeps_the_dtype(ex, dtype):
     """a view of another tensor can be split, and the dtype stays"""
     x = draw(T, B, d_model).transpose(0, 1).to(dtype)
     expect_equal(ex.split_heads(x, H), true_split(x, H), what=HEADS)
-    every_second = draw(B, T, 2 * d_model).to(dtype)[..., ::2]
-    expect_equal(ex.split_heads(every_second, 2), true_split(every_second, 2), what=HEADS)
+    x = draw(d_model, B, T).permute(1, 2, 0).to(dtype)
+    expect_equal(ex.split_heads(x, 2), true_split(x, 2), what=HEADS)
 
 
 def test_splitting_lets_gradients_through(ex):
@@ -240,13 +241,38 @@ def test_the_layer_hands_the_mask_to_every_head(ex, kind):
 def last_key_first(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, None]:
-    """Not attention at all: values in reverse order, twice the queries, and the mask's sum."""
+    """Not attention at all: values in reverse order, twice the queries, and the mask's sum.
+
+    Axis 1 is mixed in, so that a call with all the heads differs from one call per head.
+    """
     extra = 0.0 if mask is None else mask.to(q.dtype).sum(-1, keepdim=True)
-    return v.flip(-2) + 2 * q - k + extra, None
+    return v.flip(-2) + 2 * q - k + 3 * q.mean(1, keepdim=True) + extra, None
+
+
+class Counted:
+    """An attention function, and how often it was called."""
+
+    def __init__(self, attend: AttentionFunction) -> None:
+        self.attend = attend
+        self.calls = 0
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        self.calls += 1
+        return self.attend(q, k, v, mask)
+
+
+def expect_one_call(layer: nn.Module, x: Tensor, attend: AttentionFunction) -> None:
+    """Raise Wrong unless a layer calls the attention that is handed in once."""
+    counted = Counted(attend)
+    layer(x, None, counted)
+    calls = counted.calls  # the known wrong answers may call it as well
+    expect(calls == 1, f"attend is called {calls} times; call it once, with all the heads")
 
 
 def test_the_heads_run_in_the_attention_that_is_handed_in(ex):
-    """the attention that is handed in is used, with all heads and the mask"""
+    """the attention that is handed in is called once, with all heads and the mask"""
     layer, x = multi_head(ex, d_model, H), draw(B, T, d_model)
     for mask in (None, MASKS["padding"]):
         q, k, v = (
@@ -255,6 +281,7 @@ def test_the_heads_run_in_the_attention_that_is_handed_in(ex):
         truth = project(layer, "out_proj", true_merge(last_key_first(q, k, v, mask)[0]))
         expect_equal(layer(x, mask, last_key_first), truth, what=LAYER)
     expect_equal(layer(x, attend=last_key_first).shape, x.shape, what="the shape of the output")
+    expect_one_call(layer, x, last_key_first)
 
 
 def test_the_layer_lets_gradients_through(ex):
@@ -296,6 +323,16 @@ def test_the_repaired_heads_give_the_attention_of_three_projections(ex):
 CROSS = "the output (B, T_q, d_model)"
 
 
+class Bare(nn.Module):
+    """A layer with what the exercise names, n_heads and four projections, and nothing else."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.n_heads = layer.n_heads
+        self.q_proj, self.k_proj = layer.q_proj, layer.k_proj
+        self.v_proj, self.out_proj = layer.v_proj, layer.out_proj
+
+
 @pytest.mark.parametrize("n_keys", [T_k, T])
 def test_x_asks_and_context_answers(ex, n_keys):
     """x asks and context answers"""
@@ -304,6 +341,8 @@ def test_x_asks_and_context_answers(ex, n_keys):
         x, context = draw(B, T, d_model), draw(B, n_keys, d_model)
         truth = head_by_head(layer, x, n_heads, context=context)
         expect_equal(ex.cross_attend(layer, x, context), truth, what=CROSS)
+    result = ex.cross_attend(Bare(layer), x, context)
+    expect_equal(result, head_by_head(layer, x, 2, context=context), what=CROSS)
 
 
 @pytest.mark.parametrize("kind", ["boolean", "floating", "padding"])
@@ -450,15 +489,12 @@ def true_score(weights: Tensor, period: int) -> Tensor:
 
 @pytest.mark.parametrize(
     ("shape", "period"),
-    [(None, 2), ((B, 4, 12), 5), ((B, 2, 13), 4), ((1, 5, 8), 7), ((B, 4, 9), 1)],
+    [((1, 1, 7), 3), ((B, 4, 12), 5), ((B, 2, 13), 4), ((1, 5, 8), 7), ((B, 4, 9), 1)],
 )
 def test_the_score_is_the_mean_weight_on_the_token_after_the_earlier_place(ex, shape, period):
     """the score is the mean weight on the token after the earlier place"""
-    if shape is None:
-        weights = torch.tensor([[[1.0, 0.0, 0.0], [0.6, 0.4, 0.0], [0.2, 0.5, 0.3]]])[None]
-    else:
-        batch, n_heads, length = shape
-        weights = torch.softmax(draw(batch, n_heads, length, length), -1)
+    batch, n_heads, length = shape
+    weights = torch.softmax(draw(batch, n_heads, length, length), -1)
     expect_equal(ex.induction_score(weights, period), true_score(weights, period), what=SCORE)
 
 
@@ -591,6 +627,7 @@ def test_attend_gets_the_few_heads_unrepeated(ex):
         k, v = (true_split(project(layer, name, x), 2) for name in ("k_proj", "v_proj"))
         truth = project(layer, "out_proj", true_merge(sum_of_values(q, k, v, mask)[0]))
         expect_equal(layer(x, mask, sum_of_values), truth, what=LAYER)
+    expect_one_call(layer, x, sum_of_values)
 
 
 def test_the_grouped_layer_lets_gradients_through(ex):
@@ -659,6 +696,22 @@ def test_blocks_need_not_fit_and_axes_may_lead(ex, T_q, n_keys, lead, block_size
     expect_equal(ex.block_sparse_attention(q, k, v, mask), true_masked(q, k, v, mask), what=OUTPUT)
 
 
+@pytest.mark.parametrize("kind", ["large", "very negative", "both"])
+def test_scores_may_be_large_or_very_negative(ex, kind):
+    """scores may be large or very negative"""
+    q = torch.randint(-2, 3, (B, 7, D_K)).float()  # whole numbers: products are exact
+    k = torch.randint(-2, 3, (B, 11, D_K)).float()
+    q[..., 0], k[..., 0] = 200.0, 100.0  # 20,000 / 2 is added to each score
+    if kind == "both":
+        q[:, ::2, 0] *= -1
+    elif kind == "very negative":
+        q[..., 0] *= -1
+    v = draw(B, 11, D_V)
+    for mask in (causal_window(7, 11, 4), allowed(7, 11)):
+        truth = true_masked(q, k, v, mask)
+        expect_equal(ex.block_sparse_attention(q, k, v, mask, 3), truth, what=OUTPUT)
+
+
 def test_queries_that_see_nothing_get_zeros(ex):
     q, k, v = block_inputs(8, 8, B)
     mask = causal_window(8, 8, 3)
@@ -673,14 +726,19 @@ def test_queries_that_see_nothing_get_zeros(ex):
     expect_equal(ex.block_sparse_attention(q, k, v, nothing, 4), truth, what=OUTPUT)
 
 
-def test_blocks_of_keys_that_no_query_sees_are_not_read(ex):
+@pytest.mark.parametrize("unseen", [3, 0, 9])
+def test_blocks_of_keys_that_no_query_sees_are_not_read(ex, unseen):
     """a block of keys that no query may see is not read"""
     q, k, v = block_inputs(9, 12, B)
-    mask = allowed(9, 12)
-    mask[:, 3:6] = False  # the second block of keys
+    mask = torch.rand(9, 12) < 0.5
+    mask[:, [2, 7, 10]] = True  # so that every query needs the other blocks
+    mask[:, unseen : unseen + 3] = False
     truth = true_masked(q, k, v, mask)
-    k[:, 3:6], v[:, 3:6] = math.nan, math.nan
+    k[:, unseen : unseen + 3], v[:, unseen : unseen + 3] = math.nan, math.nan
     expect_equal(ex.block_sparse_attention(q, k, v, mask, 3), truth, what=OUTPUT)
+
+
+def test_the_blocks_are_of_64_if_nothing_is_said(ex):
     q, k, v = block_inputs(5, 130)
     mask = allowed(5, 130)
     mask[:, 63], mask[:, 64:128] = True, False  # the second block of 64, the default

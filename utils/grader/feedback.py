@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from utils.grader.mistakes import Suspects
+from utils.grader.mistakes import Suspects, class_of
 from utils.grader.plain_words import explain
 from utils.grader.relation import of_numbers, relation
 
@@ -79,7 +79,7 @@ class Call:
     kwargs: dict[str, Any]
     random_state: Tensor
     misconceptions: Sequence[Misconception] = ()
-    build: Callable[[type], nn.Module] | None = None
+    build: Callable[[Misconception], nn.Module] | None = None
     names: Sequence[str] = ()  # of the positional arguments
     result: Any = None
     error: BaseException | None = None
@@ -98,7 +98,7 @@ class Call:
         function = misconception
         try:
             with warnings.catch_warnings(action="ignore"):
-                if self.build is not None and isinstance(misconception, type):
+                if self.build is not None and class_of(misconception) is not None:
                     function = self.build(misconception)  # may draw random numbers
                 torch.set_rng_state(self.random_state)
                 return function(*args, **kwargs)

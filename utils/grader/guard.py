@@ -44,6 +44,7 @@ from utils.grader.learner_code import (
     load,
     stub_that_raised,
 )
+from utils.grader.mistakes import class_of
 from utils.grader.plain_words import explain
 
 SECONDS = 5.0  # of processor time, for all the calls of one exercise together
@@ -245,7 +246,8 @@ class Guarded:
         if value is None:
             reset = how_to("reset", self._exercise)
             raise Wrong(f"{name} is missing from the file: undo that, or restore the stub: {reset}")
-        if isinstance(value, type) and issubclass(value, nn.Module):
+        cls = class_of(value)
+        if cls is not None and issubclass(cls, nn.Module):
             return self._guarded_class(name, value)
         if not callable(value):
             raise Wrong(f"{name} is {type_name(value)}; expected a function")
@@ -256,7 +258,7 @@ class Guarded:
         name: str,
         function: Callable[..., Any],
         known: str | None = None,
-        build: Callable[[type], nn.Module] | None = None,
+        build: Callable[[Misconception], nn.Module] | None = None,
     ) -> Callable[..., Any]:
         """The same function, guarded. `known` is the name under which misconceptions are listed."""
 
@@ -272,13 +274,13 @@ class Guarded:
 
         return guarded
 
-    def _guarded_class(self, name: str, cls: type[nn.Module]) -> Callable[..., nn.Module]:
+    def _guarded_class(self, name: str, cls: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
         """The same class, whose objects have a guarded forward."""
 
         def construct(*args: Any, **kwargs: Any) -> nn.Module:
             module = self._guarded(name, cls)(*args, **kwargs)
 
-            def build(other: type) -> nn.Module:
+            def build(other: Misconception) -> nn.Module:
                 # Modules among the arguments are copied: loading weights into shared ones would
                 # count as an in-place change, and the learner's backward pass would fail.
                 own_args, own_kwargs = copy.deepcopy((args, kwargs))

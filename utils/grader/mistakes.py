@@ -8,14 +8,17 @@
 
 `attention_with` computes the right answer, unless a setting tells it to make a mistake. Each entry
 is a misconception like any other. Because the settings combine, so do the mistakes: an answer with
-two of them is recognised, though no single misconception gives it.
+two of them is recognised, though no single misconception gives it. For an exercise that asks for a
+class, a class takes the place of the function: its constructor takes the settings.
 """
 
 import itertools
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+PATIENCE = 3.0  # seconds of computing for the pairs of an answer
 PASSED_KEPT = 40  # right answers remembered, to refute pairs with
 
 
@@ -51,6 +54,12 @@ def mistakes(
 ) -> tuple[Mistake, ...]:
     """One misconception per entry: its name, its diagnosis and the settings that make it."""
     return tuple(Mistake(function, name, *entry) for name, entry in table.items())
+
+
+def class_of(answer: Any) -> type | None:
+    """The class behind an answer, itself or one with mistakes; None if it is a function."""
+    made = answer.function if isinstance(answer, Mistake | Pair) else answer
+    return made if isinstance(made, type) else None
 
 
 def pairs_of(misconceptions: Iterable[Any]) -> list[Pair]:
@@ -96,13 +105,18 @@ class Suspects:
             self.pairs = [pair for pair in self.pairs if is_right(pair)]
 
     def answer_is_wrong(self, misconceptions: Sequence[Any], is_same: Gives) -> None:
-        """Keep the pairs that are wrong in the same way."""
+        """Keep the pairs that are wrong in the same way; none if it takes too long to try them."""
         is_first = self.pairs is None
         known = pairs_of(misconceptions) if self.pairs is None else self.pairs
-        self.pairs = [pair for pair in known if is_same(pair)]
-        if is_first:
-            rights = self.passed
-            self.pairs = [pair for pair in self.pairs if all(right(pair) for right in rights)]
+        rights = self.passed if is_first else []
+        self.pairs = []
+        start = time.process_time()
+        for pair in known:
+            if time.process_time() - start > PATIENCE:
+                self.pairs = []
+                return
+            if is_same(pair) and all(is_right(pair) for is_right in rights):
+                self.pairs.append(pair)
 
     def diagnoses(self) -> list[tuple[str, str]]:
         """The diagnoses of the pairs that are left, without repetition."""

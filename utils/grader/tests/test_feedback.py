@@ -618,7 +618,7 @@ def test_a_misconception_class_gets_the_same_weights_mode_and_random_numbers():
     for mode in (True, False):
         mine = Negative().train(mode)
 
-        def build(other: type, mine: nn.Module = mine) -> nn.Module:
+        def build(other: Any, mine: nn.Module = mine) -> nn.Module:
             twin = other()
             twin.load_state_dict(mine.state_dict())
             return twin.train(mine.training)
