@@ -1978,6 +1978,7 @@ def over_texts_of(kind: str) -> Any:
     """A function of the scores (B, n_heads) and of what becomes of the heads."""
 
     def scores(each: Tensor, over_heads: str) -> Tensor:
+        each = each / each.size(1) if over_heads == "divided" else each
         if over_heads == "mean":
             each = each.mean(1, keepdim=True).squeeze(1) if kind == "kept" else each.mean(1, True)
         if kind == "kept":
@@ -2132,6 +2133,10 @@ SCORE = mistakes(
         "there is a single number for all heads; each head has a score of its own",
         {"over_heads": "mean"},
     ),
+    divided_by_the_heads=(
+        "the scores are divided by the number of heads; each head has a score of its own",
+        {"over_heads": "divided"},
+    ),
     mean_over_the_heads=(
         "the mean runs over heads and positions and leaves the batch; it should leave the heads",
         {"over_heads": "texts and heads confused"},
@@ -2148,6 +2153,7 @@ def repeat_with(
     *,
     order: str = "neighbours",
     number: str = "n_repeats",
+    reverse: bool = False,
     factor: str = "one",
     finish: str = "joined",
 ) -> Any:
@@ -2155,7 +2161,7 @@ def repeat_with(
     n_repeats = {"n_repeats": n_repeats, "one more": n_repeats + 1, "one less": n_repeats - 1}[
         number
     ]
-    repeated = REPEATS[order](x, n_repeats)
+    repeated = REPEATS[order](x.flip(1) if reverse else x, n_repeats)
     if factor == "mean":
         repeated = repeated / n_repeats
     elif factor == "root":
@@ -2203,8 +2209,6 @@ REPEATS = {
     "n_repeats in all": lambda x, n: x[:, :1].expand(-1, n, -1, -1),
     "not": lambda x, n: x.clone(),
     "by the number of heads": by_number_of_heads,
-    "reverse": lambda x, n: right_repeat(x.flip(1), n),
-    "there and back": lambda x, n: torch.cat([x.flip(1) if i % 2 else x for i in range(n)], 1),
 }
 
 REPEAT = mistakes(
@@ -2270,7 +2274,7 @@ REPEAT = mistakes(
     ),
     heads_in_reverse_order=(
         "the heads come in reverse order; the copies of head 0 come first",
-        {"order": "reverse"},
+        {"reverse": True},
     ),
     one_copy_too_many=(
         "there is one copy too many: n_repeats counts the head itself",
@@ -2845,10 +2849,10 @@ def sparse_with(
             own = mask[: queries.size(-2)]
         blocks = needed_blocks(own, at, end_k, block_size, needed)[KEPT[kept]]
         if not blocks:
-            value = math.nan if empty == "nan for blocks" else 0.0
-            outputs.append(q.new_full((*queries.shape[:-1], v.size(-1)), value))
-            if empty == "left out":
-                outputs.pop()
+            if empty == "mean of the values":
+                outputs.append(v.mean(-2, keepdim=True) + 0 * queries.sum(-1, keepdim=True))
+            elif empty != "left out":
+                outputs.append(q.new_zeros((*queries.shape[:-1], v.size(-1))))
             continue
         pieces = []
         for n, block in enumerate(blocks):
@@ -3137,6 +3141,10 @@ SPARSE = mistakes(
     zero_for_masked_scores=(
         "masked scores become 0, and exp(0) = 1 still gets weight; only -inf gets none",
         {"hidden": "0"},
+    ),
+    mean_for_empty_rows=(
+        "a block of queries that sees nothing gets the mean of all values; it gets zeros",
+        {"empty": "mean of the values"},
     ),
     empty_rows_left_out=(
         "a block of queries that sees nothing is left out of the output; it gets zeros",
