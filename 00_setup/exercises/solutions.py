@@ -117,7 +117,8 @@ def draw(row: Tensor, u: float) -> int:
     # before the one we look for, and counting them gives its number. Others use
     # torch.searchsorted(ends, u, right=True), or a loop that adds up until the sum is above u.
     ends = row.cumsum(dim=0)
-    return int((ends <= u).sum())
+    # The last piece ends at 1, whatever the rounded sum says, so its end is left out.
+    return int((ends[:-1] <= u).sum())
 
 
 def cross_entropy(probabilities: Tensor, ids: Tensor) -> Tensor:
