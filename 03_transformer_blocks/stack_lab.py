@@ -49,7 +49,7 @@ class StackLM(nn.Module):
         build: Build = standard_block,
         std: float | None = None,
     ) -> None:
-        """Matrices are drawn by Glorot's rule, or with the standard deviation `std`."""
+        """The blocks' matrices are drawn by Glorot's rule; with `std`, all are normal with it."""
         super().__init__()
         V = len(corpus()[1])
         self.token = nn.Embedding(V, d_model)

@@ -5,7 +5,7 @@
 
 Vaswani et al.: sections 3.1 (the block) and 5.4 (where dropout goes). The running sum x is called
 the residual stream: each sublayer reads it and adds an update. In a pre-norm stack the gradient has
-a direct path from the loss back to the input, through additions only.
+a direct path from the last block's output back to the input, through additions only.
 
 Dimensions: B batch, T positions, d_model features.
 """
@@ -73,9 +73,9 @@ class TransformerBlock(nn.Module):
 
 
 def build_stack(placement: str, n_blocks: int, d_model: int) -> list[TransformerBlock]:
-    """Untrained blocks with Xavier initialisation, which keeps the variance of the features.
+    """Untrained blocks with Glorot's (Xavier) initialisation.
 
-    Glorot and Bengio 2010.
+    It roughly keeps the variance through a square matrix. Glorot and Bengio 2010.
     """
     stack = []
     for _ in range(n_blocks):
