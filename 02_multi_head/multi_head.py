@@ -1,7 +1,7 @@
 """Multi-head attention: several small attentions in parallel, each with weights of its own.
 
     head_h    = attention(x W_q[h], x W_k[h], x W_v[h])
-    output    = concat(head_1, ..., head_n) W_o            Vaswani et al. 2017, section 3.2.2
+    output    = concat(head_0, ..., head_{n-1}) W_o        Vaswani et al. 2017, section 3.2.2
 
 All heads share one wide projection, and head h takes slice h of its output: eight heads of width
 d_model / 8 need as many multiplications as one head of width d_model.
@@ -77,6 +77,7 @@ def main() -> None:
     x = torch.randn(1, 5, 16)
     q = split_heads(layer.q_proj(x), 4)
     k = split_heads(layer.k_proj(x), 4)
+    # Only the weights are shown, and they don't depend on the values: k stands in for v.
     _, weights = scaled_dot_product_attention(q, k, k, causal_mask(5))
     print(f"x {tuple(x.shape)} -> queries {tuple(q.shape)} -> output {tuple(layer(x).shape)}\n")
     print("Attention weights of the last token over all five, head by head:")
