@@ -445,7 +445,8 @@ def difference_of_values(actual: Any, expected: Any, name: str) -> tuple[str, fl
         exact = isinstance(expected, numbers.Integral)
         if actual == expected or (not exact and error <= 1):
             return None
-        is_index = exact and abs(float(expected)) < LARGE_NUMBER  # a factor says nothing about an index
+        # A factor says nothing about an index.
+        is_index = exact and abs(float(expected)) < LARGE_NUMBER
         related = "" if is_index else of_numbers(float(actual), float(expected))
         note = f"\nNote: {related}" if related else ""
         return f"{name}: got {actual}; expected {expected}{note}", math.inf if exact else error
