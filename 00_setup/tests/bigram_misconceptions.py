@@ -1284,7 +1284,7 @@ DRAWN = mistakes(
     draw_with,
     end_included=(
         "at the border of two pieces the earlier one is drawn; a piece includes its start and not "
-        "its end, so compare with <= and not <",
+        "its end, so a piece that ends at u itself is over",
         {"border": "to the earlier"},
     ),
     backwards=(
