@@ -183,7 +183,8 @@ def _swap_hint(
     """Yield one line if swapping two axes of one tensor makes every shape match."""
     for what in sorted(shapes, key=lambda name: name != suspect):
         shape, pattern = shapes[what]
-        for i, j in _axis_pairs(len(shape)):
+        named = len(pattern) - 1 if "..." in pattern else len(shape)  # of "..." nothing is known
+        for i, j in _axis_pairs(min(named, len(shape))):
             swapped = {**shapes, what: (_swap(shape, i, j), pattern)}
             if shape[i] != shape[j] and _all_fit(swapped, given):
                 yield f"axes {i} and {j} of {what} look swapped: {what}.transpose({i}, {j}) fits"

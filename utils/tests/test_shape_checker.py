@@ -126,6 +126,11 @@ def test_the_hint_to_transpose_works():
     check_shape(x.transpose(-3, -1), ("B", "T", "d_model"), d_model=64)
 
 
+def test_axes_without_a_name_are_not_suggested_for_a_swap():
+    message = refusal(q=(torch.zeros(3, 2, 5, 4), QUERY), k=(torch.zeros(3, 4, 7, 2), KEY))
+    assert "swapped" not in message  # transpose(-3, -1) would fit, and make heads of features
+
+
 def test_a_wrong_size_that_no_swap_fixes_gets_no_such_hint():
     assert "swapped" not in refusal(torch.zeros(2, 5, 32), ("B", "T", "d_model"), d_model=64)
 
