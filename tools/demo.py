@@ -26,7 +26,7 @@ What to try next
   Continue a text:      python 09_capstone/sample.py --prompt "KING" --temperature 0.7
   See how it learned:   {RUN}/curves.png and {RUN}/log.txt
   Train a larger one:   python 09_capstone/train.py --preset full
-  Learn how it works:   start with 01_attention/README.md, the first lesson
+  Learn how it works:   start with 00_setup/README.md, the first lesson
   (`python` stands for .venv/bin/python, on Windows .venv\\Scripts\\python)"""
 
 
