@@ -58,6 +58,8 @@ class StackLM(nn.Module):
         self.final_norm = LayerNorm(d_model) if placement == "pre" else nn.Identity()
         self.head = nn.Linear(d_model, V, bias=False)
         self.mask: Tensor | None = causal_mask(T)
+        # Glorot's rule keeps the scale of what goes through a matrix, so that deep stacks can be
+        # compared; the 0.02 of the embeddings and the head makes the first predictions nearly even.
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2 and std is None and "blocks" in name:
                 nn.init.xavier_uniform_(parameter)
@@ -86,8 +88,9 @@ def corpus(n_characters: int = 100_000) -> tuple[Tensor, list[str]]:
 
 
 def batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """B random pieces of the text, (B, T), and the character that follows each of theirs."""
+    """B random pieces of the text, (B, T), and the next character at each position, (B, T)."""
     text, _ = corpus()
+    # Each piece is one character longer than T: the targets are the inputs moved by one.
     starts = torch.randint(len(text) - T, (B, 1), generator=generator)
     pieces = text[starts + torch.arange(T + 1)]
     return pieces[:, :-1], pieces[:, 1:]
@@ -108,9 +111,10 @@ def train(
 ) -> list[float]:
     """Adam with a constant learning rate, after a linear warm-up; returns the loss of each step.
 
-    `extra` is one more term of the loss, which is trained on and not reported. It stops at a loss
-    that is not finite.
+    `extra` is one more term of the loss, which is trained on and not reported. Training stops at a
+    loss that is not finite.
     """
+    # The batches have a generator of their own: two models with one seed see the same text.
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr)
     losses: list[float] = []
@@ -119,6 +123,7 @@ def train(
             group["lr"] = lr * min(1.0, (step + 1) / warmup) if warmup else lr
         loss = loss_of(model, *batch(generator))
         losses.append(loss.item())
+        # A diverged run cannot recover: every later step would only add nan.
         if not math.isfinite(losses[-1]):
             break
         if extra is not None:
@@ -138,6 +143,7 @@ def unigram_entropy() -> float:
     """The loss of a model that knows how frequent each character is, and nothing else."""
     text, _ = corpus()
     shares = text.bincount() / len(text)
+    # xlogy(0, 0) is 0, where 0 * log(0) would be nan.
     return -torch.xlogy(shares, shares).sum().item()
 
 
