@@ -8,9 +8,13 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+
+if TYPE_CHECKING:
+    from utils.grader.exercises import Lesson
 
 pytest_plugins = ["utils.grader.pytest_plugin"]  # the fixture `ex`, --solutions
 
@@ -91,6 +95,38 @@ def training_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(train, "HERE", tmp_path / "capstone")
     monkeypatch.setattr("run_curves.plot_metrics", lambda folder, data: None)
+
+
+@pytest.fixture(scope="module")
+def draw(request: pytest.FixtureRequest) -> ModuleType:
+    """pictures/draw.py of the lesson that the test belongs to."""
+    lesson = request.path.parents[1]
+    path = lesson / "pictures" / "draw.py"
+    spec = importlib.util.spec_from_file_location(f"_draw_{lesson.name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def unsolved_lesson(request: pytest.FixtureRequest, tmp_path: Path) -> "Callable[[str], Lesson]":
+    """Copies the test's lesson, unsolved and after these imports: a learner's answers stay."""
+    from utils.grader.exercises import read_lesson
+    from utils.grader.stubs import make_stubs
+
+    def copy(imports: str) -> "Lesson":
+        folder = request.path.parents[1]
+        for name in ("conftest.py", "pyproject.toml", "requirements.txt"):
+            shutil.copy(folder.parent / name, tmp_path)
+        ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+        shutil.copytree(folder, tmp_path / folder.name, ignore=ignored)
+        lesson = read_lesson(tmp_path / folder.name)
+        stubs = make_stubs(read_lesson(folder)).values()
+        lesson.file.write_text("\n\n".join([imports, *stubs]), encoding="utf-8")
+        return lesson
+
+    return copy
 
 
 @pytest.fixture(autouse=True)

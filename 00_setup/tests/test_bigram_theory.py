@@ -1,10 +1,9 @@
 """The numbers of theory.md that no code block prints, and the message that the README shows."""
 
-import importlib.util
 import math
 import re
-import shutil
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -15,25 +14,14 @@ from torch import Tensor
 
 from bigram import bigram_probabilities, cross_entropy, draw, encode, main
 from utils import mock_corpus
-from utils.grader.exercises import Lesson, read_lesson
+from utils.grader.exercises import Lesson
 from utils.grader.report import message_lines
 from utils.grader.runner import judge
-from utils.grader.stubs import make_stubs
 
 LESSON = Path(__file__).resolve().parents[1]
 PAGE = (LESSON / "theory.md").read_text(encoding="utf-8")
 WORDS = " ".join(PAGE.split())
 MATRIX = re.compile(r"([NP]) = \\begin\{bmatrix\}(.*?)\\end\{bmatrix\}")
-
-
-@pytest.fixture(scope="module")
-def pictures() -> ModuleType:
-    """pictures/draw.py, which draws from the same numbers."""
-    spec = importlib.util.spec_from_file_location("_draw", LESSON / "pictures" / "draw.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -171,9 +159,9 @@ def test_the_example_contexts_occur_in_the_grammar() -> None:
     assert "my happy " in text and "this happy " in text
 
 
-def test_each_table_of_the_puzzle_follows_its_rule(pictures: ModuleType) -> None:
+def test_each_table_of_the_puzzle_follows_its_rule(draw: ModuleType) -> None:
     letters = torch.arange(6)
-    for name, ids in pictures.texts_of_the_rules().items():
+    for name, ids in draw.texts_of_the_rules().items():
         table = bigram_probabilities(ids, 6)
         likeliest = table.argmax(1)
         if name == "B":
@@ -200,9 +188,12 @@ def test_the_readme_shows_what_the_program_prints(capsys: pytest.CaptureFixture[
     assert readme[at : readme.index("```", at)] == printed
 
 
-def test_the_readme_shows_the_message_that_a_learner_gets(tmp_path: Path) -> None:
+def test_the_readme_shows_the_message_that_a_learner_gets(
+    unsolved_lesson: Callable[[str], Lesson],
+) -> None:
     """The example of a wrong answer, judged by the real engine in a copy of the lesson."""
-    lesson = copy_of_lesson(tmp_path)
+    imports = "import math\nimport torch\nfrom torch import Tensor\n"
+    lesson = unsolved_lesson(imports)
     text = lesson.file.read_text(encoding="utf-8")
     wrong = "return columns - rows[:, None]"
     stub = 'raise NotImplementedError("Exercise 0.1: difference_table")'
@@ -211,16 +202,3 @@ def test_the_readme_shows_the_message_that_a_learner_gets(tmp_path: Path) -> Non
     shown = [f"0.1   wrong  {lesson.exercise('0.1').title}"]
     shown += message_lines(verdicts["0.1"], indent="  ")
     assert "\n".join(shown) in (LESSON / "README.md").read_text(encoding="utf-8")
-
-
-def copy_of_lesson(folder: Path) -> Lesson:
-    """The lesson in a course of its own, so that a learner's answers stay as they are."""
-    root = LESSON.parent
-    for name in ("conftest.py", "pyproject.toml", "requirements.txt"):
-        shutil.copy(root / name, folder)
-    shutil.copytree(LESSON, folder / LESSON.name, ignore=shutil.ignore_patterns("__pycache__"))
-    stubs = make_stubs(read_lesson(LESSON))
-    copy = read_lesson(folder / LESSON.name)
-    header = "import math\nimport torch\nfrom torch import Tensor\n"
-    copy.file.write_text(header + "\n\n".join(stubs.values()), encoding="utf-8")
-    return copy

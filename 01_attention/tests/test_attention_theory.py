@@ -1,9 +1,8 @@
 """The numbers of theory.md that no code block prints, and the message that the README shows."""
 
-import importlib.util
 import math
 import re
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,24 +13,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from attention import apply_mask, causal_mask, scaled_dot_product_attention, softmax
-from utils.grader.exercises import Lesson, read_lesson
+from utils.grader.exercises import Lesson
 from utils.grader.report import message_lines
 from utils.grader.runner import judge
-from utils.grader.stubs import make_stubs
 
 LESSON = Path(__file__).resolve().parents[1]
 PAGE = (LESSON / "theory.md").read_text(encoding="utf-8")
 MATRIX = re.compile(r"(\S[^=]*?)=\s*\\begin\{bmatrix\}(.*?)\\end\{bmatrix\}")
-
-
-@pytest.fixture(scope="module")
-def draw() -> ModuleType:
-    """pictures/draw.py, which draws from the same measurements."""
-    spec = importlib.util.spec_from_file_location("_draw", LESSON / "pictures" / "draw.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def matrices() -> dict[str, Tensor]:
@@ -150,9 +138,12 @@ def test_every_picture_is_on_the_page_and_small(draw: ModuleType) -> None:
     assert all(path.stat().st_size < 100_000 for path in (LESSON / "pictures").glob("*.png"))
 
 
-def test_the_readmes_show_the_message_that_a_learner_gets(tmp_path: Path) -> None:
+def test_the_readmes_show_the_message_that_a_learner_gets(
+    unsolved_lesson: Callable[[str], Lesson],
+) -> None:
     """The example of a wrong answer, judged by the real engine in a copy of the lesson."""
-    lesson = copy_of_lesson(tmp_path)
+    imports = "import math\nimport numpy as np\nimport torch\nfrom torch import Tensor\n"
+    lesson = unsolved_lesson(imports)
     stub = "def causal_mask("
     text = lesson.file.read_text(encoding="utf-8")
     before, after = text.split(stub)
@@ -165,16 +156,3 @@ def test_the_readmes_show_the_message_that_a_learner_gets(tmp_path: Path) -> Non
     shown += message_lines(verdicts["1.3"], indent="  ")
     for readme in (LESSON / "README.md", LESSON.parent / "README.md"):
         assert "\n".join(shown) in readme.read_text(encoding="utf-8")
-
-
-def copy_of_lesson(folder: Path) -> Lesson:
-    """The lesson in a course of its own, so that a learner's answers stay as they are."""
-    root = LESSON.parent
-    for name in ("conftest.py", "pyproject.toml", "requirements.txt"):
-        shutil.copy(root / name, folder)
-    shutil.copytree(LESSON, folder / LESSON.name, ignore=shutil.ignore_patterns("__pycache__"))
-    stubs = make_stubs(read_lesson(LESSON))
-    copy = read_lesson(folder / LESSON.name)
-    header = "import math\nimport numpy as np\nimport torch\nfrom torch import Tensor\n"
-    copy.file.write_text(header + "\n\n".join(stubs.values()), encoding="utf-8")
-    return copy

@@ -1,9 +1,8 @@
 """The numbers of theory.md that no code block prints, and the message that the README shows."""
 
-import importlib.util
 import math
 import re
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -17,26 +16,14 @@ from attention import scaled_dot_product_attention
 from grouped_query_attention import grouped_attention
 from multi_head import MultiHeadAttention, merge_heads, split_heads
 from sparse_attention import block_sparse_attention
-from utils.grader.exercises import Lesson, read_lesson
+from utils.grader.exercises import Lesson
 from utils.grader.report import message_lines
 from utils.grader.runner import judge
-from utils.grader.stubs import make_stubs
 
 LESSON = Path(__file__).resolve().parents[1]
 PAGE = (LESSON / "theory.md").read_text(encoding="utf-8")
 MATRIX = re.compile(r"(\S[^=]*?)=\s*\\begin\{bmatrix\}(.*?)\\end\{bmatrix\}")
 SEEDS = range(3)
-
-
-@pytest.fixture(scope="module")
-def draw() -> ModuleType:
-    """pictures/draw.py, which trains the same models."""
-    spec = importlib.util.spec_from_file_location("_draw_02", LESSON / "pictures" / "draw.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    torch.set_num_threads(1)
-    return module
 
 
 def matrices() -> dict[str, Tensor]:
@@ -255,9 +242,16 @@ def test_every_picture_is_on_the_page_and_small() -> None:
     assert all(path.stat().st_size < 100_000 for path in (LESSON / "pictures").glob("*.png"))
 
 
-def test_the_readme_shows_the_message_that_a_learner_gets(tmp_path: Path) -> None:
+def test_the_readme_shows_the_message_that_a_learner_gets(
+    unsolved_lesson: Callable[[str], Lesson],
+) -> None:
     """The example of a wrong answer, judged by the real engine in a copy of the lesson."""
-    lesson = copy_of_lesson(tmp_path)
+    imports = (
+        "import torch\nfrom torch import Tensor, nn\n"
+        "from attention import AttentionFunction, scaled_dot_product_attention\n"
+        "from grouped_query_attention import grouped_attention\n"
+    )
+    lesson = unsolved_lesson(imports)
     text = lesson.file.read_text(encoding="utf-8")
     wrong = text.replace(
         'raise NotImplementedError("Exercise 2.1: split_heads")',
@@ -268,20 +262,3 @@ def test_the_readme_shows_the_message_that_a_learner_gets(tmp_path: Path) -> Non
     shown = [f"2.1   wrong  {lesson.exercise('2.1').title}"]
     shown += message_lines(verdicts["2.1"], indent="  ")
     assert "\n".join(shown) in (LESSON / "README.md").read_text(encoding="utf-8")
-
-
-def copy_of_lesson(folder: Path) -> Lesson:
-    """The lesson in a course of its own, so that a learner's answers stay as they are."""
-    root = LESSON.parent
-    for name in ("conftest.py", "pyproject.toml", "requirements.txt"):
-        shutil.copy(root / name, folder)
-    shutil.copytree(LESSON, folder / LESSON.name, ignore=shutil.ignore_patterns("__pycache__"))
-    stubs = make_stubs(read_lesson(LESSON))
-    copy = read_lesson(folder / LESSON.name)
-    header = (
-        "import torch\nfrom torch import Tensor, nn\n"
-        "from attention import AttentionFunction, scaled_dot_product_attention\n"
-        "from grouped_query_attention import grouped_attention\n\n\n"
-    )
-    copy.file.write_text(header + "\n\n".join(stubs.values()), encoding="utf-8")
-    return copy

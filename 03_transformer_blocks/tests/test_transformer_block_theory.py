@@ -5,15 +5,13 @@ pictures/measured.json, which `pictures/draw.py --measure` writes: here the page
 that file, and only its cheapest entries are measured again.
 """
 
-import importlib.util
 import json
 import math
 import re
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -25,26 +23,15 @@ from mixture_of_experts import load_balance_loss, route
 from multi_head import MultiHeadAttention
 from stack_lab import StackLM, corpus, final_loss, train, unigram_entropy
 from transformer_block import TransformerBlock
-from utils.grader.exercises import Lesson, read_lesson
+from utils.grader.exercises import Lesson
 from utils.grader.report import message_lines
 from utils.grader.runner import judge
-from utils.grader.stubs import make_stubs
 
 LESSON = Path(__file__).resolve().parents[1]
 PAGE = (LESSON / "theory.md").read_text(encoding="utf-8")
 EXPERTS = (LESSON / "mixture_of_experts.md").read_text(encoding="utf-8")
 MEASURED = json.loads((LESSON / "pictures" / "measured.json").read_text(encoding="utf-8"))
 MATRIX = re.compile(r"\\begin\{bmatrix\}(.*?)\\end\{bmatrix\}", re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def draw() -> ModuleType:
-    """pictures/draw.py, which draws from the same measurements."""
-    spec = importlib.util.spec_from_file_location("_draw_blocks", LESSON / "pictures" / "draw.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def matrices() -> list[Tensor]:
@@ -253,9 +240,16 @@ def test_the_lab_starts_from_equal_probabilities() -> None:
     assert probabilities.max() < 2 / len(corpus()[1])
 
 
-def test_the_readme_shows_the_message_that_a_learner_gets(tmp_path: Path) -> None:
+def test_the_readme_shows_the_message_that_a_learner_gets(
+    unsolved_lesson: Callable[[str], Lesson],
+) -> None:
     """The example of a wrong answer, judged by the real engine in a copy of the lesson."""
-    lesson = copy_of_lesson(tmp_path)
+    imports = (
+        "import math\nimport torch\nimport torch.nn.functional as F\nfrom torch import Tensor, nn\n"
+        "from attention import AttentionFunction\n"
+        "from grouped_query_attention import grouped_attention\n"
+    )
+    lesson = unsolved_lesson(imports)
     todo = 'raise NotImplementedError("Exercise 3.2: LayerNorm.forward")'
     stub = f"        {todo}  # TODO: your code here"
     wrong = (
@@ -270,23 +264,6 @@ def test_the_readme_shows_the_message_that_a_learner_gets(tmp_path: Path) -> Non
     shown = [f"3.2   wrong  {lesson.exercise('3.2').title}"]
     shown += message_lines(verdicts["3.2"], indent="  ")
     assert "\n".join(shown) in (LESSON / "README.md").read_text(encoding="utf-8")
-
-
-def copy_of_lesson(folder: Path) -> Lesson:
-    """The lesson in a course of its own, so that a learner's answers stay as they are."""
-    for name in ("conftest.py", "pyproject.toml", "requirements.txt"):
-        shutil.copy(LESSON.parent / name, folder)
-    ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-    shutil.copytree(LESSON, folder / LESSON.name, ignore=ignored)
-    copy = read_lesson(folder / LESSON.name)
-    header = (
-        "import math\nimport torch\nimport torch.nn.functional as F\nfrom torch import Tensor, nn\n"
-        "from attention import AttentionFunction\n"
-        "from grouped_query_attention import grouped_attention\n"
-    )
-    stubs = make_stubs(read_lesson(LESSON)).values()
-    copy.file.write_text(header + "\n\n".join(stubs), encoding="utf-8")
-    return copy
 
 
 def test_every_picture_is_on_a_page_and_small() -> None:
