@@ -9,6 +9,7 @@ in a small model, one at a time (part_gate.py), because a piece may pass its own
 fail where a model calls it in another way.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ ANY_MODEL = (  # configurations that use every part, for Parts.mine() without on
     ModelConfig(position="sinusoidal", activation="relu2", norm_placement="post"),
 )
 INDENT = " " * 8  # under the labels of train.py
+NOTE = 36  # columns that are left for a remark
 
 
 def used_parts(config: ModelConfig) -> set[str]:
@@ -74,13 +76,14 @@ class MyParts:
         return "\n".join(lines)
 
     def _row(self, piece: Piece) -> str:
-        """ "split_heads          yours      2.1"."""
+        """ "split_heads          yours     2.1"."""
         whose = "yours" if piece.part in self.own else "reference"
-        return f"{piece.part:<21}{whose:<11}{piece.number:<6}{self._note(piece)}"
+        note = textwrap.shorten(self._note(piece), NOTE, placeholder=" ...")
+        return f"{piece.part:<21}{whose:<10}{piece.number:<5}{note}"
 
     def _note(self, piece: Piece) -> str:
         if piece.part in self.no_additive:
-            return "fails with additive masks: not for alibi"
+            return "not for alibi: no additive masks"
         if piece.outcome == SOLVED:
             return ""
         left = [stub.rpartition(".")[2] for stub in piece.unfinished]
@@ -89,17 +92,17 @@ class MyParts:
 
 def collect(
     config: ModelConfig | None = None,
-    root: Path = ROOT,
+    root: Path | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> MyParts:
-    """Judge the exercises below `root`, and try those that models of this configuration use.
+    """Judge the exercises of the course, and try those that models of this configuration use.
 
     Without a configuration, they are tried for all kinds of models. Raises CourseError, which names
     the exercise, if one is wrong, or passes its tests but computes something else in a model.
     """
     configs = ANY_MODEL if config is None else (config,)
-    pieces = find_pieces(root)
+    pieces = find_pieces(root or ROOT)
     needed = set().union(*map(used_parts, configs))
     solved = [piece for piece in pieces if piece.outcome == SOLVED]
     used = [piece for piece in solved if piece.part in needed]
@@ -150,8 +153,8 @@ def try_alone(
 def refusal(piece: Piece, found: Sequence[Difference]) -> CourseError:
     """The error that names the exercise, what was different, and what to do."""
     cases = ", ".join(each.case for each in found)
-    error = next((each.error for each in found if each.error is not None), None)
-    raised = f" ({piece.describe(error)})" if error is not None else ""
+    error = next((each.error for each in found if each.error), None)
+    raised = f" ({piece.describe(error)})" if error else ""
     return CourseError(
         f"your {piece.title} passes its tests, but not in a model, where this differs from the "
         f"reference: {cases}{raised}; see {piece.where()}, or train with the reference in its "

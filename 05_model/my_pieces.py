@@ -5,6 +5,7 @@ verdicts cached, exactly as in `make status`. A lesson without exercises, or wit
 exercises.py, counts as not started.
 """
 
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 
 from utils.errors import CourseError
 from utils.grader.check import judged, place, where_is
-from utils.grader.exercises import ROOT, Exercise, Lesson, how_to, read_lesson
+from utils.grader.exercises import Exercise, Lesson, how_to, read_lesson
 from utils.grader.guard import LearnerModule
 from utils.grader.learner_code import LoadError, Source, describe, read_source
-from utils.grader.report import SOLVED, TO_DO, WRONG, Verdict
+from utils.grader.report import SOLVED, TO_DO, WRONG, Verdict, understands_escapes
+from utils.grader.runner import progress
 
 PIECES = {  # field of Parts: the lesson, and the function or class in its exercises.py
     "attention": ("01_attention", "scaled_dot_product_attention"),
@@ -108,7 +110,7 @@ class Piece:
         return " ".join(describe(error, self.owner.lesson.file).split())
 
 
-def find_pieces(root: Path = ROOT) -> list[Piece]:
+def find_pieces(root: Path) -> list[Piece]:
     """Every piece that the exercises may give to a model, judged.
 
     Raises CourseError, which names the exercise, if one of them is wrong, or the file, if it cannot
@@ -132,13 +134,26 @@ def judge_lesson(folder: Path) -> JudgedLesson | None:
         source = read_source(lesson.file)
     except LoadError as error:
         raise CourseError(f"{file} cannot be used: {' '.join(str(error).split())}") from None
-    verdicts = judged(lesson)
+    verdicts = verdicts_of(lesson)
     broken = next((found for found in verdicts.values() if found.broken_file), None)
     if broken is not None:
         raise CourseError(f"{file} cannot be used: {' '.join(broken.message.split())}")
     if lesson.file.read_bytes() != source.data:
         raise CourseError(f"{file} was saved while it was checked; start again")
     return JudgedLesson(lesson, source, verdicts)
+
+
+def verdicts_of(lesson: Lesson) -> dict[str, Verdict]:
+    """The verdicts; while they are found, a terminal shows each exercise, a log each lesson."""
+    if understands_escapes(sys.stderr):
+        return judged(lesson)
+    first = lesson.exercises[0].id  # exercises are judged in order
+
+    def announce(exercise: str) -> None:
+        if exercise == first:
+            print(f"parts   checking your exercises of {lesson.name}", flush=True)
+
+    return progress(lesson, on_exercise=announce)
 
 
 def find_piece(part: str, name: str, owner: JudgedLesson | None) -> Piece:

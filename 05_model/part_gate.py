@@ -39,7 +39,7 @@ FULL_PASSES = {  # (B, T) of passes without a cache; None is the full context
 }
 CACHED = {  # tokens in the cache per row, before new ones come
     "cached decoding": [(4, 4, 4), (4,)],
-    "unequal cached lengths": [(4, 2, 3)],
+    "unequal cached lengths": [(2, 4, 3)],
 }
 
 
