@@ -25,13 +25,13 @@ from utils.kv_cache import KVCache
 TEXT = "the king is dead, long live the king. who is the king? the king is the king's son. "
 IDS = {character: i for i, character in enumerate(sorted(set(TEXT)))}
 SHAPE: dict[str, Any] = {"vocab_size": len(IDS), "max_seq_len": 32, "d_model": 32, "n_layers": 2}
+MODERN: dict[str, Any] = {
+    **{"norm": "rmsnorm", "activation": "swiglu", "position": "rope", "n_kv_heads": 2},
+    **{"qk_norm": True, "bias": False, "tie_weights": False},
+}
 CONFIGS = {
     "classic": ModelConfig(**SHAPE),
-    "modern": ModelConfig(
-        **SHAPE,
-        **{"norm": "rmsnorm", "activation": "swiglu", "position": "rope", "n_kv_heads": 2},
-        **{"qk_norm": True, "bias": False, "tie_weights": False},
-    ),
+    "modern": ModelConfig(**SHAPE, **MODERN),
     "alibi": ModelConfig(**SHAPE, position="alibi", norm_placement="post"),
     "sinusoidal": ModelConfig(**SHAPE, position="sinusoidal", activation="relu2"),
 }
@@ -40,7 +40,7 @@ ENGINES: dict[str, Callable[[ModelConfig], Parts]] = {
     "fused, matmul": lambda config: Parts.fused(fused.matmul_attention),
     "solutions as mine": Parts.mine,
 }
-CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4}
 
 
 @cache

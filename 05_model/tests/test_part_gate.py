@@ -29,9 +29,7 @@ from utils.config import ModelConfig
 
 CLASSIC = ModelConfig()
 MODERN = ModelConfig(
-    **{"norm": "rmsnorm", "activation": "swiglu", "position": "rope", "bias": False},  # type: ignore
-    n_kv_heads=2,
-    qk_norm=True,
+    norm="rmsnorm", activation="swiglu", position="rope", n_kv_heads=2, bias=False, qk_norm=True
 )
 ALIBI = ModelConfig(position="alibi")
 SINUSOIDAL = ModelConfig(position="sinusoidal", norm_placement="post")

@@ -49,7 +49,8 @@ def places(root: Path) -> tuple[object, ...]:
 
 def losses(root: Path) -> list[float]:
     rows = read_csv(root / "run" / "metrics.csv")
-    return [row[name] for row in rows for name in ("train_loss", "val_loss") if row[name]]
+    values = [row[name] for row in rows for name in ("train_loss", "val_loss")]
+    return [value for value in values if value is not None]
 
 
 def whose(out: str) -> dict[str, str]:
