@@ -156,9 +156,9 @@ def refusal(piece: Piece, found: Sequence[Difference]) -> CourseError:
     error = next((each.error for each in found if each.error), None)
     raised = f" ({piece.describe(error)})" if error else ""
     return CourseError(
-        f"your {piece.title} passes its tests, but not in a model, where this differs from the "
-        f"reference: {cases}{raised}; see {piece.where()}, or train with the reference in its "
-        f"place: {how_to('reset', piece.number)} (keeps a copy of your file)"
+        f"your {piece.title} passes its tests, but a model with it differs from the reference: "
+        f"{cases}{raised}; fix {piece.where()}, or go back to the stub, and so to the reference: "
+        f"{how_to('reset', piece.number)} (keeps a copy of your file)"
     )
 
 

@@ -224,8 +224,11 @@ def test_a_part_that_fails_in_the_model_is_named(
 ) -> None:
     solved_course(written={"01_attention": ATTENTION.format(condition=condition)})
     message = refusal()
-    assert "your 1.5 scaled_dot_product_attention passes its tests, but not in a model" in message
-    assert f"reference: {named}; see 01_attention/exercises/exercises.py, line " in message
+    assert (
+        "your 1.5 scaled_dot_product_attention passes its tests, but a model with it differs"
+        in message
+    )
+    assert f"reference: {named}; fix 01_attention/exercises/exercises.py, line " in message
     assert "reset" in message
 
 
@@ -256,7 +259,7 @@ def test_a_part_that_fails_with_additive_masks_is_refused_for_alibi(
     solved_course(written={"01_attention": ADDITIVE})
     message = refusal(config)
     assert "1.5 scaled_dot_product_attention passes its tests" in message
-    assert "reference: an additive mask; see" in message
+    assert "reference: an additive mask; fix" in message
 
 
 def test_parts_that_only_fail_together_are_refused(

@@ -115,7 +115,8 @@ def test_a_part_that_is_wrong_in_the_model_only_is_refused_before_anything_is_wr
     assert outcome.code == 1
     assert outcome.err.count("\n") == 1
     assert (
-        "your 1.5 scaled_dot_product_attention passes its tests, but not in a model" in outcome.err
+        "your 1.5 scaled_dot_product_attention passes its tests, but a model with it differs"
+        in outcome.err
     )
     assert f"reference: {named};" in outcome.err
     assert not (tmp_path / "run").exists()
