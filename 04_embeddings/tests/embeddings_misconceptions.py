@@ -1,0 +1,3 @@
+"""to come"""
+
+MISCONCEPTIONS: dict[str, tuple[object, ...]] = {}
