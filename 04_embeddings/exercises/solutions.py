@@ -245,17 +245,17 @@ def read_schemes() -> dict[str, str]:
     Returns the letter of each scheme: {"none": ..., "learned": ..., "sinusoidal": ..., "rope": ...,
     "alibi": ..., "t5": ...}, each "A" to "F".
     """
-    # C is one colour: no positions. D, E and F are constant along the diagonals: they know the
-    # distance only. Of these, D falls in a straight line on both sides (ALiBi), F falls in steps
-    # before the query and is flat after it (causal T5), and E goes up and down (RoPE). A and B
-    # depend on both positions: smooth waves in A (sinusoidal), noise in B (learned, untrained).
+    # B is one colour: no positions. A, C and E are constant along the diagonals: they know the
+    # distance only. Of these, E falls in a straight line on both sides (ALiBi), C has steps before
+    # the query and is flat after it (causal T5), and A goes up and down on both sides (RoPE). D and
+    # F depend on both positions: smooth waves in D (sinusoidal), noise in F (learned, untrained).
     return {
-        "none": "C",
-        "learned": "B",
-        "sinusoidal": "A",
-        "rope": "E",
-        "alibi": "D",
-        "t5": "F",
+        "none": "B",
+        "learned": "F",
+        "sinusoidal": "D",
+        "rope": "A",
+        "alibi": "E",
+        "t5": "C",
     }
 
 

@@ -8,6 +8,7 @@ Pictures have a white background of their own, so they are legible on light and 
 
 import argparse
 import copy
+import itertools
 import json
 import math
 from pathlib import Path
@@ -45,12 +46,12 @@ STRETCHES = {  # factor and base of RoPE
     "larger base": (1.0, ntk_base(10_000.0, 16, FACTOR)),
 }
 LETTERS = {  # of exercise 4.10
-    "A": "sinusoidal",
-    "B": "learned",
-    "C": "none",
-    "D": "alibi",
-    "E": "rope",
-    "F": "t5",
+    "A": "rope",
+    "B": "none",
+    "C": "t5",
+    "D": "sinusoidal",
+    "E": "alibi",
+    "F": "learned",
 }
 COLOURS = {
     "none": GREY,
@@ -212,7 +213,8 @@ def rotation() -> Figure:
         axes.set_title(f"query at {i}, key at {j}", fontsize=10)
     x = torch.ones(1, 1, 1, 32)
     distance = torch.arange(0, 129)
-    turned = apply_rotary(x.expand(1, 1, 129, 32), *rotary_angles(distance, 32))
+    cos, sin = rotary_angles(distance, 32)
+    turned = apply_rotary(x.expand(1, 1, 129, 32), cos, sin)
     panels[2].plot(distance, (turned @ x.mT).flatten() / 32, color=BLUE)
     panels[2].axhline(0, color=GREY, linewidth=0.8)
     panels[2].set(xlabel="distance", ylim=(-0.2, 1.05))
@@ -227,25 +229,25 @@ def draw_arrow(axes: Axes, angle: float, name: str, colour: str) -> None:
         (0, 0), end, arrowstyle="-|>", mutation_scale=14, lw=2, color=colour, shrinkA=0, shrinkB=0
     )
     axes.add_patch(arrow)
-    axes.text(*(1.18 * part for part in end), name, ha="center", va="center", fontsize=12)
+    axes.text(1.18 * end[0], 1.18 * end[1], name, ha="center", va="center", fontsize=12)
 
 
 def layouts() -> Figure:
     """Which features form a pair, in the two layouts."""
-    figure = Figure(figsize=(8, 2.1))
+    figure = Figure(figsize=(8, 1.6))
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, 16), ylim=(0, 4.2))
+    axes.set(xlim=(0.9, 15.3), ylim=(0.1, 3.9))
     axes.axis("off")
     colours = (SKY, AMBER, GREEN, PURPLE)
     orders = {"interleaved": [0, 0, 1, 1, 2, 2, 3, 3], "halves": [0, 1, 2, 3, 0, 1, 2, 3]}
-    for y, (name, pairs) in zip((2.4, 0.6), orders.items(), strict=True):
+    for y, (name, pairs) in zip((2.0, 0.4), orders.items(), strict=True):
         axes.text(3.2, y + 0.5, name, ha="right", va="center", fontsize=11)
         for feature, pair in enumerate(pairs):
             box = Rectangle((3.6 + 1.4 * feature, y), 1.3, 1, facecolor=colours[pair], alpha=0.75)
             axes.add_patch(box)
             text = f"{feature}\npair {pair}"
             axes.text(4.25 + 1.4 * feature, y + 0.5, text, ha="center", va="center", fontsize=9)
-    axes.text(3.2, 3.8, "feature of a head:", ha="right", va="center", fontsize=9, color=GREY)
+    axes.text(3.2, 3.5, "feature of a head:", ha="right", va="center", fontsize=9, color=GREY)
     return figure
 
 
@@ -278,13 +280,16 @@ def scores_of(scheme: str, T: int = 32, d_model: int = 32, seed: int = 3) -> Ten
 
 def which_scheme() -> Figure:
     """The scores of six schemes by letter; the exercise asks which is which."""
-    figure = Figure(figsize=(8, 5.4), layout="constrained")
+    figure = Figure(figsize=(8, 4.9), layout="constrained")
     panels = figure.subplots(2, 3, sharex=True, sharey=True).ravel()
     for axes, (letter, scheme) in zip(panels, LETTERS.items(), strict=True):
         scores = scores_of(scheme)
-        middle = scores.mean().item()
-        reach = max((scores - middle).abs().max().item(), 0.1)
-        image = axes.imshow(scores, cmap="viridis", vmin=middle - reach, vmax=middle + reach)
+        middle, reach = scores.mean().item(), (scores.max() - scores.min()).item() / 2
+        if reach < 0.01:  # only rounding: one colour, in the middle of the scale
+            limits = (middle - 1, middle + 1)
+        else:
+            limits = (scores.min().item(), scores.max().item())
+        image = axes.imshow(scores, cmap="viridis", vmin=limits[0], vmax=limits[1])
         figure.colorbar(image, ax=axes, shrink=0.8)
         axes.set_title(letter, loc="left", weight="bold")
     for axes in panels[3:]:
@@ -301,7 +306,7 @@ def extrapolation(found: dict[str, list[list[float]]]) -> Figure:
     """The loss by position of every scheme; the mean of the seeds."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="position", ylabel="loss (nats per character)")
-    middles = [(first + last) / 2 for first, last in zip(EDGES[:-1], EDGES[1:], strict=True)]
+    middles = [(first + last) / 2 for first, last in itertools.pairwise(EDGES)]
     for scheme, runs in found.items():
         mean = torch.tensor(runs).mean(0)
         axes.plot(middles, mean, "o-", ms=4, color=COLOURS[scheme], label=NAMES[scheme])
