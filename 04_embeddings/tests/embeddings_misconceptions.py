@@ -1732,7 +1732,7 @@ WHY = {
         "without positions equal tokens have equal scores, one colour; a penalty changes them"
     ),
     ("none", "t5"): (
-        "without positions equal tokens have equal scores, one colour; a table of distances changes them"
+        "without positions equal tokens have equal scores, one colour; T5's table changes them"
     ),
     ("learned", "sinusoidal"): (
         "waves make smooth pictures, and an untrained table noise: these two are exchanged"
@@ -2123,7 +2123,14 @@ PERMUTED_WRONG: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 THERE = mistakes(permuted_with, **PERMUTED_WRONG)
-BACK = mistakes(way_back_with, **{f"back_{name}": one for name, one in PERMUTED_WRONG.items()})
+# The two functions need texts of their own: where one is right, its mistakes are ruled out.
+BACK = mistakes(
+    way_back_with,
+    **{
+        f"back_{name}": (f"on the way back, {diagnosis}", settings)
+        for name, (diagnosis, settings) in PERMUTED_WRONG.items()
+    },
+)
 
 # --- 4.14 interpolated_angles, ntk_base ---
 

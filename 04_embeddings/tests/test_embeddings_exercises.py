@@ -617,27 +617,27 @@ def test_each_picture_is_given_its_scheme(ex):
 
 def test_far_neighbours_turn_by_different_angles(ex):
     """neighbours far into a text turn by different angles, in bfloat16 too"""
-    x = torch.ones(1, 1, 3, 4, dtype=torch.bfloat16)
-    positions = torch.tensor([256, 257, 258])
-    truth = true_rotation(x, true_angles(positions, 4, 50.0))
-    expect_equal(ex.rotate(x, positions, 50.0), truth, what=ROTATED)
+    # With a 0 in each pair nothing cancels, so rounding stays in proportion to the result.
+    x = torch.tensor([8.0, 0.0], dtype=torch.bfloat16).expand(1, 1, 3, 2).clone()
+    positions = torch.tensor([256, 267, 301])
+    truth = true_rotation(x, true_angles(positions, 2))
+    expect_equal(ex.rotate(x, positions), truth, what=ROTATED)
 
 
 def test_bfloat16_at_every_position(ex):
     n = 40  # as many pairs of values turn by one angle: what bfloat16 rounds averages out
-    for last in (60, 1000, 10_000):
+    for last in (10_000, 1000, 60):
         x = small(n, 1, T, 8, dtype=torch.bfloat16)
         positions = torch.tensor([0, 1, last // 3, last - 1, last])
 
         def turns(found: Tensor, x: Tensor = x) -> Tensor:
-            """Cosine and sine of each pair's turn (2, T, 4), so that 0.01 is a tolerance."""
+            """Cosine and sine of each pair's turn (2, T, 4), so that 0.005 is a tolerance."""
             given, result = (torch.complex(*y.double().chunk(2, dim=-1)) for y in (x, found))
             mean = (given.conj() * result).mean((0, 1)) / given.abs().square().mean((0, 1))
-            return torch.view_as_real(mean).movedim(-1, 0) / 1000
+            return 0.002 * torch.view_as_real(mean).movedim(-1, 0)
 
         result, truth = ex.rotate(x, positions), true_rotation(x, true_angles(positions, 8))
-        expect_equal(result, truth, what=ROTATED)
-        expect_equal(result, truth, what="a thousandth of each turn's cosine and sine", view=turns)
+        expect_equal(result, truth, what="0.002 times the turns' cosines and sines", view=turns)
 
 
 def test_float32_is_as_right_as_before(ex):
