@@ -1807,7 +1807,7 @@ def rotate_with(
     powers = {"i / half": pair / half, "i / d": pair / (2 * half), "2i / half": 2 * pair / half}
     speeds = base ** -powers[exponent]
     if rounded == "speeds":
-        speeds = speeds.to(low)
+        speeds = speeds.to(low).double()
     places = positions.to(low) if rounded == "positions" else positions
     if limited == "modulo 256":
         places = places % 256
@@ -1830,13 +1830,14 @@ def rotate_with(
     return turned.to({"as x": low, "float32": torch.float32, "bfloat16": torch.bfloat16}[returned])
 
 
+ANGLES_ROUNDED = (
+    "the angles are still in the dtype of x, and bfloat16 has no odd numbers above 256; which line "
+    "makes them so?"
+)
 ROTATE = mistakes(
     rotate_with,
-    as_handed_out=(
-        "the angles are still computed in bfloat16, which has no odd numbers above 256; which line "
-        "takes the dtype of x, and need it?",
-        {"rounded": "pairs"},
-    ),
+    as_handed_out=(ANGLES_ROUNDED, {"rounded": "pairs"}),
+    rounded_angles=(ANGLES_ROUNDED, {"rounded": "angles"}),
     rounded_speeds=(
         "the frequencies are rounded to the dtype of x, so that a large position is off by whole "
         "turns",
@@ -1845,11 +1846,6 @@ ROTATE = mistakes(
     rounded_positions=(
         "the positions are rounded to the dtype of x; bfloat16 has no odd numbers above 256",
         {"rounded": "positions"},
-    ),
-    rounded_angles=(
-        "the angles are rounded to the dtype of x before cos and sin; only the result may be "
-        "rounded",
-        {"rounded": "angles"},
     ),
     half_precision=(
         "the angles are computed in float16, which has 11 significant bits; large positions need "
