@@ -45,7 +45,7 @@ CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4}
 
 @cache
 def trained(name: str) -> tuple[TinyTransformerLM, float]:
-    """A reference model that has learned the text by heart, and its last loss."""
+    """A reference model that has memorized the text, and its last loss."""
     config = CONFIGS[name]
     tokens = torch.tensor([IDS[character] for character in 4 * TEXT])
     windows = tokens.unfold(0, config.max_seq_len + 1, 1)
