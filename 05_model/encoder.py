@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from corruption import mask_tokens
 from parts import Parts
 from pattern_lab import MASK, N_SYMBOLS, VOCAB_SIZE, fit, palindromes
 from tiny_transformer_lm import TinyTransformerLM
@@ -25,24 +26,6 @@ from utils.kv_cache import KVCache
 CHOSEN = 0.15  # the share of the tokens that are to be predicted
 LENGTH = 16
 CONFIG = ModelConfig(VOCAB_SIZE, max_seq_len=LENGTH, d_model=64, n_layers=2, n_heads=4)
-
-
-def mask_tokens(
-    tokens: Tensor, chosen: Tensor, draws: Tensor, replacements: Tensor, mask_token: int
-) -> Tensor:
-    """Corrupt the chosen tokens by BERT's rule: 80% hidden, 10% replaced, 10% left as they are.
-
-    tokens (B, T) integers; chosen (B, T) bool, the tokens that are to be predicted; draws (B, T)
-    uniform random numbers in [0, 1): a chosen token becomes mask_token where its draw is below 0.8,
-    its replacement where the draw is at least 0.8 and below 0.9, and stays for the rest.
-    replacements (B, T) random tokens. Returns new tokens (B, T); those not chosen stay.
-    """
-    hidden = chosen & (draws < 0.8)
-    replaced = chosen & (draws >= 0.8) & (draws < 0.9)
-    # Without the other 20% the model would learn that only [MASK] needs a thought; in use there is
-    # no [MASK] at all.
-    corrupted = torch.where(replaced, replacements, tokens)
-    return corrupted.masked_fill(hidden, mask_token)
 
 
 class Encoder(TinyTransformerLM):

@@ -3,16 +3,13 @@
     memory = encoder(source)                              every token of the source sees every other
     logits = decoder(target so far, memory)               causal, and cross-attention to the memory
 
-T5 is trained by *span corruption*: gaps are cut out of a text, each is replaced by one sentinel, and
-the answer lists the sentinels, each followed by what was cut out (Raffel et al. 2020, section 3.1.4):
-
-    source   thank <0> inviting me to your <1> week
-    target   <0> you for <1> party last <2>
+T5 (Raffel et al. 2020) learned from texts with gaps, `corrupt_spans` in corruption.py; here the
+task is one that pays for reading all of the source before the first word is written.
 
 Dimensions: B batch, T_s positions of the source, T_t of the target, V tokens.
 """
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -21,31 +18,13 @@ from torch import Tensor, nn
 from attention import AttentionFunction, causal_mask, scaled_dot_product_attention
 from multi_head import MultiHeadAttention
 from parts import Parts
-from tiny_transformer_lm import initialize_
+from pattern_lab import START, VOCAB_SIZE, fit, jumps, shift_right
+from tiny_transformer_lm import TinyTransformerLM, initialize_
 from utils.config import ModelConfig
 from utils.errors import run_program
 
-
-def corrupt_spans(
-    tokens: Tensor, spans: Sequence[tuple[int, int]], first_sentinel: int
-) -> tuple[Tensor, Tensor]:
-    """Cut spans out of one text: (source, target), as above.
-
-    tokens (T,) integers; spans are (start, length) in ascending order, at least one token apart.
-    Gap number n is marked by the token first_sentinel + n, in both; one more sentinel ends the
-    target. Without spans, the source is the text, and the target that last sentinel alone.
-    """
-    source: list[Tensor] = []
-    target: list[Tensor] = []
-    read = 0  # tokens before this one are done
-    for number, (start, length) in enumerate(spans):
-        sentinel = tokens.new_tensor([first_sentinel + number])
-        source += [tokens[read:start], sentinel]
-        target += [sentinel, tokens[start : start + length]]
-        read = start + length
-    source.append(tokens[read:])
-    target.append(tokens.new_tensor([first_sentinel + len(spans)]))  # "nothing more is missing"
-    return torch.cat(source), torch.cat(target)
+LENGTH = 12  # cells
+CONFIG = ModelConfig(VOCAB_SIZE, max_seq_len=2 * LENGTH, d_model=64, n_layers=1, n_heads=4)
 
 
 class CrossAttention(MultiHeadAttention):
@@ -122,6 +101,19 @@ class EncoderDecoder(nn.Module):
         self.encoder_norm = parts.build_norm(config)
         self.decoder_norm = parts.build_norm(config)
         initialize_(self, seed)
+        self._open_the_way_to_the_encoder(seed)
+
+    def _open_the_way_to_the_encoder(self, seed: int) -> None:
+        """Cross-attention starts with small random outputs; zeros would hide the encoder.
+
+        The encoder's only way to the loss leads through these matrices. At zero they pass no
+        gradient down; when they have grown, the decoder has learned to do without.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in sorted(self.named_parameters()):
+            if name.endswith("cross_attention.out_proj.weight"):
+                with torch.no_grad():
+                    parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
 
     def _decoder_block(self) -> DecoderBlock:
         config, parts = self.config, self.parts
@@ -134,7 +126,7 @@ class EncoderDecoder(nn.Module):
         )
 
     def encode(self, source: Tensor) -> Tensor:
-        """source (B, T_s) -> memory (B, T_s, d_model), computed once, read by every decoder block."""
+        """source (B, T_s) -> memory (B, T_s, d_model), computed once, read by all decoder blocks."""
         x = self.token_embedding(source) + self.source_positions(positions_of(source))
         for block in self.encoder:
             x = block(x, None, self.parts.attention)  # no mask: the source is all there
@@ -149,7 +141,7 @@ class EncoderDecoder(nn.Module):
         return F.linear(self.decoder_norm(x), self.token_embedding.weight)  # pyright: ignore
 
     def forward(self, source: Tensor, inputs: Tensor) -> Tensor:
-        """source (B, T_s), inputs (B, T_t) -> logits (B, T_t, V) of the next token of the target."""
+        """source (B, T_s), inputs (B, T_t) -> logits (B, T_t, V), each for the next token."""
         return self.decode(inputs, self.encode(source))
 
 
@@ -158,14 +150,45 @@ def positions_of(tokens: Tensor) -> Tensor:
     return torch.arange(tokens.size(1), device=tokens.device)
 
 
-def shift_right(target: Tensor, start: int) -> Tensor:
-    """What the decoder has read when it predicts the target (B, T_t): a start token, then all but
-    the last."""
-    return torch.cat((torch.full_like(target[:, :1], start), target[:, :-1]), dim=1)
+def logits_of(model: nn.Module, source: Tensor, target: Tensor) -> Tensor:
+    """The logits (B, T_t, V) for the target, from an EncoderDecoder or a decoder-only model.
+
+    The latter reads one text: the source, a start token, the target.
+    """
+    inputs = shift_right(target, START)
+    if isinstance(model, EncoderDecoder):
+        return model(source, inputs)
+    return model(torch.cat((source, inputs), dim=1))[:, source.size(1) :]
+
+
+def train(model: nn.Module, n_steps: int = 400, seed: int = 0) -> list[float]:
+    """Train on two jumps; returns the losses."""
+
+    def loss_of(generator: torch.Generator) -> Tensor:
+        source, target = jumps(64, LENGTH, generator)
+        return F.cross_entropy(logits_of(model, source, target).flatten(0, 1), target.flatten())
+
+    return fit(model, loss_of, n_steps, seed=seed)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, n_rows: int = 1000) -> float:
+    """The share of the cells for which the second jump is predicted correctly."""
+    source, target = jumps(n_rows, LENGTH, torch.Generator().manual_seed(7))
+    return (logits_of(model, source, target).argmax(-1) == target).float().mean().item()
 
 
 def main() -> None:
-    pass
+    """Train on two jumps, with and without an encoder."""
+    torch.set_num_threads(1)
+    print("where two jumps lead: correct cells after 400 steps\n")
+    for name, model in {
+        "encoder-decoder, 1 + 1 layers": EncoderDecoder(CONFIG, Parts.fused()),
+        "decoder only, 1 layer": TinyTransformerLM(CONFIG, Parts.fused()),
+        "decoder only, 2 layers": TinyTransformerLM(replace(CONFIG, n_layers=2), Parts.fused()),
+    }.items():
+        train(model)
+        print(f"{name:30}{accuracy(model):6.0%}")
 
 
 if __name__ == "__main__":

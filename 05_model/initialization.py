@@ -56,7 +56,7 @@ def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def pytorch_default_(model: TinyTransformerLM, seed: int = 0) -> TinyTransformerLM:
-    """What PyTorch would have drawn: embeddings with standard deviation 1, layers by their width."""
+    """What PyTorch would draw: embeddings with standard deviation 1, matrices by their width."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):

@@ -26,8 +26,8 @@ def linear_attention(
 ) -> tuple[Tensor, None]:
     """Attention with the feature map elu(x) + 1 in place of the softmax.
 
-    q (..., T_q, d_k), k (..., T_k, d_k), v (..., T_k, d_v). With a boolean mask, which broadcasts to
-    (..., T_q, T_k), each query must see the first n keys, for an n of its own: causal and prefix
+    q (..., T_q, d_k), k (..., T_k, d_k), v (..., T_k, d_v). With a boolean mask, which broadcasts
+    to (..., T_q, T_k), each query must see the first n keys, for an n of its own: causal and prefix
     masks, and those of a cache, are of this kind. A query that sees nothing gives zeros. No tensor
     of T_q x T_k values is computed. Returns (output (..., T_q, d_v), None): there are no weights.
     """
@@ -56,7 +56,7 @@ def feature_map(x: Tensor) -> Tensor:
 
 
 def number_seen(mask: Tensor, scores: torch.Size) -> Tensor:
-    """How many keys each query sees, (..., T_q). Raises UsageError if they aren't the first ones."""
+    """How many keys each query sees, (..., T_q). Raises UsageError if they aren't the first."""
     check_mask(mask, scores)
     if mask.dtype != torch.bool:
         raise UsageError("linear attention has no scores to add to: the mask must be boolean")
@@ -67,7 +67,7 @@ def number_seen(mask: Tensor, scores: torch.Size) -> Tensor:
 
 
 def running_sums(x: Tensor, seen: Tensor) -> Tensor:
-    """The sum of the first seen[..., i] rows of x (..., T_k, width), for each i: (..., T_q, width)."""
+    """The sum of the first seen[..., i] rows of x (..., T_k, width), for each i."""
     sums = F.pad(x.cumsum(-2), (0, 0, 1, 0))  # row n is the sum of the first n; row 0 is zero
     rows = seen.expand(*x.shape[:-2], -1)[..., None]
     return sums.gather(-2, rows.expand(*rows.shape[:-1], x.size(-1)))

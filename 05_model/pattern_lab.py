@@ -1,7 +1,14 @@
-"""Toy tasks and a training loop, with which the three attention patterns are compared.
+"""Two toy tasks and a training loop, with which attention patterns are compared.
 
-A *palindrome* reads the same from both ends. Whoever sees the whole of it can fill any gap, because
-each token stands there twice; whoever reads from left to right can do so in the second half only.
+Palindromes read the same from both ends: whoever sees all of one can fill any gap, because each
+letter stands there twice; whoever reads from left to right can do so in the second half only.
+
+Jumps: a row of cells, each with the number of a cell to jump to. The answer says for every cell
+where two jumps lead, x[x[t]]; whoever may look ahead can work that out while reading.
+
+    cells    0 1 2 3        from cell 0 to 2, from 2 to 3
+    source   2 0 3 1
+    target   3 2 1 0
 
 Dimensions: B batch, T positions, V tokens.
 """
@@ -14,17 +21,27 @@ from torch import Tensor, nn
 
 from utils.errors import run_program
 
-N_SYMBOLS = 16  # tokens 0 to 15 are letters
-MASK = N_SYMBOLS  # the token that hides another, for the encoder
-START = N_SYMBOLS  # the token that begins an answer, for the encoder-decoder
-FIRST_SENTINEL = N_SYMBOLS + 1  # the sentinels of the gaps, and one more that ends an answer
-VOCAB_SIZE = N_SYMBOLS + 4
+N_SYMBOLS = 16  # tokens 0 to 15 are letters, or the numbers of cells
+MASK = 16  # the token that hides another, for the encoder
+START = 17  # the token that begins an answer
+VOCAB_SIZE = 18
 
 
 def palindromes(n_rows: int, length: int, generator: torch.Generator) -> Tensor:
     """Random palindromes (n_rows, length); `length` is even."""
     half = torch.randint(N_SYMBOLS, (n_rows, length // 2), generator=generator)
     return torch.cat((half, half.flip(1)), dim=1)
+
+
+def jumps(n_rows: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(source, target): random cells, and where two jumps lead from each; both (n_rows, length)."""
+    source = torch.randint(length, (n_rows, length), generator=generator)
+    return source, source.gather(1, source)
+
+
+def shift_right(target: Tensor, start: int) -> Tensor:
+    """What was read before each token of target (B, T): a start token, then all but the last."""
+    return torch.cat((torch.full_like(target[:, :1], start), target[:, :-1]), dim=1)
 
 
 def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -69,9 +86,13 @@ def fit(
 
 
 def main() -> None:
-    """Print a few palindromes."""
-    for row in palindromes(3, 12, torch.Generator().manual_seed(0)).tolist():
-        print(" ".join("abcdefghijklmnop"[symbol] for symbol in row))
+    """Print an example of each task."""
+    generator = torch.Generator().manual_seed(0)
+    letters = palindromes(1, 12, generator)[0].tolist()
+    print("a palindrome  " + " ".join("abcdefghijklmnop"[symbol] for symbol in letters))
+    source, target = jumps(1, 12, generator)
+    for name, cells in {"cell": torch.arange(12), "source": source[0], "target": target[0]}.items():
+        print(f"{name:12}" + "".join(f"{cell:3}" for cell in cells.tolist()))
 
 
 if __name__ == "__main__":

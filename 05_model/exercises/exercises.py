@@ -26,9 +26,10 @@ from utils.grader.check import check_file
 def predict_first_step() -> dict[str, tuple[int, ...] | int | float]:
     """Exercise 5.1, a prediction: what comes out of a model that has learned nothing?
 
-    A model with vocab_size 50, max_seq_len 32, d_model 24, two layers and n_heads 4 reads a batch of
-    8 sequences of 20 tokens. Its output matrix is not tied, and still zero. It is trained to predict
-    each token from those before it, and the sequences hold the targets too: there is no 21st token.
+    A model with vocab_size 50, max_seq_len 32, d_model 24, two layers and n_heads 4 reads a batch
+    of 8 sequences of 20 tokens. Its output matrix is not tied, and still zero. It is trained to
+    predict each token from those before it, and the sequences hold the targets too: there is no
+    21st token.
 
     Returns {"logits": the shape of what the model returns, "weights": the shape of the attention
     weights of one layer, "predictions": how many predictions the loss averages over, "loss": their
@@ -76,9 +77,9 @@ class TinyTransformerLM(nn.Module):
         """tokens (B, T) integers -> logits (B, T, vocab_size).
 
         position_embedding takes positions (T,), which start at 0; a block takes x and a mask, under
-        which no position sees a later one. After the blocks come the final norm and the unembedding;
-        if that is None, the logits are the dot products of the features with the rows of the token
-        embedding's weight (vocab_size, d_model).
+        which no position sees a later one. After the blocks come the final norm and the
+        unembedding; if that is None, the logits are the dot products of the features with the rows
+        of the token embedding's weight (vocab_size, d_model).
         """
         raise NotImplementedError("Exercise 5.3: TinyTransformerLM.forward")  # TODO: your code here
 
@@ -127,8 +128,8 @@ def initial_weights(
     """Exercise 5.7: the first weights of a model, from its seed alone.
 
     shapes: the shape of every parameter by its name, in any order. A name that ends in "bias",
-    "out_proj.weight", "down_proj.weight" or "unembedding.weight" gets zeros; any other with "norm" in
-    it gets ones; all others are normal random numbers with standard deviation std.
+    "out_proj.weight", "down_proj.weight" or "unembedding.weight" gets zeros; any other with "norm"
+    in it gets ones; all others are normal random numbers with standard deviation std.
 
     Draw them one after the other, in alphabetical order of the names, each with one call of
     torch.randn, from a generator of your own with this seed. So equal seeds give equal weights,
@@ -186,9 +187,9 @@ def corrupt_spans(
     tokens (T,) integers; spans: (start, length) of each gap, in ascending order, with at least one
     token between two of them; lengths are at least 1.
 
-    Returns (source, target). In the source, gap number n is one token, first_sentinel + n. The target
-    lists each sentinel, followed by the tokens that were cut out there; one more sentinel ends it.
-    Without spans, the source is the text and the target one sentinel alone.
+    Returns (source, target). In the source, gap number n is one token, first_sentinel + n. The
+    target lists each sentinel, followed by the tokens that were cut out there; one more sentinel
+    ends it. Without spans, the source is the text and the target one sentinel alone.
     """
     raise NotImplementedError("Exercise 5.11: corrupt_spans")  # TODO: your code here
 
