@@ -126,7 +126,7 @@ class EncoderDecoder(nn.Module):
         )
 
     def encode(self, source: Tensor) -> Tensor:
-        """source (B, T_s) -> memory (B, T_s, d_model), computed once, read by all decoder blocks."""
+        """source (B, T_s) -> memory (B, T_s, d_model), computed once for the whole target."""
         x = self.token_embedding(source) + self.source_positions(positions_of(source))
         for block in self.encoder:
             x = block(x, None, self.parts.attention)  # no mask: the source is all there

@@ -150,75 +150,76 @@ BOX = {  # the colour of a box, by what its name holds
 def model() -> Figure:
     """The default model from tokens to logits, as boxes, bottom to top."""
     config = ModelConfig()
-    found = layers_of(config)
-    inside = [(n.removeprefix("blocks.0."), w, c) for n, w, c in found if n.startswith("blocks")]
-    outside = {n: (w, c) for n, w, c in found if not n.startswith("blocks")}
-    figure = Figure(figsize=(8, 8.6))
+    layers = {name: (weights, count) for name, weights, count in layers_of(config)}
+    figure = Figure(figsize=(8, 7.8))
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, 16), ylim=(0, 18.4))
+    axes.set(xlim=(0, 16), ylim=(0, 16))
     axes.axis("off")
-    stream, V, d = 2.6, config.vocab_size, config.d_model
-    B_T = "B × T"
-    label(axes, stream, 0.45, f"tokens: {B_T} integers below {V}")
-    arrow(axes, (stream, 0.75), (stream, 1.15))
-    table_box(axes, stream, 1.5, "token_embedding", *outside["token_embedding"])
-    table_box(axes, 9.6, 1.5, "position_embedding", *outside["position_embedding"])
-    arrow(axes, (stream, 1.85), (stream, 14.9), width=3.0)
-    arrow(axes, (9.6, 1.85), (9.6, 2.6), "-")
-    arrow(axes, (9.6, 2.6), (stream + 0.25, 2.6))
-    plus(axes, stream, 2.6)
-    label(axes, stream + 0.3, 3.2, f"x: {B_T} × {d}, the residual stream", ha="left")
+    stream, branch = 3.3, 10.4
+    label(axes, stream, 0.4, f"tokens: B × T integers below {config.vocab_size}")
+    arrow(axes, (stream, 0.65), (stream, 1.05))
+    layer_box(axes, stream, 1.4, 2.1, "token_embedding", *layers["token_embedding"])
+    layer_box(axes, branch, 1.4, 2.1, "position_embedding", *layers["position_embedding"])
+    arrow(axes, (stream, 1.8), (stream, 12.7), width=3.0)
+    arrow(axes, (branch, 1.8), (branch, 2.4), "-")
+    arrow(axes, (branch, 2.4), (stream + 0.3, 2.4))
+    plus(axes, stream, 2.4)
+    label(axes, stream + 0.4, 2.95, f"x: B × T × {config.d_model}, the residual stream", ha="left")
     frame = FancyBboxPatch(
-        *((0.5, 3.7), 15.0, 10.6), boxstyle="round,pad=0.05", facecolor="none", edgecolor=GREY
+        *((1.0, 3.4), 14.6, 8.9), boxstyle="round,pad=0.05", facecolor="none", edgecolor=GREY
     )
     axes.add_patch(frame)
-    label(axes, 15.3, 13.95, f"one of {config.n_layers} blocks", ha="right", weight="bold")
-    y = 4.3
-    for title, prefix in (("attention", "attention"), ("feed-forward", "feed_forward")):
-        rows = [row for row in inside if row[0].startswith(prefix)]
-        start = y
-        for name, weights, count in sorted(rows, key=lambda row: "norm" not in row[0]):
-            table_box(axes, 9.6, y + 0.25, name, weights, count)
-            y += 0.95
-        arrow(axes, (stream, start - 0.35), (9.6, start - 0.35), "-")
-        arrow(axes, (9.6, start - 0.35), (9.6, start - 0.1))
-        arrow(axes, (9.6, y - 0.35), (9.6, y - 0.05), "-")
-        arrow(axes, (9.6, y - 0.05), (stream + 0.25, y - 0.05))
-        plus(axes, stream, y - 0.05)
-        label(axes, stream + 0.4, y + 0.22, f"+ {title}", ha="left", color=GREY)
-        y += 0.75
-    table_box(axes, stream, 15.3, "final_norm", *outside["final_norm"])
-    arrow(axes, (stream, 15.65), (stream, 16.1))
-    label(axes, stream, 16.45, "times token_embedding.weight, transposed")
-    arrow(axes, (stream, 16.75), (stream, 17.3))
-    label(axes, stream, 17.65, f"logits: {B_T} × {V}")
+    label(axes, 15.4, 11.95, f"one of {config.n_layers} blocks", ha="right", weight="bold")
+    sublayers = {
+        "attention": (["attention.q_proj", "attention.k_proj", "attention.v_proj"], "out_proj"),
+        "feed_forward": (["feed_forward.up_proj"], "down_proj"),
+    }
+    y = 4.2
+    for name, (first, last) in sublayers.items():
+        arrow(axes, (stream, y - 0.5), (branch, y - 0.5), "-")
+        arrow(axes, (branch, y - 0.5), (branch, y - 0.3))
+        rows = [[f"{name}_norm"], first, [f"{name}.{last}"]]
+        for height, row in enumerate(rows):
+            for place, one in enumerate(row):
+                x = branch + 3.4 * (place - (len(row) - 1) / 2)
+                width = 1.6 if len(row) > 1 else 3.2
+                layer_box(axes, x, y + 1.0 * height + 0.05, width, one, *layers[f"blocks.0.{one}"])
+        top = y + 2.75
+        arrow(axes, (branch, top - 0.35), (branch, top), "-")
+        arrow(axes, (branch, top), (stream + 0.3, top))
+        plus(axes, stream, top)
+        y += 3.9
+    layer_box(axes, stream, 13.05, 2.1, "final_norm", *layers["final_norm"])
+    arrow(axes, (stream, 13.4), (stream, 13.8))
+    label(axes, 1.2, 14.1, "times token_embedding.weight, transposed", ha="left")
+    arrow(axes, (stream, 14.4), (stream, 14.9))
+    label(axes, stream, 15.2, f"logits: B × T × {config.vocab_size}")
     total = sum(p.numel() for p in TinyTransformerLM(config).parameters())
-    label(axes, 15.4, 17.65, f"{total:,} parameters in all", ha="right", weight="bold")
-    tie = FancyArrowPatch(
-        *((0.25, 1.5), (0.25, 16.45)), arrowstyle="-", linestyle="--", color=GREY, lw=1.2
-    )
-    axes.add_patch(tie)
-    label(axes, 0.42, 9.0, "the same table (tied)", rotation=90, color=GREY)
+    label(axes, 15.6, 15.2, f"{total:,} parameters in all", ha="right", weight="bold")
+    for ends in (
+        ((0.45, 1.4), (0.45, 14.1)),
+        ((0.45, 1.4), (1.15, 1.4)),
+        ((0.45, 14.1), (1.1, 14.1)),
+    ):
+        axes.plot(*zip(*ends, strict=True), color=GREY, linestyle="--", lw=1.2)
+    label(axes, 0.72, 7.9, "the same table (tied)", rotation=90, color=GREY)
     return figure
 
 
-def table_box(axes: Axes, x: float, y: float, name: str, weights: str, count: int) -> None:
+def layer_box(
+    axes: Axes, x: float, y: float, width: float, name: str, weights: str, count: int
+) -> None:
     """A layer: its name in the checkpoint, what it holds, and how many parameters that is."""
     colour = next(colour for part, colour in BOX.items() if part in name)
-    width = 2.0 if x < 5 else 5.6
     box = FancyBboxPatch(
-        *((x - width, y - 0.3), 2 * width, 0.6),
+        *((x - width, y - 0.3), 2 * width, 0.62),
         boxstyle="round,pad=0.04",
         facecolor=colour,
         zorder=3,
     )
     axes.add_patch(box)
-    if x < 5:
-        label(axes, x, y + 0.13, name)
-        label(axes, x, y - 0.15, f"{weights}: {count:,}", fontsize=7.5)
-    else:
-        label(axes, x - width + 0.15, y, name, ha="left")
-        label(axes, x + width - 0.15, y, f"{weights}: {count:,}", ha="right", fontsize=8)
+    label(axes, x, y + 0.15, name, fontsize=8 if width < 2 else 9)
+    label(axes, x, y - 0.15, f"{weights}: {count:,}", fontsize=6.5 if width < 2 else 7.5)
 
 
 def label(axes: Axes, x: float, y: float, text: str, **options: Any) -> None:
@@ -241,7 +242,13 @@ def arrow(
 ) -> None:
     axes.add_patch(
         FancyArrowPatch(
-            *(start, end), arrowstyle=style, mutation_scale=12, lw=width, shrinkA=0, shrinkB=0
+            *(start, end),
+            arrowstyle=style,
+            mutation_scale=12,
+            lw=width,
+            shrinkA=0,
+            shrinkB=0,
+            color="black",
         )
     )
 
@@ -417,40 +424,37 @@ def jump_curves(found: dict[str, list[dict[str, Any]]]) -> Figure:
 
 
 def seen_by_whom() -> Figure:
-    """Three models as columns of tokens; a line from each token to those that see it."""
-    figure = Figure(figsize=(8, 3.3))
+    """Three models as rows of tokens; a line from each token to those that see it."""
+    figure = Figure(figsize=(8, 3.4))
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, 24), ylim=(0, 7.6))
+    axes.set(xlim=(0, 24), ylim=(0.7, 7.8))
     axes.axis("off")
-    n = 5
-    connect(axes, 1.2, "encoder (BERT)", torch.ones(n, n, dtype=torch.bool), BLUE)
-    connect(axes, 8.2, "decoder (GPT)", causal_mask(n), ORANGE)
-    connect(axes, 14.6, "encoder-decoder (T5)", torch.ones(3, 3, dtype=torch.bool), BLUE)
-    connect(axes, 19.0, "", causal_mask(4), ORANGE)
+    connect(axes, 1.0, (2.0, 4.6), torch.ones(5, 5, dtype=torch.bool), BLUE)
+    connect(axes, 8.2, (2.0, 4.6), causal_mask(5), ORANGE)
+    connect(axes, 15.2, (2.0, 4.6), torch.ones(3, 3, dtype=torch.bool), BLUE)
+    connect(axes, 19.6, (2.0, 4.6), causal_mask(4), ORANGE)
     for key in range(3):
         for query in range(4):
-            axes.plot(
-                *([14.6 + 1.2 * key, 19.0 + 1.2 * query], [4.6, 5.6]), color=GREEN, lw=0.8, zorder=1
-            )
-    label(axes, 15.8, 0.9, "source", color=GREY)
-    label(axes, 20.8, 0.9, "target so far", color=GREY)
-    label(axes, 17.6, 6.25, "cross-attention", color=GREEN)
+            ends = [15.2 + 1.2 * key, 19.6 + 1.2 * query], [4.6, 6.2]
+            axes.plot(*ends, color=GREEN, lw=1.0, zorder=1)
+    connect(axes, 19.6, (4.6, 6.2), torch.eye(4, dtype=torch.bool), ORANGE)
+    titles = {3.4: "encoder (BERT)", 10.6: "decoder (GPT)", 19.0: "encoder-decoder (T5)"}
+    for x, title in titles.items():
+        label(axes, x, 7.3, title, weight="bold", fontsize=11)
+    label(axes, 16.4, 1.1, "source", color=GREY)
+    label(axes, 21.4, 1.1, "target so far", color=GREY)
+    label(axes, 16.6, 5.9, "cross-attention", color=GREEN)
     return figure
 
 
-def connect(axes: Axes, x: float, title: str, mask: Tensor, colour: str) -> None:
+def connect(axes: Axes, x: float, heights: tuple[float, float], mask: Tensor, colour: str) -> None:
     """A row of tokens below, a row above, and a line wherever the mask allows one."""
-    n = mask.size(0)
     for query, key in mask.nonzero().tolist():
-        axes.plot([x + 1.2 * key, x + 1.2 * query], [2.0, 4.4], color=colour, lw=1.2, zorder=1)
-    for place in range(n):
-        for y in (1.8, 4.6):
+        axes.plot([x + 1.2 * key, x + 1.2 * query], heights, color=colour, lw=1.2, zorder=1)
+    for place in range(mask.size(0)):
+        for y in heights:
             circle = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": colour}
-            axes.text(
-                *(x + 1.2 * place, y, str(place)), ha="center", va="center", fontsize=8, bbox=circle
-            )
-    if title:
-        label(axes, x + 1.2 * (n - 1) / 2, 7.1, title, weight="bold", fontsize=11)
+            label(axes, x + 1.2 * place, y, str(place), fontsize=8, bbox=circle)
 
 
 # --- budgets ---
