@@ -151,7 +151,7 @@ def model() -> Figure:
     """The default model from tokens to logits, as boxes, bottom to top."""
     config = ModelConfig()
     layers = {name: (weights, count) for name, weights, count in layers_of(config)}
-    figure = Figure(figsize=(8, 7.8))
+    figure = Figure(figsize=(6.2, 5.9))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, 16), ylim=(0, 16))
     axes.axis("off")
@@ -218,8 +218,8 @@ def layer_box(
         zorder=3,
     )
     axes.add_patch(box)
-    label(axes, x, y + 0.15, name, fontsize=8 if width < 2 else 9)
-    label(axes, x, y - 0.15, f"{weights}: {count:,}", fontsize=6.5 if width < 2 else 7.5)
+    label(axes, x, y + 0.15, name, fontsize=7 if width < 2 else 8)
+    label(axes, x, y - 0.15, f"{weights}: {count:,}", fontsize=5.8 if width < 2 else 7)
 
 
 def label(axes: Axes, x: float, y: float, text: str, **options: Any) -> None:
@@ -410,7 +410,7 @@ def operations_of(lm: nn.Module) -> int:
 
 def jump_curves(found: dict[str, list[dict[str, Any]]]) -> Figure:
     """The losses of four models on two jumps; a line per seed."""
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel="loss (nats)")
     for (name, runs), colour in zip(found.items(), (GREEN, ORANGE, BLUE, PURPLE), strict=True):
         for number, run in enumerate(runs):
