@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from attention import AttentionFunction, causal_mask, scaled_dot_product_attention
 from multi_head import MultiHeadAttention
 from parts import Parts
-from pattern_lab import START, VOCAB_SIZE, fit, jumps, shift_right
+from pattern_lab import START, VOCAB_SIZE, Task, fit, jumps, shift_right
 from tiny_transformer_lm import TinyTransformerLM, initialize_
 from utils.config import ModelConfig
 from utils.errors import run_program
@@ -161,20 +161,20 @@ def logits_of(model: nn.Module, source: Tensor, target: Tensor) -> Tensor:
     return model(torch.cat((source, inputs), dim=1))[:, source.size(1) :]
 
 
-def train(model: nn.Module, n_steps: int = 400, seed: int = 0) -> list[float]:
-    """Train on two jumps; returns the losses."""
+def train(model: nn.Module, n_steps: int = 400, seed: int = 0, task: Task = jumps) -> list[float]:
+    """Train on pairs of source and target; returns the losses."""
 
     def loss_of(generator: torch.Generator) -> Tensor:
-        source, target = jumps(64, LENGTH, generator)
+        source, target = task(64, LENGTH, generator)
         return F.cross_entropy(logits_of(model, source, target).flatten(0, 1), target.flatten())
 
     return fit(model, loss_of, n_steps, seed=seed)
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, n_rows: int = 1000) -> float:
-    """The share of the cells for which the second jump is predicted correctly."""
-    source, target = jumps(n_rows, LENGTH, torch.Generator().manual_seed(7))
+def accuracy(model: nn.Module, task: Task = jumps, n_rows: int = 1000) -> float:
+    """The share of the target's tokens that are predicted correctly, given those before."""
+    source, target = task(n_rows, LENGTH, torch.Generator().manual_seed(7))
     return (logits_of(model, source, target).argmax(-1) == target).float().mean().item()
 
 

@@ -26,10 +26,11 @@ def linear_attention(
 ) -> tuple[Tensor, None]:
     """Attention with the feature map elu(x) + 1 in place of the softmax.
 
-    q (..., T_q, d_k), k (..., T_k, d_k), v (..., T_k, d_v). With a boolean mask, which broadcasts
-    to (..., T_q, T_k), each query must see the first n keys, for an n of its own: causal and prefix
-    masks, and those of a cache, are of this kind. A query that sees nothing gives zeros. No tensor
-    of T_q x T_k values is computed. Returns (output (..., T_q, d_v), None): there are no weights.
+    q (..., T_q, d_k), k (..., T_k, d_k), v (..., T_k, d_v), with equal leading axes. With a boolean
+    mask, which broadcasts to (..., T_q, T_k), each query must see the first n keys, for an n of its
+    own: causal and prefix masks, and those of a cache, are of this kind. A query that sees nothing
+    gives zeros. No tensor of T_q x T_k values is computed. Returns (output (..., T_q, d_v), None):
+    there are no weights.
     """
     check_shapes(
         q=(q, ("...", "T_q", "d_k")),

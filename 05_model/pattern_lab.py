@@ -1,4 +1,4 @@
-"""Two toy tasks and a training loop, with which attention patterns are compared.
+"""Toy tasks and a training loop, with which attention patterns are compared.
 
 Palindromes read the same from both ends: whoever sees all of one can fill any gap, because each
 letter stands there twice; whoever reads from left to right can do so in the second half only.
@@ -37,6 +37,15 @@ def jumps(n_rows: int, length: int, generator: torch.Generator) -> tuple[Tensor,
     """(source, target): random cells, and where two jumps lead from each; both (n_rows, length)."""
     source = torch.randint(length, (n_rows, length), generator=generator)
     return source, source.gather(1, source)
+
+
+def sorting(n_rows: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(source, target): random letters, and the same in order; both (n_rows, length)."""
+    source = torch.randint(N_SYMBOLS, (n_rows, length), generator=generator)
+    return source, source.sort(dim=1).values
+
+
+Task = Callable[[int, int, torch.Generator], tuple[Tensor, Tensor]]  # such as jumps and sorting
 
 
 def shift_right(target: Tensor, start: int) -> Tensor:

@@ -820,7 +820,9 @@ def true_linear(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> 
     return (weights @ v.double()).to(v.dtype)
 
 
-def expect_linear(ex: Any, inputs: tuple[Tensor, ...], mask: Tensor | None = None) -> None:
+def expect_linear(
+    ex: Any, inputs: tuple[Tensor, Tensor, Tensor], mask: Tensor | None = None
+) -> None:
     found = ex.linear_attention(*inputs) if mask is None else ex.linear_attention(*inputs, mask)
     expect(
         isinstance(found, tuple | list) and len(found) == 2,
