@@ -1,8 +1,8 @@
 """Two ways to make a task of a text without labels: hide tokens, or cut out spans.
 
     BERT   of the chosen tokens, 80% become [MASK], 10% a random token, 10% stay; predict the chosen
-           ones at their places                                     Devlin et al. 2019, section 3.1
-    T5     each gap becomes one sentinel; write down the gaps       Raffel et al. 2020, sec. 3.1.4
+           ones at their places                                     Devlin et al. 2018, section 3.1
+    T5     each gap becomes one sentinel; write down the gaps       Raffel et al. 2019, sec. 3.1.4
 
     source   thank <0> inviting me to your <1> week
     target   <0> you for <1> party last <2>

@@ -3,7 +3,7 @@
     choose 15% of the tokens; of these    80% become [MASK]
                                           10% become a random token
                                           10% stay as they are
-    predict the chosen tokens, and only those              Devlin et al. 2019, section 3.1
+    predict the chosen tokens, and only those              Devlin et al. 2018, section 3.1
 
 The only change to the model is a missing mask. But then next-token prediction is no task any more,
 because every position sees the answer; so the training hides what is to be predicted.

@@ -3,7 +3,7 @@
     memory = encoder(source)                              every token of the source sees every other
     logits = decoder(target so far, memory)               causal, and cross-attention to the memory
 
-T5 (Raffel et al. 2020) learned from texts with gaps, `corrupt_spans` in corruption.py; here the
+T5 (Raffel et al. 2019) learned from texts with gaps, `corrupt_spans` in corruption.py; here the
 task is one that pays for reading all of the source before the first word is written.
 
 Dimensions: B batch, T_s positions of the source, T_t of the target, V tokens.

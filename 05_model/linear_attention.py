@@ -61,10 +61,11 @@ def number_seen(mask: Tensor, scores: torch.Size) -> Tensor:
     check_mask(mask, scores)
     if mask.dtype != torch.bool:
         raise UsageError("linear attention has no scores to add to: the mask must be boolean")
+    mask = mask.expand(scores)
     seen = mask.sum(-1)
-    if not torch.equal(mask, torch.arange(mask.size(-1), device=mask.device) < seen[..., None]):
+    if not torch.equal(mask, torch.arange(scores[-1], device=mask.device) < seen[..., None]):
         raise UsageError("linear attention needs a mask in which each query sees the first n keys")
-    return seen.expand(scores[:-1])
+    return seen
 
 
 def running_sums(x: Tensor, seen: Tensor) -> Tensor:

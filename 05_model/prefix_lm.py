@@ -1,6 +1,6 @@
 """The prefix language model: the prompt is read in both directions, the answer is generated.
 
-    allowed[i, j] = (j <= i) or (j < n_prefix)             Raffel et al. 2020, section 3.2.1, fig. 4
+    allowed[i, j] = (j <= i) or (j < n_prefix)             Raffel et al. 2019, section 3.2.1, fig. 4
 
 A causal model reads even its prompt from left to right, although all of it is known. A prefix
 language model lifts the causal mask inside the prompt. It is trained on the answer only: the

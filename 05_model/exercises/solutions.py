@@ -37,9 +37,10 @@ def predict_first_step() -> dict[str, tuple[int, ...] | int | float]:
 def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
     """Exercise 5.2, a repair: the mean cross-entropy of each token, given those before it.
 
-    logits (B, T, V) of a model that read tokens (B, T): the scores at position t are for what comes
-    after token t. B (T - 1) predictions count, because the first token has nothing before it, and
-    nothing is known to follow the last. Returns the mean in nats, a tensor without axes.
+    logits (B, T, V) of a model that read tokens (B, T), T at least 2: the scores at position t are
+    for what comes after token t. B (T - 1) predictions count, because the first token has nothing
+    before it, and nothing is known to follow the last. Returns the mean in nats, a tensor without
+    axes.
 
     The code below the raise has one mistake. A model trained with it reaches a loss of almost 0,
     and then generates one token for ever. Delete the raise line, find the mistake, repair it.
@@ -138,7 +139,7 @@ def tied_gradient(
     tokens (B, T) integers; grad_embedded (B, T, d_model), the gradient of the loss with respect to
     embedded; features (B, T, d_model); grad_logits (B, T, vocab_size), the gradient with respect to
     the logits. Returns the gradient with respect to the table, (vocab_size, d_model), without
-    autograd: the sum of what both uses contribute.
+    autograd: the sum of what both uses contribute, of the dtype of the gradients.
     """
     # As output projection: logits[b, t, v] = features[b, t] . table[v], so row v collects the
     # features of every position, weighted by what the loss says about the score of v.
@@ -160,14 +161,13 @@ def initial_weights(
     "out_proj.weight", "down_proj.weight" or "unembedding.weight" gets zeros; any other with "norm"
     in it gets ones; all others are normal random numbers with standard deviation std.
 
-    Draw them one after the other, in alphabetical order of the names, each with one call of
+    Draw the random ones one after the other, as sorted() orders their names, each with one call of
     torch.randn, from a generator of your own with this seed. So equal seeds give equal weights,
     whatever the order of `shapes` and whatever was drawn before, and PyTorch's own random numbers
     are neither used nor changed. Returns the values by name.
     """
-    generator = torch.Generator().manual_seed(
-        seed
-    )  # one for all: a new one per name repeats itself
+    # One generator for all: a new one per name would give every matrix the same first numbers.
+    generator = torch.Generator().manual_seed(seed)
     zeros = ("bias", "out_proj.weight", "down_proj.weight", "unembedding.weight")
     values = {}
     for name, shape in sorted(shapes.items()):
@@ -185,8 +185,9 @@ def count_parameters(config: ModelConfig) -> int:
 
     From the configuration alone, without building the model. config.kv_heads, config.d_head and
     config.ff_width are filled in where n_kv_heads and d_ff are None. A LayerNorm has a bias if
-    config.bias, an RMSNorm never; a post-norm model has no final norm; only learned positions are
-    parameters, and the unembedding, which never has a bias, is one only if weights are not tied.
+    config.bias, an RMSNorm never; a SwiGLU has three matrices, with biases like the others; a
+    post-norm model has no final norm; qk_norm has no parameters, and of the positions only learned
+    ones do; there is an unembedding, without a bias, only if weights are not tied.
 
     Returns the number of parameters of the course's TinyTransformerLM.
     """
@@ -251,9 +252,10 @@ def corrupt_spans(
     tokens (T,) integers; spans: (start, length) of each gap, in ascending order, with at least one
     token between two of them; lengths are at least 1.
 
-    Returns (source, target). In the source, gap number n is one token, first_sentinel + n. The
-    target lists each sentinel, followed by the tokens that were cut out there; one more sentinel
-    ends it. Without spans, the source is the text and the target one sentinel alone.
+    Returns (source, target), new tensors of the dtype of tokens. In the source, gap number n is one
+    token, first_sentinel + n. The target lists each sentinel, followed by the tokens that were cut
+    out there; one more sentinel ends it. Without spans, the source is the text and the target one
+    sentinel alone.
     """
     source, target = [], []
     read = 0  # tokens before this one are done
@@ -304,6 +306,7 @@ class DecoderBlock(nn.Module):
 
         self.attention takes (..., mask, attend), self.cross_attention takes (..., context,
         context_mask, attend). The context is the output of an encoder, which has normed it already.
+        x and the context stay as they are.
         """
         x = x + self.attention(self.attention_norm(x), mask, attend)
         # The queries are normed, the context is not: all decoder blocks read the same memory, so it
@@ -322,7 +325,8 @@ def linear_attention(
     v (..., T_k, d_v), with equal leading axes.
 
     mask is None (all see everything) or boolean and broadcasts to (..., T_q, T_k); each query sees
-    the first n keys and no others, for an n of its own. A query that sees nothing gives zeros.
+    the first n keys and no others, for an n of its own. A query that sees nothing gives zeros, and
+    finite gradients. Queries and keys are moderate in size: phi(x) doesn't round to 0.
 
     Never compute T_q x T_k products: use sums over the keys that don't depend on the query. Returns
     (output (..., T_q, d_v), None), an attention function for the model.
@@ -332,7 +336,8 @@ def linear_attention(
     if mask is None:
         states, norms = products.sum(-3, keepdim=True), k.sum(-2, keepdim=True)
     else:
-        seen = mask.sum(-1).expand(q.shape[:-1])  # n of each query: (..., T_q)
+        # expand makes a view: the mask may have axes of size 1, the last one included.
+        seen = mask.expand(*q.shape[:-1], k.size(-2)).sum(-1)  # n of each query: (..., T_q)
         # Running sums, with a zero in front: entry n is the sum over the first n keys.
         states = F.pad(products.cumsum(-3), (0, 0, 0, 0, 1, 0))  # (..., T_k + 1, d_k, d_v)
         norms = F.pad(k.cumsum(-2), (0, 0, 1, 0))  # (..., T_k + 1, d_k)

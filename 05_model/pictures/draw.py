@@ -160,7 +160,7 @@ def model() -> Figure:
     """The default model from tokens to logits, as boxes, bottom to top."""
     config = ModelConfig()
     layers = {name: (weights, count) for name, weights, count in layers_of(config)}
-    figure = Figure(figsize=(6.1, 5.8))
+    figure = Figure(figsize=(6.0, 5.7))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, 16), ylim=(0, 16))
     axes.axis("off")

@@ -45,8 +45,9 @@ def random(size: tuple[int, int]) -> Tensor:
         padding_mask(torch.tensor([2, 5, 0]), T),
         torch.ones(T, T, dtype=torch.bool).tril(-1),
         torch.ones(1, T, dtype=torch.bool),
+        torch.tensor([True, False, True, True, False])[:, None],
     ],
-    ids=["none", "causal", "prefix", "padding", "nothing for the first", "one row"],
+    ids=["none", "causal", "prefix", "padding", "nothing for the first", "one row", "one column"],
 )
 def test_it_equals_the_sum_written_out(mask):
     q, k, v = draw()
