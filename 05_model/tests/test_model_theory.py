@@ -127,6 +127,7 @@ def test_the_losses_of_the_first_steps() -> None:
     assert f"{zeros} with zeros; {small} with 0.02 everywhere; {default} from PyTorch" in words(
         PAGE
     )
+    assert all(one < min(two, three) for one, two, three in zip(*means.values(), strict=True))
     down = [
         next(i for i, x in enumerate(run) if x < 4) for run in found["PyTorch's defaults"].values()
     ]
