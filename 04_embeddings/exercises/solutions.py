@@ -18,13 +18,13 @@ def predict_gradient() -> tuple[float, float, float, float]:
 
     Returns the gradient of each row of the table, from row 0 to row 3, computed by hand.
     """
-    # Token 3 was looked up at the places 0, 2 and 4: its row took part three times, so what is sent
+    # Token 3 was looked up at positions 0, 2 and 4: its row took part three times, so what is sent
     # back to the three copies adds up, 1 + 3 + 5. Token 1: 2 + 6. Token 2 took no part.
     return 4.0, 8.0, 0.0, 9.0
 
 
 def one_hot(tokens: Tensor, vocab_size: int) -> Tensor:
-    """Exercise 4.2: each token as a row of zeros with a single 1, at the place of its number.
+    """Exercise 4.2: each token as a row of zeros with a single 1, at the index of its number.
 
     tokens (...) integers in [0, vocab_size), with any number of axes.
 
@@ -149,7 +149,7 @@ def shift_matrix(k: int, d_model: int, base: float = 10_000.0) -> Tensor:
     # a 2 x 2 block per pair, with b = k times the pair's frequency.
     angles = k * base ** (-torch.arange(0, d_model, 2) / d_model)  # (d_model / 2,)
     matrix = torch.zeros(d_model, d_model)
-    sines = torch.arange(0, d_model, 2)  # the places of the sines; the cosines follow them
+    sines = torch.arange(0, d_model, 2)  # where the sines are; the cosines follow them
     matrix[sines, sines] = angles.cos()
     matrix[sines, sines + 1] = angles.sin()
     matrix[sines + 1, sines] = -angles.sin()

@@ -102,8 +102,8 @@ def true_one_hot(tokens: Tensor, vocab_size: int) -> Tensor:
     return torch.from_numpy(np.eye(vocab_size, dtype=np.float32)[tokens.numpy()])
 
 
-def test_a_one_hot_row_has_a_1_at_the_place_of_its_token(ex):
-    """a single 1, at the place of the token"""
+def test_a_one_hot_row_has_a_1_at_the_index_of_its_token(ex):
+    """a single 1, at the index of the token"""
     for tokens in map(torch.tensor, ([2, 0, 2], [[1, 3], [0, 0], [2, 1]], 3, [4])):
         expect_equal(ex.one_hot(tokens, 5), true_one_hot(tokens, 5), what=ONE_HOT)
 
