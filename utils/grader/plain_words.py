@@ -105,8 +105,8 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"expected scalar type|expected m1 and m2 to have the same dtype|"
-        r"must have the same dtype|same dtype, but got",
-        "two tensors of different dtypes meet in one product. Bring one to the other's: "
+        r"must have the same (dtype|scalar type)|same dtype, but got|object of scalar type",
+        "two tensors of different dtypes meet in one operation. Bring one to the other's: "
         "x.to(y.dtype)",
     ),
     (
@@ -189,6 +189,55 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         r"Expected a 'cpu' device|'numpy\.ndarray' object has no attribute|"
         r"argument 'input' .* must be Tensor, not numpy\.ndarray",
         "this is a NumPy array, and PyTorch's functions and methods don't take it",
+    ),
+    (
+        r"tensors used as indices must be|Expected dtype int\S* for index|are valid indices|"
+        r"'indices' to have one of the following scalar types|slice indices must be integers",
+        "an index must be a whole number, and this one is a floating number: / gives floats, // "
+        "whole numbers, and .long() makes them of a tensor",
+    ),
+    (
+        r"'float' object cannot be interpreted as an integer|must be (tuple of )?ints?, not float",
+        "a whole number is needed here, and / gives a float: use //",
+    ),
+    (
+        r"too many indices for tensor of dimension",
+        "there are more indices in the brackets than the tensor has axes; ... stands for any "
+        "number of them",
+    ),
+    (
+        r"Integers to negative integer powers are not allowed",
+        "a tensor of whole numbers has no negative powers: make it floating first, or begin with "
+        "2.0",
+    ),
+    (
+        r"math domain error|expected a positive input",
+        "a logarithm or a root of a number that has none: limit the number from below first",
+    ),
+    (
+        r"cannot convert float (infinity|NaN)",
+        "an infinite number or a nan can't become a whole number: is there a logarithm of 0, or a "
+        "division by 0?",
+    ),
+    (
+        r"Expected both inputs to be Half, Float or Double tensors|unsupported ScalarType BFloat16",
+        "complex numbers and NumPy don't know bfloat16: compute in float32, and bring the result "
+        "back with .to(x.dtype)",
+    ),
+    (
+        r"outer: Expected 1-D argument",
+        "torch.outer takes two tensors with one axis each; for more, add an axis with [..., None] "
+        "and multiply",
+    ),
+    (
+        r"shape mismatch: value tensor of shape .* cannot be broadcast|"
+        r"The expanded size of the tensor .* must match the existing size",
+        "two shapes should be equal, or sizes of 1: is what you write as large as the place it is "
+        "written to?",
+    ),
+    (
+        r"Sizes of tensors must match except in dimension|stack expects each tensor to be equal",
+        "the tensors that are joined differ in size along another axis",
     ),
 )
 
