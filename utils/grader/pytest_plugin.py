@@ -250,7 +250,9 @@ def reference_used(item: pytest.Item) -> str:
     lesson, exercise = item.stash[EXERCISE]
     source = learner_at(item.config, lesson.file).source
     modules = {path.stem for path in lesson.folder.glob("*.py")}
-    module = source.uses(exercise.names, modules) if source else ""
+    solutions = learner_at(item.config, lesson.solutions).source
+    given = {*(solutions.function_names() if solutions else ())} - {*exercise.stubs}
+    module = source.uses(exercise.names, modules, given) if source else ""
     return f"{module}.py" if module else ""
 
 
