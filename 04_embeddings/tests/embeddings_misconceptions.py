@@ -117,6 +117,8 @@ def one_hot_with(
         rows = column != names
     elif compared == "up to":
         rows = names <= column
+    elif compared == "any":
+        rows = (tokens.flatten()[:, None] == names).any(0).expand(*tokens.shape, number)
     else:
         rows = names >= column
     result = rows.to(dtype)
@@ -161,6 +163,10 @@ ONE_HOT = mistakes(
         "there are ones at all places from the token on; only the token's own place has a 1",
         {"compared": "from"},
     ),
+    ones_of_all_tokens=(
+        "every row has a 1 for every token that occurs; a row has a 1 for its own token only",
+        {"compared": "any"},
+    ),
     the_token_itself=(
         "the entry holds the number of the token; it holds a 1, so that the product gives the row "
         "itself",
@@ -202,6 +208,19 @@ ONE_HOT = mistakes(
         {"axes": "summed"},
     ),
 )
+
+
+def one_text_only(tokens: Tensor, vocab_size: int) -> Tensor:
+    """this is written for one axis of tokens; there may be any number, such as (B, T)"""
+    rows = torch.zeros(len(tokens), vocab_size)
+    rows[torch.arange(len(tokens)), tokens] = 1
+    return rows
+
+
+def scattered_without_an_axis(tokens: Tensor, vocab_size: int) -> Tensor:
+    """scatter needs an index with as many axes as the result: tokens[..., None]"""
+    return torch.zeros(*tokens.shape, vocab_size).scatter_(-1, tokens, 1.0)
+
 
 STARTS: dict[str, Callable[[int, int], Tensor]] = {
     "normal": torch.randn,
@@ -721,6 +740,9 @@ def waves_with(
     if exponent == "per feature":  # j / d for feature j
         each = positions * base ** (sign * torch.arange(2.0 * n_pairs).double() / d_model)
         sines, cosines = each[:, 0::2].sin(), each[:, 1::2].cos()
+    elif exponent == "power before division":
+        angles = positions / (base ** (2 * pair) / d_model)
+        sines, cosines = angles.sin(), angles.cos()
     elif exponent == "2j / d":
         each = positions * base ** (sign * 2 * torch.arange(2.0 * n_pairs).double() / d_model)
         sines, cosines = each[:, 0::2].sin(), each[:, 1::2].cos()
@@ -737,6 +759,10 @@ def waves_with(
         table = torch.cat((sines, cosines[:, : d_model - n_pairs]), dim=-1)
     elif order == "cosines first":
         table = torch.cat((cosines[:, : d_model - n_pairs], sines), dim=-1)
+    elif odd == "too many cosines":
+        table = torch.zeros(max_seq_len, d_model)
+        table[:, 0::2] = sines.float()
+        table[:, 1::2] = cosines.float()
     else:
         table = torch.stack((sines, cosines), dim=-1).flatten(1)
         table = table if odd == "one more" else table[:, :d_model]
@@ -790,6 +816,10 @@ WAVES = mistakes(
     ),
     not_divided_by_d=("the exponent is i itself; divide 2i by d_model", {"exponent": "i"}),
     two_i_not_divided_by_d=("the exponent is 2i; divide it by d_model", {"exponent": "2i"}),
+    power_before_division=(
+        "** comes before /: write base ** (2 * i / d_model), with brackets",
+        {"exponent": "power before division"},
+    ),
     last_pair_at_the_base=(
         "the exponents run from 0 to 1; with 2i / d_model the last one stays below 1",
         {"exponent": "last at base"},
@@ -833,6 +863,11 @@ WAVES = mistakes(
     odd_width_too_long=(
         "for an odd d_model there is one feature too many: the last cosine is left out",
         {"odd": "one more"},
+    ),
+    odd_width_fails=(
+        "for an odd d_model there are more sines than cosines: the last cosine must be left out "
+        "before it is written",
+        {"odd": "too many cosines"},
     ),
     odd_width_zero=(
         "for an odd d_model the last feature is 0; it is a sine",
@@ -948,7 +983,10 @@ def shift_with(
         "4i / d": 4 * pair / d_model,
     }
     moved = {"k": k, "-k": -k, "|k|": abs(k), "k + 1": k + 1, "1": 1, "0": 0}[shift]
-    angles = moved * base ** (exponent_sign * powers[exponent])
+    if exponent in ("times i", "times 2i"):
+        angles = moved * pair * (2 if exponent == "times 2i" else 1)
+    else:
+        angles = moved * base ** (exponent_sign * powers[exponent])
     cos, sin = angles.cos(), angles.sin()
     if functions == "sin cos":
         cos, sin = sin, cos
@@ -1004,6 +1042,14 @@ SHIFT = mistakes(
     all_pairs_alike=(
         "all pairs turn by k; pair i turns by k times its frequency, base^(-2i / d_model)",
         {"exponent": "zero"},
+    ),
+    angles_k_times_i=(
+        "pair i turns by k times i; it turns by k times its frequency, base^(-2i / d_model)",
+        {"exponent": "times i"},
+    ),
+    angles_k_times_2i=(
+        "pair i turns by k times 2i; it turns by k times its frequency, base^(-2i / d_model)",
+        {"exponent": "times 2i"},
     ),
     faster_and_faster=(
         "the sign of the exponent is turned round, so that later pairs turn faster",
@@ -1505,6 +1551,8 @@ def angles_with(
         angles = places[:, None] * speeds
     elif axes == "flattened":
         angles = places.flatten()[:, None] * speeds
+    elif axes == "outer":
+        angles = torch.outer(places, speeds)
     elif axes == "turned":
         angles = (places[..., None] * speeds).movedim(-1, 0)
     elif axes == "from 0":
@@ -1593,6 +1641,11 @@ ANGLES = mistakes(
         "axis; [..., None] adds it at the end",
         {"axes": "in place 1"},
     ),
+    only_one_axis=(
+        "torch.outer takes positions with one axis; there may be any number: [..., None] and a "
+        "product",
+        {"axes": "outer"},
+    ),
     positions_flattened=(
         "the axes of the positions are flattened into one; keep them, and add the pairs at the end",
         {"axes": "flattened"},
@@ -1635,6 +1688,8 @@ def rotary_with(
         halves = x.chunk(2, dim=-1)
         turned = x * wide_cos + torch.cat((-halves[1], halves[0]), -1) * wide_sin
         return turned.to(x.dtype)
+    if rotated == "angles of half the width":
+        return (x * cos + torch.cat((-second, first), -1) * sin).to(x.dtype)
     new_first = first * cos + signs[0] * second * sin
     partner = new_first if updated == "one after the other" else first
     new_second = second * cos + signs[1] * partner * sin
@@ -1707,6 +1762,11 @@ ROTARY = mistakes(
         "the angles are repeated in a row (0, 0, 1, 1), but the features are paired by halves, "
         "where they must be 0, 1, 0, 1",
         {"rotated": "repeated angles"},
+    ),
+    angles_not_doubled=(
+        "x has d_head features, cos and sin have d_head / 2: double them (cos, cos), or turn the "
+        "two halves one by one",
+        {"rotated": "angles of half the width"},
     ),
     promoted=(
         "the result has the dtype of cos and sin; bring it back to that of x",
@@ -1926,9 +1986,10 @@ def new_tokens_with(
         "up": torch.arange(T),
         "same": torch.zeros(T, dtype=torch.long),
         "down": torch.arange(T).flip(0),
+        "flat": torch.arange(T),
         "from 1": torch.arange(1, T + 1),
     }[steps]
-    positions = begin[:, None] + walk
+    positions = begin + walk if steps == "flat" else begin[:, None] + walk
     at_zero = torch.arange(T).expand_as(positions)
 
     def rotated(x: Tensor, places: Tensor) -> Tensor:
@@ -1939,6 +2000,8 @@ def new_tokens_with(
     new_q = q.clone() if turned == "keys" else rotated(q, positions)
     places = at_zero if key_places == "from 0" else positions
     new_k = k.clone() if turned == "queries" else rotated(k, places)
+    if returned == "keys repeated":
+        return new_q, new_k.repeat_interleave(q.size(1) // k.size(1), dim=1)
     return (new_q, new_k) if returned == "q k" else (new_k, new_q)
 
 
@@ -1994,6 +2057,15 @@ NEW_TOKENS = mistakes(
         {"key_places": "from 0"},
     ),
     base_ignored=("the base is 10000 whatever was given; use the argument", {"base_of": "10000"}),
+    texts_meet_tokens=(
+        "n_cached and the T steps are added without an axis between them: n_cached[:, None] makes "
+        "a row of positions for each text",
+        {"steps": "flat", "axis": 0},
+    ),
+    keys_repeated=(
+        "the keys are repeated for all query heads; that happens later, they keep their n_kv_heads",
+        {"returned": "keys repeated"},
+    ),
     results_exchanged=("the keys are returned first; q comes first", {"returned": "k q"}),
     neighbours_paired=(
         "neighbours are paired; feature i is paired with i + d_head / 2, as in 4.9",
@@ -2005,7 +2077,8 @@ NEW_TOKENS = mistakes(
         {"axis": 2},
     ),
     axis_in_front=(
-        "the axis for the heads comes first, so that texts meet heads; it is axis 1",
+        "the cosines have no axis for the heads, or have it in front, so that texts meet heads; "
+        "it is axis 1",
         {"axis": 0},
     ),
     promoted=("the results are float32; they have the dtypes of q and k", {"keeps_dtype": False}),
@@ -2328,7 +2401,7 @@ MISCONCEPTIONS = {
         times_the_token,
         counted_from_one,
     ),
-    "one_hot": ONE_HOT,
+    "one_hot": (*ONE_HOT, one_text_only, scattered_without_an_axis),
     "TokenEmbedding": (*TOKEN_TABLE, NotInitialised),
     "embedding_gradient": TABLE_GRADIENT,
     "scaled_lookup": SCALED,

@@ -176,6 +176,30 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         "an index is at or past the end of its axis: positions run from 0 to size - 1",
     ),
     (
+        r"The expanded size of the tensor|shape mismatch: value (tensor|array)",
+        "what is written into a slice must have its shape, or broadcast to it. Count the rows and "
+        "columns on both sides of the =",
+    ),
+    (
+        r"shape mismatch: indexing (tensors|arrays) could not be broadcast",
+        "index tensors that are used together, x[i, j], must have one shape, or shapes that "
+        "broadcast",
+    ),
+    (
+        r"Index tensor must have the same number of dimensions",
+        "scatter and gather need an index with as many axes as the tensor: index[..., None] adds one",
+    ),
+    (
+        r"tensors used as indices must be|arrays used as indices must be|"
+        r"to have one of the following scalar types: Long, Int",
+        "an index must hold whole numbers, and this one holds others. Is a .long() missing, or was "
+        "something divided?",
+    ),
+    (
+        r"outer: Expected 1-D argument",
+        "torch.outer takes two tensors with one axis each. For more axes: x[..., None] * y",
+    ),
+    (
         r"tril\w* not implemented|input tensor must have at least 2 dimensions",
         "this function needs a matrix, two axes or more",
     ),

@@ -33,6 +33,10 @@ def early() -> None:
     Layer()
 
 
+def into_a_slice() -> None:
+    torch.zeros(5, 7)[:, 1::2] = torch.zeros(5, 4)
+
+
 def detached() -> None:
     torch.ones(3).sum().backward()
 
@@ -72,6 +76,11 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "a tuple's shape": (lambda: (X, Y).shape, "unpack it"),  # pyright: ignore[reportAttributeAccessIssue]
     "unpacking": (lambda: [T for T, d in [X.shape]], "left differs"),
     "index": (lambda: X[5], "past the end"),
+    "into a slice": (into_a_slice, "both sides"),
+    "two indices": (lambda: X[torch.arange(2), torch.arange(3)], "one shape"),
+    "scatter": (lambda: X.scatter(-1, torch.tensor([1]), 1.0), "as many axes"),
+    "a floating index": (lambda: X[torch.tensor([1.0])], "whole numbers"),
+    "outer": (lambda: torch.outer(X, Y), "one axis each"),
     "an array in torch": (lambda: torch.exp(np.zeros(2)), "numpy array"),  # pyright: ignore[reportArgumentType]
     "a method of tensors": (lambda: np.zeros((2, 2)).masked_fill, "numpy array"),  # pyright: ignore[reportAttributeAccessIssue]
 }
