@@ -187,7 +187,8 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"Index tensor must have the same number of dimensions",
-        "scatter and gather need an index with as many axes as the tensor: index[..., None] adds one",
+        "scatter and gather need an index with as many axes as the tensor; index[..., None] adds "
+        "one",
     ),
     (
         r"tensors used as indices must be|arrays used as indices must be|"
