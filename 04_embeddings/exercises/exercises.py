@@ -29,7 +29,7 @@ def predict_gradient() -> tuple[float, float, float, float]:
 
 
 def one_hot(tokens: Tensor, vocab_size: int) -> Tensor:
-    """Exercise 4.2: each token as a row of zeros with a single 1, at the place of its number.
+    """Exercise 4.2: each token as a row of zeros with a single 1, at the index of its number.
 
     tokens (...) integers in [0, vocab_size), with any number of axes.
 
