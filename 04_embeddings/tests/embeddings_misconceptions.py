@@ -138,6 +138,8 @@ def one_hot_with(
         rows = column != names
     elif compared == "up to":
         rows = names <= column
+    elif compared == "any":
+        rows = (tokens.flatten()[:, None] == names).any(0).expand(*tokens.shape, number)
     else:
         rows = names >= column
     result = rows.to(dtype)
@@ -183,6 +185,10 @@ ONE_HOT = mistakes(
     ones_from_the_token_on=(
         "there are ones at all places from the token on; only the token's own place has a 1",
         {"compared": "from"},
+    ),
+    ones_of_all_tokens=(
+        "every row has a 1 for every token that occurs; a row has a 1 for its own token only",
+        {"compared": "any"},
     ),
     the_token_itself=(
         "the entry holds the number of the token; it holds a 1, so that the product gives the row "
@@ -234,6 +240,19 @@ ONE_HOT = mistakes(
         {"axes": "summed"},
     ),
 )
+
+
+def one_text_only(tokens: Tensor, vocab_size: int) -> Tensor:
+    """this is written for one axis of tokens; there may be any number, such as (B, T)"""
+    rows = torch.zeros(len(tokens), vocab_size)
+    rows[torch.arange(len(tokens)), tokens] = 1
+    return rows
+
+
+def scattered_without_an_axis(tokens: Tensor, vocab_size: int) -> Tensor:
+    """scatter needs an index with as many axes as the result: tokens[..., None]"""
+    return torch.zeros(*tokens.shape, vocab_size).scatter_(-1, tokens, 1.0)
+
 
 STARTS: dict[str, Callable[[int, int], Tensor]] = {
     "normal": torch.randn,
@@ -761,6 +780,9 @@ def waves_with(
     if exponent == "per feature":  # j / d for feature j
         each = positions * base ** (sign * torch.arange(2.0 * n_pairs).double() / d_model)
         sines, cosines = each[:, 0::2].sin(), each[:, 1::2].cos()
+    elif exponent == "power before division":
+        angles = positions / (base ** (2 * pair) / d_model)
+        sines, cosines = angles.sin(), angles.cos()
     elif exponent == "2j / d":
         each = positions * base ** (sign * 2 * torch.arange(2.0 * n_pairs).double() / d_model)
         sines, cosines = each[:, 0::2].sin(), each[:, 1::2].cos()
@@ -777,6 +799,10 @@ def waves_with(
         table = torch.cat((sines, cosines[:, : d_model - n_pairs]), dim=-1)
     elif order == "cosines first":
         table = torch.cat((cosines[:, : d_model - n_pairs], sines), dim=-1)
+    elif odd == "too many cosines":
+        table = torch.zeros(max_seq_len, d_model)
+        table[:, 0::2] = sines.float()
+        table[:, 1::2] = cosines.float()
     else:
         table = torch.stack((sines, cosines), dim=-1).flatten(1)
         table = table if odd == "one more" else table[:, :d_model]
@@ -830,6 +856,10 @@ WAVES = mistakes(
     ),
     not_divided_by_d=("the exponent is i itself; divide 2i by d_model", {"exponent": "i"}),
     two_i_not_divided_by_d=("the exponent is 2i; divide it by d_model", {"exponent": "2i"}),
+    power_before_division=(
+        "** comes before /: write base ** (2 * i / d_model), with brackets",
+        {"exponent": "power before division"},
+    ),
     last_pair_at_the_base=(
         "the exponents run from 0 to 1; with 2i / d_model the last one stays below 1",
         {"exponent": "last at base"},
@@ -883,6 +913,11 @@ WAVES = mistakes(
         "an odd d_model is rounded down for the frequencies; the exponents are divided by d_model "
         "itself",
         {"odd": "rounded down"},
+    ),
+    odd_width_fails=(
+        "for an odd d_model there are more sines than cosines: the last cosine must be left out "
+        "before it is written",
+        {"odd": "too many cosines"},
     ),
     odd_width_zero=(
         "for an odd d_model the last feature is 0; it is a sine",
@@ -998,7 +1033,9 @@ def shift_with(
         "4i / d": 4 * pair / d_model,
     }
     moved = {"|k|": abs(k), "k or 0": max(k, 0), "k + 1": k + 1, "1": 1, "0": 0}.get(shift, k)
-    speeds = base ** (exponent_sign * powers[exponent])
+    speeds = base ** (exponent_sign * powers.get(exponent, pair))
+    if exponent in ("times i", "times 2i"):
+        speeds = pair * (2 if exponent == "times 2i" else 1)
     angles = speeds**k if shift == "power" else moved * speeds
     if shift == "degrees":
         angles = angles * math.pi / 180
@@ -1059,6 +1096,14 @@ SHIFT = mistakes(
     all_pairs_alike=(
         "all pairs turn by k; pair i turns by k times its frequency, base^(-2i / d_model)",
         {"exponent": "zero"},
+    ),
+    angles_k_times_i=(
+        "pair i turns by k times i; it turns by k times its frequency, base^(-2i / d_model)",
+        {"exponent": "times i"},
+    ),
+    angles_k_times_2i=(
+        "pair i turns by k times 2i; it turns by k times its frequency, base^(-2i / d_model)",
+        {"exponent": "times 2i"},
     ),
     faster_and_faster=(
         "the sign of the exponent is turned round, so that later pairs turn faster",
@@ -1616,6 +1661,8 @@ def angles_with(
         angles = places[:, None] * speeds
     elif axes == "flattened":
         angles = places.flatten()[:, None] * speeds
+    elif axes == "outer":
+        angles = torch.outer(places, speeds)
     elif axes == "turned":
         angles = (places[..., None] * speeds).movedim(-1, 0)
     elif axes == "from 0":
@@ -1704,6 +1751,11 @@ ANGLES = mistakes(
         "axis; [..., None] adds it at the end",
         {"axes": "in place 1"},
     ),
+    only_one_axis=(
+        "torch.outer takes positions with one axis; there may be any number: [..., None] and a "
+        "product",
+        {"axes": "outer"},
+    ),
     positions_flattened=(
         "the axes of the positions are flattened into one; keep them, and add the pairs at the end",
         {"axes": "flattened"},
@@ -1750,6 +1802,8 @@ def rotary_with(
         halves = x.chunk(2, dim=-1)
         turned = x * wide_cos + torch.cat((-halves[1], halves[0]), -1) * wide_sin
         return turned.to(x.dtype)
+    if rotated == "angles of half the width":
+        return (x * cos + torch.cat((-second, first), -1) * sin).to(x.dtype)
     new_first = first * cos + signs[0] * second * sin
     partner = new_first if updated == "one after the other" else first
     new_second = second * cos + signs[1] * partner * sin
@@ -1822,6 +1876,11 @@ ROTARY = mistakes(
         "the angles are repeated in a row (0, 0, 1, 1), but the features are paired by halves, "
         "where they must be 0, 1, 0, 1",
         {"rotated": "repeated angles"},
+    ),
+    angles_not_doubled=(
+        "x has d_head features, cos and sin have d_head / 2: double them (cos, cos), or turn the "
+        "two halves one by one",
+        {"rotated": "angles of half the width"},
     ),
     promoted=(
         "the result has the dtype of cos and sin; bring it back to that of x",
@@ -2028,7 +2087,6 @@ def new_tokens_with(
     axis: int = 1,
     keeps_dtype: bool = True,
     rounded: str = "nothing",
-    keys: str = "as given",
 ) -> tuple[Tensor, Tensor]:
     """Turned new tokens."""
     base = {"given": base, "10000": 10_000.0}[base_of]
@@ -2048,10 +2106,11 @@ def new_tokens_with(
         "up": torch.arange(T),
         "same": torch.zeros(T, dtype=torch.long),
         "down": torch.arange(T).flip(0),
+        "flat": torch.arange(T),
         "from 1": torch.arange(1, T + 1),
     }[steps]
-    positions = begin[:, None] + walk
-    if rounded == "start":  # each term by itself
+    positions = begin + walk if steps == "flat" else begin[:, None] + walk
+    if rounded == "start" and steps != "flat":  # each term by itself
         positions = (begin.to(q.dtype)[:, None] + walk.to(q.dtype)).double()
     at_zero = torch.arange(T).expand_as(positions)
 
@@ -2067,8 +2126,8 @@ def new_tokens_with(
     new_q = q.clone() if turned == "keys" else rotated(q, positions)
     places = at_zero if key_places == "from 0" else positions
     new_k = k.clone() if turned == "queries" else rotated(k, places)
-    if keys == "repeated":
-        new_k = new_k.repeat_interleave(q.size(1) // k.size(1), dim=1)
+    if returned == "keys repeated":
+        return new_q, new_k.repeat_interleave(q.size(1) // k.size(1), dim=1)
     return (new_q, new_k) if returned == "q k" else (new_k, new_q)
 
 
@@ -2128,6 +2187,15 @@ NEW_TOKENS = mistakes(
         {"key_places": "from 0"},
     ),
     base_ignored=("the base is 10000 whatever was given; use the argument", {"base_of": "10000"}),
+    texts_meet_tokens=(
+        "n_cached and the T steps are added without an axis between them: n_cached[:, None] makes "
+        "a row of positions for each text",
+        {"steps": "flat", "axis": 0},
+    ),
+    keys_repeated=(
+        "the keys are repeated for all query heads; that happens later, they keep their n_kv_heads",
+        {"returned": "keys repeated"},
+    ),
     results_exchanged=("the keys are returned first; q comes first", {"returned": "k q"}),
     neighbours_paired=(
         "neighbours are paired; feature i is paired with i + d_head / 2, as in 4.9",
@@ -2139,7 +2207,8 @@ NEW_TOKENS = mistakes(
         {"axis": 2},
     ),
     axis_in_front=(
-        "the axis for the heads comes first, so that texts meet heads; it is axis 1",
+        "the cosines have no axis for the heads, or have it in front, so that texts meet heads; "
+        "it is axis 1",
         {"axis": 0},
     ),
     promoted=("the results are float32; they have the dtypes of q and k", {"keeps_dtype": False}),
@@ -2148,10 +2217,6 @@ NEW_TOKENS = mistakes(
     angles_rounded=(
         "the angles are rounded to the dtype of q; in bfloat16 they are too coarse, see 4.11",
         {"rounded": "angles"},
-    ),
-    keys_repeated=(
-        "the keys are repeated for all query heads; they are returned with their own n_kv_heads",
-        {"keys": "repeated"},
     ),
 )
 
@@ -2515,7 +2580,7 @@ MISCONCEPTIONS = {
         divided_by_the_text,
         as_if_each_were_1,
     ),
-    "one_hot": ONE_HOT,
+    "one_hot": (*ONE_HOT, one_text_only, scattered_without_an_axis),
     "TokenEmbedding": (*TOKEN_TABLE, NotInitialised),
     "embedding_gradient": TABLE_GRADIENT,
     "scaled_lookup": SCALED,

@@ -176,6 +176,32 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         "an index is at or past the end of its axis: positions run from 0 to size - 1",
     ),
     (
+        r"The expanded size of the tensor|shape mismatch: value (tensor|array)",
+        "what is written into a slice must have its shape, or broadcast to it. Count the rows and "
+        "columns on both sides of the =",
+    ),
+    (
+        r"shape mismatch: indexing (tensors|arrays) could not be broadcast",
+        "index tensors that are used together, x[i, j], must have one shape, or shapes that "
+        "broadcast",
+    ),
+    (
+        r"Index tensor must have the same number of dimensions",
+        "scatter and gather need an index with as many axes as the tensor; index[..., None] adds "
+        "one",
+    ),
+    (
+        r"tensors used as indices must be|arrays used as indices must be|"
+        r"to have one of the following scalar types: Long, Int|Expected dtype int\S* for index|"
+        r"are valid indices|slice indices must be integers",
+        "an index must hold whole numbers, and this one holds others. Is a .long() missing, or was "
+        "something divided with / in place of //?",
+    ),
+    (
+        r"outer: Expected 1-D argument",
+        "torch.outer takes two tensors with one axis each. For more axes: x[..., None] * y",
+    ),
+    (
         r"tril\w* not implemented|input tensor must have at least 2 dimensions",
         "this function needs a matrix, two axes or more",
     ),
@@ -189,12 +215,6 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         r"Expected a 'cpu' device|'numpy\.ndarray' object has no attribute|"
         r"argument 'input' .* must be Tensor, not numpy\.ndarray",
         "this is a NumPy array, and PyTorch's functions and methods don't take it",
-    ),
-    (
-        r"tensors used as indices must be|Expected dtype int\S* for index|are valid indices|"
-        r"'indices' to have one of the following scalar types|slice indices must be integers",
-        "an index must be a whole number, and this one is a floating number: / gives floats, // "
-        "whole numbers, and .long() makes them of a tensor",
     ),
     (
         r"'float' object cannot be interpreted as an integer|must be (tuple of )?ints?, not float",
@@ -223,17 +243,6 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         r"Expected both inputs to be Half, Float or Double tensors|unsupported ScalarType BFloat16",
         "complex numbers and NumPy don't know bfloat16: compute in float32, and bring the result "
         "back with .to(x.dtype)",
-    ),
-    (
-        r"outer: Expected 1-D argument",
-        "torch.outer takes two tensors with one axis each; for more, add an axis with [..., None] "
-        "and multiply",
-    ),
-    (
-        r"shape mismatch: value tensor of shape .* cannot be broadcast|"
-        r"The expanded size of the tensor .* must match the existing size",
-        "two shapes should be equal, or sizes of 1: is what you write as large as the place it is "
-        "written to?",
     ),
     (
         r"Sizes of tensors must match except in dimension|stack expects each tensor to be equal",
