@@ -44,6 +44,7 @@ READY = (
     "01_attention",
     "02_multi_head",
     "03_transformer_blocks",
+    "04_embeddings",
     "05_model",
 )
 

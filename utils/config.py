@@ -120,7 +120,11 @@ class TrainConfig:
     save_interval: int = option(250, "steps between saved training states, for --resume")
     sample_interval: int = option(500, "steps between text samples; 0 for none")
     log_interval: int = option(10, "steps between rows of metrics.csv")
-    parts: str = option("fused", "implementation of the model", ("reference", "fused"))
+    parts: str = option(
+        "fused",
+        "code of the model: the lessons', PyTorch's fused kernels, or your solved exercises",
+        ("reference", "fused", "mine"),
+    )
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
     dtype: str = option("auto", "data type of the matrix products", ("auto", "float32", "bfloat16"))
     compile: bool = option(False, "compile the model with torch.compile; slow to start")
