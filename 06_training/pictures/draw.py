@@ -25,7 +25,7 @@ from newton_schulz import newton_schulz
 from schedules import SCHEDULES, learning_rate_at
 from utils.errors import run_program
 from utils.files import atomic_write_text
-from utils.visualization import BLUE, GREEN, GREY, ORANGE, PURPLE, save_figure
+from utils.visualization import BLUE, GREY, ORANGE, PURPLE, save_figure
 
 HERE = Path(__file__).resolve().parent
 MEASURED = HERE / "measured.json"
@@ -144,7 +144,7 @@ def loss() -> Figure:
     bars.axhline(0, color="black", linewidth=0.8)
     bars.set_xticks(places.tolist(), ["a", "b", "c\n(correct)", "d", "e"])
     bars.set(title="what each logit is told", ylim=(-0.95, 0.75))
-    bars.legend(frameon=False, loc="lower right")
+    bars.legend(frameon=False, loc="upper right")
     tidy(curve, bars)
     return figure
 
@@ -171,7 +171,7 @@ def schedules() -> Figure:
 
 def singular_values() -> Figure:
     """The polynomial, and what five steps of it make of singular values."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = Figure(figsize=(6.6, 2.7), layout="constrained")
     once, steps = figure.subplots(1, 2)
     s = torch.linspace(0, 1, 300)
     once.plot(s, s, color=GREY, linestyle="--", linewidth=1)
@@ -204,7 +204,7 @@ def polynomial(s: torch.Tensor, n: int) -> torch.Tensor:
 
 def sick_curves(found: dict[str, dict[str, list[float]]]) -> Figure:
     """The sound run and eight others by letter; the exercise asks what made them."""
-    figure = Figure(figsize=(8, 7.4), layout="constrained")
+    figure = Figure(figsize=(6.8, 5.6), layout="constrained")
     panels = figure.subplots(3, 3, sharex=True, sharey=True).ravel()
     titles = {"sound": sick_runs.SOUND, **LETTERS}
     guess, frequencies = math.log(sick_runs.vocabulary().vocab_size), sick_runs.unigram_entropy()
@@ -215,7 +215,7 @@ def sick_curves(found: dict[str, dict[str, list[float]]]) -> Figure:
         places = range(0, len(found[name]["train"]), sick_runs.EVAL_INTERVAL)
         axes.plot(places, found[name]["val"], color=ORANGE, linewidth=1.6, label="validation")
         axes.set_title(title, loc="left", weight="bold")
-        axes.set_ylim(0, 7)
+        axes.set(ylim=(0, 6.5), yticks=range(0, 7, 2))
     panels[0].legend(frameon=False, loc="upper right")
     for axes in panels[6:]:
         axes.set_xlabel("step")
