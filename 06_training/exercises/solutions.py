@@ -223,11 +223,11 @@ def read_sick_curves() -> dict[str, str]:
     "one source after the other": ..., "too little text": ..., "validation text has its own
     vocabulary": ...}, each "A" to "H".
     """
-    # A: training falls towards 0 and validation rises: the text is memorized. B: nothing ever moves.
-    # C: old gradients keep pushing, long after they were right. D: better than anyone can predict.
-    # E: training is sound, and validation above guessing: those targets are other characters. F:
-    # sound until the learning rate is 0, then flat. G: a softmax of a softmax can never be certain.
-    # H: a step, where the second source begins, for which nothing was learned.
+    # A: training falls towards 0 and validation rises: the text is memorized. B: nothing ever
+    # moves. C: old gradients keep pushing, long after they were right. D: better than anyone can
+    # predict. E: training is sound, and validation above guessing: its ids are other characters. F:
+    # sound until the learning rate is 0, then flat. G: the softmax of a softmax can't be certain.
+    # H: a jump, where the second source begins, for which nothing was learned.
     return {
         "softmax before the loss": "G",
         "targets not shifted": "D",
