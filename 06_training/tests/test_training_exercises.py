@@ -7,7 +7,7 @@ shows.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,7 +94,11 @@ def test_perplexity_is_e_to_the_power_of_the_loss(ex, loss):
 @pytest.mark.parametrize("loss", [710.0, 1e6, math.inf])
 def test_a_diverged_loss_has_infinite_perplexity(ex, loss):
     """where e^loss is too large for a float, the perplexity is infinite"""
-    expect_equal(ex.perplexity(loss), math.inf, what="the perplexity")
+
+    def size(found: float) -> float | str:
+        return str(found) if math.isnan(found) or math.isinf(found) else found
+
+    expect_equal(ex.perplexity(loss), math.inf, what="the perplexity", view=size)
 
 
 @pytest.mark.parametrize(
@@ -137,8 +141,9 @@ def test_the_loss_is_the_mean_over_all_positions(ex, lead):
 def test_large_logits_do_not_overflow(ex, shift):
     logits, targets = torch.tensor([[1.0, 3.0, 0.0], [0.0, 2.0, 2.0]]) + shift, torch.tensor([0, 2])
     expect_equal(ex.cross_entropy(logits, targets), true_loss(logits, targets), what=LOSS)
-    logits, targets = torch.tensor([[1000.0, 0.0, -1000.0], [2.0, 0.0, 1.0]]), torch.tensor([2, 0])
-    expect_equal(ex.cross_entropy(logits, targets), true_loss(logits, targets), what=LOSS)
+    for row in ([120.0, 0.0, 0.0], [1000.0, 0.0, -1000.0]):
+        logits, targets = torch.tensor([row, [2.0, 0.0, 1.0]]), torch.tensor([2, 0])
+        expect_equal(ex.cross_entropy(logits, targets), true_loss(logits, targets), what=LOSS)
 
 
 @pytest.mark.parametrize("ignore_index", [-100, 0, V - 1])
@@ -506,10 +511,10 @@ COUNTS = "the counts"
 Words = Mapping[tuple[int, ...], int]
 
 
-def by_name(counts: Any) -> dict[str, int]:
+def by_name(counts: Any) -> dict[str, int] | str:
     """Counts by the name of the pair; a count of 0 is none."""
     if not isinstance(counts, Mapping):
-        raise TypeError("a dictionary or Counter from pairs to counts is asked for")
+        return f"{type_name(counts)} in place of a dictionary: {counts}"
     return {str(tuple(map(int, pair))): int(count) for pair, count in counts.items() if count}
 
 
@@ -545,9 +550,11 @@ def test_every_position_of_a_pair_counts(ex):
 MERGED = "the merged ids"
 
 
-def as_list(ids: Any) -> list[Any]:
+def as_list(ids: Any) -> Any:
     """Ids as a list; numbers of NumPy or PyTorch become plain ones."""
-    return [int(each) for each in ids]
+    if not isinstance(ids, Iterable):
+        return ids
+    return [each if isinstance(each, tuple) else int(each) for each in ids]
 
 
 def true_merge(ids: Sequence[int], pair: tuple[int, int], new_id: int) -> list[int]:
@@ -595,10 +602,21 @@ def expect_tokens(ex: Any, ids: Sequence[int], new_ids: Merges) -> None:
     expect_equal(ex.apply_merges(ids, new_ids), truth, what=TOKENS, view=as_list)
 
 
-@pytest.mark.parametrize("ids", [[1, 2, 3], [3, 1, 2, 3, 1, 2]])
-def test_the_lowest_new_id_goes_first(ex, ids):
+@pytest.mark.parametrize(
+    ("ids", "new_ids"),
+    [
+        ([1, 2, 3], {(2, 3): 300, (1, 2): 301}),
+        ([1, 2, 3], {(1, 2): 301, (2, 3): 300}),
+        ([1, 2, 3], {(1, 2): 300, (2, 3): 301}),
+        ([3, 2, 1], {(2, 1): 300, (3, 2): 301}),
+        ([3, 1, 2, 3, 1, 2], {(1, 2): 301, (2, 3): 300}),
+        ([1, 2, 3, 2, 3], {(1, 2): 300, (2, 3): 301}),
+        ([1, 2, 5, 1, 2], {(1, 2): 300, (5, 1): 301}),
+    ],
+)
+def test_the_lowest_new_id_goes_first(ex, ids, new_ids):
     """of all pairs that are there, the one with the lowest new id is merged first"""
-    expect_tokens(ex, ids, {(1, 2): 301, (2, 3): 300})
+    expect_tokens(ex, ids, new_ids)
 
 
 @pytest.mark.parametrize("ids", [[1, 2, 3, 4], [1, 2, 1, 2, 3], [3, 1, 2], [1, 2, 3, 1, 2, 3, 4]])
@@ -628,15 +646,17 @@ def learn(words: Words, n_merges: int) -> Merges:
     return new_ids
 
 
-def test_random_words_are_encoded_as_they_were_learned(ex):
-    numbers = np.random.default_rng(0)
+@pytest.mark.parametrize("seed", range(4))
+def test_random_words_are_encoded_as_they_were_learned(ex, seed):
+    numbers = np.random.default_rng(seed)
     words = {tuple(numbers.integers(1, 4, 8).tolist()): int(numbers.integers(1, 9)) for _ in "abcd"}
-    new_ids = learn(words, 8)
-    shuffled = dict(sorted(new_ids.items()))  # the order of the dictionary says nothing
+    found = learn(words, 8)
+    # The order of the dictionary says nothing.
+    new_ids = dict(sorted(found.items(), key=lambda entry: (entry[0][1], -entry[1])))
     for word in words:
-        expect_tokens(ex, word, shuffled)
-    for _ in range(10):
-        expect_tokens(ex, numbers.integers(1, 4, 12).tolist(), shuffled)
+        expect_tokens(ex, word, new_ids)
+    for _ in range(5):
+        expect_tokens(ex, numbers.integers(1, 4, 12).tolist(), new_ids)
 
 
 # --- 6.14 ---
