@@ -11,11 +11,14 @@ Sampling is the subject of lesson 07; here is its simplest form, one character a
 Dimensions: B batch size, T sequence length, V vocabulary size.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from data_loader import evaluation_blocks
+from evaluation import sum_losses
 from parts import Parts
 from run_progress import StepReport
 from tiny_transformer_lm import TinyTransformerLM
@@ -107,22 +110,25 @@ class SampleAtLosses(Callback):
     samples: list[Sample] = field(default_factory=list)
 
     def on_step(self, trainer: Trainer, report: StepReport) -> None:
-        """Compare the loss of the beginning first, which is quick, then that of the whole split."""
-        last = trainer.step == trainer.max_steps
-        waits = len(self.samples) < len(THRESHOLDS)
-        if report.val_loss is None or not (waits or last):
+        """Look at the loss of the beginning first, which is quick, then at that of all of it."""
+        threshold = (*THRESHOLDS, -math.inf)[len(self.samples)]
+        if trainer.step == trainer.max_steps:
+            threshold = math.inf  # the last sample, whatever the loss
+        if report.val_loss is None or report.val_loss >= threshold:
             return
-        if not last and report.val_loss >= THRESHOLDS[len(self.samples)]:
+        loss = self.loss_of(trainer)
+        if loss >= threshold:
             return
-        val_tokens, trainer.val_tokens = trainer.val_tokens, self.val_tokens
-        loss = trainer.evaluate()
-        trainer.val_tokens = val_tokens
-        if not last and loss >= THRESHOLDS[len(self.samples)]:
-            return
-        text = write_text(trainer.model, self.tokenizer, seed=SAMPLE_SEED)  # pyright: ignore
+        assert isinstance(trainer.model, TinyTransformerLM)
+        text = write_text(trainer.model, self.tokenizer, seed=SAMPLE_SEED)
         copied = longest_copy(text, self.train_text)
         self.samples.append(Sample(report.step, loss, text, copied))
         print(f"--- step {report.step}: loss {loss:.3f}, {copied} characters copied\n{text}\n")
+
+    def loss_of(self, trainer: Trainer) -> float:
+        """The loss over the whole validation split."""
+        batches = evaluation_blocks(self.val_tokens, trainer.seq_len, 64)
+        return sum_losses(trainer.model, batches, trainer.dtype) / (len(self.val_tokens) - 1)
 
 
 def run() -> list[Sample]:

@@ -64,8 +64,10 @@ def vocabulary() -> CharTokenizer:
     return CharTokenizer.train(plays()[0] + plays()[0].upper())
 
 
-def run(bug: str = SOUND, n_steps: int = N_STEPS, seed: int = 0) -> Curves:
-    """Train the model with one of BUGS, or without any."""
+def run(
+    bug: str = SOUND, n_steps: int = N_STEPS, seed: int = 0
+) -> tuple[TinyTransformerLM, Curves]:
+    """Train the model with one of BUGS, or without any; returns it, and its losses."""
     pick(bug, (SOUND, *BUGS), what="bug")
     torch.manual_seed(seed)
     train_text, val_text = texts(bug)
@@ -81,7 +83,7 @@ def run(bug: str = SOUND, n_steps: int = N_STEPS, seed: int = 0) -> Curves:
         x, y = read_in_order(loader, step) if in_order(bug) else loader.batch(step)
         set_learning_rate_(optimizer, step, bug)
         curves.train.append(train_step(model, optimizer, x, y, bug))
-    return curves
+    return model, curves
 
 
 def train_step(
@@ -186,7 +188,7 @@ def main() -> None:
     torch.set_num_threads(1)
     print(f"{'':40} first   last   last validation")
     for bug in (SOUND, *BUGS):
-        curves = run(bug)
+        _, curves = run(bug)
         last = sum(curves.train[-20:]) / 20
         print(f"{bug:40} {curves.train[0]:5.2f}  {last:5.2f}  {curves.val[-1]:16.2f}")
 

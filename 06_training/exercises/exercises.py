@@ -5,7 +5,8 @@
     make hint EX=6.2                             one more hint each time; three each
 
 `python` is the environment's (.venv/bin/python, on Windows .venv\\Scripts\\python). The docstrings
-say what is wanted, theory.md why. Later exercises may use earlier ones.
+say what is wanted, the pages of the lesson why. Later exercises may use earlier ones. What a
+function is given belongs to its caller: it returns something new, and changes nothing in place.
 """
 
 import math
@@ -29,7 +30,7 @@ def predict_losses() -> tuple[float, float, float, float]:
     1. the loss of a model that gives all of 65 characters the same probability, in nats;
     2. the loss of a model that gives the correct characters of four positions the probabilities
        1/2, 1/4, 1/8 and 1/2, in nats;
-    3. the perplexity of the second model;
+    3. the perplexity of the second model, from its loss before it is rounded;
     4. the loss of a model that is right and certain (probability 1) at nine positions of ten, and
        at the tenth gives the correct character a probability of 0.001, in nats.
     """
@@ -81,7 +82,8 @@ def cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int | None = No
 def cross_entropy_backward(logits: Tensor, targets: Tensor) -> Tensor:
     """Exercise 6.5: the gradient of 6.4 with respect to the logits, by hand.
 
-    logits (..., V), targets (...) int64, the loss the mean over all positions.
+    logits (..., V), of any size, as in 6.4; targets (...) int64. The loss is the mean over all
+    positions.
 
     Returns the gradient (..., V), of the dtype of logits, without autograd.
     """
@@ -224,12 +226,12 @@ def apply_merges(ids: Sequence[int], new_ids: Mapping[Pair, int]) -> list[int]:
 def newton_schulz(update: Tensor, steps: int = 5) -> Tensor:
     """Exercise 6.14, a challenge: bring all singular values of a matrix close to 1.
 
-    update (..., m, n), not all zeros. X starts as update / its Frobenius norm, the root of the sum
+    update (..., m, n), no matrix of it all zeros. X starts as update / its Frobenius norm, the root of the sum
     of its squared entries. Each of the steps replaces X by
 
         a X + b (X X^T) X + c (X X^T) (X X^T) X     with a = 3.4445, b = -4.7750, c = 2.0315
 
-    Returns the last X, of the shape of update. Each matrix has a norm of its own. (For m > n the
+    Returns the last X, of the shape and dtype of update. Each matrix has a norm of its own. (For m > n the
     same comes out, up to rounding, with X^T X on the right of X, which is the smaller product.)
     """
     raise NotImplementedError("Exercise 6.14: newton_schulz")  # TODO: your code here

@@ -29,6 +29,7 @@ from utils.visualization import BLUE, GREY, ORANGE, PURPLE, save_figure
 
 HERE = Path(__file__).resolve().parent
 MEASURED = HERE / "measured.json"
+COPY_SEED = 3
 LETTERS = {  # of exercise 6.11
     "A": "too little text",
     "B": "optimizer holds another model",
@@ -70,7 +71,7 @@ def measure_sick() -> dict[str, dict[str, list[float]]]:
     torch.set_num_threads(1)
     found = {}
     for bug in (sick_runs.SOUND, *sick_runs.BUGS):
-        curves = sick_runs.run(bug)
+        _, curves = sick_runs.run(bug)
         found[bug] = {name: [round(x, 3) for x in row] for name, row in asdict(curves).items()}
     return found
 
@@ -85,6 +86,18 @@ def measure_scaling() -> dict[str, Any]:
     }
 
 
+def measure_copies() -> dict[str, Any]:
+    """What the sound model and the one with too little text write, and how much is copied."""
+    torch.set_num_threads(1)
+    found = {}
+    for bug in (sick_runs.SOUND, "too little text"):
+        model, _ = sick_runs.run(bug)
+        text = loss_samples.write_text(model, sick_runs.vocabulary(), seed=COPY_SEED)
+        source, _ = sick_runs.texts(bug)
+        found[bug] = {"text": text, "copied": loss_samples.longest_copy(text, source)}
+    return found
+
+
 def measure_samples() -> list[dict[str, Any]]:
     """Texts from one run on Tiny Shakespeare, by loss."""
     torch.set_num_threads(1)
@@ -94,6 +107,7 @@ def measure_samples() -> list[dict[str, Any]]:
 MEASURE: dict[str, Callable[[], Any]] = {
     "sick": measure_sick,
     "scaling": measure_scaling,
+    "copies": measure_copies,
     "samples": measure_samples,
 }
 
@@ -125,10 +139,9 @@ def loss() -> Figure:
     curve, bars = figure.subplots(1, 2)
     p = torch.linspace(0.002, 1, 500)
     curve.plot(p, -p.log(), color=BLUE)
-    for share, shift in ((1 / 65, (0.05, -0.1)), (0.5, (0.03, 0.1))):
+    for share in (0.02, 0.1, 0.3, 0.8):
         curve.plot(share, -math.log(share), "o", color=ORANGE)
-        label = "1/65: 4.17" if share < 0.1 else "1/2: 0.69"
-        curve.text(share + shift[0], -math.log(share) + shift[1], label)
+        curve.text(share + 0.03, 0.1 - math.log(share), f"{share:g}: {-math.log(share):.2f}")
     curve.set(
         title="the loss of one position",
         xlabel="probability of the correct token",
