@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from any_tokenizer import Tokenizer
 from decoding_loop import Choose, MakeDecodeStep, forward_step, generate_tokens
 from greedy import greedy
 from stop_string import StopString
 from temperature import apply_temperature, sample
-from tokenizer import CharTokenizer
 from top_k import top_k_filter
 from top_p import min_p_filter, top_p_filter
 from utils.config import ModelConfig, SampleConfig
@@ -45,16 +45,15 @@ def choose_with(config: SampleConfig) -> Choose:
     return choose
 
 
-def match_vocabulary(text: str, characters: str) -> str:
+def match_vocabulary(text: str, tokenizer: Tokenizer) -> str:
     """Rewrite text in the Unicode form whose characters are all in the vocabulary, if there is one.
 
     The same letter can be one code point (NFC, most keyboards) or a base and an accent (NFD, macOS
     file names), and a model knows only the form of its training text. If neither form
     helps, the text is returned unchanged.
     """
-    known = set(characters)
     forms = (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))
-    return next((form for form in forms if known.issuperset(form)), text)
+    return next((form for form in forms if tokenizer.accepts(form)), text)
 
 
 class TextGenerator:
@@ -64,7 +63,7 @@ class TextGenerator:
         self,
         model: nn.Module,
         config: ModelConfig,
-        tokenizer: CharTokenizer,
+        tokenizer: Tokenizer,
         make_decode_step: MakeDecodeStep = forward_step,
     ) -> None:
         self.model = model.eval()  # no dropout
@@ -74,14 +73,13 @@ class TextGenerator:
 
     @property
     def default_prompt(self) -> str:
-        """Used for an empty prompt: a newline, or the first character if there is no newline."""
-        characters = self.tokenizer.characters
-        return "\n" if "\n" in characters else characters[0]
+        """Used for an empty prompt: a newline, or the first token if there is no newline."""
+        return "\n" if self.tokenizer.accepts("\n") else self.tokenizer.decode([0])
 
     def encode(self, prompt: str) -> list[int]:
         """The token ids of a prompt. Raises UsageError for a character the model does not know."""
         prompt = prompt or self.default_prompt
-        return self.tokenizer.encode(match_vocabulary(prompt, self.tokenizer.characters))
+        return self.tokenizer.encode(match_vocabulary(prompt, self.tokenizer))
 
     def stream(self, sampling: SampleConfig) -> Iterator[str]:
         """Continue `sampling.prompt`; yields the new text in pieces, without the prompt."""
@@ -99,10 +97,12 @@ class TextGenerator:
     ) -> Iterator[tuple[str, ...]]:
         """Continue prompts as one batch; yields the new text of each, "" after its stop string.
 
-        The stop string itself is never part of the text.
+        The stop string itself is never part of the text. A token that ends within a character
+        yields "", and the character comes with the token that completes it.
         """
-        stop = match_vocabulary(sampling.stop or "", self.tokenizer.characters)
+        stop = match_vocabulary(sampling.stop or "", self.tokenizer)
         stops = [StopString(stop) for _ in prompts]
+        streams = [self.tokenizer.stream_decoder() for _ in prompts]
         steps = generate_tokens(
             self.model,
             self.config,
@@ -113,16 +113,19 @@ class TextGenerator:
         )
         for tokens in steps:
             # Every row continues until all have stopped; a finished one yields "".
-            pieces = [self.tokenizer.decode([token]) for token in tokens]
+            pieces = [stream.feed(token) for stream, token in zip(streams, tokens, strict=True)]
             yield tuple(stop.feed(piece) for stop, piece in zip(stops, pieces, strict=True))
             if all(stop.finished for stop in stops):
                 return
-        yield tuple(stop.flush() for stop in stops)  # text that was held back and did not stop
+        # The end: half a character, then text that was held back and did not stop
+        ends = [stream.flush() for stream in streams]
+        yield tuple(stop.feed(end) + stop.flush() for stop, end in zip(stops, ends, strict=True))
 
 
 def main() -> None:
     """Generate from an untrained model: noise, but the same noise with and without the cache."""
     from tiny_transformer_lm import TinyTransformerLM
+    from tokenizer import CharTokenizer
 
     tokenizer = CharTokenizer.train("abcdefghijklmnopqrstuvwxyz \n")
     config = ModelConfig(tokenizer.vocab_size, max_seq_len=16, d_model=32, n_layers=2)
