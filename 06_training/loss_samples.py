@@ -132,7 +132,7 @@ class SampleAtLosses(Callback):
 
 
 def run() -> list[Sample]:
-    """Train on Tiny Shakespeare (or what stands in for it); returns the samples."""
+    """Train on Tiny Shakespeare, or on the mock plays if it is missing; returns the samples."""
     corpus = load_corpus()
     print(corpus.origin)
     train_text, val_text = split_text(corpus.text)
