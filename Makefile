@@ -33,8 +33,8 @@ verify: install ## check that this machine is ready: [OK] or [FAIL]
 data: install ## download and prepare the training text of the capstone
 	@$(PY) 09_capstone/data/prepare_data.py --data shakespeare
 
-demo: install ## train a small model in minutes and sample from it
-	@$(PY) tools/demo.py
+demo: install ## train a small model and sample (ARGS="--parts mine": yours)
+	@$(PY) tools/demo.py $(ARGS)
 
 test: install ## run all tests (on the solutions, not on your exercises)
 	@$(PY) -m pytest -q --solutions -n auto --maxprocesses 4 --dist loadfile

@@ -6,9 +6,9 @@ import random
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -24,6 +24,7 @@ MARKERS = {
     "compiler": "needs a C++ compiler for torch.compile, and a path without spaces",
 }
 LOOPBACK = ("127.", "::1", "localhost")
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 # The tensors of the tests are tiny: a second thread costs more than it gains. Set before torch is
 # imported; programs that tests start inherit it.
@@ -129,6 +130,51 @@ def unsolved_lesson(request: pytest.FixtureRequest, tmp_path: Path) -> "Callable
     return copy
 
 
+@pytest.fixture
+def solved_course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Callable[..., Path]":
+    """Makes a course of a learner who has solved lessons 01 to 04, and lets Parts.mine use it.
+
+    `to_do` are exercises whose stubs are put back, `wrong` those that count as wrong, and `written`
+    is code of the learner's, by lesson, which replaces that of the solutions. The verdicts are
+    given and not computed: that takes too long for most tests.
+    """
+    import my_parts
+    import my_pieces
+    from utils.grader.exercises import ROOT, Lesson, read_lesson
+    from utils.grader.report import SOLVED, TO_DO, WRONG, Verdict
+    from utils.grader.stubs import reset_exercise
+
+    def make(
+        to_do: Sequence[str] = (), wrong: Sequence[str] = (), written: Mapping[str, str] = NOTHING
+    ) -> Path:
+        root = tmp_path / "course"
+        for folder in {lesson for lesson, _ in my_pieces.PIECES.values()}:
+            source, copy = ROOT / folder / "exercises", root / folder / "exercises"
+            if not (source / "exercises.yaml").exists():
+                continue
+            copy.mkdir(parents=True)
+            for name in ("exercises.yaml", "solutions.py"):
+                shutil.copy(source / name, copy)
+            text = (source / "solutions.py").read_text(encoding="utf-8")
+            added = written.get(folder, "")
+            (copy / "exercises.py").write_text(f"{text}\n\n{added}", encoding="utf-8")
+            lesson = read_lesson(root / folder)
+            for exercise in lesson.exercises:
+                if exercise.id in to_do:
+                    reset_exercise(lesson, exercise)
+
+        def verdicts_of(lesson: Lesson) -> dict[str, Verdict]:
+            states = dict.fromkeys(to_do, TO_DO) | dict.fromkeys(wrong, WRONG)
+            ids = [exercise.id for exercise in lesson.exercises]
+            return {one: Verdict(one, states.get(one, SOLVED)) for one in ids}
+
+        monkeypatch.setattr(my_parts, "ROOT", root)
+        monkeypatch.setattr(my_pieces, "verdicts_of", verdicts_of)
+        return root
+
+    return make
+
+
 @pytest.fixture(autouse=True)
 def same_seed_for_every_test() -> None:
     """Seed all generators, so that random numbers do not depend on the tests that ran before."""
@@ -136,7 +182,20 @@ def same_seed_for_every_test() -> None:
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(0)
     if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(0)
+        seed_torch(sys.modules["torch"])
+
+
+def seed_torch(torch: Any) -> None:
+    """torch.manual_seed(0) in microseconds.
+
+    Itself it takes milliseconds, because it records the call stack once for every kind of
+    accelerator that has not been used yet.
+    """
+    torch.default_generator.manual_seed(0)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(0)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)

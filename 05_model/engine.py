@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import fused
+from my_parts import MyParts, collect
 from parts import Parts
 from tiny_transformer_lm import TinyTransformerLM
 from utils.config import ModelConfig, TrainConfig
@@ -32,6 +33,7 @@ class Engine:
     dtype: torch.dtype
     name: str  # for the log, such as "fused sdpa, float32"
     compiled: bool = False  # by torch.compile
+    mine: MyParts | None = None  # whose each part is, if the learner's own code is used
 
     @property
     def dtype_name(self) -> str:
@@ -45,7 +47,8 @@ class Engine:
 def choose_engine(config: TrainConfig) -> Engine:
     """The engine that the configuration names; with dtype "auto", the faster of two.
 
-    Raises UsageError if the configuration asks for torch.compile and it does not work here.
+    Raises UsageError if the configuration asks for torch.compile and it does not work here, and
+    CourseError if it asks for the learner's own parts and one of them is wrong.
     """
     device = pick_device(config.device)
     if config.compile:
@@ -57,14 +60,23 @@ def choose_engine(config: TrainConfig) -> Engine:
 
 
 def _choose_precision(config: TrainConfig, device: torch.device) -> Engine:
-    if config.parts == "reference":  # the code of the lessons is not timed: float32 unless asked
+    if config.parts != "fused":  # code written to be read is not timed: float32 unless asked
         dtype = "float32" if config.dtype == "auto" else config.dtype
-        return Engine(Parts.reference(), device, DTYPES[dtype], f"reference, {dtype}")
+        return _readable_engine(config, device, dtype)
     engines = {dtype: _fused_engine(dtype, device) for dtype in _candidates(config.dtype, device)}
     if len(engines) == 1:  # nothing to compare
         return next(iter(engines.values()))
     probes = {dtype: _probe(engine, config) for dtype, engine in engines.items()}
     return engines[fastest(probes, device)]
+
+
+def _readable_engine(config: TrainConfig, device: torch.device, dtype: str) -> Engine:
+    """The code of the lessons, or the learner's own as far as it is solved."""
+    name = f"{config.parts}, {dtype}"
+    if config.parts == "reference":
+        return Engine(Parts.reference(), device, DTYPES[dtype], name)
+    mine = collect(config.model, device=device, dtype=DTYPES[dtype])
+    return Engine(Parts(**mine.own), device, DTYPES[dtype], name, mine=mine)
 
 
 def _candidates(dtype: str, device: torch.device) -> list[str]:

@@ -2,6 +2,7 @@
 
     Parts.reference()    the code of the lessons
     Parts.fused()        the same functions for speed, mostly PyTorch's fused kernels
+    Parts.mine()         your own code: every exercise that you have solved (my_parts.py)
 
 All of them build modules with the same parameter names and shapes, so each can load a checkpoint
 that another has saved.
@@ -15,12 +16,19 @@ import torch
 from torch import Tensor, nn
 
 import fused
-from attention import AttentionFunction, scaled_dot_product_attention
+from attention import AttentionFunction, causal_mask, scaled_dot_product_attention
 from feedforward import FeedForward, SwiGLU
-from grouped_query_attention import GroupedQueryAttention
+from grouped_query_attention import GroupedQueryAttention, repeat_kv
 from layer_norm import LayerNorm, RMSNorm
 from multi_head import MultiHeadAttention, merge_heads, split_heads
-from positional_embeddings import LearnedPositions, SinusoidalPositions, alibi_bias, apply_rotary
+from positional_embeddings import (
+    LearnedPositions,
+    SinusoidalPositions,
+    alibi_bias,
+    alibi_slopes,
+    apply_rotary,
+    rotary_angles,
+)
 from token_embeddings import TokenEmbedding
 from transformer_block import TransformerBlock
 from utils.config import ModelConfig
@@ -30,10 +38,12 @@ from utils.config import ModelConfig
 class Parts:
     """The pieces of a model: functions and classes, with the signatures of the lessons."""
 
-    # functions: softmax attention, and the reshaping around it
+    # functions: softmax attention, its mask, and the reshaping around it
     attention: AttentionFunction = scaled_dot_product_attention
+    causal_mask: Callable[[int], Tensor] = causal_mask
     split_heads: Callable[[Tensor, int], Tensor] = split_heads
     merge_heads: Callable[[Tensor], Tensor] = merge_heads
+    repeat_kv: Callable[[Tensor, int], Tensor] = repeat_kv
     # layers, as constructors: (d_model, n_heads, bias) -> module, and so on
     multi_head: Callable[[int, int, bool], nn.Module] = MultiHeadAttention
     grouped_query: Callable[[int, int, int, bool], nn.Module] = GroupedQueryAttention
@@ -47,10 +57,12 @@ class Parts:
     learned_positions: Callable[[int, int], nn.Module] = LearnedPositions
     sinusoidal_positions: Callable[[int, int], nn.Module] = SinusoidalPositions
     # positions inside attention: RoPE rotates queries and keys, ALiBi adds to the scores
+    rotary_angles: Callable[[Tensor, int], tuple[Tensor, Tensor]] = rotary_angles
     apply_rotary: Callable[[Tensor, Tensor, Tensor], Tensor] = apply_rotary
     # If not None, a model with both qk_norm and rotary positions calls this one function in place
     # of rms_normalize and apply_rotary. Set it to None when you replace apply_rotary.
     normalize_and_rotate: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    alibi_slopes: Callable[[int], Tensor] = alibi_slopes
     alibi_bias: Callable[[Tensor, Tensor, Tensor], Tensor] = alibi_bias
 
     @classmethod
@@ -81,6 +93,17 @@ class Parts:
         bfloat16_on_cpu = device.type == "cpu" and dtype == torch.bfloat16
         return cls.fused(fused.matmul_attention if bfloat16_on_cpu else fused.sdpa)
 
+    @classmethod
+    def mine(cls, config: ModelConfig | None = None) -> Self:
+        """Your own code for models of this configuration, or of any: each exercise you have solved.
+
+        What you have not started is the reference. Raises CourseError, which names the exercise, if
+        one is wrong, or passes its tests but computes something else in a model.
+        """
+        from my_parts import collect  # it builds models, and so imports this module
+
+        return cls(**collect(config).own)
+
     # --- building modules from the parts ---
 
     def build_attention(self, config: ModelConfig) -> nn.Module:
@@ -89,9 +112,11 @@ class Parts:
             layer = self.multi_head(config.d_model, config.n_heads, config.bias)
         else:
             layer = self.grouped_query(config.d_model, config.n_heads, config.kv_heads, config.bias)
-        # Set after construction, so that the layers keep the signatures of the lessons.
-        layer.split_heads = self.split_heads  # pyright: ignore[reportArgumentType]
-        layer.merge_heads = self.merge_heads  # pyright: ignore[reportArgumentType]
+        # Set after construction, so that the layers keep the signatures of the lessons. A layer of
+        # your own splits and merges its heads as it likes.
+        if isinstance(layer, MultiHeadAttention | GroupedQueryAttention):
+            layer.split_heads = self.split_heads  # pyright: ignore[reportAttributeAccessIssue]
+            layer.merge_heads = self.merge_heads  # pyright: ignore[reportAttributeAccessIssue]
         return layer
 
     def build_norm(self, config: ModelConfig) -> nn.Module:

@@ -17,11 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attention import AttentionFunction, causal_mask
-from grouped_query_attention import repeat_kv
+from attention import AttentionFunction
 from layer_norm import rms_normalize
 from parts import Parts
-from positional_embeddings import alibi_slopes, rotary_angles
 from utils.config import ModelConfig
 from utils.errors import UsageError, run_program
 from utils.kv_cache import KVCache
@@ -54,12 +52,13 @@ class TinyTransformerLM(nn.Module):
 
     def _register_tables(self, config: ModelConfig) -> None:
         """Register the constants that move with the model to its device and are not saved."""
-        cos, sin = rotary_angles(torch.arange(config.max_seq_len), config.d_head // 2 * 2)
+        positions = torch.arange(config.max_seq_len)
+        cos, sin = self.parts.rotary_angles(positions, config.d_head // 2 * 2)
         tables = {
             "cos": cos,
             "sin": sin,
-            "slopes": alibi_slopes(config.n_heads),
-            "causal": causal_mask(config.max_seq_len),
+            "slopes": self.parts.alibi_slopes(config.n_heads),
+            "causal": self.parts.causal_mask(config.max_seq_len),
         }
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
@@ -144,7 +143,9 @@ class TinyTransformerLM(nn.Module):
             k = self._normalize_and_rotate(k, rotation)  # (B, n_kv_heads, T, d_head)
             if cache is not None:
                 k, v = cache.write(layer, k, v)  # (B, n_kv_heads, T_k, d_head)
-            k, v = repeat_kv(k, n_repeats), repeat_kv(v, n_repeats)  # n_heads of each
+            if n_repeats > 1:
+                k = self.parts.repeat_kv(k, n_repeats)  # (B, n_heads, T_k, d_head)
+                v = self.parts.repeat_kv(v, n_repeats)
             return self.parts.attention(q, k, v, mask)
 
         return attend

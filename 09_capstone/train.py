@@ -4,6 +4,7 @@
     python 09_capstone/train.py --preset smoke                    # a test run of a few seconds
     python 09_capstone/train.py --preset full --max-minutes 5     # larger, and five minutes at most
     python 09_capstone/train.py --data my_poems.txt --d-model 64  # your text, your sizes
+    python 09_capstone/train.py --parts mine                      # the code that you wrote yourself
     python 09_capstone/train.py --tokenizer bpe --vocab-size 1024 # tokens learned from the text
     python 09_capstone/train.py --config 09_capstone/runs/RUN/config.yaml   # repeat that run
     python 09_capstone/train.py --resume                          # continue an interrupted run
@@ -62,7 +63,7 @@ from utils.command_line import OneLineParser, add_config_flags, config_from_args
 from utils.config import TrainConfig, load_config, save_config
 from utils.device import pick_device
 from utils.errors import CourseError, UsageError
-from utils.files import quoted, shown
+from utils.files import atomic_write_text, quoted, shown
 from utils.memory import keep_freed_memory
 
 HERE = Path(__file__).resolve().parent
@@ -71,6 +72,7 @@ WRITTEN = (  # by a run; --overwrite removes these files and no others
     *("config.yaml", "environment.json", "metrics.csv", "metrics.jsonl", "log.txt"),
     *("samples.txt", "samples.jsonl", "curves.png", "best.safetensors", "last.safetensors"),
 )
+PARTS_FILE = "parts.txt"  # whose each part of the model is; with --parts mine only
 HANGING: Any = {"subsequent_indent": " " * 8, "break_long_words": False, "break_on_hyphens": False}
 
 
@@ -348,7 +350,7 @@ def make_run_folder(args: argparse.Namespace, config: TrainConfig) -> Path:
 
 def clear(folder: Path) -> None:
     """Remove the files of an earlier run from a folder, and no others."""
-    for name in WRITTEN:
+    for name in (*WRITTEN, PARTS_FILE):
         (folder / name).unlink(missing_ok=True)
     for name in ("states", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -387,6 +389,9 @@ def describe_run(
         f"context {shape.max_seq_len}: {n_parameters:,} parameters"
     )
     print(f"engine  {engine}")
+    if engine.mine is not None:
+        print(engine.mine.table())
+        atomic_write_text(folder / PARTS_FILE, f"{engine.mine.table()}\n")
     if workers.world_size > 1:
         rows = config.batch_size // workers.world_size
         print(f"workers {workers.world_size}, {rows} of the {config.batch_size} rows each")

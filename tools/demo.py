@@ -1,6 +1,8 @@
 """Train the laptop preset, print samples, and show what to try next.
 
-make demo        (or, once it is installed: python tools/demo.py)
+make demo                          (or, once it is installed: python tools/demo.py)
+make demo ARGS="--parts mine"      a model of your own solved exercises
+make demo ARGS="--max-minutes 1"   any field of the configuration, as in train.py
 """
 
 try:
@@ -12,14 +14,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from utils.command_line import OneLineParser
+from utils.command_line import OneLineParser, add_config_flags
+from utils.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = "09_capstone/runs/demo"
-PROGRAMS = (
-    ["09_capstone/train.py", "--preset", "laptop", "--overwrite", "--out-dir", RUN],
-    ["09_capstone/sample.py", "--checkpoint", f"{RUN}/best.safetensors", "--num-samples", "3"],
-)
+WHOSE = "parts.txt"  # in that folder: which parts of the model are the learner's own code
+TRAIN = ("09_capstone/train.py", "--preset", "laptop", "--overwrite", "--out-dir", RUN)
+SAMPLE = ("09_capstone/sample.py", "--checkpoint", f"{RUN}/best.safetensors", "--num-samples", "3")
 WHAT_NEXT = f"""
 What to try next
   Prompt it:            python 09_capstone/sample.py --interactive
@@ -45,14 +47,27 @@ def run(arguments: list[str]) -> int:
 
 def main() -> int:
     """Run the programs in order; the first failure ends the demo with its exit code."""
-    OneLineParser(description="Train the laptop preset and print samples.").parse_args()
-    for arguments in PROGRAMS:
+    parser = OneLineParser(
+        description="Train the laptop preset and print samples.",
+        usage="%(prog)s [--parts mine] [options of train.py]",
+    )
+    add_config_flags(parser, TrainConfig, skip="vocab_size")
+    parser.parse_args()
+    for arguments in ([*TRAIN, *sys.argv[1:]], [*SAMPLE]):
         print(f"\n$ python {' '.join(arguments)}", flush=True)
         code = run(arguments)
         if code != 0:
             return code
     print(WHAT_NEXT)
+    print_own_share(ROOT / RUN / WHOSE)
     return 0
+
+
+def print_own_share(whose: Path) -> None:
+    """Print "9 of 12 parts of this model are your own code", if any was asked for."""
+    if whose.is_file():
+        first = whose.read_text(encoding="utf-8").splitlines()[0]
+        print(f"\n{first.removeprefix('parts').strip()}")
 
 
 if __name__ == "__main__":

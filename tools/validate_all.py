@@ -40,7 +40,11 @@ SHOWN = 20  # problems per check; --json has all of them
 
 # The complete lessons: every file of the anatomy must be there.
 READY = (
-    *("00_setup", "01_attention", "02_multi_head", "03_transformer_blocks"),
+    "00_setup",
+    "01_attention",
+    "02_multi_head",
+    "03_transformer_blocks",
+    "04_embeddings",
     "06_training",
 )
 

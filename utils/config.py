@@ -35,7 +35,9 @@ __all__ = [
 class ModelConfig:
     """The architecture of a transformer language model, from GPT-2 to Llama."""
 
-    vocab_size: int = option(65, "number of different tokens; with bpe, how many to learn")
+    vocab_size: int = option(
+        65, "number of different tokens: set by the text, or with bpe how many to learn (512)"
+    )
     max_seq_len: int = option(64, "context length: how many tokens the model can attend to")
     d_model: int = option(128, "width of the residual stream")
     n_layers: int = option(4, "number of transformer blocks")
@@ -126,7 +128,11 @@ class TrainConfig:
     save_interval: int = option(250, "steps between saved training states, for --resume")
     sample_interval: int = option(500, "steps between text samples; 0 for none")
     log_interval: int = option(10, "steps between rows of metrics.csv")
-    parts: str = option("fused", "implementation of the model", ("reference", "fused"))
+    parts: str = option(
+        "fused",
+        "code of the model: the lessons', PyTorch's fused kernels, or your solved exercises",
+        ("reference", "fused", "mine"),
+    )
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
     dtype: str = option("auto", "data type of the matrix products", ("auto", "float32", "bfloat16"))
     compile: bool = option(False, "compile the model with torch.compile; slow to start")

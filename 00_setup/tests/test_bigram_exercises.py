@@ -24,8 +24,8 @@ from utils.grader.feedback import (
     expect_choice,
     expect_equal,
     expect_same_gradients,
-    type_name,
 )
+from utils.grader.values import type_name
 
 B, T, d, V = 3, 5, 4, 6
 

@@ -22,8 +22,8 @@ from utils.grader.feedback import (
     expect_equal,
     expect_prediction,
     expect_same_gradients,
-    type_name,
 )
+from utils.grader.values import type_name
 
 B, H, T, T_q, T_k, d_model, d_k, d_v = 3, 2, 6, 5, 7, 8, 4, 6
 

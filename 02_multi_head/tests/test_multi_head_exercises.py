@@ -24,8 +24,8 @@ from utils.grader.feedback import (
     expect_parameters,
     expect_prediction,
     expect_same_gradients,
-    type_name,
 )
+from utils.grader.values import type_name
 
 B, H, T, T_k, d_head, d_model = 3, 3, 5, 7, 4, 12
 

@@ -28,8 +28,8 @@ from utils.grader.feedback import (
     expect_prediction,
     expect_same_gradients,
     parameter_shapes,
-    type_name,
 )
+from utils.grader.values import type_name
 
 B, T, d_model, d_ff, n_experts = 3, 5, 6, 10, 7
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import train
 from tools import demo
 
 SAVES_WHEN_INTERRUPTED = """
@@ -42,6 +43,29 @@ def test_it_trains_then_samples_then_shows_what_to_try_next(
     trained = said.index("ran 09_capstone/train.py --preset laptop --overwrite --out-dir")
     sampled = said.index("ran 09_capstone/sample.py --checkpoint 09_capstone/runs/demo/")
     assert trained < sampled < said.index("What to try next")
+
+
+def test_arguments_go_to_the_training_and_the_share_of_own_code_comes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_programs(
+        tmp_path, "import sys; print('ran', *sys.argv)", "import sys; print('ran', *sys.argv)"
+    )
+    (tmp_path / demo.RUN).mkdir(parents=True)
+    table = "parts   9 of 12 parts of this model are your own code\n        attention yours 1.5\n"
+    (tmp_path / demo.RUN / demo.WHOSE).write_text(table, encoding="utf-8")
+    monkeypatch.setattr(demo, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--parts", "mine", "--max-steps", "5"])
+    assert demo.main() == 0
+    said = capfd.readouterr().out
+    assert "ran 09_capstone/train.py --preset laptop --overwrite" in said
+    assert "runs/demo --parts mine --max-steps 5\n" in said
+    assert "--num-samples 3\n" in said
+    assert said.endswith("\n\n9 of 12 parts of this model are your own code\n")
+
+
+def test_the_table_is_the_file_that_the_training_writes() -> None:
+    assert train.PARTS_FILE == demo.WHOSE
 
 
 @pytest.mark.parametrize("code", [1, 2, 130])

@@ -3,44 +3,24 @@
     expect_equal(ex.causal_mask(5), truth, what="the mask (T, T)")
 
 passes, or raises `Wrong`, whose message names the call, its result and where it first differs.
-Values are compared within a tolerance, so an answer in another style (einsum, loops, a different
-order of summation) passes.
-
-A *misconception* is a function with the same arguments as the exercise that makes one common
-mistake; its docstring is the diagnosis. Each result is traced to the call it came from, so the
-misconceptions can be run on the same inputs. Those that reproduce the learner's wrong result are
-attached to the error; so are those that resemble it, because a second mistake or a harmless cast
-beside the first must not hide it.
+Each result is traced to the call it came from, so the misconceptions can be run on the same
+inputs. Those that reproduce the learner's wrong result are attached to the error; so are those that
+resemble it, because a second mistake or a harmless cast beside the first must not hide it.
 """
 
-import copy
-import inspect
-import itertools
 import math
-import numbers
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from utils.grader.mistakes import Suspects, class_of
+from utils.grader.calls import Call, Misconception, history, part_of
+from utils.grader.difference import LOOSE, TOLERANCE, View, difference, identity
 from utils.grader.plain_words import explain
-from utils.grader.relation import of_numbers, relation
-
-Misconception = Callable[..., Any]
-View = Callable[[Any], Any]
-
-TOLERANCE = 1e-5  # absolute, and relative to the expected value
-LOOSE = {torch.float16: 1e-2, torch.bfloat16: 2e-2}
-CALLS_KEPT = 8  # in the history of a test
-ROW = 60  # characters of a row of values; with its label it fits 80 columns
-LARGE_NUMBER = 20  # whole numbers from here on are counts, of which a factor says something
-SMALL = 12  # values in an input that is printed whole, if it fits into
-LONGEST_INPUT = 72  # characters
+from utils.grader.resemblance import diagnosis, is_same, is_similar, is_wrong
+from utils.grader.values import is_number, type_name
 
 
 class Wrong(AssertionError):  # noqa: N818 - an outcome; pytest's failures are AssertionErrors too
@@ -64,89 +44,6 @@ class Wrong(AssertionError):  # noqa: N818 - an outcome; pytest's failures are A
         self.explained_by = explained_by
         self.margin = margin
         self.resembles = resembles | (explained_by or frozenset())
-
-
-@dataclass
-class Call:
-    """One call of a learner's code: copies of its inputs, and its result or error.
-
-    For a method, `build` makes an object of another class with the same parameters, so that a
-    misconception can replace the learner's class; None for a plain function.
-    """
-
-    name: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    random_state: Tensor
-    misconceptions: Sequence[Misconception] = ()
-    build: Callable[[Misconception], nn.Module] | None = None
-    names: Sequence[str] = ()  # of the positional arguments
-    result: Any = None
-    error: BaseException | None = None
-
-    def __str__(self) -> str:
-        """The call with every argument named, and small inputs shown."""
-        names = itertools.chain(self.names, itertools.repeat(""))
-        arguments = [named(name, value) for name, value in zip(names, self.args, strict=False)]
-        arguments += [named(name, value) for name, value in self.kwargs.items()]
-        return f"{self.name}({', '.join(arguments)})"
-
-    def repeat(self, misconception: Misconception) -> Any:
-        """The result of a misconception on the same inputs; an error it raises is returned."""
-        args, kwargs = copy_of(self.args), copy_of(self.kwargs)
-        now = torch.get_rng_state()
-        function = misconception
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                if self.build is not None and class_of(misconception) is not None:
-                    function = self.build(misconception)  # may draw random numbers
-                torch.set_rng_state(self.random_state)
-                return function(*args, **kwargs)
-        except Exception as error:
-            return error
-        finally:
-            torch.set_rng_state(now)
-
-
-@dataclass
-class History:
-    """The last calls of one test, so that a result can be traced to the call it came from.
-
-    `refuted` holds the misconceptions that would have failed where the learner's answer was right,
-    `replaced` a function of PyTorch that the learner called though it replaces the exercise.
-    `suspects` are pairs of mistakes, over all the tests of an exercise.
-    """
-
-    calls: list[Call] = field(default_factory=list)
-    refuted: set[str] = field(default_factory=set)
-    replaced: str = ""
-    suspects: Suspects = field(default_factory=Suspects)
-
-    def clear(self) -> None:
-        self.calls = []
-        self.refuted = set()
-        self.replaced = ""
-
-    def add(self, call: Call) -> None:
-        self.calls = [*self.calls[1 - CALLS_KEPT :], call]
-
-    def origin(self, answer: Any) -> tuple[Call, int | None] | None:
-        """The call that returned this answer (index None), or a tuple with it at an index."""
-        for call in reversed(self.calls):
-            if call.result is answer:
-                return call, None
-            if isinstance(call.result, tuple | list):
-                for index, part in enumerate(call.result):
-                    if part is answer:
-                        return call, index
-        return None
-
-
-history = History()
-
-
-def identity(value: Any) -> Any:
-    return value
 
 
 # --- called by the tests ---
@@ -175,7 +72,7 @@ def expect_equal(
     origin = history.origin(actual)
     if origin is None:
         if found is not None:
-            raise Wrong(found[0], None, found[1])
+            raise Wrong(found.message, None, found.tolerances)
         return
     call, index = origin
     suspect_pairs(found is None, call, index, (actual, expected, view))
@@ -190,7 +87,7 @@ def expect_equal(
     matching = frozenset(name for name, value in wrong if is_same(value, actual, view))
     history.suspects.explained_by(matching)
     alike = frozenset(name for name, value in wrong if is_similar(value, actual, expected))
-    raise Wrong(f"{call}\n{found[0]}", matching, found[1], alike)
+    raise Wrong(f"{call}\n{found.message}", matching, found.tolerances, alike)
 
 
 def expect_parameters(actual: Any, expected: nn.Module) -> None:
@@ -262,13 +159,6 @@ def prediction_problem(actual: Any, expected: Any, what: str, within: float) -> 
     return said
 
 
-def is_number(value: Any) -> bool:
-    """Whether a value is one real number, whatever its type."""
-    if isinstance(value, Tensor | np.ndarray | np.generic):
-        return value.ndim == 0
-    return isinstance(value, numbers.Real)
-
-
 def expect_choice(answer: Any, choice: Any, expected: Any, name: str) -> None:
     """Raise Wrong unless one part of a reading is right; the message does not tell the right one.
 
@@ -317,7 +207,7 @@ def expect_same_gradients(actual: Tensor, expected: Tensor, inputs: Mapping[str,
             )
         problem = difference(actual, truth, f"the gradient of {name}", identity)
         if problem is not None and not is_rounding(actual, truth):
-            raise Wrong(f"the values are right, but {problem[0]}", None, problem[1])
+            raise Wrong(f"the values are right, but {problem.message}", None, problem.tolerances)
 
 
 def is_rounding(actual: Tensor, truth: Tensor) -> bool:
@@ -337,299 +227,3 @@ def gradients(
 
 
 # --- where two answers differ ---
-
-
-def difference(
-    actual: Any, expected: Any, what: str | Sequence[str], view: View
-) -> tuple[str, float] | None:
-    """What is wrong with an answer, and by how many tolerances; None if it is right."""
-    name = what if isinstance(what, str) else " and ".join(what)
-    if actual is None:
-        return f"{name}: got None; is a return missing?", math.inf
-    if isinstance(expected, tuple):
-        return difference_of_parts(actual, expected, what)
-    if isinstance(expected, Tensor) and not isinstance(actual, Tensor):
-        way_out = ": torch's functions, in place of np." * isinstance(actual, np.ndarray)
-        return f"{name}: this is {type_name(actual)}; expected a tensor{way_out}", math.inf
-    if isinstance(expected, np.ndarray):
-        if not isinstance(actual, np.ndarray | np.generic):
-            return f"{name}: this is {type_name(actual)}; expected a NumPy array", math.inf
-        if np.asarray(actual).dtype.kind not in "biuf":
-            return f"{name}: dtype {actual.dtype}; expected {expected.dtype}", math.inf
-        if actual.shape == expected.shape and actual.dtype != expected.dtype:
-            said = f"{name}: dtype {actual.dtype}; expected {expected.dtype}"
-            cause = ": np.sqrt of a whole number is float64, for instance"
-            return said + cause * (actual.dtype == np.float64), math.inf
-        actual, expected = torch.from_numpy(np.array(actual)), torch.from_numpy(expected.copy())
-    try:
-        actual, expected = view(actual), view(expected)
-    except Exception as error:
-        return f"{name}, {short_repr(actual)}, cannot be used: {error}", math.inf
-    if isinstance(expected, Tensor):
-        return difference_of_tensors(actual, expected, name)
-    if isinstance(expected, dict) and isinstance(actual, dict):
-        return difference_of_entries(actual, expected, name)
-    return difference_of_values(actual, expected, name)
-
-
-def difference_of_parts(
-    actual: Any, expected: tuple[Any, ...], what: str | Sequence[str]
-) -> tuple[str, float] | None:
-    """The first part of a tuple that is wrong."""
-    if isinstance(what, str):
-        what = [f"{what}[{i}]" for i in range(len(expected))]
-    if not isinstance(actual, tuple | list) or len(actual) != len(expected):
-        got = f"{len(actual)} values" if isinstance(actual, tuple | list) else type_name(actual)
-        wanted = f"{len(expected)} values: {', '.join(what)}"
-        return f"it returned {got}; expected {wanted}", math.inf
-    for ours, truth, name in zip(actual, expected, what, strict=True):
-        found = difference(ours, truth, name, identity)
-        if found is not None:
-            return found
-    return None
-
-
-def difference_of_tensors(actual: Tensor, expected: Tensor, name: str) -> tuple[str, float] | None:
-    """Shape, dtype, device, then values."""
-    if actual.shape != expected.shape:
-        return shape_problem(tuple(actual.shape), tuple(expected.shape), name), math.inf
-    if actual.dtype != expected.dtype:
-        return f"{name}: dtype {actual.dtype}; expected {expected.dtype}", math.inf
-    if actual.device != expected.device:
-        return f"{name}: on device {actual.device}; expected {expected.device}", math.inf
-    error = errors_in_tolerances(actual, expected)
-    bad = error > 1
-    count = int(bad.sum())
-    if count == 0:
-        return None
-    first = int(bad.flatten().int().argmax())  # argmax returns the first of equals
-    at = tuple(int(index) for index in np.unravel_index(first, bad.shape))
-    return values_problem(actual, expected, name, at, count), error.max().item()
-
-
-def shape_problem(ours: tuple[int, ...], truth: tuple[int, ...], name: str) -> str:
-    """Two shapes, and how they are related, if they are."""
-    said = f"{name}: shape {ours}; expected {truth}"
-    if sorted(ours) == sorted(truth):
-        return f"{said}: the same sizes in another order"
-    if [size for size in ours if size != 1] == [size for size in truth if size != 1]:
-        return f"{said}: they differ only by axes of size 1"
-    return said
-
-
-def values_problem(
-    actual: Tensor, expected: Tensor, name: str, at: tuple[int, ...], count: int
-) -> str:
-    """Where the values first differ; the whole row if it is short enough to read."""
-    ours, truth = actual[at], expected[at]
-    place = f" at {list(at)}" if at else ""
-    total = f" ({count} of {actual.numel()} values differ)" if actual.numel() > 1 else ""
-    said = f"{name}: the first difference{place}: got {format_value(ours)}"
-    said += f", expected {format_value(truth)}{total}"
-    if format_value(ours) == format_value(truth) and not torch.isnan(ours):
-        said += f"; the difference is {format_value(ours.double() - truth.double())}"
-    if at and actual.size(-1) > 1:
-        said += format_rows(actual[at[:-1]], expected[at[:-1]])
-    related = relation(actual, expected, name)
-    return f"{said}\nNote: {related}" if related else said
-
-
-def difference_of_values(actual: Any, expected: Any, name: str) -> tuple[str, float] | None:
-    """Numbers by value, whatever their type; everything else by equality."""
-    if isinstance(actual, Tensor | np.ndarray | np.generic) and actual.ndim == 0:
-        actual = actual.item()
-    if isinstance(expected, numbers.Real):
-        if not isinstance(actual, numbers.Real):
-            return f"{name}: this is {type_name(actual)}; expected a number", math.inf
-        error = abs(float(actual) - float(expected)) / (TOLERANCE * (1 + abs(float(expected))))
-        exact = isinstance(expected, numbers.Integral)
-        if actual == expected or (not exact and error <= 1):
-            return None
-        # A factor says nothing about an index.
-        is_index = exact and abs(float(expected)) < LARGE_NUMBER
-        related = "" if is_index else of_numbers(float(actual), float(expected))
-        note = f"\nNote: {related}" if related else ""
-        return f"{name}: got {actual}; expected {expected}{note}", math.inf if exact else error
-    if type(actual) is type(expected) and actual == expected:
-        return None
-    return f"{name}: got {short_repr(actual)}; expected {short_repr(expected)}", math.inf
-
-
-def difference_of_entries(
-    actual: dict[str, Any], expected: dict[str, Any], name: str
-) -> tuple[str, float] | None:
-    """The first entry of a dictionary that is missing, differs, or should not be there."""
-    for key, truth in expected.items():
-        if key not in actual:
-            found = ", ".join(actual) or "none"
-            return f"{name}: {key} is missing; yours are: {found}", math.inf
-        if actual[key] != truth:
-            return f"{name}: {key} is {actual[key]}; expected {truth}", math.inf
-    extra = [key for key in actual if key not in expected]
-    return (f"{name}: {extra[0]} should not be there", math.inf) if extra else None
-
-
-def errors_in_tolerances(actual: Tensor, expected: Tensor) -> Tensor:
-    """The error of each value in tolerances; infinite where nan or inf disagree."""
-    tolerance = LOOSE.get(expected.dtype, TOLERANCE)
-    ours, truth = actual.detach().double(), expected.detach().double()
-    error = (ours - truth).abs() / (tolerance * (1 + truth.abs()))
-    same = (ours == truth) | (ours.isnan() & truth.isnan())
-    not_finite = ~ours.isfinite() | ~truth.isfinite()
-    return error.masked_fill(not_finite, math.inf).masked_fill(same, 0.0)
-
-
-# --- misconceptions ---
-
-
-def diagnosis(misconception: Misconception) -> str:
-    """The diagnosis of a misconception, one sentence: its docstring."""
-    return " ".join((inspect.getdoc(misconception) or misconception.__name__).split())
-
-
-def is_wrong(theirs: Any, expected: Any, view: View) -> bool:
-    """Whether a misconception's output is wrong here; raising an error counts as wrong."""
-    return isinstance(theirs, Exception) or difference(theirs, expected, "", view) is not None
-
-
-def is_same(theirs: Any, actual: Any, view: View) -> bool:
-    """Whether a misconception's output is the same as the learner's."""
-    if theirs is None or isinstance(theirs, Exception):
-        return False
-    return difference(actual, theirs, "", view) is None
-
-
-def is_similar(theirs: Any, actual: Any, expected: Any) -> bool:
-    """Whether two answers have the same values, whatever their dtype and their axes of size 1.
-
-    The values must not be the expected ones: a wrong dtype alone resembles nothing.
-    """
-    if isinstance(expected, tuple):
-        for index, truth in enumerate(expected):  # the first part that is wrong is what is shown
-            part = part_of(actual, index)
-            if not same_values(plain_values(part), plain_values(truth)):
-                return is_similar(part_of(theirs, index), part, truth)
-        return False
-    values = [plain_values(value) for value in (theirs, actual, expected)]
-    if any(value is None for value in values):
-        return False
-    mine, learners, truth = values
-    return same_values(mine, learners) and not same_values(learners, truth)
-
-
-def plain_values(value: Any) -> Tensor | None:
-    """The values of a tensor, array or number as float64, without axes of size 1; else None."""
-    if isinstance(value, numbers.Real):
-        return torch.tensor(float(value), dtype=torch.float64)
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
-        value = torch.from_numpy(np.array(value))
-    if not isinstance(value, Tensor) or value.is_meta or value.is_complex():
-        return None
-    return value.detach().cpu().double().squeeze()
-
-
-def same_values(one: Tensor | None, other: Tensor | None) -> bool:
-    """Whether two tensors of float64 are equal, within what float32 rounds."""
-    if one is None or other is None or one.shape != other.shape:
-        return False
-    return torch.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True)
-
-
-def misconceptions_with_same_error(call: Call) -> frozenset[str]:
-    """The misconceptions that raise the same error as the learner's code."""
-
-    def raises_it(misconception: Misconception) -> bool:
-        theirs, error = call.repeat(misconception), call.error
-        return type(theirs) is type(error) and str(theirs) == str(error)
-
-    history.suspects.answer_is_wrong(call.misconceptions, raises_it)
-    return frozenset(diagnosis(one) for one in call.misconceptions if raises_it(one))
-
-
-def part_of(value: Any, index: int | None) -> Any:
-    """value[index], or None if there is none; the value itself if index is None."""
-    if index is None or isinstance(value, Exception):
-        return value
-    return value[index] if isinstance(value, tuple | list) and index < len(value) else None
-
-
-# --- copying and formatting values ---
-
-
-def copy_of(value: Any) -> Any:
-    """A copy that shares no memory with the value, so that later changes do not affect it."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple
-        return type(value)(*map(copy_of, value))
-    if isinstance(value, tuple | list):
-        return type(value)(copy_of(part) for part in value)
-    if isinstance(value, dict):
-        twin = copy.copy(value)  # a Counter stays a Counter
-        for name, part in value.items():
-            twin[name] = copy_of(part)
-        return twin
-    return value if callable(value) else copy.copy(value)
-
-
-def type_name(value: Any) -> str:
-    """The type of a value with its article: "a NumPy array", "a float"."""
-    if isinstance(value, np.ndarray):
-        return "a NumPy array"
-    name = "tensor" if isinstance(value, Tensor) else type(value).__name__
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
-
-
-def short_repr(value: Any) -> str:
-    """A value in at most 40 characters; tensors by dtype and shape."""
-    if isinstance(value, Tensor | np.ndarray):
-        if value.ndim == 0 and not (isinstance(value, Tensor) and value.is_meta):
-            return f"{value.item():.6g}"
-        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    if isinstance(value, torch.dtype | torch.device):
-        return str(value)
-    if isinstance(value, tuple | list) and any(isinstance(part, Tensor) for part in value):
-        return f"({', '.join(short_repr(part) for part in value)})"
-    if callable(value):
-        return getattr(value, "__name__", type(value).__name__)
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-def shown(value: Any) -> str:
-    """An input: small tensors and arrays by their values, others by dtype and shape."""
-    if isinstance(value, Tensor | np.ndarray) and 0 < value.ndim <= 3:
-        count = value.numel() if isinstance(value, Tensor) else value.size
-        is_meta = isinstance(value, Tensor) and value.is_meta
-        whole = nested(value.tolist()) if 0 < count <= SMALL and not is_meta else ""
-        if whole and len(whole) <= LONGEST_INPUT:
-            return whole
-    return short_repr(value)
-
-
-def named(name: str, value: Any) -> str:
-    """An argument of a call: "dim=-1"; the value alone if the argument has no name."""
-    return f"{name}={shown(value)}" if name.isidentifier() else shown(value)
-
-
-def nested(values: Any) -> str:
-    """A nested list with at most four significant digits per number."""
-    if isinstance(values, list):
-        return f"[{', '.join(nested(value) for value in values)}]"
-    return f"{values:.4g}" if isinstance(values, float) else str(values)
-
-
-def format_value(value: Tensor) -> str:
-    """One value of a tensor, with four significant digits."""
-    item = value.item()
-    return f"{item:.4g}" if isinstance(item, float) else str(item)
-
-
-def format_rows(actual: Tensor, expected: Tensor) -> str:
-    """Two rows of values, one below the other; "" if they are too long to read."""
-    rows = [[format_value(value) for value in row[: ROW // 2]] for row in (actual, expected)]
-    width = max(len(cell) for row in rows for cell in row)
-    yours, truth = ("  ".join(cell.rjust(width) for cell in row) for row in rows)
-    return f"\n    yours     {yours}\n    expected  {truth}" if len(yours) <= ROW else ""

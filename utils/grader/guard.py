@@ -23,16 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from utils.grader.calls import Call, Misconception, history
 from utils.grader.exercises import Exercise, how_to
-from utils.grader.feedback import (
-    Call,
-    Misconception,
-    Wrong,
-    copy_of,
-    history,
-    misconceptions_with_same_error,
-    type_name,
-)
+from utils.grader.feedback import Wrong
 from utils.grader.learner_code import (
     LoadError,
     Source,
@@ -46,6 +39,8 @@ from utils.grader.learner_code import (
 )
 from utils.grader.mistakes import class_of
 from utils.grader.plain_words import explain
+from utils.grader.resemblance import misconceptions_with_same_error
+from utils.grader.values import copy_of, type_name
 
 SECONDS = 5.0  # of processor time, for all the calls of one exercise together
 PATIENCE = 2.4  # seconds of wall time count as one: on a busy machine, code waits for its turn

@@ -60,6 +60,10 @@ class Source:
         found = [(as_stub(node, self.bodies), name, node) for name, node in functions(self.tree)]
         return [Stub(exercise, name, node.lineno) for exercise, name, node in found if exercise]
 
+    def function_names(self) -> list[str]:
+        """Every top-level function and every method, by qualified name: "Model.forward"."""
+        return [name for name, _ in functions(self.tree)]
+
     def stub_at(self, line: int) -> Stub | None:
         """The untouched stub that contains a line, if there is one."""
         enclosing = [
@@ -80,8 +84,13 @@ class Source:
             for node in ast.walk(self.tree)
         )
 
-    def uses(self, names: Sequence[str], modules: Collection[str]) -> str:
-        """The first of these modules that one of the functions or classes `names` uses, else ""."""
+    def uses(
+        self, names: Sequence[str], modules: Collection[str], given: Collection[str] = ()
+    ) -> str:
+        """The first of these modules that one of the functions or classes `names` uses, else "".
+
+        `given` are methods that the course wrote, "Model.__init__": what they use does not count.
+        """
         imported: dict[str, str] = {}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.ImportFrom) and node.module in modules:
@@ -94,7 +103,15 @@ class Source:
             for node in self.tree.body
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names
         ]
-        used = [node.id for body in bodies for node in ast.walk(body) if isinstance(node, ast.Name)]
+        written = [
+            part
+            for body in bodies
+            for part in ast.iter_child_nodes(body)
+            if f"{body.name}.{getattr(part, 'name', '')}" not in given
+        ]
+        used = [
+            node.id for part in written for node in ast.walk(part) if isinstance(node, ast.Name)
+        ]
         return next((imported[name] for name in used if name in imported), "")
 
     def raised(self, error: BaseException) -> int | None:

@@ -140,9 +140,10 @@ def ex(request: pytest.FixtureRequest) -> Iterator["Guarded"]:
     """The learner's module behind a guard; that of the solutions with --solutions."""
     if EXERCISE not in request.node.stash:
         pytest.fail(f"no exercise in exercises.yaml lists {request.node.name} under judge")
-    from utils.grader.feedback import diagnosis, history
+    from utils.grader.calls import history
     from utils.grader.guard import Clock, Guarded, restored_state
     from utils.grader.mistakes import Suspects
+    from utils.grader.resemblance import diagnosis
 
     lesson, exercise = request.node.stash[EXERCISE]
     try:
@@ -206,7 +207,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Turn the errors of an exercise's test into to do (skipped), or wrong with a message."""
     if EXERCISE not in item.stash:
         return (yield)
-    from utils.grader.feedback import Wrong, history
+    from utils.grader.calls import history
+    from utils.grader.feedback import Wrong
     from utils.grader.guard import BrokenFile, NotStarted
 
     case = item.stash[CASE]
@@ -248,7 +250,9 @@ def reference_used(item: pytest.Item) -> str:
     lesson, exercise = item.stash[EXERCISE]
     source = learner_at(item.config, lesson.file).source
     modules = {path.stem for path in lesson.folder.glob("*.py")}
-    module = source.uses(exercise.names, modules) if source else ""
+    solutions = learner_at(item.config, lesson.solutions).source
+    given = {*(solutions.function_names() if solutions else ())} - {*exercise.stubs}
+    module = source.uses(exercise.names, modules, given) if source else ""
     return f"{module}.py" if module else ""
 
 

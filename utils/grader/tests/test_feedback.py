@@ -11,20 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from utils.grader.calls import Call, Misconception, history
 from utils.grader.feedback import (
-    Call,
-    Misconception,
     Wrong,
-    copy_of,
-    diagnosis,
     expect,
     expect_equal,
     expect_parameters,
     expect_same_gradients,
-    history,
-    misconceptions_with_same_error,
-    short_repr,
 )
+from utils.grader.resemblance import diagnosis, misconceptions_with_same_error
+from utils.grader.values import copy_of, short_repr
 
 
 @pytest.fixture(autouse=True)

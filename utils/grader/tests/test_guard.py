@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from utils.grader import guard, runner
+from utils.grader.calls import Misconception, history
 from utils.grader.exercises import Exercise, how_to
-from utils.grader.feedback import Misconception, Wrong, expect_equal, history
+from utils.grader.feedback import Wrong, expect_equal
 from utils.grader.guard import (
     BrokenFile,
     Clock,

@@ -8,14 +8,9 @@ from typing import Any
 import pytest
 
 from utils.errors import CourseError
+from utils.grader.calls import Call, history
 from utils.grader.exercises import Lesson, read_lesson
-from utils.grader.feedback import (
-    Call,
-    Wrong,
-    expect_choice,
-    expect_prediction,
-    history,
-)
+from utils.grader.feedback import Wrong, expect_choice, expect_prediction
 from utils.grader.learner_code import read_source
 from utils.grader.report import SOLVED, TO_DO, WRONG, Verdict
 from utils.grader.runner import judge

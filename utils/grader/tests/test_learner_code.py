@@ -413,3 +413,21 @@ def test_assert_statements_of_a_learner_count_under_python_o(tmp_path):
 )
 def test_the_use_of_a_module_in_a_function_is_seen(tmp_path, content, module):
     assert source_of(tmp_path, content).uses(["share"], {"attention", "flash"}) == module
+
+
+@pytest.mark.parametrize(
+    ("forward", "module"),
+    [("return x", ""), ("return made(x)", "parts"), ("return made()", "parts")],
+)
+def test_a_constructor_that_the_course_wrote_may_use_the_reference(tmp_path, forward, module):
+    text = f"""
+from parts import made
+class Model:
+    def __init__(self):
+        self.block = made()
+    def forward(self, x):
+        {forward}
+"""
+    source = source_of(tmp_path, text)
+    assert source.uses(["Model"], {"parts"}, given={"Model.__init__"}) == module
+    assert source.uses(["Model"], {"parts"}) == "parts"

@@ -7,17 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from utils.grader.calls import Call, history
 from utils.grader.exercises import Exercise
-from utils.grader.feedback import (
-    Call,
-    Wrong,
-    diagnosis,
-    expect_equal,
-    expect_parameters,
-    history,
-)
+from utils.grader.feedback import Wrong, expect_equal, expect_parameters
 from utils.grader.guard import Clock, Guarded
 from utils.grader.mistakes import Suspects, class_of, mistakes, pairs_of
+from utils.grader.resemblance import diagnosis
 
 HALVED, SHIFTED, FLIPPED = "the values are halved", "1 is added", "the order is reversed"
 

@@ -1,0 +1,62 @@
+"""Longer contexts for a model with RoPE, without training it from scratch again.
+
+    interpolation    positions are divided by a factor, so that all angles
+                     stay within those of training                            Chen et al. 2023
+    a larger base    fast pairs keep their speed, the slowest pair slows
+                     down by the factor, the others by something in between   "NTK-aware", 2023
+
+After interpolation neighbours are closer together than in training; a little fine-tuning gets the
+model used to that. Dimensions: d_head features per head, d_head / 2 pairs of them.
+"""
+
+import torch
+from torch import Tensor
+
+from positional_embeddings import rotary_angles
+from utils.errors import UsageError, run_program
+
+
+def interpolated_angles(
+    positions: Tensor, d_head: int, factor: float, base: float = 10_000.0
+) -> tuple[Tensor, Tensor]:
+    """Cosine and sine as in rotary_angles, with positions squeezed by a factor of at least 1.
+
+    A context `factor` times as long then turns no pair further than training did.
+    """
+    if factor < 1:
+        raise UsageError(f"factor {factor} is below 1: it says how many times longer texts become")
+    return rotary_angles(positions / factor, d_head, base)
+
+
+def ntk_base(base: float, d_head: int, factor: float) -> float:
+    """The base with which the slowest of the pairs turns `factor` times slower.
+
+    Pair i turns by base^(-2i / d_head) per position: pair 0 by 1 whatever the base, the slowest by
+    base^(-(d_head - 2) / d_head).
+    """
+    if d_head <= 2:
+        raise UsageError(f"d_head {d_head} has one pair, whose speed does not depend on the base")
+    return base * factor ** (d_head / (d_head - 2))
+
+
+def main() -> None:
+    """Print how far each pair turns over a text four times as long as in training."""
+    trained, factor, d_head = 64, 4, 8
+    angles = {
+        "trained, 64 tokens": speeds(d_head, 10_000.0) * trained,
+        "256 tokens": speeds(d_head, 10_000.0) * factor * trained,
+        "256, interpolated": speeds(d_head, 10_000.0) * trained,
+        "256, larger base": speeds(d_head, ntk_base(10_000.0, d_head, factor)) * factor * trained,
+    }
+    print("How far each pair turns from the first token to the last, in turns:")
+    for name, values in angles.items():
+        print(f"{name:>20} " + " ".join(f"{value / 6.283185:8.3f}" for value in values))
+
+
+def speeds(d_head: int, base: float) -> Tensor:
+    """Radians per position, (d_head / 2,)."""
+    return base ** (-torch.arange(0, d_head, 2) / d_head)
+
+
+if __name__ == "__main__":
+    run_program(main)
