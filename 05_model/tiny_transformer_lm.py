@@ -162,7 +162,7 @@ class TinyTransformerLM(nn.Module):
 ZERO_INIT = ("out_proj.weight", "down_proj.weight", "unembedding.weight", "bias")
 
 
-def initialize_(model: TinyTransformerLM, seed: int) -> None:
+def initialize_(model: nn.Module, seed: int) -> None:
     """Set every parameter of the model, from one generator, in alphabetical order of their names.
 
     Matrices and embeddings are drawn with standard deviation 0.02; norm weights start at one and

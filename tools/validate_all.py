@@ -45,6 +45,7 @@ READY = (
     "02_multi_head",
     "03_transformer_blocks",
     "04_embeddings",
+    "05_model",
     "06_training",
 )
 

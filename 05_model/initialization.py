@@ -1,0 +1,86 @@
+"""The first weights: a model that knows nothing should say so.
+
+Equal probabilities for V tokens have the loss log V. A model starts there if its logits are near 0,
+and it starts there exactly if they are 0: an untied output matrix of zeros. Projections that write
+to the residual stream are zero too, so that a pre-norm block starts as the identity.
+
+`initialize_` in tiny_transformer_lm.py sets the weights of a model in place, by the same rules and
+from the same random numbers. Here they are as values, so that engines without PyTorch modules can
+start from the same weights.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from tiny_transformer_lm import ZERO_INIT, TinyTransformerLM
+from utils.config import ModelConfig
+from utils.errors import run_program
+
+
+def initial_weights(
+    shapes: dict[str, tuple[int, ...]], seed: int, std: float = 0.02
+) -> dict[str, torch.Tensor]:
+    """The first value of every parameter, given the shapes by name, in any order.
+
+    Biases, and matrices that write to the residual stream or to untied logits, are zero; weights of
+    norms are one; all others are normal with standard deviation std, drawn in alphabetical order of
+    the names. PyTorch's own random numbers are neither used nor changed.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    values = {}
+    for name, shape in sorted(shapes.items()):
+        if name.endswith(ZERO_INIT):
+            values[name] = torch.zeros(shape)
+        elif "norm" in name:
+            values[name] = torch.ones(shape)
+        else:
+            values[name] = std * torch.randn(shape, generator=generator)
+    return values
+
+
+@torch.no_grad()
+def first_loss(model: TinyTransformerLM, seed: int = 0) -> float:
+    """The loss on random tokens, before any training, in nats."""
+    config = model.config
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(config.vocab_size, (16, config.max_seq_len + 1), generator=generator)
+    logits = model(tokens[:, :-1])
+    return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).item()
+
+
+def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter by its name."""
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def pytorch_default_(model: TinyTransformerLM, seed: int = 0) -> TinyTransformerLM:
+    """What PyTorch would draw: embeddings with standard deviation 1, matrices by their width."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            if "embedding" in name:
+                parameter.normal_(generator=generator)
+            elif parameter.dim() == 2:  # nn.Linear: uniform up to 1 / sqrt(features in)
+                bound = 1 / math.sqrt(parameter.size(1))
+                parameter.uniform_(-bound, bound, generator=generator)
+    return model
+
+
+def main() -> None:
+    """Print the first loss for several beginnings."""
+    config = ModelConfig(tie_weights=False)
+    tied = ModelConfig()
+    print(f"log V = log {config.vocab_size} = {math.log(config.vocab_size):.4f}\n")
+    models = {
+        "untied, output zero": TinyTransformerLM(config),
+        "tied, std 0.02": TinyTransformerLM(tied),
+        "tied, PyTorch's defaults": pytorch_default_(TinyTransformerLM(tied)),
+    }
+    for name, model in models.items():
+        print(f"{name:26}first loss {first_loss(model):8.4f}")
+
+
+if __name__ == "__main__":
+    run_program(main)
