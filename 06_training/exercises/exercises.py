@@ -142,7 +142,7 @@ def clip_gradients(gradients: Sequence[Tensor], max_norm: float) -> tuple[list[T
 
     gradients: one tensor per parameter, of any shapes. Their norm is that of all their entries
     together. If it is above max_norm, all are multiplied by one factor that makes it max_norm;
-    otherwise they stay as they are. A max_norm of 0 means no limit.
+    otherwise they stay as they are, and may be returned themselves. A max_norm of 0 means no limit.
 
     Returns (the list of gradients, their norm before the clipping). What was given is not changed.
     """
@@ -154,9 +154,9 @@ def accumulated_step(
 ) -> Tensor:
     """Exercise 6.10, a repair: one step on a batch that is too large for the memory.
 
-    The batch comes in micro-batches (x, y): x (n, d_model) are features, y (n,) the targets, and n
-    may differ from one micro-batch to the next. The logits are x times weight (V, d_model)
-    transposed.
+    The batch comes in micro-batches (x, y): x (n, d_model) are features, y (n,) the targets. n is 1
+    or more, and may differ from one micro-batch to the next. The logits are x times weight (V,
+    d_model) transposed. (Joining them all with torch.cat passes, and needs all the memory again.)
 
     Returns the weight after one step of SGD on the mean loss over all targets of all micro-batches,
     as if they had come in one. The code below the raise has one mistake. Delete the raise line,
@@ -226,7 +226,7 @@ def apply_merges(ids: Sequence[int], new_ids: Mapping[Pair, int]) -> list[int]:
 def newton_schulz(update: Tensor, steps: int = 5) -> Tensor:
     """Exercise 6.14, a challenge: bring all singular values of a matrix close to 1.
 
-    update (..., m, n), no matrix of it all zeros. X starts as update / its Frobenius norm, the root
+    update (..., m, n), no matrix of it zero or almost. X starts as update / its Frobenius norm, the root
     of the sum of its squared entries. Each of the steps replaces X by
 
         a X + b (X X^T) X + c (X X^T) (X X^T) X     with a = 3.4445, b = -4.7750, c = 2.0315

@@ -32,6 +32,7 @@ from utils.mock_corpus import entropy_rate
 
 LESSON = Path(__file__).resolve().parents[1]
 MEASURED = json.loads((LESSON / "pictures" / "measured.json").read_text(encoding="utf-8"))
+TOKENS = json.loads((LESSON / "pictures" / "tokenizers.json").read_text(encoding="utf-8"))
 MATRIX = re.compile(r"\\begin\{bmatrix\}(.*?)\\end\{bmatrix\}", re.DOTALL)
 
 
@@ -226,6 +227,60 @@ def test_the_price_of_a_vocabulary() -> None:
     for number in ("524,288", "786,432"):
         assert number in TOKENIZERS
     assert [len(letter.encode()) for letter in "é語"] == [2, 3]
+
+
+def test_the_table_of_the_models_with_each_kind_of_token() -> None:
+    assert TOKENS["text"] == "shakespeare" and not TOKENS["quick"]
+    rows = TOKENS["training"]
+    assert [(row["tokenizer"], row["vocab_size"]) for row in rows] == [
+        ("char", 65),
+        ("bpe", 512),
+        ("bpe", 1024),
+    ]
+    assert {(row["context"], row["total_tflop"]) for row in rows} == {(64, 1.08)}
+    assert "same 1.08 × 10¹² operations" in TOKENIZERS
+    for name, row in zip(("65 characters", "BPE, 512", "BPE, 1,024"), rows, strict=True):
+        counts = " | ".join(f"{row[key]:,}" for key in ("parameters", "steps", "characters_read"))
+        nats, bits = (
+            ", ".join(f"{run[key]:.3f}" for run in row["runs"]) for key in ("loss", "bits_per_char")
+        )
+        assert f"| {name} | {counts} | {nats} | {bits} |" in TOKENIZERS
+
+
+def test_what_the_page_says_about_that_table() -> None:
+    rows = TOKENS["training"]
+    found = [[run["bits_per_char"] for run in row["runs"]] for row in rows]
+    chars, small, large = (sum(bits) / 3 for bits in found)
+    assert f"by {1 - small / chars:.0%} and by {1 - large / chars:.0%}" in TOKENIZERS
+    assert max(max(bits) - min(bits) for bits in found) <= 0.015
+    loss = [sum(run["loss"] for run in row["runs"]) for row in rows]
+    assert 1.9 < loss[2] / loss[0] < 2.2  # "doubles"
+    seen = [64 * row["chars_per_predicted_token"] for row in rows]
+    assert f"{seen[0]:.0f} characters, or about {seen[1]:.0f} and {seen[2]:.0f} with" in TOKENIZERS
+    read = [row["characters_read"] / rows[0]["characters_read"] for row in rows[1:]]
+    assert f"reads {read[0]:.1f} or {read[1]:.1f} times as much text" in TOKENIZERS
+
+
+def test_the_table_beside_the_library() -> None:
+    library = TOKENS["library"]
+    assert f"tokenizers) {library['version']}, on one thread" in TOKENIZERS
+    assert f"on the {library['megabytes']:.1f} MB of" in TOKENIZERS
+    for row in library["rows"]:
+        training, encoding = (
+            ", ".join(f"{row[f'{whose}_{what}']['median']:.2f}" for whose in ("our", "library"))
+            for what in ("training", "encoding")
+        )
+        assert row["tokens"] == row["library_tokens"]
+        cells = f"| {row['merges']:,} | {training} | {encoding} | {row['tokens']:,} |"
+        assert cells in TOKENIZERS
+        assert row["our_encoding"]["median"] < row["library_encoding"]["median"]
+    slower = [
+        row["our_training"]["median"] / row["library_training"]["median"] for row in library["rows"]
+    ]
+    assert f"takes {min(slower):.1f} to {max(slower):.1f} times as long" in TOKENIZERS
+    last = library["rows"][-1]
+    assert last["in_both"] == last["equal_with_our_byte_order"] == last["merges"] == 4096
+    assert f"{last['equal_with_its_byte_order']:,} are at the same place" in TOKENIZERS
 
 
 # --- muon.md ---
