@@ -148,15 +148,15 @@ def is_pair(value: object) -> bool:
 def check_merges(merges: Sequence[Pair]) -> None:
     """Raise CourseError unless each merge joins two earlier ids, and no pair is merged twice."""
     lengths = [1] * FIRST_MERGED  # bytes of each token
+    total = 0
     for i, (left, right) in enumerate(merges):
         if not (0 <= left < len(lengths) and 0 <= right < len(lengths)):
             last = len(lengths) - 1
             raise CourseError(f"merge {i} joins {left} and {right}; ids up to {last} exist there")
         lengths.append(lengths[left] + lengths[right])
-        if sum(lengths[-2:]) > LARGEST_VOCABULARY:
-            raise CourseError(
-                f"merge {i} makes a token of {lengths[-1]:,} bytes, which is too long"
-            )
+        total += lengths[-1]
+        if total > LARGEST_VOCABULARY:
+            raise CourseError(f"merge {i} makes a token of {lengths[-1]:,} bytes: too much memory")
     if len(set(merges)) < len(merges):
         ((pair, times),) = Counter(merges).most_common(1)
         raise CourseError(f"the pair {pair} is merged {times} times; each must be unique")

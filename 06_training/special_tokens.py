@@ -18,7 +18,7 @@ SPECIAL_TOKENS = (BOS, EOS, PAD)
 
 
 def check_special_tokens(special_tokens: Sequence[str]) -> None:
-    """Raise CourseError for a token that is no text, empty, repeated, or contains white space.
+    """Raise CourseError for a token that is not a string, is empty, repeated, or has white space.
 
     White space is refused because a text is cut there when it is read in pieces.
     """

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from any_tokenizer import Tokenizer, tokenizer_from_dict, tokenizer_kind
-from bpe_tokenizer import BPETokenizer, train_bpe
+from bpe_tokenizer import train_bpe
+from corpus_tokenizer import LEARNED_TOKENS, encode_corpus, refuse_size_of_characters
 from data_loader import load_tokens
 from special_tokens import SPECIAL_TOKENS
 from tokenizer import CharTokenizer
@@ -17,7 +18,6 @@ from utils.corpus import LARGE, expand_home, load_corpus, split_text
 from utils.errors import CourseError, UsageError
 
 CHECKED = 1_000_000  # tokens at each end that are read when a run starts
-LEARNED_TOKENS = 512  # the vocabulary of byte-pair encoding, if no size is given
 
 
 @dataclass(frozen=True)
@@ -91,22 +91,6 @@ def load_training_data(
         corpus.entropy_bits_per_char,
         (len(train), len(val)),
     )
-
-
-def encode_corpus(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """The ids of a training text; where it spells out a special token, it means that token."""
-    if isinstance(tokenizer, BPETokenizer):
-        return tokenizer.encode_array(text, allow_special=True)
-    return tokenizer.encode_array(text)
-
-
-def refuse_size_of_characters(kind: str, vocab_size: int | None) -> None:
-    """Raise UsageError for a vocabulary size that the characters of the text determine."""
-    if vocab_size is not None and kind != "bpe":
-        raise UsageError(
-            f"--vocab-size {vocab_size} needs --tokenizer bpe; the size of a character "
-            "vocabulary is set by the text"
-        )
 
 
 def _load_prepared(folder: Path, kind: str, vocab_size: int | None) -> TrainingData:

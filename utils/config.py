@@ -35,7 +35,9 @@ __all__ = [
 class ModelConfig:
     """The architecture of a transformer language model, from GPT-2 to Llama."""
 
-    vocab_size: int = option(65, "number of different tokens; with bpe, how many to learn")
+    vocab_size: int = option(
+        65, "number of different tokens: set by the text, or with bpe how many to learn (512)"
+    )
     max_seq_len: int = option(64, "context length: how many tokens the model can attend to")
     d_model: int = option(128, "width of the residual stream")
     n_layers: int = option(4, "number of transformer blocks")

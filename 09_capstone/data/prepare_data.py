@@ -35,10 +35,10 @@ from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from any_tokenizer import Tokenizer
 from bpe_tokenizer import BPETokenizer, count_words, room_for_merges, train_on_words
+from corpus_tokenizer import LEARNED_TOKENS, encode_corpus, refuse_size_of_characters
 from special_tokens import SPECIAL_TOKENS
 from split_pattern import whole_words
 from tokenizer import CharTokenizer
-from training_data import LEARNED_TOKENS, encode_corpus, refuse_size_of_characters
 from utils.command_line import OneLineParser
 from utils.corpus import LARGE, NAMES, load_corpus, read_pieces, train_length
 from utils.errors import CourseError, UsageError, pick
