@@ -7,7 +7,7 @@ shows.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,8 +95,8 @@ def test_perplexity_is_e_to_the_power_of_the_loss(ex, loss):
 def test_a_diverged_loss_has_infinite_perplexity(ex, loss):
     """where e^loss is too large for a float, the perplexity is infinite"""
 
-    def size(found: float) -> float | str:
-        return str(found) if math.isnan(found) or math.isinf(found) else found
+    def size(found: float) -> str:
+        return "finite" if math.isfinite(found) else str(float(found))
 
     expect_equal(ex.perplexity(loss), math.inf, what="the perplexity", view=size)
 
@@ -512,10 +512,10 @@ Words = Mapping[tuple[int, ...], int]
 
 
 def by_name(counts: Any) -> dict[str, int] | str:
-    """Counts by the name of the pair; a count of 0 is none."""
+    """Counts by the name of the pair."""
     if not isinstance(counts, Mapping):
         return f"{type_name(counts)} in place of a dictionary: {counts}"
-    return {str(tuple(map(int, pair))): int(count) for pair, count in counts.items() if count}
+    return {str(tuple(map(int, pair))): int(count) for pair, count in counts.items()}
 
 
 def true_counts(words: Words) -> dict[tuple[int, int], int]:
@@ -563,6 +563,14 @@ def true_merge(ids: Sequence[int], pair: tuple[int, int], new_id: int) -> list[i
     return [ord(letter) for letter in text]
 
 
+def expect_new(function: Callable[..., Any], ids: list[int], *others: Any) -> None:
+    """The result is a list of its own, even if nothing was merged."""
+    expect(
+        function(ids, *others) is not ids,
+        f"the list that was given is returned itself, for {ids}; make a new one, with list(...)",
+    )
+
+
 @pytest.mark.parametrize("ids", [[1, 2, 3], [3, 1, 2], [1, 2, 1, 2], [1, 2]])
 def test_a_pair_becomes_one_token(ex, ids):
     expect_equal(ex.merge_pair(ids, (1, 2), 9), true_merge(ids, (1, 2), 9), MERGED, view=as_list)
@@ -577,6 +585,8 @@ def test_pairs_are_merged_from_left_to_right(ex, ids):
 @pytest.mark.parametrize("ids", [[2, 1], [1], [], [1, 3, 2], [2, 1, 1, 2, 1], [1, 1, 2, 2], [9, 1]])
 def test_what_is_not_the_pair_stays(ex, ids):
     expect_equal(ex.merge_pair(ids, (1, 2), 9), true_merge(ids, (1, 2), 9), MERGED, view=as_list)
+    expect_equal(ex.merge_pair([17, 7], (7, 7), 9), [17, 7], MERGED, view=as_list)
+    expect_new(ex.merge_pair, ids, (1, 2), 9)
     ids = tuple(torch.randint(1, 4, (40,)).tolist())
     expect_equal(
         ex.merge_pair(ids, (1, 2), 300), true_merge(ids, (1, 2), 300), MERGED, view=as_list
@@ -629,6 +639,7 @@ def test_merges_build_on_merges(ex, ids):
 def test_all_occurrences_are_merged_and_unknown_pairs_stay(ex, ids):
     expect_tokens(ex, ids, {(1, 1): 300, (1, 2): 301})
     expect_tokens(ex, ids, {})
+    expect_new(ex.apply_merges, ids, {})
 
 
 def learn(words: Words, n_merges: int) -> Merges:

@@ -109,6 +109,29 @@ PREDICTION = mistakes(
         "the first is the perplexity of 65 equal choices; its loss is the logarithm of that",
         {"row": (65.0, 1.213, 3.364, 0.691)},
     ),
+    second_from_the_mean_probability=(
+        "the second loss is the logarithm of the mean probability; each position has its own "
+        "logarithm, and those are averaged",
+        {"row": (4.174, 1.068, 2.909, 0.691)},
+    ),
+    second_alone_from_the_mean_probability=(
+        "the second loss, and not the perplexity, is the logarithm of the mean probability; each "
+        "position has its own logarithm, and those are averaged",
+        {"row": (4.174, 1.068, 3.364, 0.691)},
+    ),
+    fourth_from_the_mean_probability=(
+        "the fourth loss is the logarithm of the mean probability; each position has its own "
+        "logarithm, and those are averaged",
+        {"row": (4.174, 1.213, 3.364, 0.105)},
+    ),
+    fourth_in_bits=(
+        "the fourth loss is in bits; a bit is 0.693 nats",
+        {"row": (4.174, 1.213, 3.364, 0.997)},
+    ),
+    first_in_bits=(
+        "the first loss is in bits; a bit is 0.693 nats",
+        {"row": (6.022, 1.213, 3.364, 0.691)},
+    ),
 )
 
 
@@ -140,10 +163,18 @@ def windows_with(
         starts = torch.arange(len(starts)) * seq_len
     elif places == "sorted":
         starts = starts.sort().values
+    elif places == "rounded":
+        starts = starts // seq_len * seq_len
     positions = starts[:, None] + torch.arange(seq_len + length)
     x = tokens[(positions + x_from) % len(tokens)]
     y = tokens[(positions + y_from) % len(tokens)]
-    if ends == "wrapped":
+    if ends == "without the last token":
+        y = tokens[(positions + y_from).clamp(max=len(tokens) - 2)]
+    elif ends == "longer targets":
+        y = torch.cat([x[:, :1], y], dim=1)
+    elif ends == "one id higher":
+        y = x + 1
+    elif ends == "wrapped":
         y = x.roll(-1, dims=-1)
     elif ends == "zero":
         y = torch.cat([x[:, 1:], torch.zeros_like(x[:, :1])], dim=1)
@@ -172,10 +203,6 @@ WINDOWS = mistakes(
     shifted_by_two=(
         "the targets are two tokens ahead; the next one is asked for",
         {"y_from": 2},
-    ),
-    next_window=(
-        "the targets are the window after the inputs; they are the inputs, moved by one token",
-        {"y_from": 3, "x_from": 0, "places": "starts"},
     ),
     both_one_too_late=(
         "x begins one token after its start; x begins at the start itself, y one after it",
@@ -251,6 +278,22 @@ WINDOWS = mistakes(
         "the tokens are int32; int64 is asked for",
         {"dtype": torch.int32},
     ),
+    starts_rounded=(
+        "the starts are rounded down to multiples of seq_len; a window may begin anywhere",
+        {"places": "rounded"},
+    ),
+    last_token_left_out=(
+        "the last token of the text is never a target; the last window reaches it",
+        {"ends": "without the last token"},
+    ),
+    targets_one_longer=(
+        "y has one token more than x; the first of its window is no target",
+        {"ends": "longer targets"},
+    ),
+    ids_plus_one=(
+        "1 is added to the ids themselves; the next token is the one at the next place of the text",
+        {"ends": "one id higher"},
+    ),
 )
 
 
@@ -258,17 +301,22 @@ WINDOWS = mistakes(
 
 
 def perplexity_with(
-    loss: float, *, base: float = math.e, sign: int = 1, large: str = "infinite", add: float = 0.0
+    loss: float,
+    *,
+    base: float = math.e,
+    sign: int = 1,
+    large: str = "infinite",
+    add: float = 0.0,
+    digits: int = 300,
 ) -> float:
     """e to the power of the loss."""
     try:
-        return math.pow(base, sign * loss) + add if base != math.e else math.exp(sign * loss) + add
+        power = math.exp(sign * loss) if base == math.e else math.pow(base, sign * loss)
+        return round(power + add, digits) if math.isfinite(power) and digits < 300 else power + add
     except OverflowError:
         if large == "raises":
             raise
-        return {"infinite": math.inf, "largest": sys.float_info.max, "nan": math.nan, "zero": 0.0}[
-            large
-        ]
+        return {"infinite": math.inf, "largest": sys.float_info.max, "nan": math.nan}[large]
 
 
 PERPLEXITY = mistakes(
@@ -290,17 +338,17 @@ PERPLEXITY = mistakes(
         "math.exp raises an OverflowError above 709; the answer is math.inf there",
         {"large": "raises"},
     ),
-    largest_float=(
-        "where e^loss is too large, the largest float is returned; infinity is asked for",
+    finite_for_large=(
+        "where e^loss is too large for a float, a finite number is returned; infinity is asked for",
         {"large": "largest"},
     ),
     nan_for_large=(
         "where e^loss is too large, nan is returned; infinity is asked for",
         {"large": "nan"},
     ),
-    zero_for_large=(
-        "where e^loss is too large, 0 is returned; infinity is asked for",
-        {"large": "zero"},
+    rounded_perplexity=(
+        "the perplexity is rounded to a whole number; return it as it is",
+        {"digits": 0},
     ),
     minus_one=(
         "1 is subtracted (expm1, for instance); a perfect model has perplexity 1",
@@ -346,6 +394,7 @@ def bits_with(
         "power": 2.0**loss,
         "halved": loss / 2,
         "whole": float(loss // math.log(2)),
+        "rounded": round(loss / math.log(2), 2),
     }[unit]
     if length == "divided":
         return found / chars_per_token
@@ -398,6 +447,10 @@ BITS = mistakes(
         "the length of a token is rounded to a whole number; on average it may be 2.5",
         {"length": "whole"},
     ),
+    rounded_bits=(
+        "the bits are rounded; return them as they are",
+        {"unit": "rounded"},
+    ),
 )
 
 
@@ -434,7 +487,10 @@ def cross_entropy_with(
         ignore_index = None
     if ignoring in ("always -100", "negative"):
         kept = targets >= 0
-    safe = targets.clamp(0, logits.size(-1) - 1) if ignoring != "argument ignored" else targets
+    if ignoring == "clamped":
+        kept = torch.ones_like(kept)
+    raw = ignoring in ("argument ignored", "gathered first")
+    safe = targets if raw else targets.clamp(0, logits.size(-1) - 1)
     largest = logits.detach()
     if shift == "of the row":
         largest = largest.amax(dim=-1, keepdim=True)
@@ -444,8 +500,8 @@ def cross_entropy_with(
         largest = largest.amin(dim=-1, keepdim=True)
     elif shift == "absolute":
         largest = largest.abs().amax(dim=-1, keepdim=True)
-    elif shift == "mean":
-        largest = largest.mean(dim=-1, keepdim=True)
+    elif shift == "without keepdim":
+        largest = largest.amax(dim=-1)
     else:
         largest = torch.zeros((), dtype=logits.dtype)
     shifted = logits.clamp(-80, 80) if shift == "clamped" else logits - largest
@@ -456,36 +512,43 @@ def cross_entropy_with(
         losses = -shares.gather(-1, safe[..., None]).squeeze(-1)
     if log == "base 2":
         losses = losses / math.log(2)
-    elif log == "base 10":
-        losses = losses / math.log(10)
     elif log == "none":
         losses = -(-losses).exp()
-    elif log == "one minus":
-        losses = 1 - (-losses).exp()
     elif log == "of the softmax":
         losses = -torch.softmax(logits, -1).gather(-1, safe[..., None]).squeeze(-1).log()
-    elif log == "of the softmax plus a little":
+    elif log == "of an overflowing softmax":
+        p = logits.exp() / logits.exp().sum(-1, keepdim=True)
+        losses = -p.gather(-1, safe[..., None]).squeeze(-1).log()
+    elif log.startswith("of the softmax plus"):
         p = torch.softmax(logits, -1).gather(-1, safe[..., None]).squeeze(-1)
-        losses = -(p + 1e-8).log()
+        losses = -(p + float(log.split()[-1])).log()
     elif log == "without the target":
         losses = shifted.exp().sum(dim=-1).log()
-    elif log == "logit only":
-        losses = -logits.gather(-1, safe[..., None]).squeeze(-1)
     elif log == "all tokens":
         losses = -torch.log_softmax(logits, -1).mean(-1)
     losses = sign * losses
+    every = losses
     losses = losses[kept]
     found = {
         "positions": lambda: losses.mean(),
         "sum": lambda: losses.sum(),
         "rows": lambda: losses.sum() / (targets.size(0) if targets.dim() else 1),
-        "entries": lambda: losses.mean() / logits.size(-1),
         "none": lambda: losses,
         "all positions": lambda: losses.sum() / targets.numel(),
+        "keepdim": lambda: losses.mean()[None],
+        "of the means of the rows": lambda: mean_of_rows(every, kept),
     }[mean]()
     if result == "number":
         return found.item()
     return found.to(dtype or dtype_of_logits)
+
+
+def mean_of_rows(losses: Tensor, kept: Tensor) -> Tensor:
+    """The mean of each row's mean, over what is kept."""
+    if losses.dim() == 0:
+        return losses
+    rows = (losses * kept).sum(-1) / kept.sum(-1).clamp(min=1)
+    return rows[kept.any(-1)].mean()
 
 
 CROSS_ENTROPY = mistakes(
@@ -509,10 +572,6 @@ CROSS_ENTROPY = mistakes(
         "the smallest logit is subtracted, so the largest exponential can still overflow",
         {"shift": "smallest"},
     ),
-    mean_subtracted=(
-        "the mean of the logits is subtracted, so the largest exponential can still overflow",
-        {"shift": "mean"},
-    ),
     largest_absolute_value=(
         "the largest absolute value is subtracted: very negative logits then vanish; subtract the "
         "largest logit itself",
@@ -528,18 +587,9 @@ CROSS_ENTROPY = mistakes(
         "Take the logarithm of the sum, and subtract the target's logit from it",
         {"log": "of the softmax"},
     ),
-    a_little_added=(
-        "a small number is added within the logarithm, which hides the infinity and caps the "
-        "loss; take the logarithm of the sum, and subtract the target's logit from it",
-        {"log": "of the softmax plus a little"},
-    ),
     target_forgotten=(
         "this is the log of the sum alone; the target's logit is to be subtracted from it",
         {"log": "without the target"},
-    ),
-    logit_only=(
-        "this is minus the target's logit; the log of the sum of exponentials is missing",
-        {"log": "logit only"},
     ),
     all_tokens=(
         "the log-probabilities of all tokens are averaged; only that of the target counts",
@@ -549,17 +599,9 @@ CROSS_ENTROPY = mistakes(
         "this is minus the probability of the target; minus its logarithm is asked for",
         {"log": "none"},
     ),
-    one_minus_the_probability=(
-        "this is 1 minus the probability of the target; minus its logarithm is asked for",
-        {"log": "one minus"},
-    ),
     in_bits=(
         "the loss is in bits; nats are natural logarithms (torch.log)",
         {"log": "base 2"},
-    ),
-    decimal_logarithm=(
-        "the logarithm has the base 10; nats are natural logarithms (torch.log)",
-        {"log": "base 10"},
     ),
     sign_missing=(
         "the sign is wrong: the loss is minus a logarithm of a probability, and never negative",
@@ -589,11 +631,6 @@ CROSS_ENTROPY = mistakes(
         "the sum is divided by the number of rows; the mean is over all positions of all rows",
         {"mean": "rows"},
     ),
-    divided_by_the_vocabulary=(
-        "the sum is divided by the number of entries of the logits, V times too much; the mean is "
-        "over the positions",
-        {"mean": "entries"},
-    ),
     one_loss_per_position=(
         "there is one loss per position; their mean is asked for",
         {"mean": "none"},
@@ -619,6 +656,54 @@ CROSS_ENTROPY = mistakes(
     negative_targets_only=(
         "only negative targets are ignored, whatever ignore_index says",
         {"ignoring": "negative"},
+    ),
+    a_little_added_8=(
+        "a small number is added within the logarithm, which hides the infinity and caps the "
+        "loss; take the logarithm of the sum, and subtract the target's logit from it",
+        {"log": "of the softmax plus 1e-8"},
+    ),
+    a_little_added_9=(
+        "a small number is added within the logarithm, which hides the infinity and caps the "
+        "loss; take the logarithm of the sum, and subtract the target's logit from it",
+        {"log": "of the softmax plus 1e-9"},
+    ),
+    a_little_added_10=(
+        "a small number is added within the logarithm, which hides the infinity and caps the "
+        "loss; take the logarithm of the sum, and subtract the target's logit from it",
+        {"log": "of the softmax plus 1e-10"},
+    ),
+    a_little_added_12=(
+        "a small number is added within the logarithm, which hides the infinity and caps the "
+        "loss; take the logarithm of the sum, and subtract the target's logit from it",
+        {"log": "of the softmax plus 1e-12"},
+    ),
+    overflowing_softmax=(
+        "the softmax overflows, inf / inf is nan, and its logarithm too: subtract the largest "
+        "logit of the position first",
+        {"log": "of an overflowing softmax"},
+    ),
+    largest_without_keepdim=(
+        "the largest logits have lost their axis (no keepdim=True), so they line up with the "
+        "tokens in place of the positions",
+        {"shift": "without keepdim"},
+    ),
+    mean_of_the_means=(
+        "each row is averaged by itself, and then the rows; with ignored positions the rows have "
+        "different numbers of targets, and the mean is over all of them",
+        {"mean": "of the means of the rows"},
+    ),
+    ignored_targets_clamped=(
+        "ignored targets are clamped to a valid token, and then counted like the others",
+        {"ignoring": "clamped"},
+    ),
+    gathered_before_ignoring=(
+        "the targets' logits are picked before the ignored ones are left out, and -100 is no "
+        "index: leave them out first",
+        {"ignoring": "gathered first"},
+    ),
+    one_axis_too_many=(
+        "the loss has an axis of size 1; a tensor without axes is asked for",
+        {"mean": "keepdim"},
     ),
 )
 
@@ -658,6 +743,9 @@ def backward_with(
         "sigmoid": lambda: torch.sigmoid(logits),
         "logits": lambda: logits,
         "of all": lambda: torch.softmax(logits.flatten(), 0).view_as(logits),
+        "of all positions": lambda: torch.softmax(logits.reshape(-1, logits.size(-1)), 0).view_as(
+            logits
+        ),
     }[shares]()
     truth = one * F.one_hot(targets, logits.size(-1)).to(p.dtype)
     gradient = {
@@ -668,6 +756,7 @@ def backward_with(
         "beside the target": lambda: p * (1 - truth),
         "through the softmax": lambda: p * ((p - truth) - (p * (p - truth)).sum(-1, keepdim=True)),
         "squared": lambda: 2 * (p - truth),
+        "replaced": lambda: p * (1 - truth) - truth,
     }[parts]()
     count = {
         "positions": targets.numel(),
@@ -776,6 +865,14 @@ BACKWARD = mistakes(
     always_float32=(
         "the gradient is float32 whatever the logits are; it should have their dtype",
         {"dtype": torch.float32},
+    ),
+    target_replaced=(
+        "the target's entry is -1; it is its share minus 1",
+        {"parts": "replaced"},
+    ),
+    softmax_over_all_positions=(
+        "the softmax runs over all positions of all rows; it runs over the tokens, the last axis",
+        {"shares": "of all positions"},
     ),
 )
 
@@ -924,10 +1021,6 @@ ADAMW = mistakes(
         "the bias correction is 1 - beta whatever the step; it is 1 - beta ** step",
         {"power": "fixed"},
     ),
-    divided_by_the_power=(
-        "the means are divided by beta ** step; divide by 1 - beta ** step",
-        {"power": "without 1 -"},
-    ),
     decay_in_the_gradient=(
         "the decay is added to the gradient, and divided by its size like the gradient; decoupled, "
         "lr * weight_decay * weight is taken from the weight directly",
@@ -948,14 +1041,6 @@ ADAMW = mistakes(
     decay_added=(
         "the decay is added, so weights grow; subtract it",
         {"decay": "added"},
-    ),
-    decay_is_fixed=(
-        "the decay is 0.01 whatever was given; use weight_decay",
-        {"decay": "default"},
-    ),
-    decay_of_the_sign=(
-        "the decay takes the same from every weight; it is in proportion to the weight",
-        {"decay": "of the sign"},
     ),
     eps_inside_the_root=(
         "eps is added within the root; it is added to the root",
@@ -990,10 +1075,6 @@ ADAMW = mistakes(
         "the gradient is added without its factor 1 - beta, so the means are sums",
         {"means": "summed"},
     ),
-    mean_summed=(
-        "the gradient is added to the mean without its factor 1 - beta1",
-        {"means": "mean summed"},
-    ),
     mean_squared=(
         "the square of the mean is averaged; average the square of the gradient",
         {"squared": "mean"},
@@ -1001,10 +1082,6 @@ ADAMW = mistakes(
     not_squared=(
         "the gradient goes into the mean of the squares without being squared",
         {"squared": "not"},
-    ),
-    one_size_for_all=(
-        "the squares are averaged over the entries; each entry has a size of its own",
-        {"squared": "norm"},
     ),
     uphill=(
         "the step goes uphill: subtract it from the weight",
@@ -1022,11 +1099,6 @@ ADAMW_RETURNS = mistakes(
         "the gradient itself is divided by its size; the running mean takes its place",
         {"numerator": "gradient"},
     ),
-    nesterov=(
-        "the new gradient counts twice in the step, as in Nesterov's momentum; AdamW uses the mean "
-        "as it is",
-        {"numerator": "nesterov"},
-    ),
     corrected_means_returned=(
         "the means are returned with their bias correction, and the next step would correct them "
         "again; return them without it",
@@ -1036,21 +1108,9 @@ ADAMW_RETURNS = mistakes(
         "the old means are returned; the next step needs the new ones",
         {"returned": "old"},
     ),
-    root_returned=(
-        "the root of the mean square is returned; return the mean square itself",
-        {"returned": "root"},
-    ),
-    update_returned=(
-        "the step alone is returned; the new weight is asked for",
-        {"returned": "update"},
-    ),
     weight_last=(
         "the weight is returned last; (weight, mean, square) is asked for",
         {"order": "mean, square, weight"},
-    ),
-    square_before_mean=(
-        "square and mean are returned in the wrong order; (weight, mean, square) is asked for",
-        {"order": "weight, square, mean"},
     ),
     only_the_weight=(
         "only the weight is returned; the means are needed for the next step",
@@ -1071,6 +1131,7 @@ def cosine_with(
     rise: str = "right",
     p_from: int = 0,
     p_to: int = 0,
+    base: str = "1 at least",
     curve: str = "half cosine",
     low: str = "scaled",
     guard: bool = True,
@@ -1088,10 +1149,9 @@ def cosine_with(
     }
     if step < warmup_steps and rise != "absent":
         return rising[rise]()
-    start = 0 if rise == "over all" else max(warmup_steps, 1)
+    start = 0 if rise == "over all" else max(warmup_steps, 1 if base == "1 at least" else 0)
     start = 0 if rise == "absent" else start
-    span = max_steps - start + p_to
-    p = (step + 1 - start + p_from) / span if span else 1.0
+    p = (step + 1 - start + p_from) / max(1, max_steps - start + p_to)
     wave = {
         "half cosine": lambda: (1 + math.cos(math.pi * p)) / 2,
         "whole cosine": lambda: (1 + math.cos(2 * math.pi * p)) / 2,
@@ -1147,7 +1207,15 @@ COSINE = mistakes(
     one_step_late=(
         "the fall is one step late, and the last step does not reach min_ratio: at step max_steps "
         "- 1 all of it is done",
+        {"p_from": -1, "base": "warm-up"},
+    ),
+    one_step_late_even_without_warmup=(
+        "the fall is one step late; at step max_steps - 1 all of it is done",
         {"p_from": -1},
+    ),
+    early_without_warmup=(
+        "without a warm-up the fall begins at step 0 already; step 0 has the peak then",
+        {"base": "warm-up"},
     ),
     one_step_early=(
         "the fall is one step early, and already over before the last step",
@@ -1156,7 +1224,7 @@ COSINE = mistakes(
     peak_twice=(
         "the first step after the warm-up still has the peak: the fall begins with it, since the "
         "last step of the warm-up has 1 already",
-        {"p_from": -1, "p_to": -1},
+        {"p_from": -1, "p_to": -1, "base": "warm-up"},
     ),
     never_at_the_minimum=(
         "the fall has one part too many, so the last step does not reach min_ratio",
@@ -1238,7 +1306,6 @@ def stable_with(
     begins: str = "late",
     curve: str = "line",
     low: str = "scaled",
-    guard: bool = True,
 ) -> float:
     """Warm-up, stable, decay."""
     if step < warmup_steps:
@@ -1252,15 +1319,17 @@ def stable_with(
     start = {
         "late": max_steps - decay_steps,
         "after the warm-up": warmup_steps,
+        "after the warm-up, for decay_steps": warmup_steps,
         "early": decay_steps,
         "never": max_steps,
     }[begins]
     now = step + 1 - start + done
-    if now <= 0 and (guard or decay_steps):
+    if now <= 0 or (decay_steps == 0 and begins != "after the warm-up"):
         return 1.0
+    if begins == "after the warm-up, for decay_steps":
+        begins = "late"
     whole = (max_steps - warmup_steps if begins == "after the warm-up" else decay_steps) + parts
-    p = now / whole if whole or not guard else 1.0
-    p = min(p, 1.0)
+    p = min(now / whole, 1.0) if whole else 1.0
     wave = {
         "line": lambda: 1 - p,
         "cosine": lambda: (1 + math.cos(math.pi * p)) / 2,
@@ -1323,6 +1392,11 @@ STABLE = mistakes(
         "run",
         {"begins": "after the warm-up"},
     ),
+    early_and_short=(
+        "the decay begins at the end of the warm-up, and the rest of the run has min_ratio; it "
+        "begins decay_steps before the end of the run",
+        {"begins": "after the warm-up, for decay_steps"},
+    ),
     decay_counted_from_the_start=(
         "the decay begins at step decay_steps; that is its length, counted from the end of the run",
         {"begins": "early"},
@@ -1382,9 +1456,9 @@ def divides_by_no_decay(
     step: int, *, max_steps: int, warmup_steps: int, decay_steps: int, min_ratio: float
 ) -> float:
     """decay_steps may be 0, and is divided by; ask first whether the decay has begun"""
-    share = (step + 1 - (max_steps - decay_steps)) / decay_steps
     if step < warmup_steps:
         return (step + 1) / warmup_steps
+    share = (step + 1 - (max_steps - decay_steps)) / decay_steps
     return 1 - (1 - min_ratio) * max(0.0, share)
 
 
@@ -1402,6 +1476,7 @@ def clip_with(
     returned: str = "before",
     order: str = "gradients, norm",
     zero: str = "no limit",
+    empty: str = "zero",
 ) -> Any:
     """Clipped gradients and their norm."""
     row = torch.cat([gradient.double().flatten() for gradient in gradients])
@@ -1422,6 +1497,8 @@ def clip_with(
     def factor_for(length: float) -> float:
         if zero == "no limit" and max_norm == 0:
             return 1.0
+        if length == 0 and empty == "nan":
+            return math.nan
         if when == "too long" and length <= max_norm:
             return 1.0
         if when == "too short" and length >= max_norm:
@@ -1429,11 +1506,11 @@ def clip_with(
         if how == "inverted":
             return length / max_norm if max_norm else math.inf
         if how == "to length 1":
-            return 1 / length if length else math.nan
+            return 1 / length if length else 1.0
         if how == "times the limit":
             return max_norm
         if length == 0:
-            return math.nan
+            return math.nan if empty == "nan" else 1.0
         return (max_norm / length) ** power
 
     if how == "each entry":
@@ -1507,10 +1584,6 @@ CLIP = mistakes(
         "the norm is that of the largest tensor; it is that of all entries together",
         {"norm_of": "largest norm"},
     ),
-    mean_of_the_norms=(
-        "the norms of the tensors are averaged; the norm is that of all entries together",
-        {"norm_of": "mean of norms"},
-    ),
     norm_of_the_first=(
         "the norm is that of the first tensor; it is that of all entries together",
         {"norm_of": "first"},
@@ -1556,10 +1629,6 @@ CLIP = mistakes(
         "the factor is squared, or applied twice: once is enough",
         {"power": 2.0},
     ),
-    root_of_the_factor=(
-        "a root is taken of the factor max_norm / norm; it is used as it is",
-        {"power": 0.5},
-    ),
     norm_after=(
         "the norm after the clipping is returned; the one before it says more",
         {"returned": "after"},
@@ -1580,14 +1649,18 @@ CLIP = mistakes(
         "only the gradients are returned; the norm is asked for too",
         {"order": "gradients"},
     ),
-    one_flat_tensor=(
-        "all gradients are returned as one row; a list with the shapes that were given is asked "
-        "for",
-        {"order": "flat"},
-    ),
     zero_is_a_limit=(
         "a max_norm of 0 is taken for a limit, and everything becomes 0; it means no limit",
         {"zero": "limit"},
+    ),
+    always_scaled_and_nan=(
+        "all gradients are brought to max_norm, short ones too, and 0 / 0 is nan; only longer ones "
+        "are changed",
+        {"when": "always", "empty": "nan"},
+    ),
+    nan_for_nothing=(
+        "gradients of 0 become nan: their norm is 0, and is divided by",
+        {"empty": "nan"},
     ),
 )
 
@@ -1629,6 +1702,7 @@ def accumulated_with(
             "largest": len(y) / max(len(each) for _, each in micro_batches),
             "first": len(y) / (len(micro_batches[0][1]) * len(micro_batches)),
             "features": len(y) / (n_targets * x.size(-1)),
+            "times the features": x.numel() / n_targets,
             "inverted weights": (1 - len(y) / n_targets) if len(micro_batches) > 1 else 1.0,
         }[share]
         (each,) = torch.autograd.grad(loss * factor, leaf)
@@ -1727,6 +1801,10 @@ ACCUMULATED = mistakes(
     no_step=(
         "the weight is returned as it was: the optimizer never steps, or what steps is a copy",
         {"returned": "start"},
+    ),
+    times_the_features=(
+        "x.numel() counts the features as well; only the targets count",
+        {"share": "times the features"},
     ),
 )
 
@@ -1892,7 +1970,7 @@ def count_with(
     *,
     weight: str = "occurrences",
     pairs: str = "neighbours",
-    across: bool = False,
+    across: str = "",
     overlapping: bool = True,
     order: str = "as they stand",
     kind: str = "counter",
@@ -1903,6 +1981,9 @@ def count_with(
     if across:
         joined = tuple(itertools.chain.from_iterable(word for word, _ in entries))
         entries = [(joined, 1)] if weight == "one" else entries
+        if across == "written out":
+            written = [token for word, n in words.items() for _ in range(n) for token in word]
+            return Counter(itertools.pairwise(written))
         for (one, _), (other, n) in itertools.pairwise(words.items()):
             if one and other:
                 counts[one[-1], other[0]] += n
@@ -1938,6 +2019,9 @@ def count_with(
             }[weight]
             if weight == "set":
                 counts[key] = occurrences
+    if kind == "every pair":
+        known = sorted({token for word in words for token in word})
+        return {pair: counts[pair] for pair in itertools.product(known, known)}
     if kind == "list":
         return counts.most_common()
     if kind == "most frequent":
@@ -1964,7 +2048,12 @@ COUNT = mistakes(
     across_words=(
         "the last token of a word and the first of the next are counted as a pair; words are "
         "separate",
-        {"across": True},
+        {"across": "once"},
+    ),
+    words_in_one_row=(
+        "all words stand in one row, so a pair reaches from the end of one into the next; words "
+        "are separate",
+        {"across": "written out"},
     ),
     all_pairs_of_a_word=(
         "any two tokens of a word are counted; only neighbours are pairs",
@@ -2019,6 +2108,10 @@ COUNT = mistakes(
         "this is the number of all pairs; a count for each is asked for",
         {"kind": "sum"},
     ),
+    pairs_that_never_occur=(
+        "pairs that never occur are listed with 0; leave them out",
+        {"kind": "every pair"},
+    ),
 )
 
 
@@ -2033,7 +2126,6 @@ def merge_with(
     matching: str = "both",
     how_many: str = "all",
     kept_too: str = "neither",
-    again: bool = False,
     result: str = "list",
 ) -> Any:
     """Merged ids."""
@@ -2066,8 +2158,11 @@ def merge_with(
             i += 1
     if direction == "from the right":
         merged.reverse()
-    if again and len(merged) < len(ids):
-        return merge_with(merged, pair, new_id)
+    if result == "text":
+        text = " ".join(map(str, ids)).replace(f"{pair[0]} {pair[1]}", str(new_id))
+        return [int(token) for token in text.split()]
+    if result == "tokens that differ":
+        return sorted(set(merged))
     if result == "count":
         return count
     if result == "unchanged":
@@ -2131,6 +2226,10 @@ MERGE = mistakes(
         "tokens of the pair that stand alone are lost; they stay as they are",
         {"result": "dropped"},
     ),
+    replaced_in_a_text=(
+        "the ids are replaced in a text, where 7 7 also stands in 17 7; compare the ids themselves",
+        {"result": "text"},
+    ),
 )
 
 
@@ -2148,9 +2247,16 @@ def apply_with(
 ) -> Any:
     """Tokens of a word."""
     tokens = list(ids)
+    order: list[Pair] = []
     if choice == "in the order of the dictionary":
-        for pair, new_id in new_ids.items():
-            tokens = merge_with(tokens, pair, new_id)
+        order = list(new_ids)
+    elif choice == "of the beginning":
+        order = sorted(set(itertools.pairwise(tokens)) & set(new_ids), key=lambda p: new_ids[p])
+    elif choice == "longest":
+        return longest_first(tokens, new_ids)
+    if choice in ("in the order of the dictionary", "of the beginning"):
+        for pair in order:
+            tokens = merge_with(tokens, pair, new_ids[pair])
         return tokens
     for _ in range(rounds):
         found = [pair for pair in itertools.pairwise(tokens) if pair in new_ids]
@@ -2173,6 +2279,22 @@ def apply_with(
     return tokens
 
 
+def longest_first(ids: Sequence[int], new_ids: Mapping[Pair, int]) -> list[int]:
+    """At each place the longest token that fits, from the left."""
+    spelled: dict[int, tuple[int, ...]] = {}
+    for (left, right), new_id in sorted(new_ids.items(), key=lambda entry: entry[1]):
+        spelled[new_id] = (*spelled.get(left, (left,)), *spelled.get(right, (right,)))
+    by_length = sorted(spelled.items(), key=lambda entry: (-len(entry[1]), entry[0]))
+    tokens: list[int] = []
+    i = 0
+    while i < len(ids):
+        fits = (one for one in by_length if tuple(ids[i : i + len(one[1])]) == one[1])
+        token, spelling = next(fits, (ids[i], (ids[i],)))
+        tokens.append(token)
+        i += len(spelling)
+    return tokens
+
+
 def one_pass(ids: Sequence[int], new_ids: Mapping[Pair, int]) -> list[int]:
     """the word is gone through once, from the left, and what can be merged there is merged; of all
     pairs the one with the lowest new id comes first, and then all over again"""
@@ -2190,8 +2312,8 @@ def one_pass(ids: Sequence[int], new_ids: Mapping[Pair, int]) -> list[int]:
 
 
 def grown_from_the_left(ids: Sequence[int], new_ids: Mapping[Pair, int]) -> list[int]:
-    """each token is joined to the one before it as soon as that is possible; of all pairs the one
-    with the lowest new id comes first"""
+    """what is furthest to the left is merged first; the merge that was learned first, with the
+    lowest new id, comes first"""
     tokens: list[int] = []
     for token in ids:
         tokens.append(token)
@@ -2209,9 +2331,34 @@ APPLY = mistakes(
         {"choice": "highest"},
     ),
     leftmost_first=(
-        "the leftmost pair is merged first; the merge that was learned first, with the lowest new "
-        "id, comes first",
+        "what is furthest to the left is merged first; the merge that was learned first, with the "
+        "lowest new id, comes first",
         {"choice": "leftmost"},
+    ),
+    leftmost_first_one_by_one=(
+        "what is furthest to the left is merged first; the merge that was learned first, with the "
+        "lowest new id, comes first",
+        {"choice": "leftmost", "merging": "first"},
+    ),
+    most_frequent_first_one_by_one=(
+        "the pair that the word has most often is merged first; that was decided in training: the "
+        "lowest new id comes first",
+        {"choice": "most frequent", "merging": "first"},
+    ),
+    highest_first_one_by_one=(
+        "the pair with the highest new id is merged first; the merge that was learned first, with "
+        "the lowest id, comes first",
+        {"choice": "highest", "merging": "first"},
+    ),
+    pairs_of_the_beginning=(
+        "only the pairs that the word has at the beginning are merged; merging makes new pairs, "
+        "which can be merged in turn",
+        {"choice": "of the beginning"},
+    ),
+    longest_first=(
+        "the longest token that fits is taken; the merges are applied in the order in which they "
+        "were learned",
+        {"choice": "longest"},
     ),
     rightmost_first=(
         "the rightmost pair is merged first; the merge that was learned first, with the lowest new "
@@ -2282,6 +2429,7 @@ def newton_with(
         "largest entry": lambda: update.abs().amax(dim=(-2, -1), keepdim=True),
         "squared": lambda: update.square().sum(dim=(-2, -1), keepdim=True),
         "none": lambda: torch.ones((), dtype=update.dtype),
+        "again and again": lambda: update.norm(dim=(-2, -1), keepdim=True),
         "spectral": lambda: torch.linalg.matrix_norm(update, 2, keepdim=True),
         "mean": lambda: update.square().mean(dim=(-2, -1), keepdim=True).sqrt(),
         "sum": lambda: update.abs().sum(dim=(-2, -1), keepdim=True),
@@ -2289,7 +2437,11 @@ def newton_with(
     x = update / n
     first = x
     count = {"steps": steps, "always 5": 5, "one less": steps - 1, "one more": steps + 1, "once": 1}
+    if result == "left transposed" and x.size(-2) > x.size(-1):
+        return newton_with(update.mT, steps)
     for _ in range(max(0, count[repeat])):
+        if norm == "again and again":
+            x = x / x.norm(dim=(-2, -1), keepdim=True)
         base = first if gram_of == "the first X" else x
         if product == "entries":
             x = a * x + b * x**3 + c * x**5
@@ -2306,8 +2458,6 @@ def newton_with(
             x = a * x + b * gram @ x
         elif third == "linear":
             x = a * x + (b + c) * gram @ x
-        elif third == "cubed":
-            x = a * x + b * gram @ x + c * gram @ gram @ gram @ x
         elif third == "entries squared":
             x = a * x + (b * gram + c * gram * gram) @ x
         elif third == "without a":
@@ -2316,8 +2466,6 @@ def newton_with(
             x = a * x + b * gram @ x
             gram = x @ x.mT
             x = x + c * gram @ gram @ x
-        elif third == "added":
-            x = x + a * x + (b * gram + c * gram @ gram) @ x
     if result == "times the norm":
         return x * n
     if result == "transposed":
@@ -2392,10 +2540,6 @@ NEWTON = mistakes(
         "c is multiplied with (X X^T) X, like b; it belongs to (X X^T)(X X^T) X",
         {"third": "linear"},
     ),
-    third_term_too_high=(
-        "the third term has (X X^T) three times; twice is right",
-        {"third": "cubed"},
-    ),
     squared_by_entries=(
         "X X^T is squared entry by entry (*, **2); the product is that of matrices (@)",
         {"third": "entries squared"},
@@ -2407,10 +2551,6 @@ NEWTON = mistakes(
     terms_in_turn=(
         "the third term uses an X that the second has changed already; all three use the same X",
         {"third": "in turn"},
-    ),
-    added_to_x=(
-        "the polynomial is added to X; it replaces X",
-        {"third": "added"},
     ),
     gram_of_the_first=(
         "X X^T is computed once, before the loop; every step needs that of its own X",
@@ -2448,6 +2588,14 @@ NEWTON = mistakes(
     transposed=(
         "the result is transposed",
         {"result": "transposed"},
+    ),
+    norm_at_every_step=(
+        "X is divided by its norm at every step; once, at the start, is enough",
+        {"norm": "again and again"},
+    ),
+    left_transposed=(
+        "a tall matrix is transposed, and not transposed back",
+        {"result": "left transposed"},
     ),
 )
 
