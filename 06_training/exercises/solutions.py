@@ -300,8 +300,8 @@ def apply_merges(ids: Sequence[int], new_ids: Mapping[Pair, int]) -> list[int]:
 def newton_schulz(update: Tensor, steps: int = 5) -> Tensor:
     """Exercise 6.14, a challenge: bring all singular values of a matrix close to 1.
 
-    update (..., m, n), no matrix of it zero or almost. X starts as update / its Frobenius norm, the root
-    of the sum of its squared entries. Each of the steps replaces X by
+    update (..., m, n), no matrix of it (almost) zero. X starts as update / its Frobenius norm, the
+    root of the sum of its squared entries. Each of the steps replaces X by
 
         a X + b (X X^T) X + c (X X^T) (X X^T) X     with a = 3.4445, b = -4.7750, c = 2.0315
 

@@ -176,6 +176,8 @@ def windows_with(
         y = x + 1
     elif ends == "wrapped":
         y = x.roll(-1, dims=-1)
+    elif ends == "repeated":
+        y = torch.cat([x[:, 1:], x[:, -1:]], dim=1)
     elif ends == "zero":
         y = torch.cat([x[:, 1:], torch.zeros_like(x[:, :1])], dim=1)
     elif ends == "cut":
@@ -237,6 +239,11 @@ WINDOWS = mistakes(
     zero_at_the_end=(
         "the last target is 0; it is the next token of the text, one behind the window",
         {"ends": "zero"},
+    ),
+    last_repeated=(
+        "the last target is the last token of x once more; it is the next token of the text, one "
+        "behind the window",
+        {"ends": "repeated"},
     ),
     one_target_per_window=(
         "y holds one target per window; there is one for each position",
@@ -310,13 +317,20 @@ def perplexity_with(
     digits: int = 300,
 ) -> float:
     """e to the power of the loss."""
+    if large == "limited" and loss > 709.7:
+        return math.exp(700)
     try:
         power = math.exp(sign * loss) if base == math.e else math.pow(base, sign * loss)
         return round(power + add, digits) if math.isfinite(power) and digits < 300 else power + add
     except OverflowError:
         if large == "raises":
             raise
-        return {"infinite": math.inf, "largest": sys.float_info.max, "nan": math.nan}[large]
+        return {
+            "limited": math.exp(700),
+            "infinite": math.inf,
+            "largest": sys.float_info.max,
+            "nan": math.nan,
+        }[large]
 
 
 PERPLEXITY = mistakes(
@@ -341,6 +355,10 @@ PERPLEXITY = mistakes(
     finite_for_large=(
         "where e^loss is too large for a float, a finite number is returned; infinity is asked for",
         {"large": "largest"},
+    ),
+    loss_limited=(
+        "where e^loss is too large for a float, a finite number is returned; infinity is asked for",
+        {"large": "limited"},
     ),
     nan_for_large=(
         "where e^loss is too large, nan is returned; infinity is asked for",
@@ -400,6 +418,8 @@ def bits_with(
         return found / chars_per_token
     if length == "multiplied":
         return found * chars_per_token
+    if length == "in the logarithm":
+        return loss / math.log(2 * chars_per_token) if chars_per_token > 0.5 else math.inf
     if length == "whole":
         return found / max(1, int(chars_per_token))
     return found
@@ -442,6 +462,10 @@ BITS = mistakes(
     length_ignored=(
         "chars_per_token is ignored: the result is in bits per token",
         {"length": "ignored"},
+    ),
+    length_in_the_logarithm=(
+        "the length of a token stands within the logarithm; divide by log 2, and by the length",
+        {"length": "in the logarithm"},
     ),
     whole_length=(
         "the length of a token is rounded to a whole number; on average it may be 2.5",
@@ -489,6 +513,9 @@ def cross_entropy_with(
         kept = targets >= 0
     if ignoring == "clamped":
         kept = torch.ones_like(kept)
+    if ignoring == "zeroed":
+        logits, targets = logits * kept[..., None], targets * kept
+        kept = torch.ones_like(kept)
     raw = ignoring in ("argument ignored", "gathered first")
     safe = targets if raw else targets.clamp(0, logits.size(-1) - 1)
     largest = logits.detach()
@@ -500,6 +527,8 @@ def cross_entropy_with(
         largest = largest.amin(dim=-1, keepdim=True)
     elif shift == "absolute":
         largest = largest.abs().amax(dim=-1, keepdim=True)
+    elif shift == "of axis 0":
+        largest = largest.amax(dim=0, keepdim=True)
     elif shift == "without keepdim":
         largest = largest.amax(dim=-1)
     else:
@@ -524,6 +553,8 @@ def cross_entropy_with(
         losses = -(p + float(log.split()[-1])).log()
     elif log == "without the target":
         losses = shifted.exp().sum(dim=-1).log()
+    elif log == "squared error":
+        losses = (torch.softmax(logits, -1) - F.one_hot(safe, logits.size(-1))).square().sum(-1)
     elif log == "all tokens":
         losses = -torch.log_softmax(logits, -1).mean(-1)
     losses = sign * losses
@@ -535,6 +566,8 @@ def cross_entropy_with(
         "rows": lambda: losses.sum() / (targets.size(0) if targets.dim() else 1),
         "none": lambda: losses,
         "all positions": lambda: losses.sum() / targets.numel(),
+        "entries": lambda: losses.mean() / logits.size(-1),
+        "probabilities": lambda: -(-losses).exp().mean().log(),
         "keepdim": lambda: losses.mean()[None],
         "of the means of the rows": lambda: mean_of_rows(every, kept),
     }[mean]()
@@ -631,6 +664,26 @@ CROSS_ENTROPY = mistakes(
         "the sum is divided by the number of rows; the mean is over all positions of all rows",
         {"mean": "rows"},
     ),
+    mean_over_the_tokens_too=(
+        "the sum is divided by the number of logits, V times too much; the mean is over the "
+        "positions",
+        {"mean": "entries"},
+    ),
+    probabilities_averaged=(
+        "the probabilities are averaged, and then their logarithm is taken; each position has its "
+        "own logarithm, and those are averaged",
+        {"mean": "probabilities"},
+    ),
+    squared_error=(
+        "this is a squared error of the probabilities; minus the logarithm of the target's is "
+        "asked for",
+        {"log": "squared error"},
+    ),
+    ignored_positions_zeroed=(
+        "the logits of ignored positions are set to 0, which costs log V each; leave these "
+        "positions out",
+        {"ignoring": "zeroed"},
+    ),
     one_loss_per_position=(
         "there is one loss per position; their mean is asked for",
         {"mean": "none"},
@@ -658,24 +711,33 @@ CROSS_ENTROPY = mistakes(
         {"ignoring": "negative"},
     ),
     a_little_added_8=(
-        "a small number is added within the logarithm, which hides the infinity and caps the "
-        "loss; take the logarithm of the sum, and subtract the target's logit from it",
+        "a small number is added within the logarithm, or is the least that goes into it; that "
+        "hides the infinity and caps the loss. Take the logarithm of the sum, and subtract the "
+        "target's logit from it",
         {"log": "of the softmax plus 1e-8"},
     ),
     a_little_added_9=(
-        "a small number is added within the logarithm, which hides the infinity and caps the "
-        "loss; take the logarithm of the sum, and subtract the target's logit from it",
+        "a small number is added within the logarithm, or is the least that goes into it; that "
+        "hides the infinity and caps the loss. Take the logarithm of the sum, and subtract the "
+        "target's logit from it",
         {"log": "of the softmax plus 1e-9"},
     ),
     a_little_added_10=(
-        "a small number is added within the logarithm, which hides the infinity and caps the "
-        "loss; take the logarithm of the sum, and subtract the target's logit from it",
+        "a small number is added within the logarithm, or is the least that goes into it; that "
+        "hides the infinity and caps the loss. Take the logarithm of the sum, and subtract the "
+        "target's logit from it",
         {"log": "of the softmax plus 1e-10"},
     ),
     a_little_added_12=(
-        "a small number is added within the logarithm, which hides the infinity and caps the "
-        "loss; take the logarithm of the sum, and subtract the target's logit from it",
+        "a small number is added within the logarithm, or is the least that goes into it; that "
+        "hides the infinity and caps the loss. Take the logarithm of the sum, and subtract the "
+        "target's logit from it",
         {"log": "of the softmax plus 1e-12"},
+    ),
+    largest_along_axis_zero=(
+        "the largest logit along axis 0 is subtracted, another one for each token, so it does not "
+        "cancel; subtract the largest of the position, over the last axis",
+        {"shift": "of axis 0"},
     ),
     overflowing_softmax=(
         "the softmax overflows, inf / inf is nan, and its logarithm too: subtract the largest "
@@ -757,6 +819,8 @@ def backward_with(
         "through the softmax": lambda: p * ((p - truth) - (p * (p - truth)).sum(-1, keepdim=True)),
         "squared": lambda: 2 * (p - truth),
         "replaced": lambda: p * (1 - truth) - truth,
+        "truth undivided": lambda: p - truth * targets.numel(),
+        "shares undivided": lambda: p * targets.numel() - truth,
     }[parts]()
     count = {
         "positions": targets.numel(),
@@ -866,6 +930,16 @@ BACKWARD = mistakes(
         "the gradient is float32 whatever the logits are; it should have their dtype",
         {"dtype": torch.float32},
     ),
+    truth_not_divided=(
+        "the softmax is divided by the number of positions, and the 1 at the target is not; both "
+        "are",
+        {"parts": "truth undivided"},
+    ),
+    shares_not_divided=(
+        "the 1 at the target is divided by the number of positions, and the softmax is not; both "
+        "are",
+        {"parts": "shares undivided"},
+    ),
     target_replaced=(
         "the target's entry is -1; it is its share minus 1",
         {"parts": "replaced"},
@@ -952,17 +1026,23 @@ def adamw_with(
         size = torch.sqrt(hat_v + eps)
     elif eps_at == "before the correction":
         size = (torch.sqrt(used_square) + eps) / math.sqrt(c2)
+    elif eps_at == "root before the correction":
+        size = torch.sqrt(used_square) / c2 + eps
     elif eps_at == "nowhere":
         size = torch.sqrt(hat_v)
     else:
         size = (torch.sqrt(hat_v) if root else hat_v) + eps
     eta = lr if rate == "used" else 1.0 if rate == "forgotten" else 1e-3
     update = eta * hat_m / size
+    if eps_at == "after the division":
+        update = eta * (hat_m / torch.sqrt(hat_v) + eps)
     new = weight - direction * update
     if decay == "decoupled":
         new = new - lr * weight_decay * weight
     elif decay == "without lr":
         new = new - weight_decay * weight
+    elif decay == "after the step, without lr":
+        new = new - weight_decay * new
     elif decay == "after the step":
         new = new - lr * weight_decay * new
     elif decay == "added":
@@ -1034,6 +1114,11 @@ ADAMW = mistakes(
         "the decay is taken from the new weight; it is that of the old one",
         {"decay": "after the step"},
     ),
+    decay_after_the_step_without_lr=(
+        "the decay is not multiplied by lr, and is taken from the new weight; it takes lr * "
+        "weight_decay * the old one",
+        {"decay": "after the step, without lr"},
+    ),
     decay_forgotten=(
         "there is no weight decay: lr * weight_decay * weight is to be subtracted as well",
         {"decay": "none"},
@@ -1050,9 +1135,18 @@ ADAMW = mistakes(
         "eps is added before the bias correction, which then divides it too; correct first",
         {"eps_at": "before the correction"},
     ),
+    eps_after_the_division=(
+        "eps is added to the quotient; it is added to the root, below the fraction bar",
+        {"eps_at": "after the division"},
+    ),
     eps_forgotten=(
         "eps is not used; it is added to the root of the corrected square",
         {"eps_at": "nowhere"},
+    ),
+    root_before_the_correction=(
+        "the root is taken before the bias correction; correct the mean of the squares first, and "
+        "then take its root",
+        {"eps_at": "root before the correction"},
     ),
     no_root=(
         "the root is missing: the mean is divided by the root of the mean square, plus eps",
@@ -1095,6 +1189,10 @@ ADAMW = mistakes(
 
 ADAMW_RETURNS = mistakes(
     adamw_with,
+    old_means_used=(
+        "the step is computed from the old means; first update them, then use them",
+        {"numerator": "old"},
+    ),
     gradient_itself=(
         "the gradient itself is divided by its size; the running mean takes its place",
         {"numerator": "gradient"},
@@ -1142,16 +1240,19 @@ def cosine_with(
     rising = {
         "right": lambda: (step + 1) / warmup_steps,
         "from zero": lambda: step / warmup_steps,
+        "from zero to one": lambda: step / (warmup_steps - 1) if warmup_steps > 1 else 1.0,
+        "from zero to one, or an error": lambda: step / (warmup_steps - 1),
         "never there": lambda: (step + 1) / (warmup_steps + 1),
         "none": lambda: 1.0,
         "from min_ratio": lambda: min_ratio + (1 - min_ratio) * (step + 1) / warmup_steps,
         "whole": lambda: float((step + 1) // warmup_steps),
     }
-    if step < warmup_steps and rise != "absent":
-        return rising[rise]()
-    start = 0 if rise == "over all" else max(warmup_steps, 1 if base == "1 at least" else 0)
-    start = 0 if rise == "absent" else start
-    p = (step + 1 - start + p_from) / max(1, max_steps - start + p_to)
+    if step < warmup_steps and rise not in ("absent", "times"):
+        return rising.get(rise, rising["right"])()
+    start = max(warmup_steps, 0 if base == "warm-up" else 1)
+    start = 1 if rise in ("over all", "absent", "times") else start
+    length = max_steps if base == "over max_steps" else max_steps - start
+    p = (step + 1 - start + p_from) / max(1, length + p_to)
     wave = {
         "half cosine": lambda: (1 + math.cos(math.pi * p)) / 2,
         "whole cosine": lambda: (1 + math.cos(2 * math.pi * p)) / 2,
@@ -1163,14 +1264,17 @@ def cosine_with(
         "sine": lambda: (1 + math.sin(math.pi * p)) / 2,
         "line": lambda: 1 - p,
     }[curve]()
-    return {
+    factor = {
         "scaled": lambda: min_ratio + (1 - min_ratio) * wave,
         "ignored": lambda: wave,
         "added": lambda: min_ratio + wave,
         "clamped": lambda: max(min_ratio, wave),
         "only multiplied": lambda: (1 - min_ratio) * wave,
         "times the wave": lambda: min_ratio * wave,
+        "without brackets": lambda: wave + 1 / 2,
     }[low]()
+    is_rising = rise == "times" and step < warmup_steps
+    return factor * (step + 1) / warmup_steps if is_rising else factor
 
 
 COSINE = mistakes(
@@ -1179,6 +1283,11 @@ COSINE = mistakes(
         "the warm-up begins at 0, which wastes step 0: steps count from 0, so step 0 has "
         "1 / warmup_steps",
         {"rise": "from zero"},
+    ),
+    warmup_from_zero_to_one=(
+        "the warm-up begins at 0, in warmup_steps - 1 parts; it has warmup_steps of them, so step "
+        "0 has 1 / warmup_steps",
+        {"rise": "from zero to one"},
     ),
     warmup_never_there=(
         "the warm-up does not reach 1 at its last step: it has warmup_steps parts, not one more",
@@ -1199,6 +1308,14 @@ COSINE = mistakes(
     cosine_over_the_whole_run=(
         "the cosine begins at step 0; it begins at the end of the warm-up",
         {"rise": "over all"},
+    ),
+    warmup_times_the_cosine=(
+        "the cosine begins at step 0 and is multiplied by the warm-up; it begins where that ends",
+        {"rise": "times"},
+    ),
+    parts_of_the_whole_run=(
+        "the fall is divided into max_steps parts; it has only the steps after the warm-up",
+        {"base": "over max_steps"},
     ),
     warmup_left_out=(
         "the warm-up is left out: the cosine runs from step 0 on",
@@ -1279,6 +1396,11 @@ COSINE = mistakes(
         "the fall goes from 1 - min_ratio to 0; min_ratio is still to be added",
         {"low": "only multiplied"},
     ),
+    brackets_missing=(
+        "1 - min_ratio is multiplied with the 1 alone, and not with the cosine: brackets are "
+        "missing, and the factor starts at 1.5",
+        {"low": "without brackets"},
+    ),
     minimum_times_the_wave=(
         "min_ratio times the wave falls from min_ratio to 0; the fall goes from 1 to min_ratio",
         {"low": "times the wave"},
@@ -1312,6 +1434,7 @@ def stable_with(
         return {
             "right": lambda: (step + 1) / warmup_steps,
             "from zero": lambda: step / warmup_steps,
+            "from zero to one": lambda: step / (warmup_steps - 1) if warmup_steps > 1 else 1.0,
             "never there": lambda: (step + 1) / (warmup_steps + 1),
             "none": lambda: 1.0,
             "from min_ratio": lambda: min_ratio + (1 - min_ratio) * (step + 1) / warmup_steps,
@@ -1321,6 +1444,7 @@ def stable_with(
         "after the warm-up": warmup_steps,
         "after the warm-up, for decay_steps": warmup_steps,
         "early": decay_steps,
+        "after decay_steps": warmup_steps + decay_steps,
         "never": max_steps,
     }[begins]
     now = step + 1 - start + done
@@ -1328,6 +1452,8 @@ def stable_with(
         return 1.0
     if begins == "after the warm-up, for decay_steps":
         begins = "late"
+    if begins == "after decay_steps":
+        decay_steps = max_steps - start
     whole = (max_steps - warmup_steps if begins == "after the warm-up" else decay_steps) + parts
     p = min(now / whole, 1.0) if whole else 1.0
     wave = {
@@ -1370,6 +1496,11 @@ STABLE = mistakes(
         "the warm-up rises from min_ratio; it rises from 0, and has 1 / warmup_steps at step 0",
         {"rise": "from min_ratio"},
     ),
+    warmup_from_zero_to_one=(
+        "the warm-up begins at 0, in warmup_steps - 1 parts; it has warmup_steps of them, so step "
+        "0 has 1 / warmup_steps",
+        {"rise": "from zero to one"},
+    ),
     decay_one_step_late=(
         "the decay is one step late: its first step still has the peak, and the last step does "
         "not reach min_ratio",
@@ -1400,6 +1531,11 @@ STABLE = mistakes(
     decay_counted_from_the_start=(
         "the decay begins at step decay_steps; that is its length, counted from the end of the run",
         {"begins": "early"},
+    ),
+    stable_for_decay_steps=(
+        "the factor stays at 1 for decay_steps, and falls from then on; decay_steps is the length "
+        "of the fall",
+        {"begins": "after decay_steps"},
     ),
     never_falls=(
         "the factor never falls: there is no decay",
@@ -1507,6 +1643,8 @@ def clip_with(
             return length / max_norm if max_norm else math.inf
         if how == "to length 1":
             return 1 / length if length else 1.0
+        if how == "over the square":
+            return max_norm / length**2 if length else 1.0
         if how == "times the limit":
             return max_norm
         if length == 0:
@@ -1584,6 +1722,10 @@ CLIP = mistakes(
         "the norm is that of the largest tensor; it is that of all entries together",
         {"norm_of": "largest norm"},
     ),
+    mean_of_the_norms=(
+        "the norms of the tensors are averaged; the norm is that of all entries together",
+        {"norm_of": "mean of norms"},
+    ),
     norm_of_the_first=(
         "the norm is that of the first tensor; it is that of all entries together",
         {"norm_of": "first"},
@@ -1612,6 +1754,10 @@ CLIP = mistakes(
     times_the_limit=(
         "the gradients are multiplied by max_norm; the factor is max_norm / norm",
         {"how": "times the limit"},
+    ),
+    over_the_square=(
+        "the factor is max_norm over the sum of the squares; divide by its root, the norm",
+        {"how": "over the square"},
     ),
     never_clipped=(
         "nothing is clipped: the gradients come back as they were",
@@ -1686,11 +1832,14 @@ def accumulated_with(
     n_targets = sum(len(y) for _, y in micro_batches)
     gradient = torch.zeros_like(weight)
     chosen = micro_batches[:1] if used == "first" else micro_batches
+    seen = 0
     for x, y in chosen:
+        seen += len(y)
         leaf = weight.clone().requires_grad_()
         loss = F.cross_entropy(x @ leaf.mT, y)
         factor = {
             "of the targets": len(y) / n_targets,
+            "so far": len(y) / seen,
             "equal": 1 / len(micro_batches),
             "none": 1.0,
             "number of targets": float(len(y)),
@@ -1759,6 +1908,10 @@ ACCUMULATED = mistakes(
         "each micro-batch is weighted by its size relative to the largest one; it is its share of "
         "all targets",
         {"share": "largest"},
+    ),
+    share_of_those_so_far=(
+        "the number of targets so far is taken for the number of all: count them before the loop",
+        {"share": "so far"},
     ),
     weighted_by_the_first=(
         "the size of the first micro-batch is taken for that of all",
@@ -1994,6 +2147,7 @@ def count_with(
             "every second": lambda w=word: list(itertools.pairwise(w))[::2],
             "last left out": lambda w=word: list(itertools.pairwise(w))[:-1],
             "first left out": lambda w=word: list(itertools.pairwise(w))[1:],
+            "round": lambda w=word: [(w[i - 1], w[i]) for i in range(len(w))],
             "gaps": lambda w=word: list(zip(w, w[2:], strict=False)),
             "once per word": lambda w=word: sorted(set(itertools.pairwise(w))),
             "tokens": lambda w=word: [(token, token) for token in w],
@@ -2071,6 +2225,10 @@ COUNT = mistakes(
     first_left_out=(
         "the first pair of each word is left out: n tokens have n - 1 pairs",
         {"pairs": "first left out"},
+    ),
+    last_with_the_first=(
+        "the last token of a word and its first are counted as a pair: index -1 is the last",
+        {"pairs": "round"},
     ),
     next_but_one=(
         "each token is paired with the next but one; neighbours are asked for",
@@ -2158,6 +2316,10 @@ def merge_with(
             i += 1
     if direction == "from the right":
         merged.reverse()
+    if result == "last again" and ids and tuple(ids[-2:]) == pair:
+        return [*merged, ids[-1]] if merged[-1] == new_id else merged
+    if result == "each":
+        return [new_id if token in pair else token for token in ids]
     if result == "text":
         text = " ".join(map(str, ids)).replace(f"{pair[0]} {pair[1]}", str(new_id))
         return [int(token) for token in text.split()]
@@ -2226,6 +2388,14 @@ MERGE = mistakes(
         "tokens of the pair that stand alone are lost; they stay as they are",
         {"result": "dropped"},
     ),
+    last_again=(
+        "the last token is added at the end even if it was merged with the one before it",
+        {"result": "last again"},
+    ),
+    each_token_of_the_pair=(
+        "every token of the pair is replaced by itself; two neighbours become one new token",
+        {"result": "each"},
+    ),
     replaced_in_a_text=(
         "the ids are replaced in a text, where 7 7 also stands in 17 7; compare the ids themselves",
         {"result": "text"},
@@ -2260,9 +2430,10 @@ def apply_with(
         return tokens
     for _ in range(rounds):
         found = [pair for pair in itertools.pairwise(tokens) if pair in new_ids]
-        if not found:
+        if not found or (choice == "unknown first" and len(found) < len(tokens) - 1):
             break
         pair = {
+            "unknown first": lambda f=found: min(f, key=lambda each: new_ids[each]),
             "lowest": lambda f=found: min(f, key=lambda each: new_ids[each]),
             "highest": lambda f=found: max(f, key=lambda each: new_ids[each]),
             "leftmost": lambda f=found: f[0],
@@ -2360,6 +2531,11 @@ APPLY = mistakes(
         "were learned",
         {"choice": "longest"},
     ),
+    unknown_pairs_first=(
+        "it ends at the first pair that is unknown, as if that came before all others; unknown "
+        "pairs stay, and the known ones are merged",
+        {"choice": "unknown first"},
+    ),
     rightmost_first=(
         "the rightmost pair is merged first; the merge that was learned first, with the lowest new "
         "id, comes first",
@@ -2435,6 +2611,8 @@ def newton_with(
         "sum": lambda: update.abs().sum(dim=(-2, -1), keepdim=True),
     }[norm]()
     x = update / n
+    if result == "bfloat16":
+        x = update.bfloat16() / update.bfloat16().norm(dim=(-2, -1), keepdim=True)
     first = x
     count = {"steps": steps, "always 5": 5, "one less": steps - 1, "one more": steps + 1, "once": 1}
     if result == "left transposed" and x.size(-2) > x.size(-1):
@@ -2468,6 +2646,8 @@ def newton_with(
             x = x + c * gram @ gram @ x
     if result == "times the norm":
         return x * n
+    if result == "bfloat16":
+        return x.to(update.dtype)
     if result == "transposed":
         return x.mT
     return x
@@ -2519,6 +2699,10 @@ NEWTON = mistakes(
     sign_of_b=(
         "b is negative: -4.7750",
         {"b": 4.7750},
+    ),
+    signs_of_b_and_c=(
+        "the signs of b and c are exchanged: b is -4.7750, c is 2.0315",
+        {"b": 4.7750, "c": -2.0315},
     ),
     b_and_c_exchanged=(
         "b and c are exchanged: b belongs to (X X^T) X",
@@ -2592,6 +2776,10 @@ NEWTON = mistakes(
     norm_at_every_step=(
         "X is divided by its norm at every step; once, at the start, is enough",
         {"norm": "again and again"},
+    ),
+    in_bfloat16=(
+        "X is computed in bfloat16, which has two or three digits; keep the dtype of update",
+        {"result": "bfloat16"},
     ),
     left_transposed=(
         "a tall matrix is transposed, and not transposed back",

@@ -341,7 +341,7 @@ def expect_unchanged(
                 way_out = f"{type(before).__name__} instead, or change a copy"
             raise Wrong(
                 f"{call}\nit changes its input {name}, which the caller still needs: compute a new "
-                + way_out
+                f"{way_out}"
             )
 
 
