@@ -10,8 +10,8 @@ left, L - E, can be compared with a power law:
     L(D) = E + b D^-beta         D characters of training text
 
 Each run has a schedule of its own, which ends when the run ends: a loss in the middle of a longer
-run, at a high learning rate, would be too bad for the text it has seen. Kaplan et al. 2020, "Scaling
-laws for neural language models", section 3; with E, Henighan et al. 2020.
+run, at a high learning rate, would be too bad for the text it has seen. Kaplan et al. 2020,
+"Scaling laws for neural language models", section 3; with E, Henighan et al. 2020.
 """
 
 import math
