@@ -6,11 +6,12 @@ Five models of different sizes read the same amount of text, and one of them is 
 different amounts. The text is the mock corpus, so the lowest possible loss E is known, and what is
 left, L - E, can be compared with a power law:
 
-    L(N) = E + a N^-alpha        N weights in the blocks          (Kaplan et al. 2020, section 3)
+    L(N) = E + a N^-alpha        N weights in the blocks
     L(D) = E + b D^-beta         D characters of training text
 
 Each run has a schedule of its own, which ends when the run ends: a loss in the middle of a longer
-run, at a high learning rate, would be too bad for the text it has seen.
+run, at a high learning rate, would be too bad for the text it has seen. Kaplan et al. 2020,
+"Scaling laws for neural language models", section 3; with E, Henighan et al. 2020.
 """
 
 import math
