@@ -46,6 +46,7 @@ READY = (
     "03_transformer_blocks",
     "04_embeddings",
     "05_model",
+    "06_training",
 )
 
 LEFT_OUT_WHEN_FAST = ["tests", "exercises", "text blocks", "notebooks"]

@@ -172,6 +172,11 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         "parameters and other layers",
     ),
     (
+        r"len\(\) of a 0-d tensor|iteration over a 0-d tensor",
+        "this tensor has no axes, it is a single number; x.numel(), the number of its elements, is "
+        "1 then",
+    ),
+    (
         r"index -?\d+ is out of bounds|index out of range|indices should be",
         "an index is at or past the end of its axis: positions run from 0 to size - 1",
     ),

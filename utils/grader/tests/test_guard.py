@@ -368,7 +368,9 @@ def grows(x): x.add(7)
 def test_a_changed_input_is_wrong(tmp_path, name, value):
     ex = exercises(tmp_path, SPOILING)
     told = message(ex, name, value)
-    assert "changes its input x, which the caller still needs: compute a new tensor" in told
+    assert "changes its input x, which the caller still needs: compute a new" in told
+    way_out = {"appends": "a new list instead", "adds": "a new dict instead"}
+    assert way_out.get(name, "a new ") in told
 
 
 def test_a_changed_keyword_is_named(tmp_path):
