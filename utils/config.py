@@ -151,7 +151,7 @@ class SampleConfig:
     top_k: int | None = option(None, "sample from the k most likely tokens")
     top_p: float | None = option(None, "sample from the top tokens up to this total probability")
     min_p: float | None = option(None, "drop tokens below this fraction of the top probability")
-    repetition_penalty: float = option(1.0, "above 1: avoid tokens of the prompt and the new text")
+    repetition_penalty: float = option(1.0, "above 1: avoid tokens of prompt and new text")
     presence_penalty: float = option(0.0, "lower the logits of tokens that the new text has")
     frequency_penalty: float = option(0.0, "the same, once for each time the token occurred")
     beams: int | None = option(None, "search for the most probable text with N beams, no sampling")

@@ -678,7 +678,7 @@ def test_the_best_texts_of_each_prompt_are_those_of_beam_search():
     assert generator.generate(prompts, sampling) == [texts[0] for texts in found]
 
 
-@pytest.mark.parametrize("stop", [("a",), ("ab", "c"), ("f", "gh", "")])
+@pytest.mark.parametrize("stop", [("a",), ("ab", "ff", "jh"), ("f", "gh", "")])
 def test_a_beam_ends_where_its_text_has_a_stop_string(stop):
     generator = text_generator()
     sampling = SampleConfig(beams=5, num_samples=5, max_tokens=12, stop=stop, length_penalty=-1.0)
