@@ -103,21 +103,23 @@ def refuse_ignored_flags(args: argparse.Namespace) -> None:
     if args.batch and args.output is None:
         raise UsageError("--batch needs --output FILE, where the gallery is written")
     if args.output is not None and not args.batch:
-        raise UsageError("--output has no effect without --batch; leave it out, or add --batch")
+        raise UsageError("--output has no effect without --batch; leave it out")
     if args.compare:
-        why = "--compare, which sets it for each strategy"
+        why = "with --compare, which sets it for each strategy"
         refuse(given, SET_BY_COMPARE, why)
-        refuse(given, ("num_samples",), "--compare, which shows one text for each strategy")
-        refuse(given, ("draft", "draft_tokens"), "--compare, which decodes without a draft")
+        refuse(given, ("num_samples",), "with --compare, which shows one text for each strategy")
+        refuse(given, ("draft", "draft_tokens"), "with --compare, which decodes without a draft")
     if beams and not args.interactive:
-        refuse(given, UNUSED_BY_BEAMS, "--beams, which draws nothing at random")
-        refuse(given, ("draft", "draft_tokens"), "--beams, which decodes without a draft")
+        why = "with --beams, which searches by the model's own probabilities"
+        refuse(given, UNUSED_BY_BEAMS, why)
+    if beams:
+        refuse(given, ("draft", "draft_tokens"), "with --beams, which decodes without a draft")
     if beams and args.batch:
-        refuse(given, ("num_samples",), "--batch and --beams: each prompt has one best text")
+        refuse(given, ("num_samples",), "with --batch and --beams: each prompt has one best text")
     if not beams and not args.interactive:
-        refuse(given, ("length_penalty",), "sampling; it belongs to --beams")
+        refuse(given, ("length_penalty",), "without --beams")
     if args.draft is None:
-        refuse(given, ("draft_tokens",), "decoding without --draft")
+        refuse(given, ("draft_tokens",), "without --draft")
 
 
 def refuse(given: set[str], names: tuple[str, ...], why: str) -> None:
@@ -125,7 +127,7 @@ def refuse(given: set[str], names: tuple[str, ...], why: str) -> None:
     for name in names:
         if name in given:
             flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} has no effect with {why}; leave it out")
+            raise UsageError(f"{flag} has no effect {why}; leave it out")
 
 
 def unescape_settings(sampling: SampleConfig) -> SampleConfig:

@@ -152,8 +152,10 @@ class SampleConfig:
     top_p: float | None = option(None, "sample from the top tokens up to this total probability")
     min_p: float | None = option(None, "drop tokens below this fraction of the top probability")
     repetition_penalty: float = option(1.0, "above 1: avoid tokens of prompt and new text")
-    presence_penalty: float = option(0.0, "lower the logits of tokens that the new text has")
-    frequency_penalty: float = option(0.0, "the same, once for each time the token occurred")
+    presence_penalty: float = option(
+        0.0, "subtract this from the logits of tokens that the new text has"
+    )
+    frequency_penalty: float = option(0.0, "subtract this for each time the new text has the token")
     beams: int | None = option(None, "search for the most probable text with N beams, no sampling")
     length_penalty: float = option(1.0, "beams: 0 favours short texts, above 1 long ones")
     num_samples: int = option(1, "number of samples; with beams, the N best texts")
