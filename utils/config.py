@@ -35,7 +35,9 @@ __all__ = [
 class ModelConfig:
     """The architecture of a transformer language model, from GPT-2 to Llama."""
 
-    vocab_size: int = option(65, "number of different tokens; set by the data when training")
+    vocab_size: int = option(
+        65, "number of different tokens: set by the text, or with bpe how many to learn (512)"
+    )
     max_seq_len: int = option(64, "context length: how many tokens the model can attend to")
     d_model: int = option(128, "width of the residual stream")
     n_layers: int = option(4, "number of transformer blocks")
@@ -97,6 +99,12 @@ class TrainConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: str = option("shakespeare", "shakespeare, mock, a text file, or a prepared folder")
+    tokenizer: str = option(
+        "auto",
+        "tokens are characters, or learned by byte-pair encoding; auto is char, or the "
+        "tokenizer of a prepared folder",
+        ("auto", "char", "bpe"),
+    )
     seed: int = option(0, "seed of the initial weights, the batches and dropout")
     batch_size: int = option(12, "sequences per micro-batch")
     accumulation: int = option(1, "micro-batches per step; their gradients are averaged")

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from beam_search import beam_search, never_ends
+from bpe_tokenizer import BPETokenizer, train_bpe
 from decoding_loop import BatchDecoder, generate_tokens, window_start
 from generator import TextGenerator, choose_with, match_vocabulary
 from greedy import greedy
 from parts import Parts
 from penalties import TokenCounts, token_counts
+from special_tokens import EOS
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from utils.config import ModelConfig, SampleConfig
@@ -584,15 +586,87 @@ def test_a_stop_string_is_found_in_the_normal_form_of_the_vocabulary(trained_on,
 
 
 def test_text_that_is_known_in_both_forms_stays_as_it_was_typed():
-    assert match_vocabulary(NFC, NFC + NFD) == NFC
-    assert match_vocabulary(NFD, NFC + NFD) == NFD
+    tokenizer = CharTokenizer.train(NFC + NFD)
+    assert match_vocabulary(NFC, tokenizer) == NFC
+    assert match_vocabulary(NFD, tokenizer) == NFD
 
 
 @pytest.mark.parametrize("typed", [NFC, NFD])
 def test_text_that_is_known_in_neither_form_is_refused_as_it_was_typed(typed):
-    assert match_vocabulary(typed, "caf") == typed
+    assert match_vocabulary(typed, CharTokenizer("caf")) == typed
     with pytest.raises(UsageError, match=r"unknown character '[e\u00e9]"):
         accented_generator("caf").encode(typed)
+
+
+# --- tokens made of bytes -----------------------------------------------------------------------
+
+
+class Script(nn.Module):
+    """Generates these ids one after the other, whatever the prompt; a model of one position."""
+
+    def __init__(self, ids: Sequence[int], vocab_size: int) -> None:
+        super().__init__()
+        self.ids = list(ids)
+        self.weight = nn.Parameter(torch.eye(vocab_size))
+        self.n_calls = 0
+
+    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        token = self.ids[self.n_calls % len(self.ids)]
+        self.n_calls += 1
+        if cache is not None:
+            cache.advance(tokens.size(1))
+        return self.weight[token].expand(*tokens.shape, -1)
+
+
+def scripted(text: str | bytes, tokenizer: BPETokenizer, n_rows: int = 1) -> TextGenerator:
+    """A generator whose model writes this text."""
+    ids = list(text) if isinstance(text, bytes) else tokenizer.encode(text)
+    script = Script(ids, tokenizer.vocab_size)
+    return TextGenerator(script, ModelConfig(tokenizer.vocab_size, 64), tokenizer)
+
+
+BYTES = BPETokenizer([])
+WORDS = train_bpe("the café, 🙂 the café 🙂 the end. " * 9, 290, (EOS,))
+
+
+@pytest.mark.parametrize("tokenizer", [BYTES, WORDS], ids=["bytes", "merged"])
+def test_a_stream_never_shows_half_a_character(tokenizer):
+    text = "the café 🙂é一 end"
+    generator = scripted(text, tokenizer)
+    n = len(tokenizer.encode(text))
+    pieces = list(generator.stream(SampleConfig(max_tokens=n, temperature=0)))
+    assert "".join(pieces) == text
+    assert "\ufffd" not in "".join(pieces)
+    assert len(pieces) == n + 1  # one per token, "" where a character is not complete, and the end
+
+
+def test_a_text_that_ends_within_a_character_shows_a_replacement_at_the_end():
+    generator = scripted("ab🙂".encode()[:4], BYTES)
+    assert list(generator.stream(SampleConfig(max_tokens=4, temperature=0))) == [
+        *("a", "b", "", ""),
+        "\ufffd",
+    ]
+
+
+@pytest.mark.parametrize("stop", ["é", "🙂", "fé 🙂", "é,", "nd", "the end", "\ufffd"])
+@pytest.mark.parametrize("tokenizer", [BYTES, WORDS], ids=["bytes", "merged"])
+def test_a_stop_string_is_found_across_tokens_and_bytes(tokenizer, stop):
+    text = "the café 🙂 the end."
+    n = len(tokenizer.encode(text))
+    sampling = SampleConfig(max_tokens=n, temperature=0, stop=stop)
+    expected = text[: text.index(stop)] if stop in text else text
+    assert "".join(scripted(text, tokenizer).stream(sampling)) == expected
+
+
+def test_any_prompt_is_known_and_an_empty_one_is_a_newline():
+    model = noisy_model("modern", context=8, vocab_size=WORDS.vocab_size)
+    generator = TextGenerator(model, model.config, WORDS)
+    assert generator.encode("") == WORDS.encode("\n") == [10]
+    sampling = SampleConfig(max_tokens=5, temperature=0)
+    prompts = ["Жук 🙂", NFD, f"{EOS}"]
+    texts = generator.generate(prompts, sampling)
+    for prompt, text in zip(prompts, texts, strict=True):
+        assert text == WORDS.decode(simple_loop(model, 8, WORDS.encode(prompt), 5))
 
 
 # --- stop strings -------------------------------------------------------------------------------

@@ -13,7 +13,10 @@ import pytest
 import torch
 
 import sample
+from any_tokenizer import Tokenizer
+from bpe_tokenizer import train_bpe
 from checkpointing import load_checkpoint, save_checkpoint
+from special_tokens import SPECIAL_TOKENS
 from strategies import COLUMN_WIDTH, COLUMNS, GAP, STRATEGIES
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
@@ -27,9 +30,9 @@ TEXT = "ROMEO:\nShall I hear more, or shall I speak at this?\n" * 20
 Call = Callable[..., Any]
 
 
-def write_checkpoint(path: Path, text: str, steps: int) -> Path:
+def write_checkpoint(path: Path, text: str, steps: int, tokenizer: Tokenizer | None = None) -> Path:
     """Train a small model on the text and save it."""
-    tokenizer = CharTokenizer.train(text)
+    tokenizer = tokenizer or CharTokenizer.train(text)
     shape = ModelConfig(tokenizer.vocab_size, max_seq_len=32, d_model=32, n_layers=2, n_heads=2)
     config = TrainConfig(shape, max_steps=steps, warmup_steps=1, lr=1e-2, batch_size=8)
     model, tokens = TinyTransformerLM(shape), tokenizer.encode_array(text)
@@ -364,3 +367,57 @@ def test_a_closed_pipe_is_not_an_error(checkpoint: Path) -> None:
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(timeout=60) == 0
+
+
+# --- learned tokens -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A barely trained model whose tokens were learned."""
+    path = tmp_path_factory.mktemp("learned") / "learned.safetensors"
+    return write_checkpoint(path, TEXT, 10, train_bpe(TEXT, 290, SPECIAL_TOKENS))
+
+
+@pytest.mark.parametrize("prompt", ["ROMEO:", "Жук 🙂", "e\u0301", ""])
+def test_learned_tokens_continue_any_prompt_as_a_fresh_pass_does(
+    call: Call, learned: Path, prompt: str
+) -> None:
+    loaded = load_checkpoint(learned)
+    model, tokens = loaded.build_model().eval(), loaded.tokenizer.encode(prompt or "\n")
+    n_prompt = len(tokens)
+    for _ in range(20):
+        window = tokens if len(tokens) <= 32 else tokens[-32:]
+        tokens.append(int(model(torch.tensor([window]))[0, -1].argmax()))
+    expected = loaded.tokenizer.decode(tokens[n_prompt:])
+    done = call(
+        *("--checkpoint", learned, "--prompt", prompt, "--temperature", 0, "--max-tokens", 20)
+    )
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"{prompt}{expected if prompt else expected.lstrip(chr(10))}\n\n"
+
+
+def test_a_stop_string_may_end_within_a_token(call: Call, learned: Path) -> None:
+    flags = ("--checkpoint", learned, "--prompt", "ROMEO:", "--temperature", 0, "--max-tokens", 30)
+    text = call(*flags).out.removeprefix("ROMEO:").rstrip("\n")
+    stop = next(token for token in text.split() if len(token) > 2)[:2]
+    done = call(*flags, "--stop", stop)
+    assert done.out == f"ROMEO:{text[: text.index(stop)]}\n\n"
+
+
+def test_half_of_a_surrogate_pair_is_the_only_unknown_character(call: Call, learned: Path) -> None:
+    done = call("--checkpoint", learned, "--prompt", "caf\udce9")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: lone surrogate U+DCE9 at index 3")
+
+
+def test_strategies_and_the_prompt_loop_work_with_learned_tokens(
+    call: Call, learned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = call("--checkpoint", learned, "--compare", "--max-tokens", 5)
+    assert (compared.code, compared.out.count("---")) == (0, 14)
+    lines = iter(["ROMEO 🙂", "/stop \\n", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    done = call("--checkpoint", learned, "--interactive", "--max-tokens", 5)
+    assert done.code == 0
+    assert "ROMEO 🙂" in done.out
