@@ -16,11 +16,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from beam_search import beam_search, never_ends
 from bpe_tokenizer import BPETokenizer, train_bpe
 from decoding_loop import BatchDecoder, generate_tokens, window_start
 from generator import TextGenerator, choose_with, match_vocabulary
 from greedy import greedy
 from parts import Parts
+from penalties import TokenCounts, token_counts
 from special_tokens import EOS
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
@@ -390,6 +392,69 @@ def test_a_seed_decides_the_draws_whatever_the_global_generator_did():
     assert not torch.equal(choose(logits), first)  # the generator advances
 
 
+# --- penalties ----------------------------------------------------------------------------------
+
+PENALTIES: list[dict[str, Any]] = [
+    {"repetition_penalty": 1.5},
+    {"presence_penalty": 0.8},
+    {"frequency_penalty": 0.4},
+    {"repetition_penalty": 1.2, "presence_penalty": -0.3, "frequency_penalty": 0.2},
+]
+
+
+@torch.inference_mode()
+def simple_loop_with_penalties(
+    model: nn.Module, context: int, prompt: Sequence[int], max_tokens: int, penalties: Any
+) -> list[int]:
+    """`simple_loop` whose logits are changed token by token; everything is counted each time."""
+    sequence, n_prompt = list(prompt), len(prompt)
+    for _ in range(max_tokens):
+        window = sequence[simple_window(len(sequence), context) :]
+        logits = model(torch.tensor([window]))[0, -1].tolist()
+        for v, logit in enumerate(logits):
+            r = penalties.get("repetition_penalty", 1.0)
+            if v in sequence:
+                logits[v] = logit / r if logit > 0 else logit * r
+            n_new = sequence[n_prompt:].count(v)
+            logits[v] -= penalties.get("presence_penalty", 0.0) * (n_new > 0)
+            logits[v] -= penalties.get("frequency_penalty", 0.0) * n_new
+        sequence.append(int(np.argmax(logits)))
+    return sequence[n_prompt:]
+
+
+@pytest.mark.parametrize("penalties", PENALTIES)
+@pytest.mark.parametrize("name", ["learned", "modern"])
+def test_penalties_count_each_row_by_itself_with_and_without_the_cache(name, penalties):
+    model, prompts = noisy_model(name, context=6), uneven_prompts(6)
+    expected = [simple_loop_with_penalties(model, 6, p, 20, penalties) for p in prompts]
+    for use_cache in (True, False):
+        counts = TokenCounts.of_prompts(prompts, V)
+        choose = choose_with(SampleConfig(temperature=0, **penalties), counts)
+        assert continuations(model, prompts, 20, choose, use_cache) == expected
+        assert torch.equal(counts.new, token_counts(expected, V))
+    assert expected != [simple_loop(model, 6, prompt, 20) for prompt in prompts]
+
+
+def test_a_strong_penalty_leaves_no_token_twice():
+    prompts = [[1], [2, 3]]
+    choose = choose_with(
+        SampleConfig(temperature=1.0, presence_penalty=1e4), TokenCounts.of_prompts(prompts, V)
+    )
+    rows = continuations(noisy_model("learned", 6), prompts, V, choose)
+    assert all(sorted(row) == list(range(V)) for row in rows)
+
+
+def test_penalties_reach_the_text():
+    generator = text_generator()
+    prompts = ["a", "bcdefghi", ""]
+    for penalties in PENALTIES:
+        found = generator.generate(prompts, SampleConfig(temperature=0, max_tokens=25, **penalties))
+        for prompt, text in zip(prompts, found, strict=True):
+            ids = TOKENIZER.encode(prompt or "\n")
+            tokens = simple_loop_with_penalties(generator.model, 8, ids, 25, penalties)
+            assert text == TOKENIZER.decode(tokens)
+
+
 # --- text ---------------------------------------------------------------------------------------
 
 TOKENIZER = CharTokenizer("\nabcdefghij")
@@ -433,7 +498,7 @@ def test_a_batch_of_prompts_continues_as_each_does_alone():
 
 def test_the_pieces_of_a_stream_join_to_the_text_that_generate_returns():
     generator = text_generator()
-    for stop in (None, "a", "jj", "abc"):
+    for stop in ((), ("a",), ("jj",), ("abc", "ja")):
         sampling = SampleConfig(prompt="abc", max_tokens=40, temperature=1.5, seed=2, stop=stop)
         assert ["".join(generator.stream(sampling))] == generator.generate(["abc"], sampling)
 
@@ -516,7 +581,7 @@ def test_a_stop_string_is_found_in_the_normal_form_of_the_vocabulary(trained_on,
     text = "".join(generator.stream(sampling))
     last, typed_last = trained_on.removeprefix("caf"), typed.removeprefix("caf")
     assert last in text  # so a stop string has something to find
-    stopped = "".join(generator.stream(replace(sampling, stop=typed_last)))
+    stopped = "".join(generator.stream(replace(sampling, stop=(typed_last,))))
     assert stopped == text[: text.index(last)]
 
 
@@ -607,25 +672,27 @@ def test_any_prompt_is_known_and_an_empty_one_is_a_newline():
 # --- stop strings -------------------------------------------------------------------------------
 
 
-def alphabet(prompt: str, max_tokens: int, stop: str | None, context: int = 8) -> str:
+def alphabet(prompt: str, max_tokens: int, stop: Sequence[str], context: int = 8) -> str:
     """The generated text, which runs through the alphabet."""
-    sampling = SampleConfig(max_tokens=max_tokens, temperature=0, stop=stop)
+    sampling = SampleConfig(max_tokens=max_tokens, temperature=0, stop=tuple(stop))
     return alphabet_generator(context)[0].generate([prompt], sampling)[0]
 
 
 @pytest.mark.parametrize(
     ("stop", "text"),
     [
-        (None, "bcdefghij\nabcdefghij\nab"),
-        ("", "bcdefghij\nabcdefghij\nab"),
-        ("b", ""),
-        ("f", "bcde"),
-        ("fgh", "bcde"),
-        ("j\na", "bcdefghi"),
-        ("ab", "bcdefghij\n"),  # the a of the prompt does not count
-        ("fx", "bcdefghij\nabcdefghij\nab"),
-        ("abc", "bcdefghij\n"),
-        ("bx", "bcdefghij\nabcdefghij\nab"),  # the last b was held back, then released
+        ([], "bcdefghij\nabcdefghij\nab"),
+        ([""], "bcdefghij\nabcdefghij\nab"),
+        (["b"], ""),
+        (["f"], "bcde"),
+        (["fgh"], "bcde"),
+        (["j\na"], "bcdefghi"),
+        (["ab"], "bcdefghij\n"),  # the a of the prompt does not count
+        (["fx"], "bcdefghij\nabcdefghij\nab"),
+        (["abc"], "bcdefghij\n"),
+        (["bx"], "bcdefghij\nabcdefghij\nab"),  # the last b was held back, then released
+        (["hi", "fgh", "x"], "bcde"),
+        (["efgh", "g"], "bcdef"),  # g is complete first
     ],
 )
 @pytest.mark.parametrize("context", [1, 3, 8])
@@ -635,14 +702,14 @@ def test_a_text_ends_before_the_stop_string(stop, text, context):
 
 def test_the_stop_string_is_recognised_with_its_last_character():
     generator, model = alphabet_generator()
-    sampling = SampleConfig(prompt="a", temperature=0, stop="fgh")
+    sampling = SampleConfig(prompt="a", temperature=0, stop=("fgh",))
     assert list(generator.stream(sampling)) == ["b", "c", "d", "e", "", "", ""]
     assert model.calls == 7  # b to h and no more
 
 
 def test_each_row_of_a_batch_stops_by_itself_and_generation_ends_with_the_last():
     generator, model = alphabet_generator()
-    sampling = SampleConfig(temperature=0, stop="ef")
+    sampling = SampleConfig(temperature=0, stop=("ef",))
     assert generator.generate(["a", "c", "e", "\n"], sampling) == [
         "bcd",
         "d",
@@ -654,4 +721,46 @@ def test_each_row_of_a_batch_stops_by_itself_and_generation_ends_with_the_last()
 
 def test_text_held_back_is_shown_when_the_tokens_run_out():
     for n in range(8):
-        assert alphabet("a", n, stop="bcdefghx") == "bcdefgh"[:n]
+        assert alphabet("a", n, stop=["bcdefghx"]) == "bcdefgh"[:n]
+
+
+# --- beam search --------------------------------------------------------------------------------
+
+
+def test_one_beam_writes_the_greedy_text():
+    generator, prompts = text_generator(), ["a", "bcdefghi", ""]
+    greedy_texts = generator.generate(prompts, SampleConfig(temperature=0, max_tokens=25))
+    assert generator.generate(prompts, SampleConfig(beams=1, max_tokens=25)) == greedy_texts
+    assert list(generator.stream(SampleConfig(prompt="a", beams=1, max_tokens=25))) == [
+        greedy_texts[0]
+    ]
+
+
+def test_the_best_texts_of_each_prompt_are_those_of_beam_search():
+    generator, prompts = text_generator(), ["a", "bcd"]
+    sampling = SampleConfig(beams=4, num_samples=3, max_tokens=5)
+    model = generator.model
+
+    @torch.inference_mode()
+    def next_logits(sequences: list[list[int]]) -> Tensor:
+        return torch.stack([model(torch.tensor([tokens]))[0, -1] for tokens in sequences])
+
+    found = generator.search(prompts, sampling)
+    for prompt, texts in zip(prompts, found, strict=True):
+        beams = beam_search(next_logits, TOKENIZER.encode(prompt), 4, 5, never_ends)
+        assert texts == [TOKENIZER.decode(beam.tokens) for beam in beams[:3]]
+    assert generator.generate(prompts, sampling) == [texts[0] for texts in found]
+
+
+@pytest.mark.parametrize("stop", [("a",), ("ab", "ff", "jh"), ("f", "gh", "")])
+def test_a_beam_ends_where_its_text_has_a_stop_string(stop):
+    generator = text_generator()
+    sampling = SampleConfig(beams=5, num_samples=5, max_tokens=12, stop=stop, length_penalty=-1.0)
+    (texts,) = generator.search(["b"], sampling)
+    assert len(set(texts)) == len(texts) == 5
+    assert not any(end in text for text in texts for end in stop if end)
+    assert any(len(text) < 12 - 2 for text in texts)
+
+
+def test_beams_find_nothing_to_add_when_no_tokens_are_asked_for():
+    assert text_generator().search(["a"], SampleConfig(beams=3, max_tokens=0)) == [[""]]
