@@ -29,7 +29,7 @@ def predict_gradient() -> tuple[float, float, float, float]:
 
 
 def one_hot(tokens: Tensor, vocab_size: int) -> Tensor:
-    """Exercise 4.2: each token as a row of zeros with a single 1, at the place of its number.
+    """Exercise 4.2: each token as a row of zeros with a single 1, at the index of its number.
 
     tokens (...) integers in [0, vocab_size), with any number of axes.
 
@@ -51,7 +51,7 @@ class TokenEmbedding(nn.Module):
         raise NotImplementedError("Exercise 4.2: TokenEmbedding.__init__")  # TODO: your code here
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """tokens (B, T) integers in [0, vocab_size) -> (B, T, d_model)."""
+        """tokens (B, T) integers in [0, vocab_size) -> (B, T, d_model). Gradients reach weight."""
         raise NotImplementedError("Exercise 4.2: TokenEmbedding.forward")  # TODO: your code here
 
 
@@ -69,8 +69,8 @@ def embedding_gradient(tokens: Tensor, grad_output: Tensor, vocab_size: int) -> 
 def scaled_lookup(tokens: Tensor, weight: Tensor) -> Tensor:
     """Exercise 4.3: the vectors of the tokens from a table that serves input and output.
 
-    tokens (...) integers, weight (vocab_size, d_model). Returns each token's row times
-    sqrt(d_model): (..., d_model), of the dtype of weight.
+    tokens (...) integers with at least one axis, weight (vocab_size, d_model). Returns each token's
+    row times sqrt(d_model): (..., d_model), of the dtype of weight. Gradients reach weight.
     """
     raise NotImplementedError("Exercise 4.3: scaled_lookup")  # TODO: your code here
 
@@ -79,7 +79,7 @@ def tied_logits(x: Tensor, weight: Tensor) -> Tensor:
     """Also exercise 4.3: score every token of the vocabulary with the same table.
 
     x (..., d_model), weight (vocab_size, d_model). Returns the logits (..., vocab_size): logit v is
-    the dot product of x with row v, unscaled.
+    the dot product of x with row v, unscaled. Gradients reach x and weight.
     """
     raise NotImplementedError("Exercise 4.3: tied_logits")  # TODO: your code here
 
@@ -120,7 +120,10 @@ class LearnedPositions(nn.Module):
         raise NotImplementedError("Exercise 4.5: LearnedPositions.__init__")  # TODO: your code here
 
     def forward(self, positions: Tensor) -> Tensor:
-        """positions (...) integers in [0, max_seq_len), of any shape -> (..., d_model)."""
+        """positions (...) integers in [0, max_seq_len), of any shape -> (..., d_model).
+
+        Position p gets row p of weight. Gradients reach weight.
+        """
         raise NotImplementedError("Exercise 4.5: LearnedPositions.forward")  # TODO: your code here
 
 
@@ -129,7 +132,8 @@ def shift_matrix(k: int, d_model: int, base: float = 10_000.0) -> Tensor:
 
     d_model is even; k may be negative. `encoding` is the table of 4.4 with the same base.
 
-    Returns M (d_model, d_model), float32, with M @ encoding[t] = encoding[t + k] for every t.
+    Returns M (d_model, d_model), float32, with M @ encoding[t] = encoding[t + k] for every t for
+    which both rows are in a table, however long: one M for all t.
     """
     raise NotImplementedError("Exercise 4.6: shift_matrix")  # TODO: your code here
 
@@ -137,9 +141,9 @@ def shift_matrix(k: int, d_model: int, base: float = 10_000.0) -> Tensor:
 def alibi_slopes(n_heads: int) -> Tensor:
     """Exercise 4.7: how strongly each head punishes distance, (n_heads,) float32.
 
-    For n heads, n a power of two, the slopes are 2^(-8/n), 2^(-16/n), ..., 2^(-8). For any other n,
-    take the slopes of the next smaller power of two, and for the heads that remain the 1st, 3rd,
-    5th ... slope of the next larger one.
+    For n heads, n a power of two, the slopes are 2^(-8/n), 2^(-16/n), ..., 2^(-8), in this order.
+    For any other n, take the slopes of the next smaller power of two, and then, for the heads that
+    remain, the 1st, 3rd, 5th ... slope of the next larger one.
     """
     raise NotImplementedError("Exercise 4.7: alibi_slopes")  # TODO: your code here
 
@@ -147,10 +151,10 @@ def alibi_slopes(n_heads: int) -> Tensor:
 def alibi_bias(slopes: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
     """Also exercise 4.7: what ALiBi adds to the scores, minus slope times distance.
 
-    slopes (n_heads,), query_positions (B, T_q) and key_positions (T_k,) integers. The distance is
-    never negative, whichever of the two comes first.
+    slopes (n_heads,) float32, query_positions (B, T_q) and key_positions (T_k,) integers. The
+    distance is never negative, whichever of the two comes first.
 
-    Returns (B, n_heads, T_q, T_k), a floating mask for attention.
+    Returns (B, n_heads, T_q, T_k) float32, a floating mask for attention.
     """
     raise NotImplementedError("Exercise 4.7: alibi_bias")  # TODO: your code here
 
@@ -166,7 +170,9 @@ def relative_position_bucket(
 
         n_exact + floor(log(d / n_exact) / log(max_distance / n_exact) * (n_buckets - n_exact))
 
-    but never above the last one, n_buckets - 1. A negative distance counts as 0.
+    but never above the last one, n_buckets - 1. A negative distance counts as 0. max_distance is
+    larger than n_exact. Where the product is a whole number, rounding may make it a little less,
+    and the bucket before is right as well.
 
     Returns integers (int64), of the shape of distance.
     """
@@ -177,7 +183,8 @@ def rotary_angles(positions: Tensor, d_head: int, base: float = 10_000.0) -> tup
     """Exercise 4.9, a challenge: by which angle does RoPE turn each pair of features?
 
     Pair i turns by position * base^(-2i / d_head), for i = 0, 1, ..., d_head / 2 - 1. positions
-    (...) are integers of any shape; d_head is even.
+    (...) are integers or floats (position 2.5 is half-way between 2 and 3), of any shape; d_head is
+    even.
 
     Returns (cosines, sines) of the angles, each (..., d_head / 2) float32.
     """
@@ -190,7 +197,8 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     x (B, n_heads, T, d_head) are queries or keys; cos and sin broadcast to (B, n_heads, T,
     d_head / 2). A pair (a, b) becomes (a cos - b sin, b cos + a sin).
 
-    Returns the shape and dtype of x, bfloat16 too.
+    Returns the shape and dtype of x; in bfloat16 it may be off by what that rounds, about one per
+    cent. Gradients reach x.
     """
     raise NotImplementedError("Exercise 4.9: apply_rotary")  # TODO: your code here
 
@@ -236,7 +244,8 @@ def rotate_new_tokens(
     n_cached (B,) integers: how many tokens of each text are in its cache already, so that the new
     ones have the positions n_cached, n_cached + 1, ... The texts of a batch differ in that.
 
-    Returns (q, k), both rotated as in 4.9, with their shapes and dtypes.
+    Returns (q, k), both rotated as in 4.9, with their shapes and dtypes: in bfloat16 too, after
+    thousands of cached tokens as well as after none.
     """
     raise NotImplementedError("Exercise 4.12: rotate_new_tokens")  # TODO: your code here
 
@@ -278,7 +287,8 @@ def ntk_base(base: float, d_head: int, factor: float) -> float:
     Pair i turns by base^(-2i / d_head) per position; pair 0 by 1 whatever the base, and the last
     pair, i = d_head / 2 - 1, the slowest.
 
-    Returns the base with which the last pair turns `factor` times slower. d_head is at least 4.
+    Returns the base, a float, with which the last pair turns `factor` times slower. d_head is even
+    and at least 4.
     """
     raise NotImplementedError("Exercise 4.14: ntk_base")  # TODO: your code here
 

@@ -18,13 +18,13 @@ def predict_gradient() -> tuple[float, float, float, float]:
 
     Returns the gradient of each row of the table, from row 0 to row 3, computed by hand.
     """
-    # Token 3 was looked up at the places 0, 2 and 4: its row took part three times, so what is sent
+    # Token 3 was looked up at positions 0, 2 and 4: its row took part three times, so what is sent
     # back to the three copies adds up, 1 + 3 + 5. Token 1: 2 + 6. Token 2 took no part.
     return 4.0, 8.0, 0.0, 9.0
 
 
 def one_hot(tokens: Tensor, vocab_size: int) -> Tensor:
-    """Exercise 4.2: each token as a row of zeros with a single 1, at the place of its number.
+    """Exercise 4.2: each token as a row of zeros with a single 1, at the index of its number.
 
     tokens (...) integers in [0, vocab_size), with any number of axes.
 
@@ -50,7 +50,7 @@ class TokenEmbedding(nn.Module):
         self.weight = nn.Parameter(torch.randn(vocab_size, d_model))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """tokens (B, T) integers in [0, vocab_size) -> (B, T, d_model)."""
+        """tokens (B, T) integers in [0, vocab_size) -> (B, T, d_model). Gradients reach weight."""
         # one_hot(tokens, vocab_size) @ self.weight is the same, and vocab_size times the work. It
         # shows what autograd does on the way back: the transposed one-hot matrix adds up rows.
         return self.weight[tokens]
@@ -74,8 +74,8 @@ def embedding_gradient(tokens: Tensor, grad_output: Tensor, vocab_size: int) -> 
 def scaled_lookup(tokens: Tensor, weight: Tensor) -> Tensor:
     """Exercise 4.3: the vectors of the tokens from a table that serves input and output.
 
-    tokens (...) integers, weight (vocab_size, d_model). Returns each token's row times
-    sqrt(d_model): (..., d_model), of the dtype of weight.
+    tokens (...) integers with at least one axis, weight (vocab_size, d_model). Returns each token's
+    row times sqrt(d_model): (..., d_model), of the dtype of weight. Gradients reach weight.
     """
     # math.sqrt gives a plain number, which leaves the dtype as it is; so does ** 0.5.
     return weight[tokens] * math.sqrt(weight.size(-1))
@@ -85,7 +85,7 @@ def tied_logits(x: Tensor, weight: Tensor) -> Tensor:
     """Also exercise 4.3: score every token of the vocabulary with the same table.
 
     x (..., d_model), weight (vocab_size, d_model). Returns the logits (..., vocab_size): logit v is
-    the dot product of x with row v, unscaled.
+    the dot product of x with row v, unscaled. Gradients reach x and weight.
     """
     return x @ weight.T  # F.linear(x, weight) is the same
 
@@ -133,7 +133,10 @@ class LearnedPositions(nn.Module):
         self.weight = nn.Parameter(torch.randn(max_seq_len, d_model))
 
     def forward(self, positions: Tensor) -> Tensor:
-        """positions (...) integers in [0, max_seq_len), of any shape -> (..., d_model)."""
+        """positions (...) integers in [0, max_seq_len), of any shape -> (..., d_model).
+
+        Position p gets row p of weight. Gradients reach weight.
+        """
         # Not self.weight[:T]: in cached generation each row of a batch is at its own position.
         return self.weight[positions]
 
@@ -143,13 +146,14 @@ def shift_matrix(k: int, d_model: int, base: float = 10_000.0) -> Tensor:
 
     d_model is even; k may be negative. `encoding` is the table of 4.4 with the same base.
 
-    Returns M (d_model, d_model), float32, with M @ encoding[t] = encoding[t + k] for every t.
+    Returns M (d_model, d_model), float32, with M @ encoding[t] = encoding[t + k] for every t for
+    which both rows are in a table, however long: one M for all t.
     """
     # sin(a + b) = cos(b) sin(a) + sin(b) cos(a), and cos(a + b) = -sin(b) sin(a) + cos(b) cos(a):
     # a 2 x 2 block per pair, with b = k times the pair's frequency.
     angles = k * base ** (-torch.arange(0, d_model, 2) / d_model)  # (d_model / 2,)
     matrix = torch.zeros(d_model, d_model)
-    sines = torch.arange(0, d_model, 2)  # the places of the sines; the cosines follow them
+    sines = torch.arange(0, d_model, 2)  # where the sines are; the cosines follow them
     matrix[sines, sines] = angles.cos()
     matrix[sines, sines + 1] = angles.sin()
     matrix[sines + 1, sines] = -angles.sin()
@@ -160,9 +164,9 @@ def shift_matrix(k: int, d_model: int, base: float = 10_000.0) -> Tensor:
 def alibi_slopes(n_heads: int) -> Tensor:
     """Exercise 4.7: how strongly each head punishes distance, (n_heads,) float32.
 
-    For n heads, n a power of two, the slopes are 2^(-8/n), 2^(-16/n), ..., 2^(-8). For any other n,
-    take the slopes of the next smaller power of two, and for the heads that remain the 1st, 3rd,
-    5th ... slope of the next larger one.
+    For n heads, n a power of two, the slopes are 2^(-8/n), 2^(-16/n), ..., 2^(-8), in this order.
+    For any other n, take the slopes of the next smaller power of two, and then, for the heads that
+    remain, the 1st, 3rd, 5th ... slope of the next larger one.
     """
     power = 2 ** math.floor(math.log2(n_heads))
     exponents = [8 * (head + 1) / power for head in range(power)]
@@ -174,10 +178,10 @@ def alibi_slopes(n_heads: int) -> Tensor:
 def alibi_bias(slopes: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
     """Also exercise 4.7: what ALiBi adds to the scores, minus slope times distance.
 
-    slopes (n_heads,), query_positions (B, T_q) and key_positions (T_k,) integers. The distance is
-    never negative, whichever of the two comes first.
+    slopes (n_heads,) float32, query_positions (B, T_q) and key_positions (T_k,) integers. The
+    distance is never negative, whichever of the two comes first.
 
-    Returns (B, n_heads, T_q, T_k), a floating mask for attention.
+    Returns (B, n_heads, T_q, T_k) float32, a floating mask for attention.
     """
     # Each query position meets each key position: (B, T_q, 1) - (T_k,) -> (B, T_q, T_k).
     distance = (query_positions[:, :, None] - key_positions).abs()
@@ -195,7 +199,9 @@ def relative_position_bucket(
 
         n_exact + floor(log(d / n_exact) / log(max_distance / n_exact) * (n_buckets - n_exact))
 
-    but never above the last one, n_buckets - 1. A negative distance counts as 0.
+    but never above the last one, n_buckets - 1. A negative distance counts as 0. max_distance is
+    larger than n_exact. Where the product is a whole number, rounding may make it a little less,
+    and the bucket before is right as well.
 
     Returns integers (int64), of the shape of distance.
     """
@@ -211,7 +217,8 @@ def rotary_angles(positions: Tensor, d_head: int, base: float = 10_000.0) -> tup
     """Exercise 4.9, a challenge: by which angle does RoPE turn each pair of features?
 
     Pair i turns by position * base^(-2i / d_head), for i = 0, 1, ..., d_head / 2 - 1. positions
-    (...) are integers of any shape; d_head is even.
+    (...) are integers or floats (position 2.5 is half-way between 2 and 3), of any shape; d_head is
+    even.
 
     Returns (cosines, sines) of the angles, each (..., d_head / 2) float32.
     """
@@ -226,7 +233,8 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     x (B, n_heads, T, d_head) are queries or keys; cos and sin broadcast to (B, n_heads, T,
     d_head / 2). A pair (a, b) becomes (a cos - b sin, b cos + a sin).
 
-    Returns the shape and dtype of x, bfloat16 too.
+    Returns the shape and dtype of x; in bfloat16 it may be off by what that rounds, about one per
+    cent. Gradients reach x.
     """
     first, second = x.chunk(2, dim=-1)  # each (B, n_heads, T, d_head / 2)
     # Another way: x * (cos, cos) + (-second, first) * (sin, sin), as Llama in Hugging Face has it.
@@ -271,7 +279,8 @@ def rotate(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
     """
     # bfloat16 has 8 significant bits: above 256 it knows only even numbers, above 512 multiples of
     # 4, so neighbours got one angle; and a rounded frequency times a large position is off by many
-    # turns. Angles belong in float32; cosines and sines lie between -1 and 1, and may be rounded.
+    # turns. Angles, and what they are made of, belong in float32; cosines and sines lie between -1
+    # and 1, and may be rounded.
     half = x.size(-1) // 2
     pairs = torch.arange(half, dtype=torch.float32, device=x.device)
     angles = positions[:, None] * base ** (-pairs / half)
@@ -289,7 +298,8 @@ def rotate_new_tokens(
     n_cached (B,) integers: how many tokens of each text are in its cache already, so that the new
     ones have the positions n_cached, n_cached + 1, ... The texts of a batch differ in that.
 
-    Returns (q, k), both rotated as in 4.9, with their shapes and dtypes.
+    Returns (q, k), both rotated as in 4.9, with their shapes and dtypes: in bfloat16 too, after
+    thousands of cached tokens as well as after none.
     """
     T = q.size(2)
     positions = n_cached[:, None] + torch.arange(T, device=q.device)  # (B, T)
@@ -341,7 +351,8 @@ def ntk_base(base: float, d_head: int, factor: float) -> float:
     Pair i turns by base^(-2i / d_head) per position; pair 0 by 1 whatever the base, and the last
     pair, i = d_head / 2 - 1, the slowest.
 
-    Returns the base with which the last pair turns `factor` times slower. d_head is at least 4.
+    Returns the base, a float, with which the last pair turns `factor` times slower. d_head is even
+    and at least 4.
     """
     # The last pair's exponent is (d_head - 2) / d_head. new^-e = base^-e / factor, solved for new:
     # base times factor^(1 / e).

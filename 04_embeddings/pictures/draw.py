@@ -199,7 +199,7 @@ def biases() -> Figure:
 
 
 def rotation() -> Figure:
-    """A query and a key at two places, the same distance apart; and scores by distance."""
+    """A query and a key at two positions, the same distance apart; and scores by distance."""
     figure = Figure(figsize=(8, 2.9), layout="constrained")
     panels = figure.subplots(1, 3, width_ratios=[1, 1, 1.5])
     speed = 0.5  # radians per position

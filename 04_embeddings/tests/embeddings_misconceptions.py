@@ -89,6 +89,27 @@ def counted_from_one() -> Four:
     return 8, 0, 9, 4
 
 
+def in_the_order_of_appearance() -> Four:
+    """the right sums, but in the order in which the tokens first appear in the text; row 0 comes
+    first"""
+    return 9, 8, 4, 0
+
+
+def gradients_reversed() -> Four:
+    """the gradients are taken in reverse order; the first belongs to the first token"""
+    return 3, 6, 0, 12
+
+
+def divided_by_the_text() -> Four:
+    """the sums are divided by the six tokens of the text; they are only added up"""
+    return 4 / 6, 8 / 6, 0, 9 / 6
+
+
+def as_if_each_were_1() -> Four:
+    """each row that was used has a gradient of 1; add up the gradients that were sent back"""
+    return 1, 1, 0, 1
+
+
 # --- 4.2 one_hot, TokenEmbedding, embedding_gradient ---
 
 
@@ -117,6 +138,8 @@ def one_hot_with(
         rows = column != names
     elif compared == "up to":
         rows = names <= column
+    elif compared == "any":
+        rows = (tokens.flatten()[:, None] == names).any(0).expand(*tokens.shape, number)
     else:
         rows = names >= column
     result = rows.to(dtype)
@@ -132,6 +155,8 @@ def one_hot_with(
         return result.reshape(-1, number)
     if axes == "summed":
         return result.sum(-2)
+    if axes == "in front" or (axes == "two at least" and tokens.dim() == 1):
+        return result[None]
     return result
 
 
@@ -160,6 +185,10 @@ ONE_HOT = mistakes(
     ones_from_the_token_on=(
         "there are ones at all places from the token on; only the token's own place has a 1",
         {"compared": "from"},
+    ),
+    ones_of_all_tokens=(
+        "every row has a 1 for every token that occurs; a row has a 1 for its own token only",
+        {"compared": "any"},
     ),
     the_token_itself=(
         "the entry holds the number of the token; it holds a 1, so that the product gives the row "
@@ -197,11 +226,33 @@ ONE_HOT = mistakes(
         "[..., None] adds it at the end",
         {"axes": "in place 1"},
     ),
+    axis_before_the_rows=(
+        "the one-hot rows have one more axis in front",
+        {"axes": "in front"},
+    ),
+    batch_taken_for_granted=(
+        "tokens with a single axis get another one in front; the result has the axes of the "
+        "tokens, however many, and the vocabulary",
+        {"axes": "two at least"},
+    ),
     counts_of_a_text=(
         "the rows of a text are added up, which counts its tokens; each token has a row of its own",
         {"axes": "summed"},
     ),
 )
+
+
+def one_text_only(tokens: Tensor, vocab_size: int) -> Tensor:
+    """this is written for one axis of tokens; there may be any number, such as (B, T)"""
+    rows = torch.zeros(len(tokens), vocab_size)
+    rows[torch.arange(len(tokens)), tokens] = 1
+    return rows
+
+
+def scattered_without_an_axis(tokens: Tensor, vocab_size: int) -> Tensor:
+    """scatter needs an index with as many axes as the result: tokens[..., None]"""
+    return torch.zeros(*tokens.shape, vocab_size).scatter_(-1, tokens, 1.0)
+
 
 STARTS: dict[str, Callable[[int, int], Tensor]] = {
     "normal": torch.randn,
@@ -533,6 +584,8 @@ def scaled_with(
         "square": width**2,
         "one over": 1 / width,
     }.get(factor, 1.0)
+    promoted = dtype == torch.float32 and weight.dtype in (torch.bfloat16, torch.float16)
+    weight = weight.float() if promoted else weight
     rows = weight[:, tokens] if taken == "columns" else weight[tokens]
     if taken == "one text":
         rows = rows[None]
@@ -541,7 +594,7 @@ def scaled_with(
     if factor == "root of T":
         by = math.sqrt(tokens.size(-1)) if tokens.dim() else 1.0
     rows = rows * by
-    return rows if dtype is None else rows.to(dtype)
+    return rows if dtype is None or taken == "promoted" else rows.to(dtype)
 
 
 SCALED = mistakes(
@@ -591,6 +644,11 @@ SCALED = mistakes(
     always_float32=(
         "the result is float32, whatever was given; it has the dtype of the table",
         {"dtype": torch.float32},
+    ),
+    promoted=(
+        "a bfloat16 table gives float32, because a factor that is a tensor of float32 has made it "
+        "so; use a plain number",
+        {"dtype": torch.float32, "taken": "promoted"},
     ),
 )
 
@@ -706,10 +764,11 @@ def waves_with(
     """The table of waves."""
     base = {"given": base, "10000": 10_000.0, "e": math.e}[base_of]
     n_pairs = (d_model + 1) // 2
+    width = {"rounded up": 2 * n_pairs, "rounded down": max(d_model // 2 * 2, 2)}.get(odd, d_model)
     pair = torch.arange(n_pairs, dtype=torch.float64)
     powers = {
-        "2i / d": 2 * pair / d_model,
-        "i / d": pair / d_model,
+        "2i / d": 2 * pair / width,
+        "i / d": pair / width,
         "i": pair,
         "2i": 2 * pair,
         "last at base": pair / max(n_pairs - 1, 1),
@@ -721,6 +780,9 @@ def waves_with(
     if exponent == "per feature":  # j / d for feature j
         each = positions * base ** (sign * torch.arange(2.0 * n_pairs).double() / d_model)
         sines, cosines = each[:, 0::2].sin(), each[:, 1::2].cos()
+    elif exponent == "power before division":
+        angles = positions / (base ** (2 * pair) / d_model)
+        sines, cosines = angles.sin(), angles.cos()
     elif exponent == "2j / d":
         each = positions * base ** (sign * 2 * torch.arange(2.0 * n_pairs).double() / d_model)
         sines, cosines = each[:, 0::2].sin(), each[:, 1::2].cos()
@@ -737,6 +799,10 @@ def waves_with(
         table = torch.cat((sines, cosines[:, : d_model - n_pairs]), dim=-1)
     elif order == "cosines first":
         table = torch.cat((cosines[:, : d_model - n_pairs], sines), dim=-1)
+    elif odd == "too many cosines":
+        table = torch.zeros(max_seq_len, d_model)
+        table[:, 0::2] = sines.float()
+        table[:, 1::2] = cosines.float()
     else:
         table = torch.stack((sines, cosines), dim=-1).flatten(1)
         table = table if odd == "one more" else table[:, :d_model]
@@ -790,6 +856,10 @@ WAVES = mistakes(
     ),
     not_divided_by_d=("the exponent is i itself; divide 2i by d_model", {"exponent": "i"}),
     two_i_not_divided_by_d=("the exponent is 2i; divide it by d_model", {"exponent": "2i"}),
+    power_before_division=(
+        "** comes before /: write base ** (2 * i / d_model), with brackets",
+        {"exponent": "power before division"},
+    ),
     last_pair_at_the_base=(
         "the exponents run from 0 to 1; with 2i / d_model the last one stays below 1",
         {"exponent": "last at base"},
@@ -833,6 +903,21 @@ WAVES = mistakes(
     odd_width_too_long=(
         "for an odd d_model there is one feature too many: the last cosine is left out",
         {"odd": "one more"},
+    ),
+    odd_width_rounded_up=(
+        "an odd d_model is rounded up for the frequencies as well; only the last cosine is left "
+        "out, and the exponents are divided by d_model itself",
+        {"odd": "rounded up"},
+    ),
+    odd_width_rounded_down=(
+        "an odd d_model is rounded down for the frequencies; the exponents are divided by d_model "
+        "itself",
+        {"odd": "rounded down"},
+    ),
+    odd_width_fails=(
+        "for an odd d_model there are more sines than cosines: the last cosine must be left out "
+        "before it is written",
+        {"odd": "too many cosines"},
     ),
     odd_width_zero=(
         "for an odd d_model the last feature is 0; it is a sine",
@@ -947,8 +1032,15 @@ def shift_with(
         "zero": 0 * pair,
         "4i / d": 4 * pair / d_model,
     }
-    moved = {"k": k, "-k": -k, "|k|": abs(k), "k + 1": k + 1, "1": 1, "0": 0}[shift]
-    angles = moved * base ** (exponent_sign * powers[exponent])
+    moved = {"|k|": abs(k), "k or 0": max(k, 0), "k + 1": k + 1, "1": 1, "0": 0}.get(shift, k)
+    speeds = base ** (exponent_sign * powers.get(exponent, pair))
+    if exponent in ("times i", "times 2i"):
+        speeds = pair * (2 if exponent == "times 2i" else 1)
+    angles = speeds**k if shift == "power" else moved * speeds
+    if shift == "degrees":
+        angles = angles * math.pi / 180
+    elif shift == "turns":
+        angles = angles * 2 * math.pi
     cos, sin = angles.cos(), angles.sin()
     if functions == "sin cos":
         cos, sin = sin, cos
@@ -973,7 +1065,7 @@ SHIFT = mistakes(
     shift_with,
     moves_back=(
         "the signs of the sines are exchanged: the matrix moves back by k, or turns (cos, sin), "
-        "while the table has the sine first",
+        "while the table has the sine first, or is meant for the right side of the product",
         {"signs": (-1, 1)},
     ),
     both_sines_positive=(
@@ -1005,6 +1097,14 @@ SHIFT = mistakes(
         "all pairs turn by k; pair i turns by k times its frequency, base^(-2i / d_model)",
         {"exponent": "zero"},
     ),
+    angles_k_times_i=(
+        "pair i turns by k times i; it turns by k times its frequency, base^(-2i / d_model)",
+        {"exponent": "times i"},
+    ),
+    angles_k_times_2i=(
+        "pair i turns by k times 2i; it turns by k times its frequency, base^(-2i / d_model)",
+        {"exponent": "times 2i"},
+    ),
     faster_and_faster=(
         "the sign of the exponent is turned round, so that later pairs turn faster",
         {"exponent_sign": 1},
@@ -1016,6 +1116,19 @@ SHIFT = mistakes(
         {"places": "halves"},
     ),
     never_back=("the sign of k is lost; a negative k moves back", {"shift": "|k|"}),
+    not_back_at_all=("a negative k moves nothing; it moves back", {"shift": "k or 0"}),
+    power_of_the_speed=(
+        "the frequency is raised to the power of k; the angle is k times the frequency",
+        {"shift": "power"},
+    ),
+    degrees=(
+        "the angles are taken for degrees; cos takes radians, as they are",
+        {"shift": "degrees"},
+    ),
+    turns=(
+        "the angles are multiplied by 2 pi; k times the frequency is the angle itself",
+        {"shift": "turns"},
+    ),
     one_too_far=("the matrix moves by k + 1", {"shift": "k + 1"}),
     always_one=("the matrix moves by 1 whatever k is", {"shift": "1"}),
     identity=("this is the identity, which moves nothing", {"shift": "0"}),
@@ -1031,6 +1144,21 @@ def rows_moved_in_the_matrix(k: int, d_model: int, base: float = 10_000.0) -> Te
     """this matrix moves the features of a vector by k places; it should turn each pair of features
     by an angle"""
     return torch.eye(d_model).roll(k, 0)
+
+
+def fits_one_position(k: int, d_model: int, base: float = 10_000.0) -> Tensor:
+    """this matrix moves row 0 of the table, and no other; the same matrix must move every row"""
+    start = waves_with(1, d_model, base)[0]
+    angles = k * base ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
+    target = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten().float()
+    return torch.outer(target, start) / start.square().sum()
+
+
+def scales_one_position(k: int, d_model: int, base: float = 10_000.0) -> Tensor:
+    """this matrix only stretches the features of a row, each for itself; sine and cosine of a pair
+    must be mixed, since the same matrix must move every row"""
+    angles = k * base ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
+    return torch.diag(torch.stack((angles.sin(), angles.cos()), dim=-1).flatten().float())
 
 
 # --- 4.7 alibi_slopes, alibi_bias ---
@@ -1315,21 +1443,20 @@ def bucket_with(
     n_buckets: int = 32,
     max_distance: int = 128,
     *,
-    sizes: str = "given",
+    number: str = "given",
+    up_to: str = "given",
     exact: str = "half",
     far_buckets: str = "rest",
     scale: str = "logarithm",
     rounding: str = "down",
-    offset: bool = True,
+    offset: int = 0,
     last: str = "n - 1",
     negative: str = "zero",
     dtype: torch.dtype = torch.int64,
 ) -> Tensor:
     """The buckets."""
-    if sizes == "32":
-        n_buckets = 32
-    elif sizes == "128":
-        max_distance = 128
+    n_buckets = 32 if number == "32" else n_buckets
+    max_distance = 128 if up_to == "128" else max_distance
     n_exact = {
         "half": n_buckets // 2,
         "quarter": n_buckets // 4,
@@ -1337,7 +1464,12 @@ def bucket_with(
         "one less": n_buckets // 2 - 1,
         "rounded up": -(-n_buckets // 2),
     }[exact]
-    n_far = {"rest": n_buckets - n_exact, "all": n_buckets, "one less": n_buckets - n_exact - 1}
+    n_far = {
+        "rest": n_buckets - n_exact,
+        "all": n_buckets,
+        "one less": n_buckets - n_exact - 1,
+        "as many": n_exact,
+    }[far_buckets]
     if negative == "zero":
         distance = distance.clamp(min=0)
     elif negative == "absolute":
@@ -1355,18 +1487,26 @@ def bucket_with(
         "linear": (safe - n_exact) / (max_distance - n_exact),
         "of the ratio": safe / max_distance,
     }[scale]
-    steps = share * n_far[far_buckets]
-    steps = {"down": steps.floor, "up": steps.ceil, "nearest": steps.round}[rounding]()
-    far = steps + (n_exact if offset else 0)
+    steps = share.floor() * n_far if rounding == "too early" else share * n_far
+    steps = steps.ceil() if rounding == "up" else steps
+    steps = steps.round() if rounding == "nearest" else steps.floor()
+    far = steps + n_exact + (-n_exact if offset == -1 else offset)
+    ends = {"n - 1": n_buckets - 1, "n": n_buckets, "2 n_exact - 1": 2 * n_exact - 1}
     if last != "none":
-        far = far.clamp(max={"n - 1": n_buckets - 1, "n": n_buckets}[last])
+        far = far.clamp(max=ends[last])
     return torch.where(distance < n_exact, distance.double(), far).to(dtype)
 
 
 BUCKETS = mistakes(
     bucket_with,
-    always_32_buckets=("there are 32 buckets whatever was given; use n_buckets", {"sizes": "32"}),
-    always_up_to_128=("max_distance is 128 whatever was given; use the argument", {"sizes": "128"}),
+    always_32_buckets=(
+        "there are 32 buckets whatever was given; use n_buckets",
+        {"number": "32"},
+    ),
+    always_up_to_128=(
+        "max_distance is 128 whatever was given; use the argument",
+        {"up_to": "128"},
+    ),
     a_quarter_exact=(
         "a quarter of the buckets hold one distance each, as in T5's encoder, which needs buckets "
         "for both sides; here it is half",
@@ -1433,7 +1573,22 @@ BUCKETS = mistakes(
     ),
     exact_buckets_not_added=(
         "n_exact is not added, so far distances share the buckets of near ones",
-        {"offset": False},
+        {"offset": -1},
+    ),
+    one_bucket_further=("far distances are one bucket too far", {"offset": 1}),
+    rounded_too_early=(
+        "the quotient of the logarithms is rounded down before it is multiplied by the number of "
+        "far buckets; round the product",
+        {"rounding": "too early"},
+    ),
+    as_many_far_as_exact=(
+        "the logarithm is multiplied by n_exact; n_buckets - n_exact are left, one more if "
+        "n_buckets is odd",
+        {"far_buckets": "as many"},
+    ),
+    twice_the_half=(
+        "the last bucket is taken to be 2 n_exact - 1; for an odd n_buckets there is one more",
+        {"last": "2 n_exact - 1"},
     ),
     beyond_the_last=(
         "distances beyond max_distance get buckets that don't exist; the last is n_buckets - 1",
@@ -1500,11 +1655,14 @@ def angles_with(
         speeds = torch.cat((speeds, speeds))
     elif width == "interleaved":
         speeds = speeds.repeat_interleave(2)
+    positions = positions.long() if axes == "whole" else positions
     places = (positions + first).double() * unit
     if axes == "in place 1":
         angles = places[:, None] * speeds
     elif axes == "flattened":
         angles = places.flatten()[:, None] * speeds
+    elif axes == "outer":
+        angles = torch.outer(places, speeds)
     elif axes == "turned":
         angles = (places[..., None] * speeds).movedim(-1, 0)
     elif axes == "from 0":
@@ -1593,9 +1751,18 @@ ANGLES = mistakes(
         "axis; [..., None] adds it at the end",
         {"axes": "in place 1"},
     ),
+    only_one_axis=(
+        "torch.outer takes positions with one axis; there may be any number: [..., None] and a "
+        "product",
+        {"axes": "outer"},
+    ),
     positions_flattened=(
         "the axes of the positions are flattened into one; keep them, and add the pairs at the end",
         {"axes": "flattened"},
+    ),
+    positions_cut_off=(
+        "the positions are cut off to whole numbers; 2.5 is a position, too",
+        {"axes": "whole"},
     ),
     pairs_first=("the pairs are the first axis; they are the last", {"axes": "turned"}),
     counted_from_zero=(
@@ -1635,6 +1802,8 @@ def rotary_with(
         halves = x.chunk(2, dim=-1)
         turned = x * wide_cos + torch.cat((-halves[1], halves[0]), -1) * wide_sin
         return turned.to(x.dtype)
+    if rotated == "angles of half the width":
+        return (x * cos + torch.cat((-second, first), -1) * sin).to(x.dtype)
     new_first = first * cos + signs[0] * second * sin
     partner = new_first if updated == "one after the other" else first
     new_second = second * cos + signs[1] * partner * sin
@@ -1707,6 +1876,11 @@ ROTARY = mistakes(
         "the angles are repeated in a row (0, 0, 1, 1), but the features are paired by halves, "
         "where they must be 0, 1, 0, 1",
         {"rotated": "repeated angles"},
+    ),
+    angles_not_doubled=(
+        "x has d_head features, cos and sin have d_head / 2: double them (cos, cos), or turn the "
+        "two halves one by one",
+        {"rotated": "angles of half the width"},
     ),
     promoted=(
         "the result has the dtype of cos and sin; bring it back to that of x",
@@ -1815,11 +1989,14 @@ def rotate_with(
         places = places.clamp(max=256)
     elif limited == "from 0":
         places = torch.arange(len(positions))
-    if rounded == "half":
+    is_low = low == torch.bfloat16 or rounded == "half in float32 too"
+    if rounded.startswith("half") and is_low:
         places, speeds = places.half(), speeds.half()
     angles = places[:, None] * speeds
     if rounded == "angles":
         angles = angles.to(low)
+    elif rounded == "angles half" and is_low:
+        angles = angles.half()
     cos, sin = angles.cos().float(), angles.sin().float()
     if pairs == "halves":
         first, second = x.float().chunk(2, dim=-1)
@@ -1834,6 +2011,10 @@ ANGLES_ROUNDED = (
     "the angles are still in the dtype of x, and bfloat16 has no odd numbers above 256; which line "
     "makes them so?"
 )
+ANGLES_HALF = (
+    "the angles are computed in float16, which has 11 significant bits; large positions need "
+    "float32"
+)
 ROTATE = mistakes(
     rotate_with,
     as_handed_out=(ANGLES_ROUNDED, {"rounded": "pairs"}),
@@ -1847,11 +2028,9 @@ ROTATE = mistakes(
         "the positions are rounded to the dtype of x; bfloat16 has no odd numbers above 256",
         {"rounded": "positions"},
     ),
-    half_precision=(
-        "the angles are computed in float16, which has 11 significant bits; large positions need "
-        "float32",
-        {"rounded": "half"},
-    ),
+    half_precision=(ANGLES_HALF, {"rounded": "half"}),
+    half_precision_always=(ANGLES_HALF, {"rounded": "half in float32 too"}),
+    angles_in_half_precision=(ANGLES_HALF, {"rounded": "angles half"}),
     positions_repeat=(
         "the positions start again after 256, which makes far tokens near; keep them, in float32",
         {"limited": "modulo 256"},
@@ -1907,6 +2086,7 @@ def new_tokens_with(
     signs: tuple[int, int] = (-1, 1),
     axis: int = 1,
     keeps_dtype: bool = True,
+    rounded: str = "nothing",
 ) -> tuple[Tensor, Tensor]:
     """Turned new tokens."""
     base = {"given": base, "10000": 10_000.0}[base_of]
@@ -1926,22 +2106,35 @@ def new_tokens_with(
         "up": torch.arange(T),
         "same": torch.zeros(T, dtype=torch.long),
         "down": torch.arange(T).flip(0),
+        "flat": torch.arange(T),
         "from 1": torch.arange(1, T + 1),
     }[steps]
-    positions = begin[:, None] + walk
+    positions = begin + walk if steps == "flat" else begin[:, None] + walk
+    if rounded == "start" and steps != "flat":  # each term by itself
+        positions = (begin.to(q.dtype)[:, None] + walk.to(q.dtype)).double()
     at_zero = torch.arange(T).expand_as(positions)
 
     def rotated(x: Tensor, places: Tensor) -> Tensor:
+        places = places.to(x.dtype).double() if rounded == "positions" else places
         cos, sin = angles_with(places, x.size(-1), base)
+        if rounded == "angles":
+            angles = angles_with(places, x.size(-1), base, order="angles").to(x.dtype).double()
+            cos, sin = angles.cos().float(), angles.sin().float()
         cos, sin = cos.unsqueeze(axis), sin.unsqueeze(axis)
         return rotary_with(x, cos, sin, pairs=pairs, signs=signs, keeps_dtype=keeps_dtype)
 
     new_q = q.clone() if turned == "keys" else rotated(q, positions)
     places = at_zero if key_places == "from 0" else positions
     new_k = k.clone() if turned == "queries" else rotated(k, places)
+    if returned == "keys repeated":
+        return new_q, new_k.repeat_interleave(q.size(1) // k.size(1), dim=1)
     return (new_q, new_k) if returned == "q k" else (new_k, new_q)
 
 
+POSITIONS_ROUNDED = (
+    "the positions are in the dtype of q: bfloat16 has no odd numbers above 256, so that "
+    "neighbours get one angle"
+)
 NEW_TOKENS = mistakes(
     new_tokens_with,
     cache_ignored=(
@@ -1994,6 +2187,15 @@ NEW_TOKENS = mistakes(
         {"key_places": "from 0"},
     ),
     base_ignored=("the base is 10000 whatever was given; use the argument", {"base_of": "10000"}),
+    texts_meet_tokens=(
+        "n_cached and the T steps are added without an axis between them: n_cached[:, None] makes "
+        "a row of positions for each text",
+        {"steps": "flat", "axis": 0},
+    ),
+    keys_repeated=(
+        "the keys are repeated for all query heads; that happens later, they keep their n_kv_heads",
+        {"returned": "keys repeated"},
+    ),
     results_exchanged=("the keys are returned first; q comes first", {"returned": "k q"}),
     neighbours_paired=(
         "neighbours are paired; feature i is paired with i + d_head / 2, as in 4.9",
@@ -2005,10 +2207,17 @@ NEW_TOKENS = mistakes(
         {"axis": 2},
     ),
     axis_in_front=(
-        "the axis for the heads comes first, so that texts meet heads; it is axis 1",
+        "the cosines have no axis for the heads, or have it in front, so that texts meet heads; "
+        "it is axis 1",
         {"axis": 0},
     ),
     promoted=("the results are float32; they have the dtypes of q and k", {"keeps_dtype": False}),
+    positions_rounded=(POSITIONS_ROUNDED, {"rounded": "positions"}),
+    start_rounded=(POSITIONS_ROUNDED, {"rounded": "start"}),
+    angles_rounded=(
+        "the angles are rounded to the dtype of q; in bfloat16 they are too coarse, see 4.11",
+        {"rounded": "angles"},
+    ),
 )
 
 # --- 4.13 interleaved_to_halves, halves_to_interleaved ---
@@ -2028,8 +2237,6 @@ def permuted_with(
     """The rows in the other layout; back=True for the way back."""
     n_rows = len(weight)
     number = {"each for itself": n_heads, "all at once": 1, "d_head": n_rows // n_heads}[heads]
-    if (n_rows // number) % 2:
-        number = 1
     d_head = n_rows // number
     inside = [*range(0, d_head, 2), *range(1, d_head, 2)]
     if first == "odd":
@@ -2045,7 +2252,7 @@ def permuted_with(
         order = order[order]
     if how == "halves exchanged":
         half = d_head // 2
-        order = torch.arange(n_rows).reshape(number, 2, half).flip(1).flatten()
+        order = torch.arange(n_rows).reshape(number, d_head).roll(half, 1).flatten()
     elif how == "heads exchanged":
         order = torch.arange(n_rows).reshape(number, d_head).mT.flatten()
     if axis == "columns" and weight.dim() == 2 and weight.size(1) == n_rows:
@@ -2055,11 +2262,11 @@ def permuted_with(
     result = weight[order]
     if axis == "turned":
         return result.mT if weight.dim() == 2 else result
-    if axis == "four axes":
+    if axis == "four axes" and d_head % 2 == 0:
         return result.reshape(number, 2, d_head // 2, *weight.shape[1:])
     if axis == "negated":
-        sign = torch.ones(n_rows, dtype=weight.dtype).reshape(number, 2, d_head // 2)
-        sign[:, 1] = -1
+        sign = torch.ones(n_rows, dtype=weight.dtype).reshape(number, d_head)
+        sign[:, d_head // 2 :] = -1
         return result * sign.flatten().reshape(-1, *[1] * (weight.dim() - 1))
     return result
 
@@ -2141,6 +2348,7 @@ def stretched_with(
     base_of: str = "given",
     order: str = "cos sin",
     exponent: str = "2i / d",
+    results: str = "as they are",
     dtype: torch.dtype = torch.float32,
 ) -> Any:
     """The angles of squeezed positions."""
@@ -2163,7 +2371,11 @@ def stretched_with(
         "divided": base / factor,
         "larger": base * factor ** (d_head / (d_head - 2)) if d_head > 2 else base,
     }[base_of]
-    return angles_with(places, d_head, base, order=order, exponent=exponent, dtype=dtype)
+    found = angles_with(places, d_head, base, order=order, exponent=exponent, dtype=dtype)
+    if results == "as they are":
+        return found
+    by = 1 / factor if results == "divided" else factor
+    return found[0] * by, found[1] * by
 
 
 STRETCHED = mistakes(
@@ -2174,7 +2386,7 @@ STRETCHED = mistakes(
         {"positions_by": "multiplied"},
     ),
     factor_ignored=(
-        "the factor is not used: these are the angles of 4.9",
+        "the positions are not divided by the factor",
         {"positions_by": "not at all"},
     ),
     neighbours_merged=(
@@ -2212,6 +2424,21 @@ STRETCHED = mistakes(
         "the base is changed and the positions are not; that is the other way, ntk_base",
         {"base_of": "larger", "positions_by": "not at all"},
     ),
+    base_times_factor_in_place_of_positions=(
+        "the base is multiplied by the factor and the positions are not divided; here it is the "
+        "positions that change, and the base stays",
+        {"base_of": "times the factor", "positions_by": "not at all"},
+    ),
+    results_divided=(
+        "the cosines and sines are divided by the factor, so that nothing turns by another angle; "
+        "divide the positions",
+        {"results": "divided", "positions_by": "not at all"},
+    ),
+    results_multiplied=(
+        "the cosines and sines are multiplied by the factor, so that nothing turns by another "
+        "angle; divide the positions",
+        {"results": "multiplied", "positions_by": "not at all"},
+    ),
     base_ignored=("the base is 10000 whatever was given; use the argument", {"base_of": "10000"}),
     sines_first=("the sines are returned first; the cosines come first", {"order": "sin cos"}),
     only_the_angles=(
@@ -2237,13 +2464,16 @@ def base_with(
         "1": 1.0,
         "(d - 2) / d": (d_head - 2) / d_head,
         "d / (d - 1)": d_head / (d_head - 1),
+        "d / i": d_head / (d_head / 2 - 1),
         "half": (d_head / 2) / (d_head / 2 - 2) if d_head != 4 else 3.0,
         "2 / d": 2 / d_head,
         "d / 2": d_head / 2,
         "2": 2.0,
         "1 / (d - 2)": 1 / (d_head - 2),
         "d": float(d_head),
-        "last / pairs": (d_head / 2 - 1) / (d_head / 2 + 1),
+        "whole": float(d_head // (d_head - 2)),
+        "whole and upside down": float((d_head - 2) // d_head),
+        "2 / (d - 2)": 2 / (d_head - 2),
     }[exponent]
     if combined == "times":
         return base * factor**power
@@ -2275,9 +2505,31 @@ BASE = mistakes(
         "the last pair is i = d_head / 2 - 1, so 2i is d_head - 2, not d_head - 1",
         {"exponent": "d / (d - 1)"},
     ),
-    counted_in_pairs=(
-        "pairs and features are mixed up: the last exponent is (d_head - 2) / d_head",
+    the_pair_before_the_last=(
+        "this is the base that slows down the pair before the last by the factor; the last one is "
+        "i = d_head / 2 - 1, with the exponent 2i / d_head",
         {"exponent": "half"},
+    ),
+    whole_number_division=(
+        "// rounds the exponent down to a whole number; divide with /",
+        {"exponent": "whole"},
+    ),
+    whole_number_division_upside_down=(
+        "// rounds the exponent down to 0, so that the base stays as it is; divide with /, and "
+        "mind which of the two numbers is above",
+        {"exponent": "whole and upside down"},
+    ),
+    i_in_place_of_2i_there=(
+        "the exponent of the last pair is taken to be i / d_head; it is 2i / d_head",
+        {"exponent": "d / i"},
+    ),
+    not_divided_by_d_head=(
+        "the exponent of the last pair is taken to be 2i; it is 2i / d_head",
+        {"exponent": "1 / (d - 2)"},
+    ),
+    pair_number_alone=(
+        "the exponent of the last pair is taken to be i; it is 2i / d_head",
+        {"exponent": "2 / (d - 2)"},
     ),
     speed_of_pair_1=(
         "the factor is raised to 2 / d_head, as for pair 1; the last pair counts",
@@ -2288,10 +2540,6 @@ BASE = mistakes(
         {"exponent": "d / 2"},
     ),
     squared=("the factor is squared; that is right for d_head = 4 only", {"exponent": "2"}),
-    numerator_missing=(
-        "the exponent is 1 / (d_head - 2); it is d_head / (d_head - 2)",
-        {"exponent": "1 / (d - 2)"},
-    ),
     divided_by_the_power=(
         "the base is divided; a larger base makes pairs slower",
         {"combined": "divided"},
@@ -2327,8 +2575,12 @@ MISCONCEPTIONS = {
         unused_row_last,
         times_the_token,
         counted_from_one,
+        in_the_order_of_appearance,
+        gradients_reversed,
+        divided_by_the_text,
+        as_if_each_were_1,
     ),
-    "one_hot": ONE_HOT,
+    "one_hot": (*ONE_HOT, one_text_only, scattered_without_an_axis),
     "TokenEmbedding": (*TOKEN_TABLE, NotInitialised),
     "embedding_gradient": TABLE_GRADIENT,
     "scaled_lookup": SCALED,
@@ -2336,7 +2588,12 @@ MISCONCEPTIONS = {
     "sinusoidal_encoding": WAVES,
     "SinusoidalPositions": WAVES_TAKEN,
     "LearnedPositions": (*POSITION_TABLE, NotInitialised),
-    "shift_matrix": (*SHIFT, rows_moved_in_the_matrix),
+    "shift_matrix": (
+        *SHIFT,
+        rows_moved_in_the_matrix,
+        fits_one_position,
+        scales_one_position,
+    ),
     "alibi_slopes": SLOPES,
     "alibi_bias": BIAS,
     "relative_position_bucket": (*BUCKETS, clamped_only),

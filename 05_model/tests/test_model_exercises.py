@@ -77,10 +77,11 @@ def test_the_predicted_first_step(ex):
         if isinstance(truth, tuple):
             choice = tuple(given) if isinstance(given, list | torch.Size) else given
         else:
-            choice = float(given) if is_number(given) else given
-            is_close = isinstance(choice, float) and abs(choice - truth) <= 0.006
-            if isinstance(choice, float):
-                choice = truth if is_close else round(choice, 2)
+            choice = given
+            if is_number(given):
+                is_close = abs(float(given) - truth) <= 0.006
+                choice = truth if is_close else round(float(given), 2)
+                choice = int(choice) if choice == int(choice) else choice
         expect_choice(answer, choice, truth, name)
 
 

@@ -46,6 +46,11 @@ class Call:
         arguments += [named(name, value) for name, value in self.kwargs.items()]
         return f"{self.name}({', '.join(arguments)})"
 
+    @property
+    def function(self) -> str:
+        """The function or class that was called, without the name of a method."""
+        return self.name.partition(".")[0]
+
     def repeat(self, misconception: Misconception) -> Any:
         """The result of a misconception on the same inputs; an error it raises is returned."""
         args, kwargs = copy_of(self.args), copy_of(self.kwargs)

@@ -29,7 +29,7 @@ class Wrong(AssertionError):  # noqa: N818 - an outcome; pytest's failures are A
     `explained_by` holds the misconceptions that give the same answer; None if this case says
     nothing about misconceptions. `resembles` holds, besides, those that give the same values in
     another dtype, or with other axes of size 1. `margin` is the distance from the expected answer,
-    in tolerances.
+    in tolerances; `function` is what was called, where misconceptions were tried.
     """
 
     def __init__(
@@ -38,12 +38,14 @@ class Wrong(AssertionError):  # noqa: N818 - an outcome; pytest's failures are A
         explained_by: frozenset[str] | None = None,
         margin: float = math.inf,
         resembles: frozenset[str] = frozenset(),
+        function: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
         self.explained_by = explained_by
         self.margin = margin
         self.resembles = resembles | (explained_by or frozenset())
+        self.function = function
 
 
 # --- called by the tests ---
@@ -87,7 +89,8 @@ def expect_equal(
     matching = frozenset(name for name, value in wrong if is_same(value, actual, view))
     history.suspects.explained_by(matching)
     alike = frozenset(name for name, value in wrong if is_similar(value, actual, expected))
-    raise Wrong(f"{call}\n{found.message}", matching, found.tolerances, alike)
+    message = f"{call}\n{found.message}"
+    raise Wrong(message, matching, found.tolerances, alike, call.function)
 
 
 def expect_parameters(actual: Any, expected: nn.Module) -> None:
@@ -116,7 +119,7 @@ def suspect_pairs(
         return is_same(part_of(call.repeat(pair), index), answer, view)
 
     if is_right:
-        history.suspects.answer_is_right(lambda pair: gives(pair, expected))
+        history.suspects.answer_is_right(call.misconceptions, lambda pair: gives(pair, expected))
     else:
         history.suspects.answer_is_wrong(call.misconceptions, lambda pair: gives(pair, actual))
 

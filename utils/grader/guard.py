@@ -324,7 +324,8 @@ class Guarded:
             return Wrong(f"{call}\nit exits Python: {problem}")
         meaning = explain(error)
         plain = f"\nIn plain words: {meaning}" if meaning else ""
-        return Wrong(f"{call}\n{problem}{plain}", misconceptions_with_same_error(call))
+        same = misconceptions_with_same_error(call)
+        return Wrong(f"{call}\n{problem}{plain}", same, function=call.function)
 
 
 def expect_unchanged(

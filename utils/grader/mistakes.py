@@ -21,6 +21,8 @@ from typing import Any
 PATIENCE = 3.0  # seconds of computing for the pairs of an answer
 PASSED_KEPT = 40  # right answers remembered, to refute pairs with
 
+Functions = frozenset[Callable[..., Any]]  # the faulty implementations of what was called
+
 
 class Mistake:
     """A misconception: one implementation, with the settings that make it wrong."""
@@ -62,6 +64,11 @@ def class_of(answer: Any) -> type | None:
     return made if isinstance(made, type) else None
 
 
+def functions_of(misconceptions: Iterable[Any]) -> Functions:
+    """The faulty implementations behind misconceptions."""
+    return frozenset(one.function for one in misconceptions if isinstance(one, Mistake))
+
+
 def pairs_of(misconceptions: Iterable[Any]) -> list[Pair]:
     """Every two mistakes that one implementation can make at once."""
     single = [one for one in misconceptions if isinstance(one, Mistake)]
@@ -80,11 +87,12 @@ class Suspects:
     """The pairs that give the learner's answer in every case so far, wrong and right ones.
 
     All pairs are tried at the first wrong answer, and from then on only those that are left. So an
-    answer without mistakes costs nothing.
+    answer without mistakes costs nothing. A call says nothing about pairs of another function: an
+    exercise may ask for two.
     """
 
     pairs: list[Pair] | None = None  # None until an answer is wrong
-    passed: list[Gives] = field(default_factory=list)
+    passed: list[tuple[Functions, Gives]] = field(default_factory=list)
     is_known: bool = False  # the answer is a known wrong one, of which only the name is checked
     names: frozenset[str] | None = None  # of a known one: the diagnoses that are left
 
@@ -97,25 +105,30 @@ class Suspects:
         if self.is_known:
             self.names = diagnoses
 
-    def answer_is_right(self, is_right: Gives) -> None:
+    def answer_is_right(self, misconceptions: Sequence[Any], is_right: Gives) -> None:
         """Drop the pairs that would be wrong here."""
+        functions = functions_of(misconceptions)
         if self.pairs is None:
-            self.passed = [*self.passed[1 - PASSED_KEPT :], is_right]
+            self.passed = [*self.passed[1 - PASSED_KEPT :], (functions, is_right)]
         else:
-            self.pairs = [pair for pair in self.pairs if is_right(pair)]
+            self.pairs = [
+                pair for pair in self.pairs if pair.function not in functions or is_right(pair)
+            ]
 
     def answer_is_wrong(self, misconceptions: Sequence[Any], is_same: Gives) -> None:
         """Keep the pairs that are wrong in the same way; none if it takes too long to try them."""
         is_first = self.pairs is None
         known = pairs_of(misconceptions) if self.pairs is None else self.pairs
-        rights = self.passed if is_first else []
+        functions = functions_of(misconceptions)
+        rights = [is_right for those, is_right in self.passed if is_first and those & functions]
         self.pairs = []
         start = time.process_time()
         for pair in known:
             if time.process_time() - start > PATIENCE:
                 self.pairs = []
                 return
-            if is_same(pair) and all(is_right(pair) for is_right in rights):
+            is_other = pair.function not in functions
+            if is_other or (is_same(pair) and all(is_right(pair) for is_right in rights)):
                 self.pairs.append(pair)
 
     def diagnoses(self) -> list[tuple[str, str]]:

@@ -105,8 +105,8 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"expected scalar type|expected m1 and m2 to have the same dtype|"
-        r"must have the same dtype|same dtype, but got",
-        "two tensors of different dtypes meet in one product. Bring one to the other's: "
+        r"must have the same (dtype|scalar type)|same dtype, but got|object of scalar type",
+        "two tensors of different dtypes meet in one operation. Bring one to the other's: "
         "x.to(y.dtype)",
     ),
     (
@@ -181,6 +181,32 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         "an index is at or past the end of its axis: positions run from 0 to size - 1",
     ),
     (
+        r"The expanded size of the tensor|shape mismatch: value (tensor|array)",
+        "what is written into a slice must have its shape, or broadcast to it. Count the rows and "
+        "columns on both sides of the =",
+    ),
+    (
+        r"shape mismatch: indexing (tensors|arrays) could not be broadcast",
+        "index tensors that are used together, x[i, j], must have one shape, or shapes that "
+        "broadcast",
+    ),
+    (
+        r"Index tensor must have the same number of dimensions",
+        "scatter and gather need an index with as many axes as the tensor; index[..., None] adds "
+        "one",
+    ),
+    (
+        r"tensors used as indices must be|arrays used as indices must be|"
+        r"to have one of the following scalar types: Long, Int|Expected dtype int\S* for index|"
+        r"are valid indices|slice indices must be integers",
+        "an index must hold whole numbers, and this one holds others. Is a .long() missing, or was "
+        "something divided with / in place of //?",
+    ),
+    (
+        r"outer: Expected 1-D argument",
+        "torch.outer takes two tensors with one axis each. For more axes: x[..., None] * y",
+    ),
+    (
         r"tril\w* not implemented|input tensor must have at least 2 dimensions",
         "this function needs a matrix, two axes or more",
     ),
@@ -194,6 +220,38 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         r"Expected a 'cpu' device|'numpy\.ndarray' object has no attribute|"
         r"argument 'input' .* must be Tensor, not numpy\.ndarray",
         "this is a NumPy array, and PyTorch's functions and methods don't take it",
+    ),
+    (
+        r"'float' object cannot be interpreted as an integer|must be (tuple of )?ints?, not float",
+        "a whole number is needed here, and / gives a float: use //",
+    ),
+    (
+        r"too many indices for tensor of dimension",
+        "there are more indices in the brackets than the tensor has axes; ... stands for any "
+        "number of them",
+    ),
+    (
+        r"Integers to negative integer powers are not allowed",
+        "a tensor of whole numbers has no negative powers: make it floating first, or begin with "
+        "2.0",
+    ),
+    (
+        r"math domain error|expected a positive input",
+        "a logarithm or a root of a number that has none: limit the number from below first",
+    ),
+    (
+        r"cannot convert float (infinity|NaN)",
+        "an infinite number or a nan can't become a whole number: is there a logarithm of 0, or a "
+        "division by 0?",
+    ),
+    (
+        r"Expected both inputs to be Half, Float or Double tensors|unsupported ScalarType BFloat16",
+        "complex numbers and NumPy don't know bfloat16: compute in float32, and bring the result "
+        "back with .to(x.dtype)",
+    ),
+    (
+        r"Sizes of tensors must match except in dimension|stack expects each tensor to be equal",
+        "the tensors that are joined differ in size along another axis",
     ),
 )
 

@@ -236,7 +236,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     if isinstance(error, Wrong):
         case.message, case.margin = error.message, error.margin
         case.explained_by = error.explained_by
-        case.resembles = error.resembles
+        case.resembles, case.function = error.resembles, error.function
         case.broken_file = isinstance(error, BrokenFile)
         if history.replaced and not item.config.getoption("solutions") and not case.is_replaced:
             case.message += f"\nNote: it calls {history.replaced}; the exercise is to write that"

@@ -35,6 +35,7 @@ class Case:
     printed: str = ""
     wrong_answer: str = ""  # with --misconceptions: its name
     own_diagnosis: str = ""
+    function: str = ""  # of an exercise with several: the one that explained_by is about
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,14 @@ def diagnose(cases: Sequence[Case]) -> Diagnosis:
     misconceptions apart, and the right answer in the others. Where none does, two at once may do so
     (see utils/grader/mistakes.py). Else (a third mistake, a cast beside the mistake) it is the one
     that no right answer refutes, that resembles the answer in the first failed case, in more cases
-    than any other does, and in at least half of them: less would be a guess.
+    than any other does, and in at least half of them: less would be a guess. Of an exercise with
+    several functions, only the first that fails is looked at; the others may have mistakes as well.
     """
     refuted = frozenset().union(*(case.refuted for case in cases))
     failed = [case for case in cases if case.explained_by is not None]
     if not failed:
         return Diagnosis()
+    failed = [case for case in failed if case.function == failed[0].function]
     exact = frozenset.intersection(*(case.explained_by or frozenset() for case in failed)) - refuted
     if len(exact) == 1:
         return Diagnosis(next(iter(exact)))

@@ -158,6 +158,13 @@ def test_an_exact_explanation_of_every_case_is_preferred_to_a_resemblance():
     assert diagnose([alike(B, exact=(A,)), alike(B, exact=(A,))]) == Diagnosis(A)
 
 
+def test_the_diagnosis_is_that_of_the_first_function_that_fails():
+    one, other = replace(wrong(A), function="one"), replace(wrong(B), function="other")
+    assert diagnose([one, other, other]) == Diagnosis(A)
+    assert diagnose([other, one, other]) == Diagnosis(B)
+    assert diagnose([one, replace(other, function="one")]) == Diagnosis()
+
+
 def left(*pairs: tuple[str, str]) -> Case:
     """A failed case that resembles A, after which these pairs of mistakes are left."""
     return replace(alike(A), pairs=list(pairs))

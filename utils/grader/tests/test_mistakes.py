@@ -1,5 +1,6 @@
 """utils/grader/mistakes.py: wrong answers made by settings, alone and two at a time."""
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -102,6 +103,33 @@ def test_an_answer_without_mistakes_tries_no_pairs():
     assert answer(x, 2 * x)
     assert history.suspects.pairs is None
     assert len(history.suspects.passed) == 1
+
+
+def square_with(x, *, power=2):
+    """The square."""
+    return x**power
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+@pytest.mark.parametrize("comes_first", [True, False])
+def test_calls_of_another_function_say_nothing_about_a_pair(is_right, comes_first):
+    x = torch.tensor([1.0, 2.0, 5.0])
+    cubes = mistakes(square_with, cubed=("the cube is taken", {"power": 3}))
+
+    def square():
+        call = Call("square", (x,), {}, torch.get_rng_state(), cubes)
+        call.result = x**2 if is_right else x**4
+        history.add(call)
+        with contextlib.nullcontext() if is_right else pytest.raises(Wrong):
+            expect_equal(call.result, x**2)
+
+    if comes_first:
+        square()
+    assert not answer(x, x + 1)
+    if not comes_first:
+        square()
+    first_is_wrong = comes_first and not is_right  # then the pairs are those of the first
+    assert history.suspects.diagnoses() == ([] if first_is_wrong else [(HALVED, SHIFTED)])
 
 
 # --- mistakes of a class ---

@@ -33,6 +33,10 @@ def early() -> None:
     Layer()
 
 
+def into_a_slice() -> None:
+    torch.zeros(5, 7)[:, 1::2] = torch.zeros(5, 4)
+
+
 def detached() -> None:
     torch.ones(3).sum().backward()
 
@@ -73,6 +77,24 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "a tuple's shape": (lambda: (X, Y).shape, "unpack it"),  # pyright: ignore[reportAttributeAccessIssue]
     "unpacking": (lambda: [T for T, d in [X.shape]], "left differs"),
     "index": (lambda: X[5], "past the end"),
+    "scatter by floats": (lambda: X[0].scatter(-1, X[0], 1.0), "whole numbers"),
+    "slice by a float": (lambda: X[: 4 / 2], "whole numbers"),  # pyright: ignore[reportArgumentType]
+    "range of a float": (lambda: range(4 / 2), "use //"),  # pyright: ignore[reportArgumentType]
+    "split by a float": (lambda: X.split(4 / 2), "use //"),  # pyright: ignore[reportArgumentType]
+    "too many indices": (lambda: torch.zeros(4)[:, 0], "more indices"),
+    "negative powers": (lambda: torch.arange(3) ** -1, "negative powers"),
+    "log of 0": (lambda: math.log(0), "logarithm"),
+    "int of infinity": (lambda: int(math.inf), "infinite"),
+    "cat": (lambda: torch.cat((X, Y), -1), "along another axis"),
+    "stack": (lambda: torch.stack((X, Y)), "along another axis"),
+    "complex bfloat16": (lambda: torch.complex(X.bfloat16(), X.bfloat16()), "float32"),
+    "NumPy bfloat16": (lambda: X.bfloat16().numpy(), "float32"),
+    "scalar types": (lambda: torch.complex(X, X.double()), "different dtypes"),
+    "into a slice": (into_a_slice, "both sides"),
+    "two indices": (lambda: X[torch.arange(2), torch.arange(3)], "one shape"),
+    "scatter": (lambda: X.scatter(-1, torch.tensor([1]), 1.0), "as many axes"),
+    "a floating index": (lambda: X[torch.tensor([1.0])], "whole numbers"),
+    "outer": (lambda: torch.outer(X, Y), "one axis each"),
     "an array in torch": (lambda: torch.exp(np.zeros(2)), "numpy array"),  # pyright: ignore[reportArgumentType]
     "a method of tensors": (lambda: np.zeros((2, 2)).masked_fill, "numpy array"),  # pyright: ignore[reportAttributeAccessIssue]
 }
