@@ -116,6 +116,7 @@ def test_an_answer_that_requires_gradients_is_compared_like_any_other():
         (np.False_, True, "the result: got False; expected True"),
         ("ab", "abc", "the result: got 'ab'; expected 'abc'"),
         ((1, 2), [1, 2], "the result: got (1, 2); expected [1, 2]"),
+        ([TABLE], [1.0], "the result: got (float32 (2, 3)); expected [1.0]"),
         (TABLE, "abc", "the result: got float32 (2, 3); expected 'abc'"),
         (TABLE, (TABLE, 1), "it returned a tensor; expected 2 values: "),
         ((TABLE,), (TABLE, 1), "it returned 1 values; expected 2 values: "),
