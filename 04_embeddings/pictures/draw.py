@@ -289,7 +289,7 @@ def which_scheme() -> Figure:
             limits = (middle - 1, middle + 1)
         else:
             limits = (scores.min().item(), scores.max().item())
-        image = axes.imshow(scores, cmap="viridis", vmin=limits[0], vmax=limits[1])
+        image = axes.imshow(scores.numpy(), cmap="viridis", vmin=limits[0], vmax=limits[1])
         figure.colorbar(image, ax=axes, shrink=0.8)
         axes.set_title(letter, loc="left", weight="bold")
     for axes in panels[3:]:
