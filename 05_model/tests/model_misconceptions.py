@@ -181,7 +181,9 @@ def loss_with(
     predictions, targets = MOVES[moved](logits, tokens)
     predictions = SCORES[scores](predictions)
     rows, classes = ORDERS[order](predictions, targets)
-    losses = sign * F.cross_entropy(rows, classes, reduction="none")  # (B (T - 1),)
+    # Logarithms that were taken along another axis are not normed once more.
+    given = F.nll_loss if "over" in scores else F.cross_entropy
+    losses = sign * given(rows, classes, reduction="none")  # (B (T - 1),)
     losses = losses / UNITS[unit]
     return REDUCTIONS[reduced](losses, tokens)
 
@@ -435,6 +437,7 @@ WHERE: dict[str, Callable[[Tensor, ModelConfig], Tensor | None]] = {
     "from 0": lambda t, c: torch.arange(t.size(1)),
     "none": lambda t, c: None,
     "from 1": lambda t, c: torch.arange(1, t.size(1) + 1) % c.max_seq_len,
+    "from 1, stopped": lambda t, c: torch.arange(1, t.size(1) + 1).clamp(max=c.max_seq_len - 1),
     "all 0": lambda t, c: torch.zeros(t.size(1), dtype=torch.long),
     "backward": lambda t, c: torch.arange(t.size(1)).flip(0),
     "at the end": lambda t, c: torch.arange(c.max_seq_len - t.size(1), c.max_seq_len),
@@ -494,6 +497,10 @@ MODEL = mistakes(
         {"positions": "none"},
     ),
     PositionsFromOne=("the positions start at 1; they start at 0", {"positions": "from 1"}),
+    PositionsFromOneAndStopped=(
+        "the positions start at 1, and the last is repeated where the table ends; they start at 0",
+        {"positions": "from 1, stopped"},
+    ),
     AllAtPositionZero=(
         "every token gets the embedding of position 0; use 0, 1, 2, ...",
         {"positions": "all 0"},
@@ -514,6 +521,15 @@ MODEL = mistakes(
         "the token embedding is multiplied by the square root of d_model, as in the first "
         "transformer; this model doesn't do that",
         {"start": "scaled"},
+    ),
+    EmbeddingsScaledTogether=(
+        "the sum of both embeddings is multiplied by the square root of d_model; this model "
+        "doesn't scale",
+        {"start": "scaled together"},
+    ),
+    WithoutItself=(
+        "no position sees itself; it sees itself and what came before",
+        {"masking": "without itself"},
     ),
     NoMask=("the blocks get no mask, so every position sees the future", {"masking": "none"}),
     MaskInTheFirstBlockOnly=(
@@ -575,6 +591,10 @@ MODEL = mistakes(
     Probabilities=(
         "a softmax is taken; the model returns logits, and the loss takes the softmax",
         {"returned": "probabilities"},
+    ),
+    LogProbabilities=(
+        "a log-softmax is taken; the model returns logits, and the loss takes the log-softmax",
+        {"returned": "log-probabilities"},
     ),
     BestTokens=(
         "these are the tokens with the largest scores; return the scores",
@@ -1542,7 +1562,8 @@ FLOPS = mistakes(
         {"products": "none"},
     ),
     one_product=(
-        "one of attention's two products is missing: queries times keys, and weights times values",
+        "attention's products are counted by half: there are two, queries times keys and weights "
+        "times values, and a multiply-add is two operations here as well",
         {"products": "one"},
     ),
     half_of_the_pairs=(
@@ -1719,6 +1740,9 @@ TAKEN: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 MASK_BORDERS: dict[str, Callable[[Tensor, float, float], tuple[Tensor, Tensor]]] = {
     "below": lambda x, a, b: (x < a, x < b),
     "up to": lambda x, a, b: (x <= a, x <= b),
+    "first up to": lambda x, a, b: (x <= a, x < b),
+    "second up to": lambda x, a, b: (x < a, x <= b),
+    "gap": lambda x, a, b: (x < a, (x > a) & (x < b)),
     "above": lambda x, a, b: (x > 1 - a, x > 1 - b),
     "complement": lambda x, a, b: (x >= a, x >= b),
 }
@@ -1759,6 +1783,18 @@ MASKED = mistakes(
     borders_included=(
         "the borders are on the wrong side: a draw of 0.8 is replaced, one of 0.9 stays",
         {"borders": "up to"},
+    ),
+    first_border_included=(
+        "a draw of exactly 0.8 is hidden; it is replaced",
+        {"borders": "first up to"},
+    ),
+    second_border_included=(
+        "a draw of exactly 0.9 is replaced; that token stays",
+        {"borders": "second up to"},
+    ),
+    first_border_forgotten=(
+        "a draw of exactly 0.8 does nothing; that token is replaced",
+        {"borders": "gap"},
     ),
     draws_from_above=(
         "large draws are hidden; it is the draws below 0.8",
