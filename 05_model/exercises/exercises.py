@@ -80,7 +80,8 @@ class TinyTransformerLM(nn.Module):
         position_embedding takes positions (T,), which start at 0; a block takes x and a mask, under
         which no position sees a later one. After the blocks come the final norm and the
         unembedding; if that is None, the logits are the dot products of the features with the rows
-        of the token embedding's weight (vocab_size, d_model).
+        of the token embedding's weight (vocab_size, d_model). Gradients reach each weight from all
+        its uses.
         """
         raise NotImplementedError("Exercise 5.3: TinyTransformerLM.forward")  # TODO: your code here
 

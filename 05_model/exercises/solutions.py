@@ -77,7 +77,8 @@ class TinyTransformerLM(nn.Module):
         position_embedding takes positions (T,), which start at 0; a block takes x and a mask, under
         which no position sees a later one. After the blocks come the final norm and the
         unembedding; if that is None, the logits are the dot products of the features with the rows
-        of the token embedding's weight (vocab_size, d_model).
+        of the token embedding's weight (vocab_size, d_model). Gradients reach each weight from all
+        its uses.
         """
         T = tokens.size(1)
         positions = torch.arange(T, device=tokens.device)

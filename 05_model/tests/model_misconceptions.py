@@ -177,10 +177,13 @@ def loss_with(
     sign: int = 1,
 ) -> Any:
     """The loss of the next token."""
+    logits = logits.log_softmax(1) if scores == "over all positions" else logits
     predictions, targets = MOVES[moved](logits, tokens)
     predictions = SCORES[scores](predictions)
     rows, classes = ORDERS[order](predictions, targets)
-    losses = sign * F.cross_entropy(rows, classes, reduction="none")  # (B (T - 1),)
+    # Logarithms that were taken along another axis are not normed once more.
+    given = F.nll_loss if "over" in scores else F.cross_entropy
+    losses = sign * given(rows, classes, reduction="none")  # (B (T - 1),)
     losses = losses / UNITS[unit]
     return REDUCTIONS[reduced](losses, tokens)
 
@@ -204,6 +207,7 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {
     "logits": lambda x: x,
     "probabilities": lambda x: x.softmax(-1),
     "log of probabilities, over positions": lambda x: x.log_softmax(1),
+    "over all positions": lambda x: x,  # taken already, before the cut
     "over batch": lambda x: x.log_softmax(0),
     "negated": lambda x: -x,
 }
@@ -287,6 +291,10 @@ LOSS = mistakes(
         "the softmax runs over the positions; it belongs to the vocabulary, the last axis",
         {"scores": "log of probabilities, over positions"},
     ),
+    softmax_over_all_positions=(
+        "the softmax runs over the positions; it belongs to the vocabulary, the last axis",
+        {"scores": "over all positions"},
+    ),
     softmax_over_the_batch=(
         "the softmax runs over the batch; it belongs to the vocabulary, the last axis",
         {"scores": "over batch"},
@@ -349,6 +357,7 @@ class ModelWith(nn.Module):
         start: str = "both",
         positions: str = "from 0",
         masking: str = "causal",
+        masked: str = "all blocks",
         stack: str = "all",
         norming: str = "last",
         table: str = "as configured",
@@ -367,6 +376,7 @@ class ModelWith(nn.Module):
         self.start = start
         self.positions = positions
         self.masking = masking
+        self.masked = masked
         self.stack = stack
         self.norming = norming
         self.table = table
@@ -398,9 +408,9 @@ class ModelWith(nn.Module):
     def run(self, x: Tensor, mask: Tensor | None) -> Tensor:
         first = x
         blocks = STACKS[self.stack](list(self.blocks))
+        given = mask
         for number, block in enumerate(blocks):
-            if self.masking == "first block only" and number > 0:
-                mask = None
+            mask = given if MASKED_BLOCKS[self.masked](number, len(blocks)) else None
             if self.stack == "in parallel":
                 x = x + block(first, mask) - first
             elif self.stack == "each on the input":
@@ -427,6 +437,7 @@ WHERE: dict[str, Callable[[Tensor, ModelConfig], Tensor | None]] = {
     "from 0": lambda t, c: torch.arange(t.size(1)),
     "none": lambda t, c: None,
     "from 1": lambda t, c: torch.arange(1, t.size(1) + 1) % c.max_seq_len,
+    "from 1, stopped": lambda t, c: torch.arange(1, t.size(1) + 1).clamp(max=c.max_seq_len - 1),
     "all 0": lambda t, c: torch.zeros(t.size(1), dtype=torch.long),
     "backward": lambda t, c: torch.arange(t.size(1)).flip(0),
     "at the end": lambda t, c: torch.arange(c.max_seq_len - t.size(1), c.max_seq_len),
@@ -437,7 +448,6 @@ WHERE: dict[str, Callable[[Tensor, ModelConfig], Tensor | None]] = {
 }
 MODEL_MASKS: dict[str, Callable[[int, ModelConfig], Tensor | None]] = {
     "causal": lambda T, c: causal_mask(T),
-    "first block only": lambda T, c: causal_mask(T),
     "none": lambda T, c: None,
     "inverted": lambda T, c: ~causal_mask(T),
     "future": lambda T, c: causal_mask(T).T,
@@ -446,6 +456,12 @@ MODEL_MASKS: dict[str, Callable[[int, ModelConfig], Tensor | None]] = {
     "of the context": lambda T, c: causal_mask(c.max_seq_len),
     "added": lambda T, c: causal_mask(T).float(),
     "only itself": lambda T, c: torch.eye(T, dtype=torch.bool),
+}
+MASKED_BLOCKS: dict[str, Callable[[int, int], bool]] = {
+    "all blocks": lambda number, n: True,
+    "first only": lambda number, n: number == 0,
+    "last only": lambda number, n: number == n - 1,
+    "all but the first": lambda number, n: number > 0,
 }
 STACKS: dict[str, Callable[[list[nn.Module]], list[nn.Module]]] = {
     "first only": lambda blocks: blocks[:1],
@@ -481,6 +497,10 @@ MODEL = mistakes(
         {"positions": "none"},
     ),
     PositionsFromOne=("the positions start at 1; they start at 0", {"positions": "from 1"}),
+    PositionsFromOneAndStopped=(
+        "the positions start at 1, and the last is repeated where the table ends; they start at 0",
+        {"positions": "from 1, stopped"},
+    ),
     AllAtPositionZero=(
         "every token gets the embedding of position 0; use 0, 1, 2, ...",
         {"positions": "all 0"},
@@ -502,10 +522,23 @@ MODEL = mistakes(
         "transformer; this model doesn't do that",
         {"start": "scaled"},
     ),
+    EmbeddingsScaledTogether=(
+        "the sum of both embeddings is multiplied by the square root of d_model; this model "
+        "doesn't scale",
+        {"start": "scaled together"},
+    ),
+    WithoutItself=(
+        "no position sees itself; it sees itself and what came before",
+        {"masking": "without itself"},
+    ),
     NoMask=("the blocks get no mask, so every position sees the future", {"masking": "none"}),
     MaskInTheFirstBlockOnly=(
         "only the first block gets the mask; each of them needs it",
-        {"masking": "first block only"},
+        {"masked": "first only"},
+    ),
+    MaskInTheLastBlockOnly=(
+        "only the last block gets the mask; each of them needs it",
+        {"masked": "last only"},
     ),
     MaskInverted=(
         "the mask is inverted: True means that a query may attend to a key",
@@ -558,6 +591,10 @@ MODEL = mistakes(
     Probabilities=(
         "a softmax is taken; the model returns logits, and the loss takes the softmax",
         {"returned": "probabilities"},
+    ),
+    LogProbabilities=(
+        "a log-softmax is taken; the model returns logits, and the loss takes the log-softmax",
+        {"returned": "log-probabilities"},
     ),
     BestTokens=(
         "these are the tokens with the largest scores; return the scores",
@@ -618,7 +655,7 @@ PROMPTS: dict[str, Callable[[Tensor, Tensor, int, int], Tensor]] = {
     "nothing": lambda i, j, n, T: j < 0,
     "everything": lambda i, j, n, T: j >= 0,
     "one key": lambda i, j, n, T: j == n,
-    "whole even without": lambda i, j, n, T: (j < n) | torch.full_like(j, n == 0).bool(),
+    "all without": lambda i, j, n, T: j < (n or T),
 }
 RESTS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
     "causal": lambda i, j, n: j <= i,
@@ -627,7 +664,8 @@ RESTS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
     "future": lambda i, j, n: j >= i,
     "nothing": lambda i, j, n: (j < 0) & (i < 0),
     "only itself": lambda i, j, n: j == i,
-    "answer alone": lambda i, j, n: (j <= i) & (j >= n),
+    "moved": lambda i, j, n: j <= i + max(n - 1, 0),
+    "moved by all": lambda i, j, n: j <= i + n,
 }
 JOINS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "or": lambda a, b: a | b,
@@ -657,6 +695,21 @@ PREFIX = mistakes(
     only_causal=(
         "this is the causal mask: the prompt is still read from left to right",
         {"prompt": "nothing"},
+    ),
+    diagonal_moved=(
+        "the diagonal is moved by the length of the prompt, so every query sees that much ahead; "
+        "the prompt is open, and behind it the mask is causal",
+        {"prompt": "nothing", "rest": "moved"},
+    ),
+    diagonal_moved_by_n_prefix=(
+        "the diagonal is moved by n_prefix, so every query sees that much ahead; the prompt is "
+        "open, and behind it the mask is causal",
+        {"prompt": "nothing", "rest": "moved by all"},
+    ),
+    no_prompt_taken_for_all=(
+        "n_prefix = 0 is taken for a prompt of all T tokens, so nothing is hidden; without a "
+        "prompt the mask is causal (0 counts as False)",
+        {"prompt": "all without"},
     ),
     nothing_is_hidden=("nothing is hidden: the answer sees its future", {"prompt": "everything"}),
     one_key_only=(
@@ -810,6 +863,8 @@ def tied_with(
     batch: str = "all",
     scale: str = "sum",
     shape: str = "rows",
+    turned: str = "transposed",
+    dtype: torch.dtype | None = None,
 ) -> Any:
     """The gradient of the table."""
     if batch == "first":
@@ -828,7 +883,14 @@ def tied_with(
     weights = grad_logits.softmax(-1) if product == "probabilities" else grad_logits
     if product == "largest":
         weights = F.one_hot(grad_logits.argmax(-1), vocab_size).to(features.dtype)
-    as_output = torch.einsum("btv,btd->vd", weights, left)
+    if turned == "reshaped":
+        flat = left.reshape(-1, left.size(-1))
+        as_output = weights.reshape(vocab_size, -1) @ flat
+    elif turned == "features reshaped":
+        flat = left.reshape(left.size(-1), -1)
+        as_output = (flat @ weights.reshape(-1, vocab_size)).T
+    else:
+        as_output = torch.einsum("btv,btd->vd", weights, left)
     places = {
         "tokens": tokens,
         "positions": torch.arange(tokens.size(1)).expand_as(tokens) % vocab_size,
@@ -838,6 +900,7 @@ def tied_with(
     as_input = ADDED[repeated](places, incoming, vocab_size)
     result = ENDS[ends](as_input, as_output)
     result = SCALED[scale](result, tokens, vocab_size)
+    result = result if dtype is None else result.to(dtype)
     return result.T if shape == "columns" else result
 
 
@@ -1003,6 +1066,15 @@ TIED = mistakes(
         "up",
         {"scale": "mean over tokens"},
     ),
+    reshaped_for_transposed=(
+        "grad_logits is reshaped to (vocab_size, B T) where it should be transposed: reshape "
+        "leaves the numbers in their order, so the rows no longer belong to the tokens",
+        {"turned": "reshaped"},
+    ),
+    always_float32=(
+        "the result is always float32; make it of the dtype of the gradients",
+        {"dtype": torch.float32},
+    ),
     negated=("the sign is wrong: this is the step down, not the gradient", {"scale": "negated"}),
     transposed=(
         "the result is transposed: (vocab_size, d_model) has a row for each token",
@@ -1036,9 +1108,11 @@ def weights_with(
             generator = torch.Generator().manual_seed(
                 seed + (len(values) if "num" in source else 0)
             )
-        if source == "drawn for all":
-            torch.randn(shape, generator=generator)
         kind = RULES[rules](name)
+        if source == "drawn for all" and kind != "random":
+            torch.randn(shape, generator=generator)
+        if source == "drawn twice":
+            torch.randn(shape, generator=generator)
         used = None if source in ("global", "global, seeded") else generator
         if kind == "random":
             numbers = LAWS[law](shape, used)
@@ -1048,12 +1122,18 @@ def weights_with(
     return values
 
 
+def by_number(name: str) -> list[tuple[int, str]]:
+    """The parts of a name, numbers by their size and before texts."""
+    return [(int(part) if part.isdigit() else 10**9, part) for part in name.split(".")]
+
+
 WEIGHT_ORDERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "names": lambda shapes: sorted(shapes),
     "given": lambda shapes: list(shapes),
     "backward": lambda shapes: sorted(shapes, reverse=True),
     "shapes": lambda shapes: sorted(shapes, key=lambda name: (shapes[name], name)),
     "length": lambda shapes: sorted(shapes, key=lambda name: (len(name), name)),
+    "numbers": lambda shapes: sorted(shapes, key=by_number),
     "last part": lambda shapes: sorted(shapes, key=lambda name: name.split(".")[::-1]),
 }
 ZEROS = ("bias", "out_proj.weight", "down_proj.weight", "unembedding.weight")
@@ -1135,9 +1215,14 @@ WEIGHTS = mistakes(
         {"source": "one per name, numbered"},
     ),
     drawn_for_all=(
-        "random numbers are drawn for zeros and ones too, or twice, which moves those of later "
-        "names; draw only where they are used",
+        "random numbers are drawn for zeros and ones too, which moves those of later names; draw "
+        "only where they are used",
         {"source": "drawn for all"},
+    ),
+    numbers_sorted_as_numbers=(
+        "the names are sorted with their numbers as numbers, block 2 before block 10; sorted() "
+        "compares the texts, and puts 10 before 2",
+        {"order": "numbers"},
     ),
     seed_ignored=("the seed is always 0; use the argument", {"source": "seed 0"}),
     biases_of_norms_are_ones=(
@@ -1217,7 +1302,7 @@ def count_with(
     positions: str = "learned only",
     vocabulary: str = "counted",
     layers: str = "all",
-    unembedding_bias: bool = False,
+    unembedding_bias: str = "never",
     kind: str = "int",
 ) -> Any:
     """The number of parameters."""
@@ -1229,7 +1314,13 @@ def count_with(
         attention_bias, 2 * d + 2 * kv_width
     )
     matrices += biases.get(attention_bias, bias) * vectors
-    width = {"as configured": config.ff_width, "always 4 d": 4 * d}[ff]
+    gated = config.activation == "swiglu"
+    width = {
+        "as configured": config.ff_width,
+        "always 4 d": 4 * d,
+        "two thirds": 2 * config.ff_width // 3 if gated else config.ff_width,
+        "default two thirds": 8 * d // 3 if gated and config.d_ff is None else config.ff_width,
+    }[ff]
     n_up = {"as configured": 1 + (config.activation == "swiglu"), "never": 1, "always": 2}[gate]
     network = (n_up + 1) * d * width
     vectors = {"no gate": width + d, "d_ff only": n_up * width, "d_model only": d}.get(
@@ -1260,7 +1351,8 @@ def count_with(
     tabled = config.position in ("learned", "sinusoidal")
     placed = {"learned only": learned, "always": 1, "never": 0, "tables": tabled}[positions]
     total += placed * config.max_seq_len * d
-    total += unembedding_bias * (not config.tie_weights) * config.vocab_size
+    has_bias = {"never": 0, "always": 1, "as configured": bias}[unembedding_bias]
+    total += has_bias * (not config.tie_weights) * config.vocab_size
     if kind == "by kind":
         return {"all": total}
     return {"int": total, "millions": total / 1e6, "bytes": 4 * total, "text": f"{total:,}"}[kind]
@@ -1309,6 +1401,23 @@ COUNT = mistakes(
         "the feed-forward network is always counted 4 d_model wide; use config.ff_width",
         {"ff": "always 4 d"},
     ),
+    no_option_read=(
+        "the classic block is counted, 12 d² + 13 d, whatever the configuration says; read its "
+        "options: d_ff, bias, norm, activation and n_kv_heads change the number",
+        {
+            "kv": "full",
+            "attention_bias": "always",
+            "ff": "always 4 d",
+            "gate": "never",
+            "ff_bias": "always",
+            "norm_size": "always 2 d",
+            "final": "always",
+        },
+    ),
+    swiglu_made_narrower=(
+        "the width of a SwiGLU is multiplied by two thirds; config.ff_width is the width already",
+        {"ff": "two thirds"},
+    ),
     gate_missing=("a SwiGLU has a third matrix, the gate", {"gate": "never"}),
     gate_always=("only a SwiGLU has a gate; GELU and ReLU squared don't", {"gate": "always"}),
     biases_of_the_network_missing=(
@@ -1349,6 +1458,10 @@ COUNT = mistakes(
         "without tying there are two tables of vocab_size × d_model",
         {"table": "always once"},
     ),
+    tying_turned_around=(
+        "the condition is turned around: tied weights are one table, untied ones are two",
+        {"table": "turned around"},
+    ),
     positions_always=(
         "only learned positions are parameters; rotary, sinusoidal and ALiBi have none",
         {"positions": "always"},
@@ -1363,7 +1476,11 @@ COUNT = mistakes(
     ),
     token_embedding_missing=("the tables of the vocabulary are missing", {"vocabulary": "missing"}),
     one_block=("one block is counted; there are n_layers", {"layers": "one"}),
-    unembedding_with_bias=("the unembedding has no bias", {"unembedding_bias": True}),
+    unembedding_with_bias=("the unembedding has no bias", {"unembedding_bias": "always"}),
+    unembedding_biased_like_the_rest=(
+        "the unembedding has no bias, even if config.bias is True",
+        {"unembedding_bias": "as configured"},
+    ),
     in_bytes=("these are bytes; return the number of parameters", {"kind": "bytes"}),
 )
 
@@ -1386,6 +1503,7 @@ def flops_with(
     length: str = "T",
     passes: int = 1,
     biases: bool = False,
+    counted: str = "matrices",
 ) -> Any:
     """The number of operations."""
     d = config.d_model
@@ -1407,6 +1525,10 @@ def flops_with(
     }[logits]
     per_token += {"free": 0, "tokens": table, "positions": config.max_seq_len * d}[lookups]
     per_token += biases * n_layers * (2 * d + 2 * kv_width + width + d) if config.bias else 0
+    if counted == "parameters":
+        per_token = count_with(config)
+    if counted == "parameters but no tables":
+        per_token = count_with(config, vocabulary="missing", positions="never") + table
     tokens = {"T": T, "one": 1, "context": config.max_seq_len, "squared": T * T}[length]
     pairs = {"T": T * T, "one": 1, "context": config.max_seq_len**2, "squared": T * T}[length]
     total = tokens * per_token + n_layers * PRODUCTS[products](config, pairs, T)
@@ -1440,7 +1562,8 @@ FLOPS = mistakes(
         {"products": "none"},
     ),
     one_product=(
-        "one of attention's two products is missing: queries times keys, and weights times values",
+        "attention's products are counted by half: there are two, queries times keys and weights "
+        "times values, and a multiply-add is two operations here as well",
         {"products": "one"},
     ),
     half_of_the_pairs=(
@@ -1524,6 +1647,15 @@ FLOPS = mistakes(
         "this is the work of training; the forward pass is a third of it",
         {"passes": 3},
     ),
+    all_parameters_counted=(
+        "two operations per parameter and token are only a rule of thumb; positions, norms, biases "
+        "and the lookup of the embedding need no products: count the matrices alone",
+        {"counted": "parameters"},
+    ),
+    norms_and_biases_counted=(
+        "the parameters of norms and biases are counted as products; only matrices are multiplied",
+        {"counted": "parameters but no tables"},
+    ),
     biases_counted=("biases are added, not multiplied; they are not counted", {"biases": True}),
 )
 
@@ -1545,6 +1677,7 @@ def masked_with(
     rest: str = "stays",
     returned: str = "all",
     dtype: str = "kept",
+    taken: str = "own place",
 ) -> Any:
     """The corrupted tokens."""
     picked = {
@@ -1571,7 +1704,10 @@ def masked_with(
     elif order == "nested":
         hidden = picked & at_first
         replaced = picked & ~at_first
+    replacements = TAKEN[taken](replacements, replaced, chosen)
     result = torch.where(replaced, replacements, tokens)
+    if rest == "hidden":
+        hidden = hidden | ~chosen
     if rest == "zero":
         result = result * chosen
     if rest == "all random":
@@ -1590,9 +1726,23 @@ def masked_with(
     }[returned]
 
 
+def in_turn(replacements: Tensor, where: Tensor) -> Tensor:
+    """The first of the replacements for the first place, and so on."""
+    return replacements.masked_scatter(where, replacements.flatten())
+
+
+TAKEN: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "own place": lambda r, replaced, chosen: r,
+    "in turn": lambda r, replaced, chosen: in_turn(r, replaced),
+    "in turn, of the chosen": lambda r, replaced, chosen: in_turn(r, chosen),
+    "first": lambda r, replaced, chosen: r.flatten()[:1].expand_as(r),
+}
 MASK_BORDERS: dict[str, Callable[[Tensor, float, float], tuple[Tensor, Tensor]]] = {
     "below": lambda x, a, b: (x < a, x < b),
     "up to": lambda x, a, b: (x <= a, x <= b),
+    "first up to": lambda x, a, b: (x <= a, x < b),
+    "second up to": lambda x, a, b: (x < a, x <= b),
+    "gap": lambda x, a, b: (x < a, (x > a) & (x < b)),
     "above": lambda x, a, b: (x > 1 - a, x > 1 - b),
     "complement": lambda x, a, b: (x >= a, x >= b),
 }
@@ -1633,6 +1783,18 @@ MASKED = mistakes(
     borders_included=(
         "the borders are on the wrong side: a draw of 0.8 is replaced, one of 0.9 stays",
         {"borders": "up to"},
+    ),
+    first_border_included=(
+        "a draw of exactly 0.8 is hidden; it is replaced",
+        {"borders": "first up to"},
+    ),
+    second_border_included=(
+        "a draw of exactly 0.9 is replaced; that token stays",
+        {"borders": "second up to"},
+    ),
+    first_border_forgotten=(
+        "a draw of exactly 0.8 does nothing; that token is replaced",
+        {"borders": "gap"},
     ),
     draws_from_above=(
         "large draws are hidden; it is the draws below 0.8",
@@ -1675,6 +1837,24 @@ MASKED = mistakes(
         "tokens that were not chosen become 0; they stay",
         {"rest": "zero"},
     ),
+    others_hidden=(
+        "tokens that were not chosen are hidden; they stay",
+        {"rest": "hidden"},
+    ),
+    replacements_in_turn=(
+        "the replacements are taken from the beginning, one after the other; each place has a "
+        "replacement of its own, at the same position",
+        {"taken": "in turn"},
+    ),
+    replacements_of_the_chosen_in_turn=(
+        "the replacements are handed out to the chosen tokens one after the other; each place has "
+        "a replacement of its own, at the same position",
+        {"taken": "in turn, of the chosen"},
+    ),
+    one_replacement_for_all=(
+        "the first of the replacements goes to every place; each place has one of its own",
+        {"taken": "first"},
+    ),
     others_become_random=(
         "tokens that were not chosen are replaced; they stay",
         {"rest": "all random"},
@@ -1711,17 +1891,20 @@ def spans_with(
     first_number: int = 0,
     start_at: int = 0,
     between: str = "kept",
+    cut: str = "from the text",
 ) -> Any:
     """Source and target."""
     source: list[int] = []
     target: list[int] = []
     text = tokens.tolist()
+    shrinking = list(text)
     read = 0
     for number, (start, length) in enumerate(spans):
         start = start + start_at
         stop = SPAN_ENDS[second](start, length)
-        mark = first_sentinel + first_number + SENTINELS[numbered](number)
-        gap = text[start:stop]
+        mark = first_sentinel + first_number + SENTINELS[numbered](number, len(spans))
+        gap = (shrinking if cut == "both from what is left" else text)[start:stop]
+        shrinking[start:stop] = [mark]
         source += text[read:start] if between == "kept" else []
         if in_source != "nothing":
             source += [mark] * (len(gap) if per == "token" else 1)
@@ -1736,12 +1919,14 @@ def spans_with(
         else:
             target += gap
         read = stop
-    source += text[read:] if tail == "kept" else []
+    is_kept = tail == "kept" or (tail == "missing after a gap" and not spans)
+    source += text[read:] if is_kept else []
+    source = source if cut == "from the text" else shrinking
     last = first_sentinel + first_number
     target += {
-        "next": [last + SENTINELS[numbered](len(spans))],
+        "next": [last + SENTINELS[numbered](len(spans), len(spans))],
         "none": [],
-        "last again": [last + SENTINELS[numbered](max(len(spans) - 1, 0))],
+        "last again": [last + SENTINELS[numbered](max(len(spans) - 1, 0), len(spans))],
         "first": [last],
         "one further": [last + len(spans) + 1],
         "none without gaps": [last + len(spans)] if spans else [],
@@ -1764,10 +1949,11 @@ SPAN_ENDS: dict[str, Callable[[int, int], int]] = {
     "one more": lambda start, length: start + length + 1,
     "one less": lambda start, length: start + length - 1,
 }
-SENTINELS: dict[str, Callable[[int], int]] = {
-    "up": lambda number: number,
-    "same": lambda number: 0,
-    "down": lambda number: -number,
+SENTINELS: dict[str, Callable[[int, int], int]] = {
+    "up": lambda number, n: number,
+    "same": lambda number, n: 0,
+    "down": lambda number, n: -number,
+    "from the back": lambda number, n: n - 1 - number if number < n else n,
 }
 
 SPANS = mistakes(
@@ -1789,6 +1975,20 @@ SPANS = mistakes(
     sentinels_count_down=(
         "the sentinels count down; here they count up, first_sentinel + n",
         {"numbered": "down"},
+    ),
+    numbered_from_the_back=(
+        "the gaps are numbered from the back; the first one has the number 0",
+        {"numbered": "from the back"},
+    ),
+    starts_not_corrected=(
+        "a sentinel is shorter than its gap, so what follows moves to the left, and the later "
+        "starts, which count in the original text, miss their tokens in the source",
+        {"cut": "source from what is left"},
+    ),
+    both_cut_from_what_is_left=(
+        "the gaps are cut out of a text that has become shorter already; all starts count in the "
+        "original text",
+        {"cut": "both from what is left"},
     ),
     sentinels_from_one=(
         "the first gap has the sentinel first_sentinel + 1; gaps are numbered from 0",
@@ -1823,6 +2023,10 @@ SPANS = mistakes(
         {"in_target": "each"},
     ),
     tail_missing=("what follows the last gap is missing from the source", {"tail": "missing"}),
+    tail_missing_after_a_gap=(
+        "what follows the last gap is missing from the source",
+        {"tail": "missing after a gap"},
+    ),
     tail_in_the_target=(
         "what follows the last gap is in the target; it belongs to the source",
         {"tail": "in the target"},
@@ -2126,9 +2330,12 @@ def linear_with(
     if divided == "by its own sum":
         result = (weights / sums) @ mixed
         if empty != "nan":
-            result = torch.where(
-                sums == 0, ((1 - 0 * sums) if empty == "ones" else 0 * sums), result
-            )
+            sees_nothing = sums == 0
+            if empty == "zeros where no key is seen":
+                every = torch.ones_like(weights, dtype=torch.bool)
+                seen_keys = every if allowed is None else (every * allowed).bool()
+                sees_nothing = ~seen_keys.any(-1, keepdim=True)
+            result = torch.where(sees_nothing, 0.0, result)
     else:
         below = DIVISIONS[divided](weights, sums, keys, queries)
         result = (weights @ mixed) / below
@@ -2173,6 +2380,9 @@ SEEN: dict[str, Callable[[Tensor | None, Tensor], Tensor | None]] = {
     "transposed": lambda mask, w: (
         None if mask is None else mask.mT if mask.size(-1) == mask.size(-2) else mask
     ),
+    "not expanded": lambda mask, w: (
+        None if mask is None else torch.arange(w.size(-1)) < mask.sum(-1, keepdim=True)
+    ),
     "first row": lambda mask, w: None if mask is None else mask[..., :1, :],
     "last row": lambda mask, w: None if mask is None else mask[..., -1:, :],
 }
@@ -2199,6 +2409,10 @@ LINEAR = mistakes(
     ),
     elu_without_one=("phi is elu(x); the + 1 is missing", {"feature": "elu"}),
     relu_for_phi=("phi is a ReLU; it is elu(x) + 1", {"feature": "relu"}),
+    relu_for_phi_and_nothing_left=(
+        "phi is a ReLU; it is elu(x) + 1, which is never 0",
+        {"feature": "relu", "empty": "zeros where no key is seen"},
+    ),
     relu_plus_one=(
         "below 0 phi is 1 here; elu(x) + 1 is exp(x) there",
         {"feature": "relu + 1"},
@@ -2260,6 +2474,11 @@ LINEAR = mistakes(
     ),
     one_key_too_few=("each query sees one key too few", {"seen": "strict"}),
     one_key_too_many=("each query sees one key too many", {"seen": "one more"}),
+    mask_not_expanded=(
+        "the mask is summed as it is, so one with a last axis of size 1 counts as one key; it "
+        "stands for all of them: expand it to (..., T_q, T_k) first",
+        {"seen": "not expanded"},
+    ),
     first_row_for_all=(
         "the first row of the mask is used for all queries; each has its own",
         {"seen": "first row"},

@@ -150,7 +150,7 @@ def learners(ex: Any, reference: tiny_transformer_lm.TinyTransformerLM) -> Any:
     return model.eval()
 
 
-@pytest.mark.parametrize("shape", [(1, 4), (B, T), (1, 1), (B, 1)])
+@pytest.mark.parametrize("shape", [(1, 4), (B, T), (1, 1)])
 def test_the_model_gives_the_logits_of_the_course(ex, shape):
     """from tokens to logits, with the weights of the course's model"""
     reference = shaken(SMALL)
@@ -164,7 +164,7 @@ def test_an_untied_model_has_a_matrix_of_its_own(ex):
     expect_equal(learners(ex, reference)(tokens), reference(tokens), what=LOGITS)
 
 
-@pytest.mark.parametrize("length", [1, 2, 6, 7])
+@pytest.mark.parametrize("length", [1, 6, 7])
 def test_sequences_may_be_shorter_than_the_context(ex, length):
     reference = shaken(replace(SMALL, n_layers=3, n_heads=2))
     tokens = draw_tokens(2, length)
@@ -183,20 +183,25 @@ def test_no_position_sees_a_later_token(ex):
     expect_equal(model(changed), before.detach(), what=what, view=first_three)
 
 
-def test_the_model_lets_gradients_through(ex):
-    reference = shaken(SMALL)
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_model_lets_gradients_through(ex, tied):
+    reference = shaken(replace(SMALL, tie_weights=tied))
     model, tokens = learners(ex, reference), draw_tokens(B, T)
     result, truth = model(tokens), reference(tokens)
     expect_equal(result, truth, what=LOGITS)
-    loss, true = result.square().mean(), truth.square().mean()
-    expect(loss.requires_grad, "the values are right, but no gradient flows back through them")
-    (gradient,) = torch.autograd.grad(loss, [model.token_embedding.weight])
-    (expected,) = torch.autograd.grad(true, [reference.token_embedding.weight])  # pyright: ignore
-    expect(
-        torch.allclose(gradient, expected, rtol=1e-5),
-        "the logits are right, but not the gradient of token_embedding.weight: it is used twice, "
-        "and both uses must stay in the graph",
-    )
+    expect(result.requires_grad, "the values are right, but no gradient flows back through them")
+    result.square().mean().backward()
+    truth.square().mean().backward()
+    gradients = {name: one.grad for name, one in model.named_parameters()}
+    for name, parameter in reference.named_parameters():
+        gradient, why = gradients[name], "every use of a weight must stay in the graph"
+        if tied and name == "token_embedding.weight":
+            why = "it is used twice, and both uses must stay in the graph"
+        expect(gradient is not None, f"the logits are right, but {name} gets no gradient: {why}")
+        expect(
+            torch.allclose(gradient, parameter.grad, rtol=1e-4, atol=1e-6),  # pyright: ignore
+            f"the logits are right, but not the gradient of {name}: {why}",
+        )
 
 
 # --- 5.4 ---
@@ -385,7 +390,7 @@ def kind_of(name: str) -> Callable[[Any], str]:
 
 def test_every_name_gets_its_kind_of_values(ex):
     """zeros, ones or random numbers, by name"""
-    shapes = {one: tuple(8 * size for size in shape) for one, shape in SHAPES.items()}
+    shapes = {one: tuple(4 * size for size in shape) for one, shape in SHAPES.items()}
     values, truth = ex.initial_weights(shapes, 3), true_weights(shapes, 3)
     for name in SHAPES:
         expect_equal(values, kind_of(name)(truth), what=name, view=kind_of(name))
@@ -631,7 +636,7 @@ def test_tokens_that_were_not_chosen_stay(ex, shape):
 
 
 def test_of_many_tokens_the_shares_are_80_10_and_10(ex):
-    n = 4000
+    n = 400
     tokens, replacements = torch.zeros(1, n, dtype=torch.long), torch.ones(1, n, dtype=torch.long)
     chosen = torch.ones(1, n, dtype=torch.bool)
     draws = ((torch.randperm(n) + 0.5) / n)[None]
@@ -640,7 +645,7 @@ def test_of_many_tokens_the_shares_are_80_10_and_10(ex):
         return torch.stack([(found == token).sum() for token in (HIDDEN, 1, 0)])
 
     truth = true_masked(tokens, chosen, draws, replacements, HIDDEN)
-    what = "how many of 4000 tokens are hidden, replaced and left as they are"
+    what = "how many of 400 tokens are hidden, replaced and left as they are"
     found = ex.mask_tokens(tokens, chosen, draws, replacements, HIDDEN)
     expect_equal(found, truth, what=what, view=counts)
 
@@ -691,7 +696,12 @@ def test_the_example_of_the_paper(ex):
 )
 def test_gaps_at_both_ends_and_texts_without_a_gap(ex, spans):
     tokens = draw_tokens(9)
-    expect_equal(ex.corrupt_spans(tokens, spans, 30), true_spans(tokens, spans, 30), what=SIDES)
+    found = ex.corrupt_spans(tokens, spans, 30)
+    expect_equal(found, true_spans(tokens, spans, 30), what=SIDES)
+    expect(
+        all(side.data_ptr() != tokens.data_ptr() for side in found),
+        "a result shares its memory with tokens: return new tensors",
+    )
 
 
 def test_source_and_target_together_hold_every_token_once(ex):
@@ -850,7 +860,7 @@ def qkv(
     return q, k, draw(*lead, T_k, d_v, dtype=dtype)
 
 
-SMALL_Q = torch.tensor([[0.0], [1.0], [-1.0]])
+SMALL_Q = torch.tensor([[0.5], [1.0], [-1.0]])
 SMALL_K = torch.tensor([[2.0], [0.0], [-0.5]])
 SMALL_V = torch.tensor([[10.0], [20.0], [30.0]])
 
@@ -875,6 +885,7 @@ def test_each_query_may_see_its_own_number_of_keys(ex):
     """each query sees the first n keys, for an n of its own"""
     seen = torch.tensor([[2, 2, 5, 3, 7], [1, 7, 7, 1, 4], [3, 4, 5, 6, 7]])
     mask = torch.arange(7) < seen[..., None]  # (B, T, T_k)
+    expect_linear(ex, qkv(B, 2), mask[:, None, :, :T])  # as many queries as keys
     expect_linear(ex, qkv(B, 2, T_k=7), mask[:, None])
     expect_linear(ex, qkv(B, 2, T_k=7), mask[0])
     expect_linear(ex, qkv(B, 2, T_k=7), mask[:, None, -1:])  # the same for every query
