@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+from matplotlib import image
 from torch import Tensor
 
 from position_lab import SCHEMES, T_MAX, T_TRAIN, corpus, loss_by_position
@@ -197,6 +198,17 @@ def test_the_letters_of_the_exercise_are_those_of_the_picture(draw: ModuleType) 
     text = (LESSON / "exercises" / "solutions.py").read_text(encoding="utf-8")
     for letter, name in draw.LETTERS.items():
         assert f'"{name}": "{letter}"' in text
+
+
+def test_the_stored_picture_has_the_panels_in_this_order(draw: ModuleType, tmp_path: Path) -> None:
+    """Drawn again it looks the same; the letters of an older version would differ everywhere."""
+    again = draw.save_figure(draw.which_scheme(), tmp_path / "again.png")
+    stored, drawn = (
+        torch.from_numpy(image.imread(path)[..., :3].copy())
+        for path in (LESSON / "pictures" / "which_scheme.png", again)
+    )
+    assert stored.shape == drawn.shape
+    assert (stored - drawn).abs().mean() < 0.03  # fonts differ a little between platforms
 
 
 def test_each_panel_shows_what_its_scheme_can_say(draw: ModuleType) -> None:
