@@ -1341,6 +1341,8 @@ def bias_with(
     }[distance][:, None]
     if combined == "without an axis":
         return sign * slopes * signed.abs()
+    if combined == "distance without an axis":  # PyTorch's error names the sizes in this order
+        return sign * (signed.abs() * slopes)
     slope = slopes[:, None, None]
     if heads == "mean":
         slope = slope.mean().expand_as(slope)
@@ -1371,6 +1373,10 @@ def bias_with(
     return bias
 
 
+HEADS_WITHOUT_AN_AXIS = (
+    "the heads have no axis of their own: bring slopes and distance to shapes with one, so that "
+    "each slope meets each distance"
+)
 BIAS = mistakes(
     bias_with,
     distance_rewarded=(
@@ -1449,11 +1455,8 @@ BIAS = mistakes(
         {"combined": "divided"},
     ),
     slope_added=("the slope is added to the distance; multiply", {"combined": "plus"}),
-    heads_without_an_axis=(
-        "the heads have no axis: bring the slopes to (n_heads, 1, 1) and the distance to "
-        "(B, 1, T_q, T_k)",
-        {"combined": "without an axis"},
-    ),
+    slopes_without_an_axis=(HEADS_WITHOUT_AN_AXIS, {"combined": "without an axis"}),
+    distance_without_an_axis=(HEADS_WITHOUT_AN_AXIS, {"combined": "distance without an axis"}),
     slope_alone=("the distance is missing: every key has the same penalty", {"combined": "slope"}),
 )
 
@@ -2279,6 +2282,9 @@ def permuted_with(
     if axis == "last":
         rows = weight.reshape(*weight.shape[:-1], n_heads, *((2, -1) if back else (-1, 2)))
         return rows.transpose(-1, -2).reshape(weight.shape)
+    if axis == "last, sliced" and not back:
+        parts = weight.chunk(n_heads, dim=-1)
+        return torch.cat([torch.cat((x[..., 0::2], x[..., 1::2]), -1) for x in parts], -1)
     if axis == "columns" and weight.dim() == 2 and weight.size(1) == n_rows:
         return weight[:, order]
     if axis == "columns":
@@ -2300,6 +2306,10 @@ def way_back_with(weight: Tensor, n_heads: int, **settings: Any) -> Tensor:
     return permuted_with(weight, n_heads, back=True, **settings)
 
 
+LAST_AXIS = (
+    "the last axis is taken apart, which is right for a bias only; in a matrix the features of a "
+    "head are rows, axis 0"
+)
 PERMUTED_WRONG: dict[str, tuple[str, dict[str, str]]] = {
     "the_other_direction": (
         "this is the permutation of the other direction; the two are inverses, and equal only for "
@@ -2330,11 +2340,7 @@ PERMUTED_WRONG: dict[str, tuple[str, dict[str, str]]] = {
         "are rows",
         {"axis": "columns"},
     ),
-    "last_axis_moved": (
-        "the last axis is taken apart, which is right for a bias only; in a matrix the features of "
-        "a head are rows, axis 0",
-        {"axis": "last"},
-    ),
+    "last_axis_moved": (LAST_AXIS, {"axis": "last"}),
     "matrix_turned": ("the matrix comes back transposed", {"axis": "turned"}),
     "axes_not_joined": (
         "the rows are still divided into several axes; bring them back to the shape of weight",
@@ -2354,7 +2360,11 @@ PERMUTED_WRONG: dict[str, tuple[str, dict[str, str]]] = {
     ),
 }
 
-THERE = mistakes(permuted_with, **PERMUTED_WRONG)
+THERE = mistakes(
+    permuted_with,
+    **PERMUTED_WRONG,
+    last_axis_sliced=(LAST_AXIS, {"axis": "last, sliced"}),
+)
 # The two functions need texts of their own: where one is right, its mistakes are ruled out.
 BACK = mistakes(
     way_back_with,

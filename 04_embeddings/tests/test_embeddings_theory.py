@@ -123,7 +123,7 @@ def test_the_table_of_gpt_2() -> None:
 def test_the_hands_of_the_clock() -> None:
     assert f"one round in {2 * math.pi:.1f} positions" in words(PAGE)
     slowest = 2 * math.pi * 10_000 ** (510 / 512)
-    assert round(slowest, -2) == 60_600 and "60,600 (with d_model = 512)" in PAGE
+    assert round(slowest, -2) == 60_600 and "60,600 (with d_model = 512)" in words(PAGE)
 
 
 def test_rows_of_waves_know_their_distance_only() -> None:
@@ -157,7 +157,7 @@ def test_what_the_page_says_about_the_schemes(draw: ModuleType) -> None:
     text, _ = corpus()
     shares = text.bincount() / len(text)
     floor = -torch.xlogy(shares, shares).sum().item()
-    assert f"{floor:.2f}" in ("3.20", "3.21") and "3.20 is what one gets" in PAGE
+    assert f"{floor:.2f}" in ("3.20", "3.21") and "3.20 is what one gets" in words(PAGE)
     assert (T_TRAIN, T_MAX) == (64, 512) and draw.EDGES[3] == 64
     inside = {name: runs[:, 2].max().item() for name, runs in found.items()}
     assert min(inside, key=lambda name: inside[name]) == "rope"
