@@ -21,7 +21,7 @@ def interpolated_angles(
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine as in rotary_angles, with positions squeezed by a factor of at least 1.
 
-    A context `factor` times as long then turns no pair further than training did.
+    A context `factor` times as long then turns each pair about as far as training did.
     """
     if factor < 1:
         raise UsageError(f"factor {factor} is below 1: it says how many times longer texts become")
@@ -41,21 +41,24 @@ def ntk_base(base: float, d_head: int, factor: float) -> float:
 
 def main() -> None:
     """Print how far each pair turns over a text four times as long as in training."""
-    trained, factor, d_head = 64, 4, 8
+    trained, factor, d_head, step = 64, 4, 8, torch.tensor(1)
+    plain, last = speeds(rotary_angles(step, d_head)), factor * trained - 1
+    larger = rotary_angles(step, d_head, ntk_base(10_000.0, d_head, factor))
     angles = {
-        "trained, 64 tokens": speeds(d_head, 10_000.0) * trained,
-        "256 tokens": speeds(d_head, 10_000.0) * factor * trained,
-        "256, interpolated": speeds(d_head, 10_000.0) * trained,
-        "256, larger base": speeds(d_head, ntk_base(10_000.0, d_head, factor)) * factor * trained,
+        "trained, 64 tokens": plain * (trained - 1),
+        "256 tokens": plain * last,
+        "256, interpolated": speeds(interpolated_angles(step, d_head, factor)) * last,
+        "256, larger base": speeds(larger) * last,
     }
     print("How far each pair turns from the first token to the last, in turns:")
     for name, values in angles.items():
         print(f"{name:>20} " + " ".join(f"{value / 6.283185:8.3f}" for value in values))
 
 
-def speeds(d_head: int, base: float) -> Tensor:
-    """Radians per position, (d_head / 2,)."""
-    return base ** (-torch.arange(0, d_head, 2) / d_head)
+def speeds(angles: tuple[Tensor, Tensor]) -> Tensor:
+    """Radians per position (d_head / 2,), from cosine and sine of the angles at position 1."""
+    cos, sin = angles
+    return torch.atan2(sin, cos)  # at most 1 radian, so no full turn is lost
 
 
 if __name__ == "__main__":

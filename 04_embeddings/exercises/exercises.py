@@ -59,7 +59,7 @@ def embedding_gradient(tokens: Tensor, grad_output: Tensor, vocab_size: int) -> 
     """Also exercise 4.2: the gradient of the table, by hand.
 
     tokens (...) integers in [0, vocab_size), grad_output (..., d_model) the gradient of a loss with
-    respect to the vectors that were looked up; both with any number of leading axes.
+    respect to the vectors that were looked up; both with any number of leading axes, even none.
 
     Returns (vocab_size, d_model), of the dtype of grad_output, without autograd.
     """
@@ -230,9 +230,9 @@ def rotate(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
     half = x.size(-1) // 2
     pairs = torch.arange(half, dtype=x.dtype, device=x.device)
     angles = positions[:, None] * base ** (-pairs / half)
-    cos, sin = angles.cos(), angles.sin()
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
+    turns = torch.complex(angles.cos().float(), angles.sin().float())
+    turned = torch.complex(*x.float().chunk(2, dim=-1)) * turns  # each pair as a complex number
+    return torch.cat((turned.real, turned.imag), dim=-1).to(x.dtype)
 
 
 def rotate_new_tokens(

@@ -154,7 +154,7 @@ def read_measured() -> dict[str, Any]:
 
 
 def waves() -> Figure:
-    """The sinusoidal table, and the dot product of two rows by their distance."""
+    """The sinusoidal table, and the dot product of two positions by their distance."""
     table = sinusoidal_encoding(64, 32)
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
@@ -166,7 +166,7 @@ def waves() -> Figure:
         seen = distance[(distance + start >= 0)]
         products = table[start + seen] @ table[start]
         right.plot(seen, products, style, color=BLUE if style == "-" else ORANGE, ms=3)
-    right.set(title="dot product of two rows", xlabel="distance", ylim=(0, 17))
+    right.set(title="dot product of two positions", xlabel="distance", ylim=(0, 17))
     right.legend(["from position 31", "from position 16"], frameon=False)
     tidy(right)
     return figure

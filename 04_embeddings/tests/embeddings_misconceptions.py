@@ -465,6 +465,10 @@ def table_gradient_with(
 ) -> Tensor:
     """The gradient of the table."""
     d_model = grad_output.size(-1)
+    if collected == "one axis, index_add":
+        return grad_output.new_zeros(vocab_size, d_model).index_add_(0, tokens, grad_output)
+    if collected == "one axis, product":
+        return F.one_hot(tokens, vocab_size).to(grad_output.dtype).mT @ grad_output
     flat, given = tokens.flatten(), grad_output.reshape(-1, d_model)
     if what == "ones":
         given = torch.ones_like(given)
@@ -500,6 +504,10 @@ def table_gradient_with(
     return total if dtype is None else total.to(dtype)
 
 
+ONE_AXIS = (
+    "this is right for tokens with one axis only; flatten tokens, and the leading axes of "
+    "grad_output, into one"
+)
 TABLE_GRADIENT = mistakes(
     table_gradient_with,
     only_the_last_use=(
@@ -554,6 +562,8 @@ TABLE_GRADIENT = mistakes(
         "the result is (d_model, vocab_size); it has the shape of the table, (vocab_size, d_model)",
         {"turned": True},
     ),
+    one_axis_for_index_add=(ONE_AXIS, {"collected": "one axis, index_add"}),
+    one_axis_for_the_product=(ONE_AXIS, {"collected": "one axis, product"}),
     always_float32=(
         "the result is float32, whatever was given; it has the dtype of grad_output",
         {"dtype": torch.float32},
@@ -793,8 +803,6 @@ def waves_with(
         sines, cosines = cosines, sines
     elif order == "sin sin":
         cosines = sines
-    elif order == "minus cos":
-        cosines = -cosines
     if order == "halves":
         table = torch.cat((sines, cosines[:, : d_model - n_pairs]), dim=-1)
     elif order == "cosines first":
@@ -803,6 +811,10 @@ def waves_with(
         table = torch.zeros(max_seq_len, d_model)
         table[:, 0::2] = sines.float()
         table[:, 1::2] = cosines.float()
+    elif odd == "too few sines":
+        table = torch.zeros(max_seq_len, d_model)
+        table[:, 0::2] = sines[:, : d_model // 2].float()
+        table[:, 1::2] = cosines[:, : d_model // 2].float()
     else:
         table = torch.stack((sines, cosines), dim=-1).flatten(1)
         table = table if odd == "one more" else table[:, :d_model]
@@ -835,7 +847,6 @@ WAVES = mistakes(
         "both features of a pair are sines; the odd ones are cosines",
         {"order": "sin sin"},
     ),
-    cosines_negative=("the cosines have the wrong sign", {"order": "minus cos"}),
     i_in_place_of_2i=(
         "the exponent is i / d_model, where i counts the pairs; it is 2i / d_model",
         {"exponent": "i / d"},
@@ -918,6 +929,10 @@ WAVES = mistakes(
         "for an odd d_model there are more sines than cosines: the last cosine must be left out "
         "before it is written",
         {"odd": "too many cosines"},
+    ),
+    odd_width_one_pair_too_few=(
+        "one pair too few: an odd d_model has (d_model + 1) // 2 sines",
+        {"odd": "too few sines"},
     ),
     odd_width_zero=(
         "for an odd d_model the last feature is 0; it is a sine",
@@ -1324,6 +1339,10 @@ def bias_with(
         "root": signed.abs().sqrt(),
         "future": (-signed).clamp(min=0),
     }[distance][:, None]
+    if combined == "without an axis":
+        return sign * slopes * signed.abs()
+    if combined == "distance without an axis":  # PyTorch's error names the sizes in this order
+        return sign * (signed.abs() * slopes)
     slope = slopes[:, None, None]
     if heads == "mean":
         slope = slope.mean().expand_as(slope)
@@ -1354,6 +1373,10 @@ def bias_with(
     return bias
 
 
+HEADS_WITHOUT_AN_AXIS = (
+    "the heads have no axis of their own: bring slopes and distance to shapes with one, so that "
+    "each slope meets each distance"
+)
 BIAS = mistakes(
     bias_with,
     distance_rewarded=(
@@ -1432,6 +1455,8 @@ BIAS = mistakes(
         {"combined": "divided"},
     ),
     slope_added=("the slope is added to the distance; multiply", {"combined": "plus"}),
+    slopes_without_an_axis=(HEADS_WITHOUT_AN_AXIS, {"combined": "without an axis"}),
+    distance_without_an_axis=(HEADS_WITHOUT_AN_AXIS, {"combined": "distance without an axis"}),
     slope_alone=("the distance is missing: every key has the same penalty", {"combined": "slope"}),
 )
 
@@ -1482,14 +1507,13 @@ def bucket_with(
         "by log max": torch.log(safe / n_exact) / math.log(max_distance),
         "both by 1": torch.log(safe) / math.log(max_distance),
         "base e": torch.log(safe / n_exact),
-        "base 2": torch.log2(safe / n_exact),
         "mixed bases": torch.log2(safe / n_exact) / whole,
         "linear": (safe - n_exact) / (max_distance - n_exact),
         "of the ratio": safe / max_distance,
     }[scale]
     steps = share.floor() * n_far if rounding == "too early" else share * n_far
     steps = steps.ceil() if rounding == "up" else steps
-    steps = steps.round() if rounding == "nearest" else steps.floor()
+    steps = {"nearest": steps.round(), "none": steps}.get(rounding, steps.floor())
     far = steps + n_exact + (-n_exact if offset == -1 else offset)
     ends = {"n - 1": n_buckets - 1, "n": n_buckets, "2 n_exact - 1": 2 * n_exact - 1}
     if last != "none":
@@ -1550,10 +1574,6 @@ BUCKETS = mistakes(
         "max_distance",
         {"scale": "base e"},
     ),
-    logarithm_to_base_2=(
-        "the logarithm to base 2 is not divided by that of max_distance / n_exact",
-        {"scale": "base 2"},
-    ),
     two_kinds_of_logarithm=(
         "one logarithm has base 2 and the other base e; both must have the same base",
         {"scale": "mixed bases"},
@@ -1576,6 +1596,10 @@ BUCKETS = mistakes(
         {"offset": -1},
     ),
     one_bucket_further=("far distances are one bucket too far", {"offset": 1}),
+    not_rounded=(
+        "the far buckets are not rounded down, so they are no integers",
+        {"rounding": "none", "dtype": torch.float32},
+    ),
     rounded_too_early=(
         "the quotient of the logarithms is rounded down before it is multiplied by the number of "
         "far buckets; round the product",
@@ -2008,8 +2032,8 @@ def rotate_with(
 
 
 ANGLES_ROUNDED = (
-    "the angles are still in the dtype of x, and bfloat16 has no odd numbers above 256; which line "
-    "makes them so?"
+    "the angles are still in the dtype of x, and bfloat16 has no odd numbers above 256; look for "
+    "the line that makes them so"
 )
 ANGLES_HALF = (
     "the angles are computed in float16, which has 11 significant bits; large positions need "
@@ -2255,6 +2279,12 @@ def permuted_with(
         order = torch.arange(n_rows).reshape(number, d_head).roll(half, 1).flatten()
     elif how == "heads exchanged":
         order = torch.arange(n_rows).reshape(number, d_head).mT.flatten()
+    if axis == "last":
+        rows = weight.reshape(*weight.shape[:-1], n_heads, *((2, -1) if back else (-1, 2)))
+        return rows.transpose(-1, -2).reshape(weight.shape)
+    if axis == "last, sliced" and not back:
+        parts = weight.chunk(n_heads, dim=-1)
+        return torch.cat([torch.cat((x[..., 0::2], x[..., 1::2]), -1) for x in parts], -1)
     if axis == "columns" and weight.dim() == 2 and weight.size(1) == n_rows:
         return weight[:, order]
     if axis == "columns":
@@ -2276,6 +2306,10 @@ def way_back_with(weight: Tensor, n_heads: int, **settings: Any) -> Tensor:
     return permuted_with(weight, n_heads, back=True, **settings)
 
 
+LAST_AXIS = (
+    "the last axis is taken apart, which is right for a bias only; in a matrix the features of a "
+    "head are rows, axis 0"
+)
 PERMUTED_WRONG: dict[str, tuple[str, dict[str, str]]] = {
     "the_other_direction": (
         "this is the permutation of the other direction; the two are inverses, and equal only for "
@@ -2306,6 +2340,7 @@ PERMUTED_WRONG: dict[str, tuple[str, dict[str, str]]] = {
         "are rows",
         {"axis": "columns"},
     ),
+    "last_axis_moved": (LAST_AXIS, {"axis": "last"}),
     "matrix_turned": ("the matrix comes back transposed", {"axis": "turned"}),
     "axes_not_joined": (
         "the rows are still divided into several axes; bring them back to the shape of weight",
@@ -2325,7 +2360,11 @@ PERMUTED_WRONG: dict[str, tuple[str, dict[str, str]]] = {
     ),
 }
 
-THERE = mistakes(permuted_with, **PERMUTED_WRONG)
+THERE = mistakes(
+    permuted_with,
+    **PERMUTED_WRONG,
+    last_axis_sliced=(LAST_AXIS, {"axis": "last, sliced"}),
+)
 # The two functions need texts of their own: where one is right, its mistakes are ruled out.
 BACK = mistakes(
     way_back_with,

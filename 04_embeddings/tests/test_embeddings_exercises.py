@@ -645,7 +645,7 @@ def test_bfloat16_at_every_position(ex):
             return 0.002 * torch.view_as_real(mean).movedim(-1, 0)
 
         result, truth = ex.rotate(x, positions), true_rotation(x, true_angles(positions, 8))
-        expect_equal(result, truth, what="0.002 times the turns' cosines and sines", view=turns)
+        expect_equal(result, truth, what="0.002 times cos and sin of each turn", view=turns)
 
 
 def test_float32_is_as_right_as_before(ex):
