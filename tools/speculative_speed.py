@@ -76,6 +76,7 @@ class Way:
 def main() -> None:
     """Measure, print the rows and write them to a JSON file."""
     args = parse_args()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         paths = [args.target or train(Path(folder), args.data, TARGET)]

@@ -415,7 +415,7 @@ def test_strategies_and_the_prompt_loop_work_with_learned_tokens(
     call: Call, learned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared = call("--checkpoint", learned, "--compare", "--max-tokens", 5)
-    assert (compared.code, compared.out.count("---")) == (0, 14)
+    assert compared.code == 0 and all(name in compared.out for name in STRATEGIES)
     lines = iter(["ROMEO 🙂", "/stop \\n", "/quit"])
     monkeypatch.setattr("builtins.input", lambda _: next(lines))
     done = call("--checkpoint", learned, "--interactive", "--max-tokens", 5)

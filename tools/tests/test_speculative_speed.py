@@ -72,3 +72,17 @@ def test_the_committed_figures_have_the_shape_of_these(results: dict[str, Any]) 
     ]
     n_ways = 1 + len(DRAFTS) * len(N_DRAFT)
     assert len(committed["rows"]) == len(TEMPERATURES) * len(ENGINES) * n_ways
+
+
+def test_the_figures_of_the_capstone_s_page_are_the_committed_ones() -> None:
+    committed = json.loads(RESULTS.read_text(encoding="utf-8"))
+    page = " ".join((RESULTS.parents[2] / "09_capstone/README.md").read_text("utf-8").split())
+    drafted = [row for row in committed["rows"] if row["engine"] == "fast" and row["draft"]]
+    speeds = [row["speed_up"] for row in drafted]
+    settled = [row["tokens_per_pass"] for row in drafted]
+    (cost,) = (cost for cost in committed["check_costs"] if cost["shape"] == TARGET)
+    first, second = (f"{committed['models'][name]['parameters']:,}" for name in DRAFTS)
+    assert f"drafts of {first} and {second} parameters" in page
+    assert f"{min(speeds):.2f} to {max(speeds):.2f} times the speed" in page
+    assert f"as long as {cost['check_of_5_ms'] / cost['fast_ms']:.1f} tokens" in page
+    assert f"settled {min(settled):.1f} to {max(settled):.1f} tokens" in page
