@@ -47,7 +47,8 @@ def next_token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
     axes.
 
     The code below the raise has one mistake. A model trained with it reaches a loss of almost 0,
-    and then generates one token for ever. Delete the raise line, find the mistake, repair it.
+    and then repeats the last tokens of its prompt. Delete the raise line, find the mistake,
+    repair it.
     """
     raise NotImplementedError("Exercise 5.2: next_token_loss")  # TODO: delete, then repair
     predictions = logits[:, 1:]
@@ -248,9 +249,10 @@ def linear_attention(
     sum of these products over the keys that query i sees. q (..., T_q, d_k), k (..., T_k, d_k),
     v (..., T_k, d_v), with equal leading axes.
 
-    mask is None (all see everything) or boolean and broadcasts to (..., T_q, T_k); each query sees
-    the first n keys and no others, for an n of its own. A query that sees nothing gives zeros, and
-    finite gradients. Queries and keys are moderate in size: phi(x) doesn't round to 0.
+    mask is None (all see everything) or boolean and broadcasts to (..., T_q, T_k), so it may be
+    (T_q, 1); each query sees the first n keys and no others, for an n of its own. A query that sees
+    nothing gives zeros, and finite gradients. Queries and keys are moderate in size: phi(x) doesn't
+    round to 0.
 
     Never compute T_q x T_k products: use sums over the keys that don't depend on the query. Returns
     (output (..., T_q, d_v), None), an attention function for the model.
