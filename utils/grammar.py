@@ -187,8 +187,7 @@ def _split(template: str, number: Mapping[str, int]) -> tuple[str | int, ...]:
 def _agreement(expected: str, text: str, position: int) -> int:
     """How many characters of `expected` the text has at `position`."""
     found = text[position : position + len(expected)]
-    differ = (i for i, (ours, theirs) in enumerate(zip(expected, found)) if ours != theirs)
-    return next(differ, len(found))
+    return next((i for i, char in enumerate(found) if char != expected[i]), len(found))
 
 
 def _mismatch(text: str, position: int, expected: str) -> CourseError:
