@@ -109,24 +109,6 @@ class Grammar:
                 raise _mismatch(text, position, f"{part!r}")
         return Parsed(log_prob, position - begin)
 
-    def valid_length(self, text: str, position: int = 0) -> int:
-        """How many characters from `position` on can be continued to a text of the start symbol."""
-        begin = position
-        pending: list[str | int] = [self._start]
-        while pending:
-            part = pending.pop()
-            openings = [(part, 0)] if isinstance(part, str) else self._openings[part]
-            found = next((one for one in openings if text.startswith(one[0], position)), None)
-            if found is None:  # how far does the closest opening agree?
-                return (
-                    position - begin + max(_agreement(one, text, position) for one, _ in openings)
-                )
-            if isinstance(part, str):
-                position += len(part)
-            else:
-                pending.extend(reversed(self._ways[part][found[1]]))
-        return position - begin
-
     def entropy(self) -> Entropy:
         """Solve for the expected surprisal and length of the start symbol; return their ratio."""
         n = len(self._ways)
@@ -182,12 +164,6 @@ def _split(template: str, number: Mapping[str, int]) -> tuple[str | int, ...]:
         if piece:
             parts.append(number[piece] if i % 2 else piece)
     return tuple(parts)
-
-
-def _agreement(expected: str, text: str, position: int) -> int:
-    """How many characters of `expected` the text has at `position`."""
-    found = text[position : position + len(expected)]
-    return next((i for i, char in enumerate(found) if char != expected[i]), len(found))
 
 
 def _mismatch(text: str, position: int, expected: str) -> CourseError:

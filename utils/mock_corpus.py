@@ -19,7 +19,7 @@ from functools import cache
 from itertools import permutations
 from string import Template
 
-from utils.errors import CourseError, run_program
+from utils.errors import run_program
 from utils.grammar import SLOT, Entropy, Grammar, Parsed, Ways
 from utils.playbill import (
     ADVERBS,
@@ -65,17 +65,6 @@ def parse_scenes(text: str) -> list[Parsed]:
         scenes.append(play_grammar().parse(text, position))
         position += scenes[-1].n_chars
     return scenes
-
-
-def valid_length(text: str) -> int:
-    """How many characters of a text, from its first, can be the beginning of such plays."""
-    position = 0
-    while position < len(text):
-        try:
-            position += play_grammar().parse(text, position).n_chars
-        except CourseError:  # wrong somewhere, or just not complete
-            return position + play_grammar().valid_length(text, position)
-    return position
 
 
 def parse_log_prob(text: str) -> float:
