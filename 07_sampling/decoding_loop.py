@@ -90,6 +90,13 @@ class BatchDecoder:
         newest = torch.tensor([sequence[-1] for sequence in self.sequences], device=self.device)
         return self.decode_step(newest)
 
+    def reorder(self, parents: Sequence[int]) -> None:
+        """Row i becomes a copy of row parents[i]: its sequence, and what is cached of it."""
+        self.sequences[:] = [list(self.sequences[parent]) for parent in parents]
+        self.starts = [self.starts[parent] for parent in parents]
+        if self.cache is not None:
+            self.cache.reorder_rows(parents)
+
     def _window_logits(
         self, rows: Sequence[int], cache: KVCache | None, leave_out: int = 0
     ) -> Tensor:

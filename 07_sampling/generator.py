@@ -10,37 +10,41 @@ Dimensions: B rows (prompts continued together), V vocabulary.
 
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from beam_decoder import beam_search_batch
+from cached_sequence import CachedSequence
 from decoding_loop import Choose, MakeDecodeStep, forward_step, generate_tokens
+from distribution import has_penalties, process_logits
 from greedy import greedy
-from stop_string import StopString
-from temperature import apply_temperature, sample
+from penalties import TokenCounts
+from speculative import Draft, single_tokens
+from stop_string import StopStrings
+from temperature import sample
 from tokenizer import CharTokenizer
-from top_k import top_k_filter
-from top_p import min_p_filter, top_p_filter
 from utils.config import ModelConfig, SampleConfig
 from utils.errors import run_program
 
 
-def choose_with(config: SampleConfig) -> Choose:
-    """The rule that chooses a token from its logits: temperature, then the filters, then a draw."""
-    if config.temperature == 0:
+def choose_with(config: SampleConfig, counts: TokenCounts | None = None) -> Choose:
+    """The rule that chooses a token from its logits: all settings in order, then a draw.
+
+    Penalties need the counts of the prompts' tokens; each chosen token is added to them.
+    """
+    if config.temperature == 0 and not has_penalties(config):
         return greedy  # filters would keep the same best token
     # On the CPU, and separate from the global generator: a seed gives the same text on any device.
     generator = torch.Generator().manual_seed(config.seed)
 
     def choose(logits: Tensor) -> Tensor:
-        # Temperature first: top-p and min-p depend on the probabilities that it changes.
-        logits = apply_temperature(logits.float().cpu(), config.temperature)  # (B, V)
-        logits = top_k_filter(logits, config.top_k)
-        if config.top_p is not None:
-            logits = top_p_filter(logits, config.top_p)
-        if config.min_p is not None:
-            logits = min_p_filter(logits, config.min_p)
-        return sample(logits, generator)
+        tokens = sample(process_logits(logits.float().cpu(), config, counts), generator)  # (B,)
+        if counts is not None:
+            counts.add_(tokens)
+        return tokens
 
     return choose
 
@@ -57,6 +61,13 @@ def match_vocabulary(text: str, characters: str) -> str:
     return next((form for form in forms if known.issuperset(form)), text)
 
 
+class Reading(NamedTuple):
+    """The text of some tokens, up to a stop string, and whether one has ended it."""
+
+    text: str
+    finished: bool
+
+
 class TextGenerator:
     """A model and its tokenizer, ready to continue text."""
 
@@ -66,11 +77,15 @@ class TextGenerator:
         config: ModelConfig,
         tokenizer: CharTokenizer,
         make_decode_step: MakeDecodeStep = forward_step,
+        draft: Draft | None = None,
     ) -> None:
         self.model = model.eval()  # no dropout
         self.config = config
         self.tokenizer = tokenizer
         self.make_decode_step = make_decode_step
+        self.draft = draft  # for speculative decoding
+        if draft is not None:
+            draft.model.eval()
 
     @property
     def default_prompt(self) -> str:
@@ -89,7 +104,13 @@ class TextGenerator:
             yield piece
 
     def generate(self, prompts: Sequence[str], sampling: SampleConfig) -> list[str]:
-        """Continue several prompts as one batch; returns the new text of each."""
+        """Continue several prompts as one batch; returns the new text of each.
+
+        With a draft they are continued one after the other, each with a seed of its own.
+        """
+        if self.draft is not None and len(prompts) > 1:
+            own = [replace(sampling, seed=(sampling.seed + i) % 2**63) for i in range(len(prompts))]
+            return [self.generate([p], s)[0] for p, s in zip(prompts, own, strict=True)]
         pieces = list(self.stream_batch(prompts, sampling))
         # zip turns one tuple per step into one column per prompt; without steps it gives nothing.
         return ["".join(column) for column in zip(*pieces, strict=True)] or [""] * len(prompts)
@@ -99,25 +120,61 @@ class TextGenerator:
     ) -> Iterator[tuple[str, ...]]:
         """Continue prompts as one batch; yields the new text of each, "" after its stop string.
 
-        The stop string itself is never part of the text.
+        The stop string itself is never part of the text. Beam search yields whole texts.
         """
-        stop = match_vocabulary(sampling.stop or "", self.tokenizer.characters)
-        stops = [StopString(stop) for _ in prompts]
-        steps = generate_tokens(
-            self.model,
-            self.config,
-            [self.encode(prompt) for prompt in prompts],
-            sampling.max_tokens,
-            choose_with(sampling),
-            make_decode_step=self.make_decode_step,
-        )
-        for tokens in steps:
+        if sampling.beams is not None:
+            yield tuple(texts[0] for texts in self.search(prompts, sampling))
+            return
+        stops = [self._stops(sampling) for _ in prompts]
+        for tokens in self._steps([self.encode(prompt) for prompt in prompts], sampling):
             # Every row continues until all have stopped; a finished one yields "".
             pieces = [self.tokenizer.decode([token]) for token in tokens]
             yield tuple(stop.feed(piece) for stop, piece in zip(stops, pieces, strict=True))
             if all(stop.finished for stop in stops):
                 return
         yield tuple(stop.flush() for stop in stops)  # text that was held back and did not stop
+
+    def search(self, prompts: Sequence[str], sampling: SampleConfig) -> list[list[str]]:
+        """Beam search: the `sampling.num_samples` best texts for each prompt, the best first."""
+        found = beam_search_batch(
+            self.model,
+            self.config,
+            [self.encode(prompt) for prompt in prompts],
+            sampling.beams or 1,
+            sampling.max_tokens,
+            lambda tokens: self._read(tokens, sampling).finished,
+            sampling.length_penalty,
+            make_decode_step=self.make_decode_step,
+        )
+        best = [beams[: sampling.num_samples] for beams in found]
+        return [[self._read(beam.tokens, sampling).text for beam in beams] for beams in best]
+
+    def _stops(self, sampling: SampleConfig) -> StopStrings:
+        characters = self.tokenizer.characters
+        return StopStrings([match_vocabulary(stop, characters) for stop in sampling.stop])
+
+    def _read(self, tokens: Sequence[int], sampling: SampleConfig) -> "Reading":
+        stops = self._stops(sampling)
+        text = stops.feed(self.tokenizer.decode(tokens))
+        return Reading(text + stops.flush(), stops.finished)
+
+    def _steps(self, prompts: list[list[int]], sampling: SampleConfig) -> Iterator[list[int]]:
+        """The new token of each prompt, step by step."""
+        if self.draft is not None:
+            (prompt,) = prompts  # rows would accept drafts of different lengths
+            models = CachedSequence(self.model, self.config, self.make_decode_step), self.draft
+            return single_tokens(*models, prompt, sampling)
+        counts = None
+        if has_penalties(sampling):
+            counts = TokenCounts.of_prompts(prompts, self.config.vocab_size)
+        return generate_tokens(
+            self.model,
+            self.config,
+            prompts,
+            sampling.max_tokens,
+            choose_with(sampling, counts),
+            make_decode_step=self.make_decode_step,
+        )
 
 
 def main() -> None:

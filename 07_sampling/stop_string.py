@@ -1,17 +1,25 @@
-"""Stop strings: end a sample where a given string appears, although text arrives in pieces.
+"""Stop strings: end a sample where one of them appears, although text arrives in pieces.
 
-A stream shows text as it arrives, but must show no part of the stop string. So any text that could
-be the beginning of the stop string is held back until later pieces decide whether it is.
+A stream shows text as it arrives, but must show no part of a stop string. So any text that could be
+the beginning of a stop string is held back until later pieces decide whether it is.
 """
+
+from collections.abc import Sequence
 
 from utils.errors import run_program
 
 
-class StopString:
-    """Passes pieces of text through until the stop string appears; None or "" never stops."""
+class StopStrings:
+    """Passes pieces of text through until a stop string appears; without any it never stops.
 
-    def __init__(self, stop: str | None) -> None:
-        self.stop = stop
+    The text ends before the stop string that is complete first; of several that end together,
+    before the longest. So it makes no difference how the text is split into pieces. Empty strings
+    never stop.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        stops = [stops] if isinstance(stops, str) else stops
+        self.stops = tuple(stop for stop in stops if stop)
         self.held_back = ""
         self.finished = False
 
@@ -19,17 +27,24 @@ class StopString:
         """Add a piece; returns the text that can be shown now."""
         if self.finished:
             return ""
-        if not self.stop:
+        if not self.stops:
             return piece
         self.held_back += piece
-        if self.stop in self.held_back:
+        # (end, start) of each stop string that is there
+        starts = {stop: self.held_back.find(stop) for stop in self.stops}
+        found = [(start + len(stop), start) for stop, start in starts.items() if start >= 0]
+        if found:
             self.finished = True
-            return self.held_back[: self.held_back.index(self.stop)]
-        n_safe = 0  # characters before the longest suffix that could begin the stop string
-        while not self.stop.startswith(self.held_back[n_safe:]):
+            _, start = min(found)
+            return self.held_back[:start]
+        n_safe = 0  # characters before the longest suffix that could begin a stop string
+        while not self._could_begin(self.held_back[n_safe:]):
             n_safe += 1
         safe, self.held_back = self.held_back[:n_safe], self.held_back[n_safe:]
         return safe
+
+    def _could_begin(self, text: str) -> bool:
+        return any(stop.startswith(text) for stop in self.stops)
 
     def flush(self) -> str:
         """Return the text still held back, when no more pieces will come."""
@@ -38,7 +53,7 @@ class StopString:
 
 def main() -> None:
     """Feed pieces to a stop string that is an empty line."""
-    stop = StopString("\n\n")
+    stop = StopStrings(["\n\n"])
     for piece in ["To ", "be", "\n", "or", "\n", "\n", "HAMLET"]:
         print(f"piece {piece!r:<10} shown {stop.feed(piece)!r}")
     print(f"finished: {stop.finished}")

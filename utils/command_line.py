@@ -53,6 +53,9 @@ def _add_flag(parser: Container, flag: str, kind: type, f: Any) -> None:
     if kind is bool:
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, **described)
         return
+    if kind is tuple:
+        parser.add_argument(flag, action="append", metavar="TEXT", **described)
+        return
     choices = f.metadata["choices"]
     metavar = "|".join(choices) if choices else {int: "N", float: "X"}.get(kind, "TEXT")
     parser.add_argument(flag, metavar=metavar, **described)  # text until config_from_args
@@ -71,10 +74,16 @@ def read_value(f: dataclasses.Field[Any], kind: type, text: str) -> Any:
 
 
 def change_field(config: Any, name: str, text: str) -> Any:
-    """The configuration with one field set from text. Raises UsageError."""
+    """The configuration with one field set from text. Raises UsageError.
+
+    A field of several texts gets one more; "none" removes them all.
+    """
     known = {f.name: f for f in fields(config)}
-    f = known[pick(name, known, "field")]
-    value = read_value(f, field_types(type(config))[name], text)
+    f, kind = known[pick(name, known, "field")], field_types(type(config))[name]
+    if kind is tuple:
+        value = () if text.lower() == "none" else (*getattr(config, name), text)
+    else:
+        value = read_value(f, kind, text)
     return dataclasses.replace(config, **{name: value})
 
 
@@ -86,6 +95,7 @@ def config_from_args(args: argparse.Namespace, base: Any) -> Any:
         if is_dataclass(kinds[f.name]):
             changes[f.name] = config_from_args(args, getattr(base, f.name))
         elif f.name in given:
-            typed = given[f.name]  # text, or a bool from --bias and --no-bias
-            changes[f.name] = read_value(f, kinds[f.name], str(typed))
+            typed = given[f.name]  # text, a list of texts, or a bool from --bias and --no-bias
+            is_list = kinds[f.name] is tuple
+            changes[f.name] = typed if is_list else read_value(f, kinds[f.name], str(typed))
     return dataclasses.replace(base, **changes)

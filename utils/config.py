@@ -151,9 +151,16 @@ class SampleConfig:
     top_k: int | None = option(None, "sample from the k most likely tokens")
     top_p: float | None = option(None, "sample from the top tokens up to this total probability")
     min_p: float | None = option(None, "drop tokens below this fraction of the top probability")
-    num_samples: int = option(1, "number of samples")
-    stop: str | None = option(
-        None, r"end a sample at this text; \n is a newline, \t a tab, \\ a backslash"
+    repetition_penalty: float = option(1.0, "above 1: avoid tokens of the prompt and the new text")
+    presence_penalty: float = option(0.0, "lower the logits of tokens that the new text has")
+    frequency_penalty: float = option(0.0, "the same, once for each time the token occurred")
+    beams: int | None = option(None, "search for the most probable text with N beams, no sampling")
+    length_penalty: float = option(1.0, "beams: 0 favours short texts, above 1 long ones")
+    num_samples: int = option(1, "number of samples; with beams, the N best texts")
+    stop: tuple[str, ...] = option(
+        (),
+        r"end a sample at this text; may be given several times; "
+        r"\n is a newline, \t a tab, \\ a backslash",
     )
     seed: int = option(0, "random seed for sampling")
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
@@ -166,4 +173,13 @@ class SampleConfig:
         check_range(self, "top_k", at_least=1)
         check_range(self, "top_p", above=0.0, at_most=1.0)
         check_range(self, "min_p", at_least=0.0, at_most=1.0)
+        check_range(self, "repetition_penalty", above=0.0)
+        for name in ("presence_penalty", "frequency_penalty", "length_penalty"):
+            check_range(self, name)
+        check_range(self, "beams", at_least=1)
+        if self.beams is not None and self.num_samples > self.beams:
+            raise UsageError(
+                f"num_samples {self.num_samples} is more than the {self.beams} texts that "
+                f"{self.beams} beams can find; num_samples must be at most beams"
+            )
         check_range(self, "seed", at_least=0)

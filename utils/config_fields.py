@@ -26,7 +26,7 @@ def option(default: Any, description: str, choices: tuple[str, ...] | None = Non
 
 @cache
 def field_types(config_class: Any) -> dict[str, type]:
-    """The type of each field; `int | None` counts as `int`."""
+    """The type of each field; `int | None` counts as `int`, `tuple[str, ...]` as `tuple`."""
     hints = typing.get_type_hints(config_class)
     return {f.name: _bare_type(hints[f.name]) for f in fields(config_class)}
 
@@ -34,13 +34,14 @@ def field_types(config_class: Any) -> dict[str, type]:
 def _bare_type(hint: Any) -> type:
     if isinstance(hint, types.UnionType):
         return next(arm for arm in hint.__args__ if arm is not type(None))
-    return hint
+    return typing.get_origin(hint) or hint
 
 
 def check_fields(config: Any) -> None:
-    """Check the type and the choices of each field; an integer is accepted for a float.
+    """Check the type and the choices of each field.
 
-    Raises UsageError naming the field and the value.
+    An integer is accepted for a float, and a text or a list of texts for a tuple of texts. Raises
+    UsageError naming the field and the value.
     """
     for f in fields(config):
         value, kind = getattr(config, f.name), field_types(type(config))[f.name]
@@ -52,10 +53,20 @@ def check_fields(config: Any) -> None:
             )
         if kind is float and type(value) is int:
             object.__setattr__(config, f.name, float(value))
+        elif kind is tuple:
+            object.__setattr__(config, f.name, _texts(value, f.name))
         elif type(value) is not kind:
             raise UsageError(f"{f.name} {value!r} is not {article(kind)}")
         if choices := f.metadata.get("choices"):
             pick(str(value), choices, f.name)
+
+
+def _texts(value: Any, name: str) -> tuple[str, ...]:
+    """A tuple of texts, from one text or a list of them, as YAML and JSON have it."""
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"{name} {value!r} is not a list of texts")
+    return tuple(texts)
 
 
 def article(kind: type) -> str:

@@ -19,7 +19,11 @@ Config = TypeVar("Config")
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The configuration as plain dictionaries, ready for YAML or JSON."""
-    return dataclasses.asdict(config)
+
+    def with_lists(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: list(x) if isinstance(x, tuple) else x for name, x in items}
+
+    return dataclasses.asdict(config, dict_factory=with_lists)
 
 
 def from_dict(values: Mapping[str, Any], config_class: type[Config], base: Any = None) -> Config:

@@ -99,3 +99,15 @@ class KVCache:
         self.values[:, index] = other.values
         for row, length in zip(rows, other.lengths, strict=True):
             self.lengths[row] = length
+
+    def reorder_rows(self, parents: Sequence[int]) -> None:
+        """Row i becomes a copy of row parents[i], in place: views of the tensors stay valid."""
+        if len(parents) != self.batch_size:
+            raise ValueError(f"{len(parents)} parents for the {self.batch_size} rows of the cache")
+        self.lengths = [self.lengths[parent] for parent in parents]
+        if list(parents) == list(range(self.batch_size)):
+            return
+        index = torch.tensor(parents, device=self.keys.device)
+        filled = max(self.lengths)
+        for tensor in (self.keys, self.values):
+            tensor[:, :, :, :filled] = tensor[:, index, :, :filled]  # the right side is a copy

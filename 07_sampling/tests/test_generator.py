@@ -431,7 +431,7 @@ def test_a_batch_of_prompts_continues_as_each_does_alone():
 
 def test_the_pieces_of_a_stream_join_to_the_text_that_generate_returns():
     generator = text_generator()
-    for stop in (None, "a", "jj", "abc"):
+    for stop in ((), ("a",), ("jj",), ("abc", "ja")):
         sampling = SampleConfig(prompt="abc", max_tokens=40, temperature=1.5, seed=2, stop=stop)
         assert ["".join(generator.stream(sampling))] == generator.generate(["abc"], sampling)
 
@@ -514,7 +514,7 @@ def test_a_stop_string_is_found_in_the_normal_form_of_the_vocabulary(trained_on,
     text = "".join(generator.stream(sampling))
     last, typed_last = trained_on.removeprefix("caf"), typed.removeprefix("caf")
     assert last in text  # so a stop string has something to find
-    stopped = "".join(generator.stream(replace(sampling, stop=typed_last)))
+    stopped = "".join(generator.stream(replace(sampling, stop=(typed_last,))))
     assert stopped == text[: text.index(last)]
 
 
@@ -533,25 +533,27 @@ def test_text_that_is_known_in_neither_form_is_refused_as_it_was_typed(typed):
 # --- stop strings -------------------------------------------------------------------------------
 
 
-def alphabet(prompt: str, max_tokens: int, stop: str | None, context: int = 8) -> str:
+def alphabet(prompt: str, max_tokens: int, stop: Sequence[str], context: int = 8) -> str:
     """The generated text, which runs through the alphabet."""
-    sampling = SampleConfig(max_tokens=max_tokens, temperature=0, stop=stop)
+    sampling = SampleConfig(max_tokens=max_tokens, temperature=0, stop=tuple(stop))
     return alphabet_generator(context)[0].generate([prompt], sampling)[0]
 
 
 @pytest.mark.parametrize(
     ("stop", "text"),
     [
-        (None, "bcdefghij\nabcdefghij\nab"),
-        ("", "bcdefghij\nabcdefghij\nab"),
-        ("b", ""),
-        ("f", "bcde"),
-        ("fgh", "bcde"),
-        ("j\na", "bcdefghi"),
-        ("ab", "bcdefghij\n"),  # the a of the prompt does not count
-        ("fx", "bcdefghij\nabcdefghij\nab"),
-        ("abc", "bcdefghij\n"),
-        ("bx", "bcdefghij\nabcdefghij\nab"),  # the last b was held back, then released
+        ([], "bcdefghij\nabcdefghij\nab"),
+        ([""], "bcdefghij\nabcdefghij\nab"),
+        (["b"], ""),
+        (["f"], "bcde"),
+        (["fgh"], "bcde"),
+        (["j\na"], "bcdefghi"),
+        (["ab"], "bcdefghij\n"),  # the a of the prompt does not count
+        (["fx"], "bcdefghij\nabcdefghij\nab"),
+        (["abc"], "bcdefghij\n"),
+        (["bx"], "bcdefghij\nabcdefghij\nab"),  # the last b was held back, then released
+        (["hi", "fgh", "x"], "bcde"),
+        (["efgh", "g"], "bcdef"),  # g is complete first
     ],
 )
 @pytest.mark.parametrize("context", [1, 3, 8])
@@ -561,14 +563,14 @@ def test_a_text_ends_before_the_stop_string(stop, text, context):
 
 def test_the_stop_string_is_recognised_with_its_last_character():
     generator, model = alphabet_generator()
-    sampling = SampleConfig(prompt="a", temperature=0, stop="fgh")
+    sampling = SampleConfig(prompt="a", temperature=0, stop=("fgh",))
     assert list(generator.stream(sampling)) == ["b", "c", "d", "e", "", "", ""]
     assert model.calls == 7  # b to h and no more
 
 
 def test_each_row_of_a_batch_stops_by_itself_and_generation_ends_with_the_last():
     generator, model = alphabet_generator()
-    sampling = SampleConfig(temperature=0, stop="ef")
+    sampling = SampleConfig(temperature=0, stop=("ef",))
     assert generator.generate(["a", "c", "e", "\n"], sampling) == [
         "bcd",
         "d",
@@ -580,4 +582,4 @@ def test_each_row_of_a_batch_stops_by_itself_and_generation_ends_with_the_last()
 
 def test_text_held_back_is_shown_when_the_tokens_run_out():
     for n in range(8):
-        assert alphabet("a", n, stop="bcdefghx") == "bcdefgh"[:n]
+        assert alphabet("a", n, stop=["bcdefghx"]) == "bcdefgh"[:n]

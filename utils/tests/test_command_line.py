@@ -65,6 +65,8 @@ def another_value(f: Any, kind: type) -> Any:
         return not f.default
     if kind is str:
         return "some text"
+    if kind is tuple:
+        return ("some text", "another")
     return 0.25 if kind is float else 2 * (f.default or 2)
 
 
@@ -72,11 +74,14 @@ def another_value(f: Any, kind: type) -> Any:
 def test_every_field_has_a_flag_that_sets_only_that_field(config_class, owner, f, kind):
     value = another_value(f, kind)
     words = [flag_of(f), str(value)]
+    if kind is tuple:
+        words = [word for text in value for word in (flag_of(f), text)]
     if kind is bool:
         words = [flag_of(f)] if value else [flag_of(f).replace("--", "--no-")]
     given = to_dict(parse(config_class, *words))
     expected = to_dict(config_class())
-    (expected if owner is config_class else expected["model"])[f.name] = value
+    plain = list(value) if kind is tuple else value
+    (expected if owner is config_class else expected["model"])[f.name] = plain
     assert given == expected
 
 
@@ -114,7 +119,7 @@ def test_none_is_a_value_where_a_field_may_be_none(word):
 
 
 def test_a_text_may_be_the_word_none():
-    assert parse(SampleConfig, "--stop", "none", "--prompt", "None").stop == "none"
+    assert parse(SampleConfig, "--stop", "none", "--prompt", "None").stop == ("none",)
 
 
 def test_a_field_that_is_skipped_has_no_flag():
@@ -209,7 +214,7 @@ def test_one_field_changes_to_the_typed_value():
     config = SampleConfig(top_k=5)
     assert change_field(config, "temperature", "0.5") == SampleConfig(top_k=5, temperature=0.5)
     assert change_field(config, "top_k", "none") == SampleConfig()
-    assert change_field(config, "stop", "\n") == SampleConfig(top_k=5, stop="\n")
+    assert change_field(config, "stop", "\n") == SampleConfig(top_k=5, stop=("\n",))
     assert change_field(TrainConfig(compile=True), "compile", "False") == TrainConfig()
     assert config == SampleConfig(top_k=5)
 
@@ -229,3 +234,9 @@ def test_a_wrong_value_typed_for_a_field_is_refused(name, text, said):
     assert str(raised.value).startswith(said)
     with pytest.raises(UsageError, match="unknown compile 'maybe'"):
         change_field(TrainConfig(), "compile", "maybe")
+
+
+def test_a_field_of_several_texts_gets_one_more_and_none_removes_them():
+    config = change_field(SampleConfig(stop=("a",)), "stop", "b")
+    assert config.stop == ("a", "b")
+    assert change_field(config, "stop", "None").stop == ()

@@ -45,7 +45,9 @@ WRONG_TYPES: dict[type, list[Any]] = {
     float: ["0.5", False, [0.5]],
     bool: [1, 0.0, "yes", None],
     str: [1, 0.5, True, ["a"]],
+    tuple: [1, None, ["a", 1], {"a": 1}],
 }
+ANY_SIGN = ("presence_penalty", "frequency_penalty", "length_penalty")
 
 
 def refusal(config_class: Any, **values: Any) -> str:
@@ -79,7 +81,10 @@ def test_none_is_allowed_only_where_it_is_the_default(config_class, f):
         assert refusal(config_class, **{f.name: None}).startswith(f"{f.name} None is not ")
 
 
-@pytest.mark.parametrize(("config_class", "f"), NUMBERS)
+BOUNDED = [number for number in NUMBERS if number.values[1].name not in ANY_SIGN]
+
+
+@pytest.mark.parametrize(("config_class", "f"), BOUNDED)
 def test_a_number_below_its_range_is_refused_with_the_limit(config_class, f):
     message = refusal(config_class, **{f.name: field_types(config_class)[f.name](-1)})
     assert re.fullmatch(
@@ -136,6 +141,9 @@ def test_a_number_with_too_many_digits_is_refused_and_shortened(config_class, f,
         (SampleConfig, "top_k", [1], [0]),
         (SampleConfig, "top_p", [0.001, 1.0], [0.0, 1.01]),
         (SampleConfig, "min_p", [0.0, 1.0], [1.01]),
+        (SampleConfig, "repetition_penalty", [0.01, 2.0], [0.0]),
+        *((SampleConfig, name, [-2.0, 0.0, 2.0], []) for name in ANY_SIGN),
+        (SampleConfig, "beams", [1, 100], [0]),
         (SampleConfig, "num_samples", [1], [0]),
     ],
 )
@@ -160,6 +168,21 @@ def test_an_integer_is_converted_to_a_float():
     config = TrainConfig(lr=1, max_minutes=5)
     assert (config.lr, config.max_minutes) == (1.0, 5.0)
     assert type(config.lr) is float and type(config.max_minutes) is float
+
+
+def test_one_text_or_a_list_of_texts_is_a_tuple():
+    assert SampleConfig().stop == ()
+    for given in (("a", "b"), ["a", "b"]):
+        assert from_dict({"stop": given}, SampleConfig).stop == ("a", "b")
+    assert from_dict({"stop": "ab"}, SampleConfig).stop == ("ab",)
+
+
+def test_more_samples_than_beams_are_refused():
+    assert SampleConfig(beams=3, num_samples=3).beams == 3
+    assert refusal(SampleConfig, beams=3, num_samples=4) == (
+        "num_samples 4 is more than the 3 texts that 3 beams can find; "
+        "num_samples must be at most beams"
+    )
 
 
 def test_heads_that_do_not_divide_the_width_are_refused_with_those_that_do():
@@ -222,7 +245,7 @@ UNUSUAL = [
         grad_clip=0.0,
         compile=True,
     ),
-    SampleConfig(prompt="A\n\tb", top_k=3, top_p=0.1 + 0.2, min_p=5e-324, stop="\n\n"),
+    SampleConfig(prompt="A\n\tb", top_k=3, top_p=0.1 + 0.2, min_p=5e-324, stop=("\n\n", "x")),
 ]
 
 
@@ -257,8 +280,9 @@ TEXTS += ["a\r\nb", "2020-01-01", "<<", "1_000", ".inf", "*a", "&a", "long " * 5
 def test_a_text_that_looks_like_another_type_is_restored_as_text(ending, tmp_path):
     path = tmp_path / f"config.{ending}"
     for text in TEXTS:
-        save_config(SampleConfig(prompt=text, stop=text), path)
-        assert load_config(path, SampleConfig) == SampleConfig(prompt=text, stop=text), ascii(text)
+        config = SampleConfig(prompt=text, stop=(text, text))
+        save_config(config, path)
+        assert load_config(path, SampleConfig) == config, ascii(text)
 
 
 def test_the_files_are_standard_yaml_and_json(tmp_path):

@@ -85,7 +85,7 @@ def test_after_random_operations_the_cache_holds_what_the_lists_hold(seed):
     cache, lists = KVCache(CONFIG, B), Lists(B)
     for _ in range(12):
         room = CONFIG.max_seq_len - max(cache.lengths)
-        operation = draw.choice(["extend", "extend", "truncate", "replace"])
+        operation = draw.choice(["extend", "extend", "truncate", "replace", "reorder"])
         if operation == "extend" and room > 0:
             extend(cache, lists, draw.randint(1, room))
         elif operation == "truncate":
@@ -99,6 +99,10 @@ def test_after_random_operations_the_cache_holds_what_the_lists_hold(seed):
             cache.replace_rows(chosen, other)
             for row, new in zip(chosen, other_lists.rows, strict=True):
                 lists.rows[row] = list(new)
+        elif operation == "reorder":
+            parents = [draw.randrange(B) for _ in range(B)]
+            cache.reorder_rows(parents)
+            lists.rows = [list(lists.rows[parent]) for parent in parents]
         compare(cache, lists)
 
 
@@ -161,3 +165,21 @@ def test_the_cache_stores_key_value_heads_and_not_query_heads():
     cache = KVCache(CONFIG, 3)
     assert cache.keys.shape == cache.values.shape == (2, 3, 2, 7, 3)
     assert cache.batch_size == 3 and cache.max_seq_len == 7 and cache.lengths == [0, 0, 0]
+
+
+def test_reordering_keeps_the_tensors_of_which_others_hold_views():
+    cache, lists = some_cache(3, [4, 4, 4])
+    keys, values = cache.keys, cache.values
+    expected = keys[:, [2, 0, 0], :, :4].clone()
+    cache.reorder_rows([2, 0, 0])
+    assert cache.keys is keys and cache.values is values
+    assert torch.equal(keys[:, :, :, :4], expected)
+    lists.rows = [lists.rows[parent] for parent in (2, 0, 0)]
+    compare(cache, lists)
+
+
+def test_reordering_needs_a_parent_per_row():
+    cache, lists = some_cache(2, [4, 3])
+    with pytest.raises(ValueError, match="3 parents for the 2 rows"):
+        cache.reorder_rows([0, 1, 1])
+    compare(cache, lists)
