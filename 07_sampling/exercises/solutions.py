@@ -302,8 +302,8 @@ def beam_search(
 
     Begin with one hypothesis without new tokens, whose log_prob is 0. In each step, the candidates
     are all the extensions, by one token, of the hypotheses that have not ended; and those that
-    have, as they are. The n_beams candidates with the largest length_normalized(log_prob, number of new
-    tokens, length_penalty) stay. Stop when all have ended, or after max_tokens steps.
+    have, as they are. The n_beams candidates with the largest length_normalized(log_prob, number of
+    new tokens, length_penalty) stay. Stop when all have ended, or after max_tokens steps.
 
     Returns the hypotheses that stayed, the best first: Hypothesis(tokens, log_prob, ended), where
     tokens is a tuple of the new tokens, and log_prob the sum of their log-probabilities, a float.

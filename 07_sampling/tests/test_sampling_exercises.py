@@ -907,10 +907,10 @@ def test_a_token_is_accepted_if_u_is_below_the_ratio(ex):
         expect_equal(ex.accept_drafted(*given), true_accept(*given), what=ACCEPTED)
 
 
-@pytest.mark.parametrize("n", [1, 2, 4, 6])
+@pytest.mark.parametrize("n", [1, 3, 6])
 def test_the_first_rejection_ends_the_round(ex, n):
     """all tokens after the first rejected one are dropped"""
-    for _ in range(12):
+    for _ in range(5):
         q, p = distributions(n, V), distributions(n + 1, V)
         drafted = torch.multinomial(q, 1)[:, 0]
         given = drafted, q, p, torch.rand(n)
