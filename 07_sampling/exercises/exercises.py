@@ -110,7 +110,7 @@ def read_strategies() -> dict[str, str]:
     gave, the same in every column; filled bars are those of the tokens after one rule.
 
     Returns the letter of each rule: {"greedy": ..., "temperature 0.5": ..., "temperature 2": ...,
-    "top-k 4": ..., "top-p 0.8": ..., "min-p 0.1": ...}, each "A" to "F".
+    "top-k 4": ..., "top-p 0.8": ..., "min-p 0.2": ...}, each "A" to "F".
     """
     raise NotImplementedError("Exercise 7.8: read_strategies")  # TODO: return your answer
 

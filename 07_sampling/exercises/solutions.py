@@ -141,7 +141,7 @@ def read_strategies() -> dict[str, str]:
     gave, the same in every column; filled bars are those of the tokens after one rule.
 
     Returns the letter of each rule: {"greedy": ..., "temperature 0.5": ..., "temperature 2": ...,
-    "top-k 4": ..., "top-p 0.8": ..., "min-p 0.1": ...}, each "A" to "F".
+    "top-k 4": ..., "top-p 0.8": ..., "min-p 0.2": ...}, each "A" to "F".
     """
     return {
         "greedy": "C",
@@ -149,7 +149,7 @@ def read_strategies() -> dict[str, str]:
         "temperature 2": "A",
         "top-k 4": "F",
         "top-p 0.8": "B",
-        "min-p 0.1": "D",
+        "min-p 0.2": "D",
     }
 
 

@@ -2,6 +2,7 @@
 
     python 07_sampling/pictures/draw.py              from measured.json where it is slow
     python 07_sampling/pictures/draw.py --measure    generate and count everything again: minutes
+    python 07_sampling/pictures/draw.py --measure loops    only this part
 
 Pictures have a white background of their own, so they are legible on light and dark pages.
 """
@@ -10,6 +11,7 @@ import argparse
 import functools
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -25,9 +27,10 @@ from beam_decoder import beam_search_batch
 from beam_search import ends_with
 from decoding_loop import Choose, generate_tokens, window_start
 from greedy import greedy
+from line_patterns import is_valid
 from parts import Parts
 from penalties import apply_frequency_penalty, apply_repetition_penalty
-from play_quality import is_valid, sample_lines, scene_openings, score
+from play_quality import sample_lines, scene_openings, score, written_lines
 from small_model import load_small_model
 from temperature import apply_temperature, sample
 from tiny_transformer_lm import TinyTransformerLM
@@ -36,7 +39,7 @@ from top_k import top_k_filter
 from top_p import min_p_filter, top_p_filter
 from utils.errors import run_program
 from utils.files import atomic_write_text
-from utils.mock_corpus import generate
+from utils.mock_corpus import generate, speakers
 from utils.visualization import AMBER, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, save_figure
 
 HERE = Path(__file__).resolve().parent
@@ -50,13 +53,13 @@ RULES: dict[str, Callable[[Tensor], Tensor]] = {
     "temperature 2": lambda logits: apply_temperature(logits, 2.0),
     "top-k 4": lambda logits: top_k_filter(logits, 4),
     "top-p 0.8": lambda logits: top_p_filter(logits, 0.8),
-    "min-p 0.1": lambda logits: min_p_filter(logits, 0.1),
+    "min-p 0.2": lambda logits: min_p_filter(logits, 0.2),
 }
 LETTERS = {  # of exercise 7.8
     "A": "temperature 2",
     "B": "top-p 0.8",
     "C": "greedy",
-    "D": "min-p 0.1",
+    "D": "min-p 0.2",
     "E": "temperature 0.5",
     "F": "top-k 4",
 }
@@ -67,7 +70,7 @@ SETTINGS: dict[str, Sequence[float]] = {
     "top-k": (1, 2, 3, 5, 10, 20, 57),
     "min-p": (1.0, 0.5, 0.3, 0.1, 0.03, 0.01, 0.0),
 }
-LOOP_LENGTH = 1000  # characters, after each opening
+LOOP_LENGTH = 2000  # characters, after each opening
 BEAMS = (1, 2, 4, 8, 16)
 ORDERS = (0, 1, 2, 3, 4, 5)  # characters that a draft model looks back
 
@@ -75,9 +78,18 @@ ORDERS = (0, 1, 2, 3, 4, 5)  # characters that a draft model looks back
 def main() -> None:
     """Draw all pictures into this folder, and print their names and sizes."""
     parser = argparse.ArgumentParser(description="Draw the pictures of lesson 07.")
-    parser.add_argument("--measure", action="store_true", help="count again, and keep the results")
-    if parser.parse_args().measure:
-        atomic_write_text(MEASURED, as_text(measure()))
+    parser.add_argument(
+        *("--measure",),
+        nargs="*",
+        metavar="PART",
+        help=f"count again, and keep the results: all, or some of {', '.join(PARTS)}",
+    )
+    parts = parser.parse_args().measure
+    if parts is not None:
+        torch.set_num_threads(1)
+        old = read_measured() if MEASURED.exists() else {}
+        new = {name: PARTS[name]() for name in parts or PARTS}
+        atomic_write_text(MEASURED, as_text({name: (old | new)[name] for name in PARTS}))
     found = read_measured()
     pictures = {
         "temperature": temperature_picture(),
@@ -117,21 +129,17 @@ def entropy_bits(logits: Tensor) -> float:
 # --- what takes long to measure ---
 
 
-def measure() -> dict[str, Any]:
-    """Generate and count everything that the pages quote."""
-    torch.set_num_threads(1)
-    return {
-        "quality": {
-            name: {f"{value:g}": measure_quality(name, value) for value in values}
-            for name, values in SETTINGS.items()
-        },
-        "loops": {name: measure_loops(name) for name in LOOP_RULES},
-        "beams": {str(n): measure_beams(n) for n in BEAMS},
-        "beams without a length penalty": {str(n): measure_beams(n, 0.0) for n in BEAMS},
-        "sampled lines": {f"{t:g}": measure_sampled(t) for t in (0.5, 1.0)},
-        "acceptance": measure_acceptance(),
-        "again": measure_again(),
-    }
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {  # everything that the pages quote
+    "quality": lambda: {
+        name: {f"{value:g}": measure_quality(name, value) for value in values}
+        for name, values in SETTINGS.items()
+    },
+    "loops": lambda: {name: measure_loops(name) for name in LOOP_RULES},
+    "beams": lambda: {str(n): measure_beams(n) for n in BEAMS},
+    "beams without a length penalty": lambda: {str(n): measure_beams(n, 0.0) for n in BEAMS},
+    "sampled lines": lambda: {f"{t:g}": measure_sampled(t) for t in (0.5, 1.0)},
+    "acceptance": lambda: measure_acceptance(),
+}
 
 
 def as_text(found: dict[str, Any]) -> str:
@@ -188,17 +196,22 @@ def penalized(penalty: Callable[[Tensor, Tensor], Tensor], n_rows: int) -> Choos
     return choose
 
 
+def repetition(penalty: float, n_rows: int) -> Choose:
+    return penalized(lambda z, counts: apply_repetition_penalty(z, counts, penalty), n_rows)
+
+
+def frequency(penalty: float, n_rows: int) -> Choose:
+    return penalized(lambda z, counts: apply_frequency_penalty(z, counts, penalty), n_rows)
+
+
 LOOP_RULES: dict[str, Callable[[int], Choose]] = {
     "greedy": lambda n: greedy,
     "temperature 0.3": lambda n: choose_by("temperature", 0.3),
-    "temperature 0.7": lambda n: choose_by("temperature", 0.7),
     "temperature 1": lambda n: choose_by("temperature", 1.0),
-    "greedy, repetition penalty 1.2": lambda n: penalized(
-        lambda logits, counts: apply_repetition_penalty(logits, counts, 1.2), n
-    ),
-    "greedy, frequency penalty 0.05": lambda n: penalized(
-        lambda logits, counts: apply_frequency_penalty(logits, counts, 0.05), n
-    ),
+    "greedy, repetition penalty 1.2": lambda n: repetition(1.2, n),
+    "greedy, repetition penalty 2": lambda n: repetition(2.0, n),
+    "greedy, frequency penalty 0.05": lambda n: frequency(0.05, n),
+    "greedy, frequency penalty 0.5": lambda n: frequency(0.5, n),
 }
 
 
@@ -212,28 +225,21 @@ def texts_by(rule: str, length: int = LOOP_LENGTH) -> list[str]:
     return [tokenizer.decode(column) for column in zip(*steps, strict=True)]
 
 
-def repeated_lines(text: str) -> tuple[float, int]:
-    """The share of lines that the text has had before, and where the first of them begins."""
-    seen: set[str] = set()
-    repeated, total, first, position = 0, 0, len(text), 0
-    for line in text.splitlines()[:-1]:  # the last one may be cut off
-        if line and not line.endswith(":"):  # not the empty lines, nor the names of speakers
-            total += 1
-            if line in seen:
-                repeated += 1
-                first = min(first, position)
-            seen.add(line)
-        position += len(line) + 1
-    return repeated / max(total, 1), first
+def spoken_lines(text: str) -> list[str]:
+    """The lines of a text, without empty ones, names of speakers and stage directions."""
+    lines = text.splitlines()[:-1]  # the last one may be cut off
+    others = re.compile(rf"(?:{'|'.join(speakers())}):|Enter .*|Exeunt\.|A .* within\.|")
+    return [line for line in lines if not others.fullmatch(line)]
 
 
 def measure_loops(rule: str) -> list[Any]:
-    """The mean share of repeated lines, where the first one begins (median), and a sample."""
+    """The shares of lines that the text has had before and of valid ones, and a sample."""
     texts = texts_by(rule)
-    found = [repeated_lines(text) for text in texts]
-    share = sum(share for share, _ in found) / len(found)
-    first = sorted(first for _, first in found)[len(found) // 2]
-    return [round(share, 3), first, texts[0][:400]]
+    lines = [spoken_lines(text) for text in texts]
+    n = sum(map(len, lines))
+    repeated = n - sum(len(set(found)) for found in lines)
+    valid = sum(is_valid(line) for found in lines for line in found)
+    return [round(repeated / n, 3), round(valid / n, 3), texts[0][:400]]
 
 
 def measure_beams(n_beams: int, length_penalty: float = 1.0) -> list[Any]:
@@ -323,23 +329,6 @@ def measure_acceptance(n_chars: int = 1500) -> dict[str, list[float]]:
     return found
 
 
-@torch.inference_mode()
-def measure_again(n_times: int = 4) -> dict[str, list[float]]:
-    """The mean probability per character of a line, the n-th time that it stands in a row."""
-    model, tokenizer = trained()
-    found: dict[str, list[float]] = {}
-    for line in ("My thing is rainbow, and my wing is green.", "O dark lie, O sweet lamb!"):
-        one = tokenizer.encode(line + "\n")
-        start = tokenizer.encode("FRIAR ANSELM:\n")
-        tokens = torch.tensor([start + one * n_times])[:, : model.config.max_seq_len]
-        log_probs = model(tokens[:, :-1])[0].log_softmax(-1)
-        chosen = log_probs.gather(-1, tokens[0, 1:, None])[len(start) - 1 :, 0]
-        whole = len(chosen) // len(one)
-        means = chosen[: whole * len(one)].reshape(whole, -1).mean(-1).exp()
-        found[line] = [round(value, 4) for value in means.tolist()]
-    return found
-
-
 # --- temperature ---
 
 
@@ -365,7 +354,7 @@ def temperature_picture() -> Figure:
     for axes, temperature in zip(panels, (0.5, 1.0, 2.0), strict=False):
         bars(axes, logits / temperature, order, BLUE)
         bits = entropy_bits(logits / temperature)
-        axes.set(title=f"temperature {temperature:g}\n{bits:.2f} bits", ylim=(0, 0.5))
+        axes.set(title=f"temperature {temperature:g}\n{bits:.2f} bits", ylim=(0, 0.32))
         axes.title.set_fontsize(10)
     panels[0].set_ylabel("probability")
     grid = torch.linspace(0.05, 5, 100)
@@ -401,7 +390,7 @@ def stretches() -> Figure:
                 middle = start + width / 2
                 axes.text(middle, 0.5, label, ha="center", va="center", color="white", fontsize=12)
         start += width
-    for u in (0.12, 0.5, 0.83):
+    for u in (0.12, 0.5, 0.91):
         axes.annotate(
             f"u = {u}",
             xy=(u, 0.08),
@@ -451,7 +440,7 @@ def quality(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         valid, different, both, _ = zip(*found[name].values(), strict=True)
         axes.plot(x, valid, "o-", ms=4, color=BLUE, label="valid")
         axes.plot(x, different, "o-", ms=4, color=ORANGE, label="different")
-        axes.plot(x, both, "o-", ms=4, color=GREEN, label="both")
+        axes.plot(x, both, color=GREEN, linewidth=7, alpha=0.35, label="both")
         axes.set(xlabel=name if name == "temperature" else "top-p, at temperature 1")
         axes.set_ylim(0, 1.02)
     panels[0].set_ylabel("share of 320 lines")
@@ -470,6 +459,9 @@ def trade_off(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     for name, entries in found.items():
         valid, _, _, word_pairs = zip(*entries.values(), strict=True)
         axes.plot(word_pairs, valid, "o-", ms=4, color=colours[name], label=name)
+    written = written_lines(N_OPENINGS * N_DRAWS)
+    plays = score(written, written)
+    axes.plot(plays.word_pairs, plays.valid, "*", ms=13, color="black", label="the plays")
     axes.legend(frameon=False)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
     tidy(axes)
@@ -477,12 +469,15 @@ def trade_off(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
 
 
 def loops(found: Mapping[str, Sequence[Any]]) -> Figure:
-    """The share of repeated lines by rule."""
-    figure = Figure(figsize=(7.5, 2.6), layout="constrained")
-    axes = figure.add_subplot(xlabel="share of lines that the text has had before", xlim=(0, 1))
+    """The shares of repeated and of valid lines, by rule."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.add_subplot(xlabel="share of the lines", xlim=(0, 1.01))
     rules = list(found)[::-1]
-    axes.barh(range(len(rules)), [found[rule][0] for rule in rules], color=BLUE)
-    axes.set_yticks(range(len(rules)), rules)
+    y = np.arange(len(rules))
+    axes.barh(y + 0.2, [found[rule][0] for rule in rules], 0.38, color=ORANGE, label="repeated")
+    axes.barh(y - 0.2, [found[rule][1] for rule in rules], 0.38, color=BLUE, label="valid")
+    axes.set_yticks(y, rules)
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
     tidy(axes)
     return figure
 
@@ -509,7 +504,7 @@ def cache_picture() -> Figure:
     lengths = range(n_prompt, n_prompt + n_tokens)
     starts = [window_start(length, context) for length in lengths]
     windows.fill_betweenx(lengths, starts, lengths, color=SKY, step="post", linewidth=0)
-    windows.plot(lengths, lengths, color=BLUE, linewidth=1)
+    windows.plot(lengths, lengths, color=BLUE, linewidth=2)
     windows.invert_yaxis()
     windows.set(xlabel="token of the text", ylabel="length of the text", title="the window")
     for use_cache, colour in ((False, ORANGE), (True, BLUE)):
@@ -531,12 +526,13 @@ def beams_picture(
     """Log-probability, validity and variety of the best line, by the number of beams."""
     figure = Figure(figsize=(9, 2.9), layout="constrained")
     panels = figure.subplots(1, 3)
-    titles = ("log-probability of a line", "valid lines (share)", "different lines, of 40")
+    titles = ("log-probability per character", "valid lines (share)", "different lines, of 40")
+    views = (lambda row: row[0] / row[1], lambda row: row[2], lambda row: row[3])
     x = [int(n) for n in found]
-    for axes, title, index in zip(panels, titles, (0, 2, 3), strict=True):
-        axes.plot(x, [row[index] for row in found.values()], "o-", color=BLUE, label="beam search")
+    for axes, title, view in zip(panels, titles, views, strict=True):
+        axes.plot(x, [view(row) for row in found.values()], "o-", color=BLUE, label="beam search")
         for (name, row), colour in zip(sampled.items(), (GREEN, ORANGE), strict=True):
-            axes.axhline(row[index], color=colour, linestyle="--", label=f"temperature {name}")
+            axes.axhline(view(row), color=colour, linestyle="--", label=f"temperature {name}")
         axes.set_title(title, fontsize=10)
         axes.set_xscale("log", base=2)
         axes.set_xticks(x, [str(n) for n in x])

@@ -1032,7 +1032,7 @@ RULES = {
     "temperature 2": "A",
     "top-k 4": "F",
     "top-p 0.8": "B",
-    "min-p 0.1": "D",
+    "min-p 0.2": "D",
 }
 
 
@@ -1061,12 +1061,12 @@ READ = mistakes(
     top_k_and_min_p_exchanged=(
         "top-k and min-p are exchanged: a fixed number of tokens is left in both positions by one "
         "of them only",
-        {"filters": "top-k 4, min-p 0.1"},
+        {"filters": "top-k 4, min-p 0.2"},
     ),
     top_p_and_min_p_exchanged=(
         "top-p and min-p are exchanged: add up the outlines of what is left, and compare with 0.8; "
-        "compare the least of them with a tenth of the highest",
-        {"filters": "top-p 0.8, min-p 0.1"},
+        "compare the least of them with a fifth of the highest",
+        {"filters": "top-p 0.8, min-p 0.2"},
     ),
     greedy_and_low_temperature_exchanged=(
         "greedy and a low temperature are exchanged: only one of them leaves a single token",
@@ -1074,7 +1074,7 @@ READ = mistakes(
     ),
     high_temperature_and_min_p_exchanged=(
         "a temperature cuts nothing off, and a filter keeps the proportions of what is left",
-        {"flat": "temperature 2, min-p 0.1"},
+        {"flat": "temperature 2, min-p 0.2"},
     ),
     low_temperature_and_top_p_exchanged=(
         "a low temperature cuts nothing off, and a filter keeps the proportions of what is left",

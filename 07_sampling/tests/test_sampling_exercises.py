@@ -423,7 +423,7 @@ RULES = {  # and the columns of the picture, LETTERS in pictures/draw.py
     "temperature 2": "A",
     "top-k 4": "F",
     "top-p 0.8": "B",
-    "min-p 0.1": "D",
+    "min-p 0.2": "D",
 }
 
 
