@@ -5,11 +5,10 @@ Read a solution when yours passes, and compare; the comments name other ways tha
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from beam_search import HasEnded, Hypothesis, NextLogits, length_normalized, never_ends
 
 
 def predict_distribution() -> tuple[float, float, float, float]:
@@ -264,6 +263,31 @@ def window_start(length: int, context: int) -> int:
     # As few jumps as possible: (length - context) / jump, rounded up. A while loop that jumps until
     # length - start <= context gives the same.
     return -(-(length - context) // jump) * jump
+
+
+# --- for 7.14: what a search returns, and by what its texts are compared ---
+
+NextLogits = Callable[[list[list[int]]], Tensor]  # sequences -> logits (sequences, V)
+HasEnded = Callable[[Sequence[int]], bool]  # the new tokens of a text -> is it complete?
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One text of a beam search."""
+
+    tokens: tuple[int, ...]  # the new ones, without the prompt
+    log_prob: float  # the sum over the new tokens
+    ended: bool = False
+
+
+def length_normalized(log_prob: float, length: int, length_penalty: float) -> float:
+    """By what texts are compared: 0 is the plain sum, 1 the mean per token."""
+    return log_prob / max(length, 1) ** length_penalty
+
+
+def never_ends(tokens: Sequence[int]) -> bool:
+    """The default of has_ended."""
+    return False
 
 
 def best_extensions(

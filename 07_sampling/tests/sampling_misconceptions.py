@@ -82,10 +82,6 @@ PREDICTED = mistakes(
         "their logarithms",
         {"square": "softmax of probabilities"},
     ),
-    entropy_grows_without_end=(
-        "the entropy has a limit: four equal probabilities",
-        {"end": math.inf},
-    ),
     number_of_tokens=(
         "the last number is a count of tokens; the entropy of four equal probabilities is the "
         "logarithm of that",
@@ -273,10 +269,6 @@ TEMPERATURE = mistakes(
         "float64 becomes float32, too; only half precision should change",
         {"precision": "always float32"},
     ),
-    converted_back=(
-        "the result is converted back to half precision; it should stay float32",
-        {"precision": "converted back"},
-    ),
 )
 
 
@@ -388,7 +380,6 @@ INVERSE = mistakes(
         "the tokens are sorted by probability first; lay them end to end in the order of their ids",
         {"order": "by probability"},
     ),
-    one_too_many=("the id is one too large", {"offset": 1}),
     one_too_few=("the id is one too small", {"offset": -1}),
     one_number_for_all_rows=(
         "all rows use the first random number; row i has uniform[i]",
@@ -477,8 +468,8 @@ def gumbel_with(
 GUMBEL = mistakes(
     gumbel_with,
     sign_of_the_noise=(
-        "the noise has the wrong sign: it is -log(-log(u)), with a minus before the outer "
-        "logarithm too",
+        "the noise has the wrong sign: -log(-log(u)), with a minus before the outer logarithm "
+        "too, is added to the logits",
         {"noise": "sign"},
     ),
     inner_sign=(
@@ -509,18 +500,14 @@ GUMBEL = mistakes(
         "this is logistic noise, log(u / (1 - u)); it should be -log(-log(u))",
         {"noise": "logistic"},
     ),
-    no_noise=("no noise is added: this is greedy decoding", {"noise": "none"}),
-    one_noise_per_row=(
-        "all tokens of a row get the same noise, which changes nothing; each needs its own",
-        {"noise": "same for all tokens"},
+    no_noise=(
+        "the noise changes nothing: none is added, or all tokens of a row get the same; this is "
+        "greedy decoding",
+        {"noise": "none"},
     ),
     one_noise_for_all_rows=(
         "all rows get the noise of the first one; each has its own",
         {"noise": "same for all rows"},
-    ),
-    noise_subtracted=(
-        "the noise is subtracted; it should be added",
-        {"combined": "difference"},
     ),
     noise_multiplied=(
         "logits and noise are multiplied; add them",
@@ -1205,10 +1192,6 @@ REPETITION = mistakes(
         "half precision stays half precision; it comes back as float32",
         {"precision": "unchanged"},
     ),
-    converted_back=(
-        "the result is converted back to half precision; it should stay float32",
-        {"precision": "converted back"},
-    ),
     float64_becomes_float32=(
         "float64 becomes float32, too; only half precision should change",
         {"precision": "always float32"},
@@ -1298,16 +1281,12 @@ FREQUENCY = mistakes(
         "the penalty is raised to the power of the count; multiply them",
         {"operation": "power"},
     ),
-    half_precision=(
-        "half precision stays half precision; it comes back as float32",
+    frequency_half_precision=(
+        "the frequency penalty leaves half precision as it is; it comes back as float32",
         {"precision": "unchanged"},
     ),
-    converted_back=(
-        "the result is converted back to half precision; it should stay float32",
-        {"precision": "converted back"},
-    ),
-    float64_becomes_float32=(
-        "float64 becomes float32, too; only half precision should change",
+    frequency_float64_becomes_float32=(
+        "the frequency penalty turns float64 into float32, too; only half precision should change",
         {"precision": "always float32"},
     ),
 )
@@ -1735,15 +1714,15 @@ WRITE = mistakes(
         "every row is written from index 0; a row that holds n tokens continues at n",
         {"start": "0"},
     ),
-    longest_for_all=(
+    written_longest_for_all=(
         "all rows are written where the longest one ends; each has its own length",
         {"start": "longest"},
     ),
-    shortest_for_all=(
+    written_shortest_for_all=(
         "all rows are written where the shortest one ends; each has its own length",
         {"start": "shortest"},
     ),
-    first_for_all=(
+    written_first_for_all=(
         "all rows are written where the first one ends; each has its own length",
         {"start": "first"},
     ),
@@ -1751,11 +1730,11 @@ WRITE = mistakes(
         "the last T tokens are overwritten; the new ones come after them",
         {"start": "from the end"},
     ),
-    one_too_far=(
+    written_one_too_far=(
         "the keys are written one place too far: n tokens fill 0 to n - 1, and the next is at n",
         {"offset": 1},
     ),
-    one_too_early=(
+    written_one_too_early=(
         "the keys are written one place too early, over the last token; the next one is at n",
         {"offset": -1},
     ),
@@ -1821,6 +1800,8 @@ def start_with(
     if step == "keeps half":
         return length - (context + 1) // 2
     jump = (context + 1) // 2 if half == "up" else max(1, context // 2)
+    if length == context:
+        return jump
     if step == "whole":
         jump = context
     if step == "multiple of the length":
@@ -2182,18 +2163,9 @@ SEARCH = mistakes(
         {"values": "over the beams"},
     ),
     greedy=(
-        "only one text is kept: this is greedy decoding, whatever n_beams is",
+        "only one text is ever kept, which is greedy decoding: the single text at the start has to "
+        "be able to have n_beams children",
         {"width": "1"},
-    ),
-    fewer_places_for_live_ones=(
-        "ended hypotheses reduce how many extensions are considered; they compete with n_beams of "
-        "them",
-        {"width": "places left"},
-    ),
-    one_child_per_text=(
-        "each text is extended by its best token only; the n best of all extensions stay, even if "
-        "they are children of one text",
-        {"per_text": True},
     ),
     ended_ones_extended=(
         "hypotheses that have ended are extended like the others; they stay as they are",
@@ -2222,10 +2194,6 @@ SEARCH = mistakes(
         "plain sums are compared, whatever the length; use length_normalized",
         {"by": "sum"},
     ),
-    multiplied_by_the_length=(
-        "the sum is multiplied by the power of the length; it is divided by it",
-        {"by": "multiplied"},
-    ),
     prompt_counted=(
         "the prompt counts towards the length; only new tokens do",
         {"length": "with the prompt"},
@@ -2237,10 +2205,6 @@ SEARCH = mistakes(
     penalty_ignored=(
         "the length penalty is always 1, whatever is given",
         {"penalty": "always 1"},
-    ),
-    no_penalty_by_default=(
-        "the length penalty is always 0, whatever is given",
-        {"penalty": "always 0"},
     ),
     prompt_not_passed=(
         "the model sees the new tokens without the prompt",
@@ -2284,7 +2248,7 @@ SEARCH = mistakes(
         "the worst hypotheses are kept, because they are sorted the wrong way round",
         {"order": "worst first"},
     ),
-    worst_first=("the hypotheses come back with the worst first", {"order": "reversed"}),
+    hypotheses_worst_first=("the hypotheses come back with the worst first", {"order": "reversed"}),
 )
 
 

@@ -165,30 +165,27 @@ def test_a_token_at_minus_infinity_is_never_drawn(ex):
 
 
 def test_the_largest_u_gives_a_token_although_sums_are_rounded(ex):
-    """for the largest u below 1 it is still a token with a probability above 0"""
+    """for the largest u below 1 it is still the last token with a probability above 0"""
+    logits = torch.tensor([[1.0, 2.0, 0.5, 1.5, -INF]])
+    for last in (0.99, 1 - 2**-24):
+        uniform = torch.tensor([last])
+        truth = torch.tensor([3])
+        expect_equal(ex.sample_inverse_cdf(logits, uniform), truth, what=IDS)
     logits = draw(40, 997)
     logits[:, -3:] = -INF
+    logits[:, -4] = 8.0  # far more probable than the rounding error of the sums
     uniform = torch.full((40,), 1 - 2**-24)
     ids = ex.sample_inverse_cdf(logits, uniform)
-
-    def kind(found: Any) -> str:
-        if isinstance(found, str):
-            return found
-        inside = bool((found < 997).all())
-        allowed = inside and bool((logits.gather(-1, found[:, None]) > -INF).all())
-        return "all of them tokens that can be drawn" if allowed else "not all can be drawn"
-
-    truth = "all of them tokens that can be drawn"
-    expect_equal(ids, truth, what="the ids for u = 0.99999994", view=kind)
+    expect_equal(ids, torch.full((40,), 993), what="the ids for u = 0.99999994")
 
 
 def test_the_frequencies_are_the_probabilities(ex):
     """evenly spaced numbers u draw each token as often as its probability says"""
-    n = 4000
+    n = 1000
     logits = draw(V)
     uniform = (torch.arange(n) + 0.5) / n
     ids = ex.sample_inverse_cdf(logits.expand(n, V), uniform)
-    expect_equal(ids, true_inverse_cdf(logits.expand(n, V), uniform), what="the ids (4000,)")
+    expect_equal(ids, true_inverse_cdf(logits.expand(n, V), uniform), what="the ids (1000,)")
 
 
 # --- 7.4 ---
@@ -223,11 +220,11 @@ def test_noise_cannot_choose_what_is_excluded(ex):
 
 def test_the_winners_are_as_frequent_as_the_softmax_says(ex):
     """over many draws, each token wins as often as its probability says"""
-    n = 3000
+    n = 1000
     logits = torch.tensor([1.0, 0.0, 0.5, -1.0])
     uniform = torch.rand(n, 4).clamp(1e-6, 1 - 1e-6)
     ids = ex.sample_gumbel(logits.expand(n, 4), uniform)
-    expect_equal(ids, true_gumbel(logits.expand(n, 4), uniform), what="the ids (3000,)")
+    expect_equal(ids, true_gumbel(logits.expand(n, 4), uniform), what="the ids (1000,)")
 
 
 # --- 7.5 ---
@@ -406,13 +403,14 @@ def test_min_p_leaves_what_is_excluded_already(ex):
     expect_equal(ex.min_p_filter(logits, 0.2), true_min_p(logits, 0.2), what=FILTERED)
 
 
-def test_min_p_computes_half_precision_in_float32(ex):
+@pytest.mark.parametrize(("dtype", "n"), [(torch.bfloat16, 256), (torch.float16, 2048)])
+def test_min_p_computes_half_precision_in_float32(ex, dtype, n):
     """the probabilities of half precision are computed in float32"""
-    for dtype in (torch.bfloat16, torch.float16):
-        logits = (torch.arange(600) / 100).flip(0).to(dtype)[None]
-        for min_p in (0.0103, 0.1013, 0.302):
-            truth = true_min_p(logits, min_p)
-            expect_equal(ex.min_p_filter(logits, min_p), truth, what=FILTERED)
+    logits = (torch.arange(n) / n).flip(0).to(dtype)[None]  # exact, and close to each other
+    for rank in (0.15, 0.35, 0.6, 0.8):
+        min_p = math.exp(-(round(rank * n) + 0.5) / n)  # half-way between two tokens
+        truth = true_min_p(logits, min_p)
+        expect_equal(ex.min_p_filter(logits, min_p), truth, what=FILTERED)
 
 
 # --- 7.8 ---
@@ -473,7 +471,7 @@ def test_a_repeated_token_becomes_less_probable_whatever_its_sign(ex):
 
 
 @pytest.mark.parametrize("lead", LEADS)
-@pytest.mark.parametrize("penalty", [1.0, 1.3, 0.5])
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
 def test_the_repetition_penalty_does_not_ask_how_often(ex, penalty, lead):
     """one occurrence counts like many; a penalty of 1 changes nothing"""
     logits, counts = draw(*lead, V), some_counts(*lead, V)
@@ -487,7 +485,7 @@ def true_frequency(logits: Tensor, counts: Tensor, penalty: float) -> Tensor:
 
 
 @pytest.mark.parametrize("lead", LEADS)
-@pytest.mark.parametrize("penalty", [0.0, 0.4, -0.5, 2.0])
+@pytest.mark.parametrize("penalty", [0.4, -0.5])
 def test_the_frequency_penalty_is_subtracted_once_per_occurrence(ex, penalty, lead):
     """the frequency penalty is subtracted once per occurrence"""
     logits = torch.tensor([[3.0, -3.0, 1.0, -1.0]])
@@ -608,11 +606,11 @@ def test_what_can_be_shown_is_shown(ex, held_back, piece, stop):
     expect_equal(ex.feed_stop(held_back, piece, stop), truth, what=STOPPED)
 
 
-@pytest.mark.parametrize("stop", ["ab", "aab", "aba", "abab", "bbb"])
+@pytest.mark.parametrize("stop", ["ab", "aab", "abab"])
 def test_whatever_the_pieces_the_text_before_the_stop_string_is_shown(ex, stop):
     """piece by piece, the text before the stop string is shown"""
-    for number in range(64):
-        text = format(number, "06b").replace("0", "a").replace("1", "b") + "ba"
+    for number in range(32):
+        text = format(number, "05b").replace("0", "a").replace("1", "b") + "ba"
         held_back = ""
         for start in range(0, len(text), 1 + number % 3):
             piece = text[start : start + 1 + number % 3]
@@ -677,6 +675,11 @@ def test_new_keys_go_to_their_places(ex, shape, lengths, n_new):
 START = "the first index of the window"
 
 
+def whole(start: Any) -> str:
+    """As text: a float is not an index."""
+    return str(start.item() if isinstance(start, Tensor | np.generic) else start)
+
+
 def true_start(length: int, context: int) -> int:
     start = 0
     while length - start > context:
@@ -690,14 +693,16 @@ def true_start(length: int, context: int) -> int:
 )
 def test_the_window_jumps_by_half_a_context(ex, length, context):
     """the window jumps by half a context, as soon as the text doesn't fit"""
-    expect_equal(ex.window_start(length, context), true_start(length, context), what=START)
+    expect_equal(
+        ex.window_start(length, context), true_start(length, context), what=START, view=whole
+    )
 
 
 def test_the_window_of_every_length_fits(ex):
-    for context in (1, 2, 5, 6, 64):
-        for length in range(1, 5 * context + 3):
+    for context in (1, 2, 5, 6):
+        for length in range(1, 4 * context + 3):
             truth = true_start(length, context)
-            expect_equal(ex.window_start(length, context), truth, what=START)
+            expect_equal(ex.window_start(length, context), truth, what=START, view=whole)
 
 
 # --- 7.14 ---
@@ -741,9 +746,11 @@ def test_equal_sums_go_by_parent_and_token_and_n_may_be_large(ex):
     expect_equal(ex.best_extensions(log_probs, next_log_probs, 50), truth, what=EXTENSIONS)
 
 
-def table_model(n_tokens: int, rows: Tensor | None = None) -> Callable[[list[list[int]]], Tensor]:
+def table_model(
+    n_tokens: int, rows: Tensor | None = None, scale: float = 1.0
+) -> Callable[[list[list[int]]], Tensor]:
     """A model whose logits depend on the last two tokens and on the length."""
-    table = draw(n_tokens, n_tokens, 5, n_tokens) if rows is None else rows
+    table = scale * draw(n_tokens, n_tokens, 5, n_tokens) if rows is None else rows
 
     def next_logits(sequences: list[list[int]]) -> Tensor:
         found = [table[s[-2] if len(s) > 1 else 0, s[-1], len(s) % 5] for s in sequences]
@@ -795,8 +802,8 @@ def true_beams(
     return "; ".join(lines)
 
 
-def at_end(end: int) -> Callable[[Sequence[int]], bool]:
-    return lambda tokens: len(tokens) > 0 and tokens[-1] == end
+def has(end: int) -> Callable[[Sequence[int]], bool]:
+    return lambda tokens: end in tokens
 
 
 HYPOTHESES = "the hypotheses"
@@ -828,23 +835,23 @@ def test_the_beams_are_the_best_of_all_extensions(ex, n_beams, max_tokens):
     expect_equal(found, truth, what=HYPOTHESES, view=listed)
 
 
-@pytest.mark.parametrize("length_penalty", [1.0, 0.0, 0.5, 2.0])
-@pytest.mark.parametrize("n_beams", [1, 2, 3, 5])
+@pytest.mark.parametrize("length_penalty", [1.0, 0.0, 0.5])
+@pytest.mark.parametrize("n_beams", [1, 2, 4])
 def test_ended_hypotheses_compete_as_they_are(ex, n_beams, length_penalty):
     """a hypothesis that has ended stays as it is, and competes by its normalized length"""
-    model = table_model(4)
-    for prompt in ([1], [3, 2]):
+    model = table_model(4, scale=0.4)
+    for prompt in ([1], [3, 2, 0, 1, 2, 3]):
         truth = true_beams(model, prompt, n_beams, 5, 0, length_penalty)
-        found = ex.beam_search(model, prompt, n_beams, 5, at_end(0), length_penalty)
+        found = ex.beam_search(model, prompt, n_beams, 5, has(0), length_penalty)
         expect_equal(found, truth, what=HYPOTHESES, view=listed)
 
 
 def test_the_mean_per_token_is_the_default_order(ex):
     """the default length penalty is 1"""
-    model = table_model(4)
+    model = table_model(4, scale=0.4)
     for prompt in ([1], [3, 2], [0], [2]):
         truth = true_beams(model, prompt, 3, 4, 0, 1.0)
-        found = ex.beam_search(model, prompt, 3, 4, at_end(0))
+        found = ex.beam_search(model, prompt, 3, 4, has(0))
         expect_equal(found, truth, what=HYPOTHESES, view=listed)
 
 
@@ -902,7 +909,7 @@ def test_a_token_is_accepted_if_u_is_below_the_ratio(ex):
     """a drafted token is accepted if u is below p / q"""
     q = torch.tensor([[0.8, 0.2]])
     p = torch.tensor([[0.4, 0.6], [0.3, 0.7]])
-    for x, u in ((0, 0.4), (0, 0.6), (1, 0.9), (0, 0.45), (1, 0.3)):
+    for x, u in ((0, 0.8), (0, 0.4), (0, 0.6), (1, 0.9), (0, 0.45), (1, 0.3)):
         given = torch.tensor([x]), q, p, torch.tensor([u])
         expect_equal(ex.accept_drafted(*given), true_accept(*given), what=ACCEPTED)
 
@@ -910,6 +917,11 @@ def test_a_token_is_accepted_if_u_is_below_the_ratio(ex):
 @pytest.mark.parametrize("n", [1, 3, 6])
 def test_the_first_rejection_ends_the_round(ex, n):
     """all tokens after the first rejected one are dropped"""
+    q = torch.tensor([[0.6, 0.4]]).repeat(3, 1)
+    p = torch.tensor([[0.45, 0.55]]).repeat(4, 1)
+    for u in ([0.1, 0.95, 0.96], [0.3, 0.95, 0.2], [0.2, 0.3, 0.8], [0.8, 0.1, 0.1]):
+        given = torch.tensor([0, 0, 0]), q, p, torch.tensor(u)
+        expect_equal(ex.accept_drafted(*given), true_accept(*given), what=ACCEPTED)
     for _ in range(5):
         q, p = distributions(n, V), distributions(n + 1, V)
         drafted = torch.multinomial(q, 1)[:, 0]
