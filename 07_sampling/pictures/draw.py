@@ -462,8 +462,8 @@ def trade_off(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     written = written_lines(N_OPENINGS * N_DRAWS)
     plays = score(written, written)
     axes.plot(plays.word_pairs, plays.valid, "*", ms=13, color="black", label="the plays")
-    axes.legend(frameon=False)
-    axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.legend(frameon=False, loc="lower left")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.04))
     tidy(axes)
     return figure
 
