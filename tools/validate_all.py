@@ -39,7 +39,10 @@ WIDTH = 80
 SHOWN = 20  # problems per check; --json has all of them
 
 # The complete lessons: every file of the anatomy must be there.
-READY = ("00_setup", "01_attention", "02_multi_head", "03_transformer_blocks")
+READY = (
+    *("00_setup", "01_attention", "02_multi_head", "03_transformer_blocks"),
+    "07_sampling",
+)
 
 LEFT_OUT_WHEN_FAST = ["tests", "exercises", "text blocks", "notebooks"]
 

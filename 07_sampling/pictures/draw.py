@@ -12,6 +12,7 @@ import functools
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -257,7 +258,10 @@ def measure_beams(n_beams: int, length_penalty: float = 1.0) -> list[Any]:
 
 
 def summary(lines: Sequence[str], log_probs: Sequence[float]) -> list[Any]:
-    """Mean log-probability and length, the valid share, and the number of different lines."""
+    """Mean log-probability and length, the valid share, and the number of different lines.
+
+    Then how many of them begin like the most frequent one, with four words; and the first line.
+    """
     n = len(lines)
     valid = sum(is_valid(line) for line in lines)
     length = sum(len(line) + 1 for line in lines) / n
@@ -266,6 +270,7 @@ def summary(lines: Sequence[str], log_probs: Sequence[float]) -> list[Any]:
         round(length, 2),
         round(valid / n, 3),
         len(set(lines)),
+        max(Counter(" ".join(line.split()[:4]) for line in lines).values()),
         lines[0],
     ]
 
