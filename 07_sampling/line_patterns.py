@@ -9,7 +9,8 @@ its places. Which speaker may use which word is not asked.
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from utils import playbill
 from utils.errors import run_program
@@ -48,7 +49,10 @@ def parts_of(line: str) -> Iterator[str]:
 
 def forms(word: str) -> set[str]:
     """What may stand for "thou" or "Hath" in a template."""
-    tables = (playbill.YOU, playbill.THOU, playbill.GREAT, playbill.SMALL)
+    tables: Sequence[Mapping[Any, str]] = (
+        *(playbill.YOU, playbill.THOU),
+        *(playbill.GREAT, playbill.SMALL),
+    )
     found = {table[word.lower()] for table in tables if word.lower() in table}
     return {form.capitalize() for form in found} if word[0].isupper() else found
 
@@ -57,7 +61,7 @@ def forms(word: str) -> set[str]:
 def words() -> dict[str, set[str]]:
     """All words of each kind, of all speakers."""
     shared = zip(("noun", "verb", "adj"), playbill.SHARED.split("\n\n"), strict=True)
-    kinds = {kind: set(text.split()) for kind, text in shared}
+    kinds: dict[str, set[str]] = {kind: set(text.split()) for kind, text in shared}
     for speaker in speakers().values():
         for kind in kinds:
             kinds[kind] |= set(speaker.words[kind])

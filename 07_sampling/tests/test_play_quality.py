@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from greedy import greedy
-from play_quality import Score, sample_lines, scene_openings, score, written_lines
+from play_quality import sample_lines, scene_openings, score, written_lines
 from small_model import load_small_model
 from utils.mock_corpus import speakers
 
@@ -29,7 +29,9 @@ def test_the_plays_themselves_are_valid_throughout() -> None:
 
 def test_lines_are_counted() -> None:
     lines = ["The ring is amid the star."] * 2 + ["The ring is amid that star.", "The rinq is"]
-    assert score(["a", "a", "b", "b"], lines) == Score(0.75, 0.75, 0.5, pytest.approx(9 / 17))
+    found = score(["a", "a", "b", "b"], lines)
+    assert (found.valid, found.different, found.both) == (0.75, 0.75, 0.5)
+    assert found.word_pairs == pytest.approx(9 / 17)
     assert score(["a", "b", "b", "b"], lines).both == 0.75
 
 
@@ -37,12 +39,12 @@ def test_the_line_after_each_opening_is_generated() -> None:
     model, tokenizer = load_small_model()
     newline, letter = tokenizer.encode("\nx")
 
-    def choose(logits: Tensor) -> Tensor:
-        """An x for each row, then a newline for all."""
-        choose.calls += 1
-        return torch.full((len(logits),), newline if choose.calls == 3 else letter)
+    script = iter([letter, letter, newline])
 
-    choose.calls = 0
+    def choose(logits: Tensor) -> Tensor:
+        """An x for each row, twice, then a newline for all."""
+        return torch.full((len(logits),), next(script))
+
     openings = scene_openings(2)
     assert sample_lines(model, model.config, tokenizer, openings, choose) == ["xx", "xx"]
     lines = sample_lines(model, model.config, tokenizer, openings, greedy)

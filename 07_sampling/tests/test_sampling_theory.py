@@ -82,12 +82,11 @@ def test_the_worked_example_of_the_filters() -> None:
     torch.testing.assert_close(p.sort(descending=True).values, ordered)
     torch.testing.assert_close(ordered.cumsum(0), sums)
     logits = p.log()
-    close = {"rtol": 0.0, "atol": 6e-4}
-    torch.testing.assert_close(top_p_filter(logits, 0.8).softmax(-1), nucleus, **close)
-    torch.testing.assert_close(min_p_filter(logits, 0.3).softmax(-1), nucleus, **close)
+    torch.testing.assert_close(top_p_filter(logits, 0.8).softmax(-1), nucleus, rtol=0.0, atol=6e-4)
+    torch.testing.assert_close(min_p_filter(logits, 0.3).softmax(-1), nucleus, rtol=0.0, atol=6e-4)
     assert f"divided by their sum {p.square().sum():.4f}" in words("theory")
     squared = apply_temperature(logits, 0.5).softmax(-1)
-    torch.testing.assert_close(squared, sharper, **close)
+    torch.testing.assert_close(squared, sharper, rtol=0.0, atol=6e-4)
     assert top_p_filter(squared.log(), 0.8).isfinite().sum() == 2
     assert "0.557 + 0.313 = 0.870" in words("theory")
 
