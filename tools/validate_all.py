@@ -47,6 +47,7 @@ READY = (
     "04_embeddings",
     "05_model",
     "06_training",
+    "07_sampling",
 )
 
 LEFT_OUT_WHEN_FAST = ["tests", "exercises", "text blocks", "notebooks"]

@@ -1,0 +1,386 @@
+"""Solutions of lesson 07. Yours may look different: what counts is what it computes.
+
+Read a solution when yours passes, and compare; the comments name other ways that people choose.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def predict_distribution() -> tuple[float, float, float, float]:
+    """Exercise 7.1, a prediction: what does a temperature do to four probabilities?
+
+    At temperature 1, four tokens have the probabilities 1/2, 1/4, 1/8 and 1/8.
+
+    Returns four numbers, to two decimals or better, computed by hand (a calculator is fine):
+
+    1. their entropy, in bits;
+    2. the probability of the first token at temperature 1/2;
+    3. its probability at temperature 2;
+    4. the entropy, in bits, that the four approach as the temperature grows without end.
+    """
+    # 1. 1/2 * 1 + 1/4 * 2 + 1/8 * 3 + 1/8 * 3, because log2 of 1/2 is -1, and so on.
+    # 2. A temperature of 1/2 squares each: 1/4, 1/16, 1/64, 1/64; the first is 16/22 of the sum.
+    # 3. One of 2 takes the root: 0.7071, 0.5, 0.3536, 0.3536 sum to 1.9142.
+    # 4. In the end all four are equal: log2 of 4.
+    return 1.75, 16 / 22, 0.3694, 2.0
+
+
+def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
+    """Exercise 7.2: sharpen or flatten the distribution that the logits stand for.
+
+    logits (..., V), floating point; temperature is a finite number, 0 or more.
+
+    Returns (..., V): the logits divided by the temperature. At 0 the largest logit of each row
+    stays as it is (of equal ones, that with the lowest id), and all others become -inf. Half
+    precision, float16 or bfloat16, comes back as float32, and is converted before the division;
+    other dtypes stay.
+    """
+    # float16 ends at 65504: a logit of 20 divided by 0.0001 would overflow to inf.
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if temperature > 0:
+        return logits / temperature
+    # argmax returns the first of equal values. A comparison with the maximum would keep them all.
+    best = logits.argmax(dim=-1, keepdim=True)  # (..., 1)
+    is_best = torch.arange(logits.size(-1), device=logits.device) == best  # (..., V)
+    return logits.masked_fill(~is_best, -math.inf)
+
+
+def sample_inverse_cdf(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Exercise 7.3: draw a token, given a random number from 0 to 1.
+
+    logits (..., V); uniform (...), one number u per row, 0 <= u < 1. Lay the probabilities
+    p_0, p_1, ..., the softmax of the row, end to end from 0 to 1: the token is the one on whose
+    stretch u falls, p_0 + ... + p_(v-1) <= u < p_0 + ... + p_v. Rounding can make all of them sum
+    to a little less than 1, and u can be larger still: then it is the last token whose probability
+    is not 0. A token whose logit is -inf is never drawn.
+
+    Returns the ids (...) int64.
+    """
+    # In float64 the sum of many small probabilities loses next to nothing.
+    probabilities = torch.softmax(logits.double(), dim=-1)
+    ends = probabilities.cumsum(dim=-1)  # where each stretch ends: (..., V)
+    ends = ends / ends[..., -1:]  # now the last one ends at exactly 1, above every u
+    # The number of stretches that end at or before u is the id of the one that holds it.
+    # torch.searchsorted(ends, uniform[..., None], right=True) finds it by bisection.
+    return (ends <= uniform[..., None]).sum(dim=-1)
+
+
+def sample_gumbel(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Exercise 7.4: draw a token by adding noise and taking the largest.
+
+    logits (..., V); uniform (..., V), one number u per token, 0 < u < 1. The noise of a token is
+    -log(-log(u)).
+
+    Returns the id of the largest sum of logit and noise in each row, (...) int64. A token whose
+    logit is -inf is never drawn.
+    """
+    # No softmax and no sum: adding a constant to all logits of a row changes nothing here either.
+    noise = -torch.log(-torch.log(uniform))
+    return (logits + noise).argmax(dim=-1)
+
+
+def top_k_filter(logits: Tensor, k: int | None) -> Tensor:
+    """Exercise 7.5: keep the k largest logits of each row, and set the others to -inf.
+
+    logits (..., V). Exactly k are kept: of equal logits, those with the lowest ids. k is 1 or more;
+    k = None, or a k of at least V, keeps all. Returns (..., V) of the same dtype.
+    """
+    if k is None:
+        return logits
+    # A stable sort keeps equal logits in the order of their ids. torch.topk doesn't say which of
+    # them it returns, and `logits < smallest kept` keeps them all.
+    order = logits.argsort(dim=-1, descending=True, stable=True)  # ids, the best first
+    dropped = torch.ones_like(logits, dtype=torch.bool).scatter(-1, order[..., :k], False)
+    return logits.masked_fill(dropped, -math.inf)
+
+
+def top_p_filter(logits: Tensor, p: float) -> Tensor:
+    """Exercise 7.6: keep the nucleus of each row, and set the others to -inf.
+
+    logits (..., V), 0 < p <= 1. The nucleus takes the most probable tokens, one after the other,
+    until their probabilities sum to p or more; of equal logits, the lowest ids first. p = 1 keeps
+    all, even those whose probability is too small for the dtype. Returns (..., V) of the dtype of
+    logits; the probabilities of half precision are computed in float32.
+    """
+    if p == 1:
+        return logits
+    single = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    ordered, ids = single.sort(dim=-1, descending=True, stable=True)
+    probabilities = ordered.softmax(dim=-1)
+    # What the tokens before this one sum to. As long as that is below p, one more is needed; this
+    # is what keeps the token that crosses p, and the best one always.
+    before = probabilities.cumsum(dim=-1) - probabilities
+    dropped = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, ids, before >= p)
+    return logits.masked_fill(dropped, -math.inf)
+
+
+def min_p_filter(logits: Tensor, min_p: float) -> Tensor:
+    """Exercise 7.7: keep the tokens with at least min_p times the largest probability.
+
+    logits (..., V), 0 <= min_p <= 1. The others become -inf. Returns (..., V) of the dtype of
+    logits; the probabilities of half precision are computed in float32.
+    """
+    probabilities = torch.softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), -1)
+    best = probabilities.amax(dim=-1, keepdim=True)  # (..., 1)
+    # The same without a softmax: logits < logits.amax(-1, keepdim=True) + log(min_p), because the
+    # denominator cancels.
+    return logits.masked_fill(probabilities < min_p * best, -math.inf)
+
+
+def read_strategies() -> dict[str, str]:
+    """Exercise 7.8, reading: which rule made which distribution?
+
+    The picture 07_sampling/pictures/which_rule.png (it is in theory.md too) shows two positions of
+    a text, one above the other, in six columns. Outlined bars are the probabilities that the model
+    gave, the same in every column; filled bars are those of the tokens after one rule.
+
+    Returns the letter of each rule: {"greedy": ..., "temperature 0.5": ..., "temperature 2": ...,
+    "top-k 4": ..., "top-p 0.8": ..., "min-p 0.2": ...}, each "A" to "F".
+    """
+    return {
+        "greedy": "C",
+        "temperature 0.5": "E",
+        "temperature 2": "A",
+        "top-k 4": "F",
+        "top-p 0.8": "B",
+        "min-p 0.2": "D",
+    }
+
+
+def apply_repetition_penalty(logits: Tensor, counts: Tensor, penalty: float) -> Tensor:
+    """Exercise 7.9: make the tokens that a text holds already less probable.
+
+    logits (..., V); counts (..., V) int64, how often each token occurs in the text; penalty is a
+    finite number above 0, usually a little above 1. Of a token that occurs, however often, a
+    positive logit is divided by the penalty, and a negative one is multiplied by it.
+
+    Returns new logits (..., V). Half precision comes back as float32; -inf stays -inf.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    # Divided by 1.2, a logit of -6 would become -5: more probable. That is the trap; the product,
+    # -7.2, lowers it.
+    penalized = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(counts > 0, penalized, logits)
+
+
+def apply_frequency_penalty(logits: Tensor, counts: Tensor, penalty: float) -> Tensor:
+    """Also exercise 7.9: subtract the penalty from a logit once for each time its token occurs.
+
+    Shapes and dtypes as above; any finite penalty.
+    """
+    # The logarithm of a probability is shifted, whatever its sign; so there is no trap here.
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits - penalty * counts
+
+
+def next_token_logits(
+    model: Callable[[Tensor], Tensor], prompts: Sequence[Sequence[int]]
+) -> Tensor:
+    """Exercise 7.10, a repair: several prompts of different lengths, in one batch.
+
+    model takes tokens (B, T) int64 and returns logits (B, T, V); its attention is causal, so no
+    position sees a later one. prompts: B lists of at least one token each.
+
+    Returns (B, V): for each prompt, the logits of the token that follows it. The code below the
+    raise has one mistake. Delete the raise line, find the mistake, repair it.
+    """
+    # The last column belongs to the longest prompt; in the rows of the others it is padding. What
+    # the padding says doesn't matter, because it stands on the right, in the future of the prompt.
+    lengths = [len(prompt) for prompt in prompts]
+    padded = torch.zeros(len(prompts), max(lengths), dtype=torch.long)
+    for row, prompt in zip(padded, prompts, strict=True):
+        row[: len(prompt)] = torch.tensor(prompt)
+    logits = model(padded)
+    return logits[torch.arange(len(prompts)), torch.tensor(lengths) - 1]
+
+
+def feed_stop(held_back: str, piece: str, stop: str) -> tuple[str, str, bool]:
+    """Exercise 7.11: show text as it arrives, but nothing of the stop string.
+
+    held_back: what earlier calls did not show yet; piece: the text that has just arrived, of any
+    length; stop: the stop string, at least one character.
+
+    Returns (shown, held_back, finished). If the stop string is complete, shown is the text before
+    its first character, nothing is held back, and finished is True. Otherwise as much as possible
+    is shown: only the longest end of the text with which the stop string could begin is held back.
+    """
+    text = held_back + piece
+    before, found, _ = text.partition(stop)
+    if found:
+        return before, "", True
+    # The longest candidate first. One character less than stop is the most: all of it is not there.
+    # A loop over growing suffixes works too, if it keeps the longest that fits.
+    for length in range(min(len(stop) - 1, len(text)), 0, -1):
+        if stop.startswith(text[-length:]):
+            return text[:-length], text[-length:], False
+    return text, "", False
+
+
+def cache_positions(lengths: Tensor, T: int) -> Tensor:
+    """Exercise 7.12: the positions of T new tokens per row.
+
+    lengths (B,) int64: how many tokens each row of the cache holds already.
+
+    Returns (B, T) int64: the positions of the T tokens that come next in each row, from 0.
+    """
+    return lengths[:, None] + torch.arange(T, device=lengths.device)
+
+
+def write_cache(cache: Tensor, new: Tensor, lengths: Tensor) -> Tensor:
+    """Also exercise 7.12: put the keys of new tokens into their places.
+
+    cache (B, n_heads, max_len, d_head); new (B, n_heads, T, d_head), the keys (or values) of the
+    next T tokens of each row; lengths (B,) int64, how many tokens each row holds. All new tokens
+    fit. Rows may have different lengths.
+
+    Returns a new cache of the same shape; what was given is not changed.
+    """
+    B, n_heads, T, d_head = new.shape
+    positions = cache_positions(lengths, T)[:, None, :, None]  # (B, 1, T, 1)
+    # scatter writes new[b, h, t, d] to [b, h, positions[b, h, t, d], d]. A loop over the rows with
+    # result[b, :, length : length + T] = new[b] is as good; the cache of this course uses
+    # keys[rows, :, positions] = k.transpose(1, 2).
+    return cache.scatter(2, positions.expand(B, n_heads, T, d_head), new)
+
+
+def window_start(length: int, context: int) -> int:
+    """Exercise 7.13: which part of a long text does the model see?
+
+    A text of `length` tokens, and a model that can attend to `context` of them. As long as the
+    text fits, the window starts at 0. Then its start jumps: each jump is half a context, rounded
+    up, and there are as many jumps as are needed for the rest of the text to fit.
+
+    Returns the index of the window's first token.
+    """
+    if length <= context:
+        return 0
+    jump = (context + 1) // 2
+    # As few jumps as possible: (length - context) / jump, rounded up. A while loop that jumps until
+    # length - start <= context gives the same.
+    return -(-(length - context) // jump) * jump
+
+
+# --- for 7.14: what a search returns, and by what its texts are compared ---
+
+NextLogits = Callable[[list[list[int]]], Tensor]  # sequences -> logits (sequences, V)
+HasEnded = Callable[[Sequence[int]], bool]  # the new tokens of a text -> is it complete?
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One text of a beam search."""
+
+    tokens: tuple[int, ...]  # the new ones, without the prompt
+    log_prob: float  # the sum over the new tokens
+    ended: bool = False
+
+
+def length_normalized(log_prob: float, length: int, length_penalty: float) -> float:
+    """By what texts are compared: 0 is the plain sum, 1 the mean per token."""
+    return log_prob / max(length, 1) ** length_penalty
+
+
+def never_ends(tokens: Sequence[int]) -> bool:
+    """The default of has_ended."""
+    return False
+
+
+def best_extensions(
+    log_probs: Tensor, next_log_probs: Tensor, n: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Exercise 7.14, a challenge: the best continuations of several texts at once.
+
+    log_probs (K,): the log-probabilities of K texts so far; next_log_probs (K, V): of each possible
+    next token of each text. A text and one more token have the sum of both.
+
+    Returns (log_probs (n,), parents (n,) int64, tokens (n,) int64): of the K V sums the n best, the
+    best first; which text each one continues, and with which token. Of equal sums, the one of the
+    lower parent comes first, and of one parent that of the lower token. If n is more than K V, all
+    are returned.
+    """
+    sums = (log_probs[:, None] + next_log_probs).flatten()  # (K V,): parent by parent
+    # A stable sort keeps equal sums in the order of their index, which is that of the rule.
+    order = sums.argsort(descending=True, stable=True)[:n]
+    V = next_log_probs.size(-1)
+    return sums[order], order // V, order % V
+
+
+def beam_search(
+    next_logits: NextLogits,
+    prompt: Sequence[int],
+    n_beams: int,
+    max_tokens: int,
+    has_ended: HasEnded = never_ends,
+    length_penalty: float = 1.0,
+) -> list[Hypothesis]:
+    """Also exercise 7.14: search for the most probable continuation of a prompt.
+
+    next_logits takes sequences, a list of lists of tokens (prompt included), and returns logits
+    (rows, V) of the token after each; has_ended takes the new tokens of a text, and says whether it
+    is complete.
+
+    Begin with one hypothesis without new tokens, whose log_prob is 0. In each step, the candidates
+    are all the extensions, by one token, of the hypotheses that have not ended; and those that
+    have, as they are. The n_beams candidates with the largest length_normalized(log_prob, number of
+    new tokens, length_penalty) stay. Stop when all have ended, or after max_tokens steps.
+
+    Returns the hypotheses that stayed, the best first: Hypothesis(tokens, log_prob, ended), where
+    tokens is a tuple of the new tokens, and log_prob the sum of their log-probabilities, a float.
+    """
+    beams = [Hypothesis((), 0.0)]
+    for _ in range(max_tokens):
+        live = [beam for beam in beams if not beam.ended]
+        if not live:
+            break
+        logits = next_logits([[*prompt, *beam.tokens] for beam in live])  # (K, V)
+        sums = torch.tensor([beam.log_prob for beam in live], dtype=torch.float64)
+        log_probs = torch.log_softmax(logits.double(), dim=-1)
+        # The live ones all have the same length, so their order is that of the plain sums.
+        extended = []
+        for log_prob, parent, token in zip(*best_extensions(sums, log_probs, n_beams), strict=True):
+            tokens = (*live[parent].tokens, int(token))
+            extended.append(Hypothesis(tokens, float(log_prob), has_ended(tokens)))
+        candidates = extended + [beam for beam in beams if beam.ended]
+        candidates.sort(
+            key=lambda beam: length_normalized(beam.log_prob, len(beam.tokens), length_penalty),
+            reverse=True,
+        )
+        beams = candidates[:n_beams]
+    return beams
+
+
+def residual_distribution(p: Tensor, q: Tensor) -> Tensor:
+    """Exercise 7.15, a challenge: what is left of p when q has had its share?
+
+    p (..., V) and q (..., V): probabilities. Returns (..., V): max(0, p - q), divided by its sum
+    over the last axis; and p itself in rows where p is nowhere above q.
+    """
+    left = (p - q).clamp(min=0)
+    total = left.sum(dim=-1, keepdim=True)
+    # Where p = q nothing is left, and 0 / 0 would be nan; such a row is never needed.
+    return torch.where(total > 0, left / total.masked_fill(total == 0, 1.0), p)
+
+
+def accept_drafted(drafted: Tensor, q: Tensor, p: Tensor, uniform: Tensor) -> tuple[int, Tensor]:
+    """Also exercise 7.15: which of the tokens that a small model drafted does a large one accept?
+
+    drafted (n,) int64: the tokens; q (n, V): the distributions that the small model drew them from;
+    p (n + 1, V): those of the large model, for the same positions and the one after; uniform (n,):
+    random numbers, 0 <= u < 1. With its own q, p and u, a token x is accepted if u < p(x) / q(x).
+    At the first that is not, all later ones are dropped.
+
+    Returns (how many were accepted, the distribution (V,) that one more token is drawn from): after
+    a rejection the residual distribution of that position; if all were accepted, the last row of p.
+    """
+    n = len(drafted)
+    for i in range(n):
+        x = drafted[i]
+        if uniform[i] >= p[i, x] / q[i, x]:
+            return i, residual_distribution(p[i], q[i])
+    # Without a loop: the mean of (uniform < ratio).cumprod(0) counts the accepted ones.
+    return n, p[n]
