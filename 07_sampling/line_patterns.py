@@ -9,8 +9,7 @@ its places. Which speaker may use which word is not asked.
 
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from utils import playbill
 from utils.errors import run_program
@@ -49,11 +48,8 @@ def parts_of(line: str) -> Iterator[str]:
 
 def forms(word: str) -> set[str]:
     """What may stand for "thou" or "Hath" in a template."""
-    tables: Sequence[Mapping[Any, str]] = (
-        *(playbill.YOU, playbill.THOU),
-        *(playbill.GREAT, playbill.SMALL),
-    )
-    found = {table[word.lower()] for table in tables if word.lower() in table}
+    tables = (playbill.YOU, playbill.THOU, playbill.GREAT, playbill.SMALL)
+    found = {form for table in tables for key, form in table.items() if key == word.lower()}
     return {form.capitalize() for form in found} if word[0].isupper() else found
 
 
