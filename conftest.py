@@ -21,6 +21,7 @@ pytest_plugins = ["utils.grader.pytest_plugin"]  # the fixture `ex`, --solutions
 MARKERS = {
     "gpu": "needs a GPU that PyTorch can use (CUDA or MPS)",
     "browser": "needs Playwright, which drives a headless Chromium",
+    "transformers": "needs the library transformers to compare with: pip install -e .[interop]",
     "compiler": "needs a C++ compiler for torch.compile, and a path without spaces",
 }
 LOOPBACK = ("127.", "::1", "localhost")
@@ -46,6 +47,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(MARKERS["gpu"])
     if item.get_closest_marker("browser") and importlib.util.find_spec("playwright") is None:
         pytest.skip(MARKERS["browser"])
+    if item.get_closest_marker("transformers") and not importlib.util.find_spec("transformers"):
+        pytest.skip(MARKERS["transformers"])
     if item.get_closest_marker("compiler") and not has_compiler():
         pytest.skip(MARKERS["compiler"])
 

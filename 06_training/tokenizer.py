@@ -5,7 +5,7 @@ A character tokenizer knows V characters; the id of each is its index in the voc
     characters = "abc"      encode("cab") = [2, 0, 1]      decode([2, 0, 1]) = "cab"
 
 Nothing is lost: decode(encode(text)) == text for every text that can be encoded. A small vocabulary
-makes long sequences; byte-pair encoding trades one for the other.
+makes long sequences; byte-pair encoding (bpe_tokenizer.py) trades one for the other.
 
 Dimensions: V vocabulary size.
 """
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from token_stream import CharStream, TokenStream
 from utils.errors import CourseError, UsageError, pick, run_program
 
 UNKNOWN = -1  # in the look-up table: a code point that has no id
@@ -82,6 +83,14 @@ class CharTokenizer:
         # index: the integer inside a NumPy or tensor scalar, and a TypeError for 1.0
         return "".join(self._character(index(token_id)) for token_id in ids)
 
+    def accepts(self, text: str) -> bool:
+        """Whether every character of the text has an id."""
+        return self._ids.keys() >= set(text)
+
+    def stream_decoder(self) -> TokenStream:
+        """Decode ids one at a time, as a model generates them."""
+        return CharStream(lambda token_id: self.decode([token_id]))
+
     def to_dict(self) -> dict[str, str]:
         """Return what a checkpoint stores, ready for JSON."""
         return {"kind": "char", "characters": self.characters}
@@ -91,7 +100,7 @@ class CharTokenizer:
         """Rebuild a tokenizer from `to_dict`. Raises CourseError if `stored` is not one."""
         if not isinstance(stored, Mapping):
             raise CourseError(f"a stored tokenizer must be a dictionary, not {stored!r:.40}")
-        pick(str(stored.get("kind")), ["char"], what="tokenizer kind")  # room for other kinds
+        pick(str(stored.get("kind")), ["char"], what="tokenizer kind")
         characters = stored.get("characters")
         if not isinstance(characters, str):
             raise CourseError(

@@ -11,11 +11,11 @@ Dimensions: B rows (prompts continued together), V vocabulary.
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from any_tokenizer import Tokenizer
 from beam_decoder import beam_search_batch
 from cached_sequence import CachedSequence
 from decoding_loop import Choose, MakeDecodeStep, forward_step, generate_tokens
@@ -25,7 +25,6 @@ from penalties import TokenCounts
 from speculative import Draft, single_tokens
 from stop_string import StopStrings
 from temperature import sample
-from tokenizer import CharTokenizer
 from utils.config import ModelConfig, SampleConfig
 from utils.errors import run_program
 
@@ -49,23 +48,15 @@ def choose_with(config: SampleConfig, counts: TokenCounts | None = None) -> Choo
     return choose
 
 
-def match_vocabulary(text: str, characters: str) -> str:
+def match_vocabulary(text: str, tokenizer: Tokenizer) -> str:
     """Rewrite text in the Unicode form whose characters are all in the vocabulary, if there is one.
 
     The same letter can be one code point (NFC, most keyboards) or a base and an accent (NFD, macOS
     file names), and a model knows only the form of its training text. If neither form
     helps, the text is returned unchanged.
     """
-    known = set(characters)
     forms = (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))
-    return next((form for form in forms if known.issuperset(form)), text)
-
-
-class Reading(NamedTuple):
-    """The text of some tokens, up to a stop string, and whether one has ended it."""
-
-    text: str
-    finished: bool
+    return next((form for form in forms if tokenizer.accepts(form)), text)
 
 
 class TextGenerator:
@@ -75,7 +66,7 @@ class TextGenerator:
         self,
         model: nn.Module,
         config: ModelConfig,
-        tokenizer: CharTokenizer,
+        tokenizer: Tokenizer,
         make_decode_step: MakeDecodeStep = forward_step,
         draft: Draft | None = None,
     ) -> None:
@@ -89,14 +80,13 @@ class TextGenerator:
 
     @property
     def default_prompt(self) -> str:
-        """Used for an empty prompt: a newline, or the first character if there is no newline."""
-        characters = self.tokenizer.characters
-        return "\n" if "\n" in characters else characters[0]
+        """Used for an empty prompt: a newline, or the first token if there is no newline."""
+        return "\n" if self.tokenizer.accepts("\n") else self.tokenizer.decode([0])
 
     def encode(self, prompt: str) -> list[int]:
         """The token ids of a prompt. Raises UsageError for a character the model does not know."""
         prompt = prompt or self.default_prompt
-        return self.tokenizer.encode(match_vocabulary(prompt, self.tokenizer.characters))
+        return self.tokenizer.encode(match_vocabulary(prompt, self.tokenizer))
 
     def stream(self, sampling: SampleConfig) -> Iterator[str]:
         """Continue `sampling.prompt`; yields the new text in pieces, without the prompt."""
@@ -120,19 +110,24 @@ class TextGenerator:
     ) -> Iterator[tuple[str, ...]]:
         """Continue prompts as one batch; yields the new text of each, "" after its stop string.
 
-        The stop string itself is never part of the text. Beam search yields whole texts.
+        The stop string itself is never part of the text. A token that ends within a character
+        yields "", and the character comes with the token that completes it. Beam search yields
+        whole texts.
         """
         if sampling.beams is not None:
             yield tuple(texts[0] for texts in self.search(prompts, sampling))
             return
         stops = [self._stops(sampling) for _ in prompts]
+        streams = [self.tokenizer.stream_decoder() for _ in prompts]
         for tokens in self._steps([self.encode(prompt) for prompt in prompts], sampling):
             # Every row continues until all have stopped; a finished one yields "".
-            pieces = [self.tokenizer.decode([token]) for token in tokens]
+            pieces = [stream.feed(token) for stream, token in zip(streams, tokens, strict=True)]
             yield tuple(stop.feed(piece) for stop, piece in zip(stops, pieces, strict=True))
             if all(stop.finished for stop in stops):
                 return
-        yield tuple(stop.flush() for stop in stops)  # text that was held back and did not stop
+        # The end: half a character, then text that was held back and did not stop
+        ends = [stream.flush() for stream in streams]
+        yield tuple(stop.feed(end) + stop.flush() for stop, end in zip(stops, ends, strict=True))
 
     def search(self, prompts: Sequence[str], sampling: SampleConfig) -> list[list[str]]:
         """Beam search: the `sampling.num_samples` best texts for each prompt, the best first."""
@@ -142,21 +137,22 @@ class TextGenerator:
             [self.encode(prompt) for prompt in prompts],
             sampling.beams or 1,
             sampling.max_tokens,
-            lambda tokens: self._read(tokens, sampling).finished,
+            lambda tokens: self._read(tokens, sampling)[1],
             sampling.length_penalty,
             make_decode_step=self.make_decode_step,
         )
         best = [beams[: sampling.num_samples] for beams in found]
-        return [[self._read(beam.tokens, sampling).text for beam in beams] for beams in best]
+        return [[self._read(beam.tokens, sampling)[0] for beam in beams] for beams in best]
 
     def _stops(self, sampling: SampleConfig) -> StopStrings:
-        characters = self.tokenizer.characters
-        return StopStrings([match_vocabulary(stop, characters) for stop in sampling.stop])
+        return StopStrings([match_vocabulary(stop, self.tokenizer) for stop in sampling.stop])
 
-    def _read(self, tokens: Sequence[int], sampling: SampleConfig) -> "Reading":
-        stops = self._stops(sampling)
-        text = stops.feed(self.tokenizer.decode(tokens))
-        return Reading(text + stops.flush(), stops.finished)
+    def _read(self, tokens: Sequence[int], sampling: SampleConfig) -> tuple[str, bool]:
+        """The text of these tokens up to a stop string, and whether one has ended it."""
+        stops, stream = self._stops(sampling), self.tokenizer.stream_decoder()
+        text = stops.feed("".join(stream.feed(token) for token in tokens))
+        finished = stops.finished  # half a character at the end does not count
+        return text + stops.feed(stream.flush()) + stops.flush(), finished
 
     def _steps(self, prompts: list[list[int]], sampling: SampleConfig) -> Iterator[list[int]]:
         """The new token of each prompt, step by step."""
@@ -180,6 +176,7 @@ class TextGenerator:
 def main() -> None:
     """Generate from an untrained model: noise, but the same noise with and without the cache."""
     from tiny_transformer_lm import TinyTransformerLM
+    from tokenizer import CharTokenizer
 
     tokenizer = CharTokenizer.train("abcdefghijklmnopqrstuvwxyz \n")
     config = ModelConfig(tokenizer.vocab_size, max_seq_len=16, d_model=32, n_layers=2)

@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from any_tokenizer import Tokenizer, tokenizer_from_dict
 from parts import Parts
 from tiny_transformer_lm import TinyTransformerLM
-from tokenizer import CharTokenizer
 from utils.config import ModelConfig, from_dict, to_dict
 from utils.errors import CourseError, run_program
 from utils.files import atomic_write_bytes
@@ -32,7 +32,7 @@ class Checkpoint:
     """A trained model loaded from disk: its configuration, its tokenizer and its weights."""
 
     model_config: ModelConfig
-    tokenizer: CharTokenizer
+    tokenizer: Tokenizer
     weights: dict[str, Tensor]
     info: dict[str, Any] = field(default_factory=dict)  # step, losses, corpus: for display
     name: str = "checkpoint"  # the file it was read from, for messages
@@ -67,7 +67,7 @@ class Checkpoint:
 def save_checkpoint(
     path: Path | str,
     model: TinyTransformerLM,
-    tokenizer: CharTokenizer,
+    tokenizer: Tokenizer,
     info: dict[str, Any] | None = None,
 ) -> None:
     """Write one file, atomically. Weights keep their precision (float32 in this course)."""
@@ -103,7 +103,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     try:
         checkpoint = Checkpoint(
             from_dict(json.loads(metadata["model_config"]), ModelConfig),
-            CharTokenizer.from_dict(json.loads(metadata["tokenizer"])),
+            tokenizer_from_dict(json.loads(metadata["tokenizer"])),
             weights,
             dict(json.loads(metadata.get("info", "{}"))),
             str(path),
@@ -122,17 +122,19 @@ def _check_format(path: Path, metadata: dict[str, str]) -> None:
 
 
 def _check_vocabulary(checkpoint: Checkpoint) -> None:
-    """Every token needs a row of the embedding, and every row a character to print."""
-    characters, V = checkpoint.tokenizer.vocab_size, checkpoint.model_config.vocab_size
-    if characters != V:
+    """Every token needs a row of the embedding, and every row a text to print."""
+    tokens, V = checkpoint.tokenizer.vocab_size, checkpoint.model_config.vocab_size
+    if tokens != V:
         raise CourseError(
-            f"{checkpoint.name}: the tokenizer has {characters} characters, but vocab_size is {V}"
+            f"{checkpoint.name}: the tokenizer has {tokens} tokens, but vocab_size is {V}"
         )
 
 
 def main() -> None:
     """Save a small model, inspect the file, and load it again."""
     import tempfile
+
+    from tokenizer import CharTokenizer
 
     tokenizer = CharTokenizer.train("to be or not to be")
     model = TinyTransformerLM(ModelConfig(tokenizer.vocab_size, d_model=32, n_layers=2))

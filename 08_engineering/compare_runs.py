@@ -92,7 +92,7 @@ def comparison(runs: Sequence[Run]) -> str:
     legend = [f"{name:<7} {shown(run.folder)[-72:]}" for name, run in zip(names, runs, strict=True)]
     settings = differing([run.config for run in runs])
     places = differing([run.place for run in runs])
-    results = side_by_side([result(run) for run in runs])
+    results = side_by_side([result(run, "tokenizer" in settings) for run in runs])
     table = columns(names, {**settings, **results, **places})
     return "\n".join([*legend, "", *table, *notes(runs, settings)])
 
@@ -103,16 +103,24 @@ def notes(runs: Sequence[Run], settings: Table) -> Iterator[str]:
         yield "the configurations are the same"
     if "data" in settings:
         yield "data differs: losses on different texts are not comparable"
+    if "tokenizer" in settings:
+        yield "tokenizer differs: compare bits per character, not the losses per token"
     for number, run in enumerate(runs, start=1):
         if not run.config:
             yield f"run {number} has no readable config.yaml"
 
 
-def result(run: Run) -> dict[str, str]:
-    """The results of a run; tokens/s is the mean over training, without evaluations."""
+def result(run: Run, in_bits: bool = False) -> dict[str, str]:
+    """The results of a run; tokens/s is the mean over training, without evaluations.
+
+    With `in_bits`, the loss in bits per character as well, where the run has recorded it.
+    """
     found: dict[str, str] = {}
     if best := best_evaluation(run.rows):
         found |= {"best validation loss": f"{best[0]:.4f}", "at step": str(best[1])}
+    bits = [value for _, value in curve(run.rows, "val_bits_per_char")]
+    if bits and in_bits:
+        found["bits per character"] = f"{min(bits):.4f}"
     if run.rows:
         found["steps"] = f"{steps_done(run.rows)}/{run.config.get('max_steps', '?')}"
     step, seconds = max(curve(run.rows, "seconds"), default=(0.0, 0.0))

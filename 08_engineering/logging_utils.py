@@ -24,7 +24,10 @@ from typing import Any
 from utils.errors import CourseError, UsageError, run_program
 from utils.files import LineFile, atomic_write_text, complete_lines
 
-METRIC_COLUMNS = ("step", "train_loss", "val_loss", "learning_rate", "grad_norm", "seconds")
+METRIC_COLUMNS = (
+    *("step", "train_loss", "val_loss", "val_bits_per_char"),
+    *("learning_rate", "grad_norm", "seconds"),
+)
 NON_FINITE = ("NaN", "Infinity", "-Infinity")  # what json.dumps calls them
 
 

@@ -50,7 +50,7 @@ class RunRecorder(Callback):
         device = device or torch.device("cpu")
         remove_leftovers(folder)
         self.log = TextLog(folder / "log.txt")
-        self.metrics = RunMetrics(folder, config, self.log, state)
+        self.metrics = RunMetrics(folder, config, self.log, state, data.chars_per_token)
         self.checkpoints = RunCheckpoints(folder, model, data)
         self.states = RunStates(folder, run_id or folder.name, model, data, device)
         self.samples = RunSamples(folder, config, model, data.tokenizer)

@@ -2,6 +2,7 @@
 
 from tqdm import tqdm
 
+from loss_functions import bits_per_char
 from training_loop import Callback, StepReport, Trainer
 from utils.terminal import NARROW, bar_options
 
@@ -12,7 +13,8 @@ NARROW_FORMAT = "{percentage:3.0f}% {desc}, {remaining} left"
 class ProgressBar(Callback):
     """One line that moves on a terminal, and one printed line per evaluation."""
 
-    def __init__(self, max_steps: int, done: int = 0) -> None:
+    def __init__(self, max_steps: int, done: int = 0, chars_per_token: float = 1.0) -> None:
+        self.chars_per_token = chars_per_token
         options = bar_options()
         self.is_narrow = options["ncols"] < NARROW
         self.bar = tqdm(
@@ -30,9 +32,10 @@ class ProgressBar(Callback):
         self.bar.set_description_str(self._description(report), refresh=False)
         self.bar.update()
         if report.val_loss is not None:
+            bits = bits_per_char(report.val_loss, self.chars_per_token)
             tqdm.write(
                 f"step {report.step:>5} of {trainer.max_steps}   train {report.train_loss:.4f}   "
-                f"validation {report.val_loss:.4f}   {report.seconds:6.1f} s"
+                f"validation {report.val_loss:.4f} ({bits:.3f} bits/char) {report.seconds:6.1f} s"
             )
 
     def _description(self, report: StepReport) -> str:

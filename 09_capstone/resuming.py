@@ -62,15 +62,13 @@ def stored_config(folder: Path) -> TrainConfig:
 def refuse_changes(requested: TrainConfig, stored: TrainConfig) -> None:
     """Raise UsageError, naming the fields, if a flag would change what is being trained.
 
-    "auto" and the vocabulary size, which the machine and the data determine, are not compared.
+    "auto", which the machine or the data determines, is not compared.
     """
     before, now = flat(to_dict(stored)), flat(to_dict(requested))
     changes = [
         f"{name} {before[name]} -> {value}"
         for name, value in now.items()
-        if value != before[name]
-        and value != "auto"
-        and name not in (*FREE_FIELDS, "model.vocab_size")
+        if value != before[name] and "auto" not in (value, before[name]) and name not in FREE_FIELDS
     ]
     if changes:
         raise UsageError(f"a resumed run keeps its configuration; refused: {', '.join(changes)}")

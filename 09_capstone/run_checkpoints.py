@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from checkpointing import save_checkpoint
+from loss_functions import bits_per_char
 from tiny_transformer_lm import TinyTransformerLM
 from training_data import TrainingData
 from training_loop import Trainer
@@ -44,6 +45,7 @@ class RunCheckpoints:
         info: dict[str, Any] = {"step": step, "corpus": self.data.name, "run": self.folder.name}
         if step == self.evaluated_at and math.isfinite(self.val_loss):
             info["val_loss"] = self.val_loss
+            info["val_bits_per_char"] = bits_per_char(self.val_loss, self.data.chars_per_token)
         path = self.folder / f"{name}.safetensors"
         save_checkpoint(path, self.model, self.data.tokenizer, info)
 

@@ -31,6 +31,6 @@ def plot_metrics(folder: Path, data: TrainingData) -> None:
     if not rows:
         return
     bits = data.entropy_bits_per_char
-    floor = None if bits is None else bits * math.log(2)
+    floor = None if bits is None else bits * math.log(2) * data.chars_per_token
     title = f"{folder.name} on {data.name}"
     plot_training_curves(rows, floor=floor, title=title, path=folder / "curves.png")

@@ -1,14 +1,16 @@
 """The metrics of a run: metrics.csv, metrics.jsonl, TensorBoard, and evaluations in log.txt."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from logging_utils import MetricsLog, TextLog
+from logging_utils import METRIC_COLUMNS, MetricsLog, TextLog
 from loss_functions import bits_per_char
 from tensorboard_log import TensorBoardLog
 from training_loop import StepReport
 from training_state import TrainingState
 from utils.config import TrainConfig
+from utils.files import complete_lines
 
 
 class RunMetrics:
@@ -18,12 +20,19 @@ class RunMetrics:
     """
 
     def __init__(
-        self, folder: Path, config: TrainConfig, log: TextLog, state: TrainingState | None
+        self,
+        folder: Path,
+        config: TrainConfig,
+        log: TextLog,
+        state: TrainingState | None,
+        chars_per_token: float = 1.0,
     ) -> None:
         self.config = config
         self.log = log
+        self.chars_per_token = chars_per_token
         last_row = last_row_of(state)
-        self.metrics = MetricsLog(folder)
+        self.columns = columns_of(folder)
+        self.metrics = MetricsLog(folder, self.columns)
         self.metrics.truncate_after(last_row)
         self.curves = TensorBoardLog(folder, resumed_at=last_row)
 
@@ -35,17 +44,22 @@ class RunMetrics:
             self.metrics.append(row)
             self.curves.append(row)
         if evaluated:
-            self.log.write(evaluation_line(report))
+            self.log.write(evaluation_line(report, self.chars_per_token))
 
     def _row(self, report: StepReport) -> dict[str, Any]:
-        return {
+        loss = report.val_loss
+        row = {
             "step": report.step,
             "train_loss": report.train_loss,
-            "val_loss": report.val_loss,
+            "val_loss": loss,
+            "val_bits_per_char": None
+            if loss is None
+            else bits_per_char(loss, self.chars_per_token),
             "learning_rate": report.learning_rate * self.config.lr,
             "grad_norm": report.grad_norm,
             "seconds": round(report.seconds, 3),
         }
+        return {name: value for name, value in row.items() if name in self.columns}
 
     def sync(self) -> None:
         """Wait until the rows are on disk; a state that relies on them is saved after that."""
@@ -65,10 +79,18 @@ def last_row_of(state: TrainingState | None) -> int:
     return state.step - state.position["evaluation_due"] if state else 0
 
 
-def evaluation_line(report: StepReport) -> str:
+def columns_of(folder: Path) -> Sequence[str]:
+    """The columns of metrics.csv: a run that an older version started keeps the ones it has."""
+    path = folder / "metrics.csv"
+    lines = complete_lines(path) if path.exists() else []
+    known = set(lines[0].split(",")) if lines else set(METRIC_COLUMNS)
+    return [name for name in METRIC_COLUMNS if name in known]
+
+
+def evaluation_line(report: StepReport, chars_per_token: float = 1.0) -> str:
     """One line of log.txt for a step that was evaluated."""
     assert report.val_loss is not None
-    bits = bits_per_char(report.val_loss)
+    bits = bits_per_char(report.val_loss, chars_per_token)
     return (
         f"step {report.step}: train {report.train_loss:.4f}, validation "
         f"{report.val_loss:.4f} ({bits:.4f} bits per character), {report.seconds:.1f} s"

@@ -9,11 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from any_tokenizer import Tokenizer
 from fast_decoder import fast_decode_step
 from generator import TextGenerator
 from logging_utils import JsonlLogger
 from tiny_transformer_lm import TinyTransformerLM
-from tokenizer import CharTokenizer
 from training_loop import Trainer
 from utils.config import SampleConfig, TrainConfig
 from utils.files import atomic_write_bytes, atomic_write_text
@@ -25,7 +25,7 @@ class RunSamples:
     """Generates a text every `sample_interval` steps and at the end."""
 
     def __init__(
-        self, folder: Path, config: TrainConfig, model: TinyTransformerLM, tokenizer: CharTokenizer
+        self, folder: Path, config: TrainConfig, model: TinyTransformerLM, tokenizer: Tokenizer
     ) -> None:
         self.config = config
         self.model = model
@@ -98,7 +98,7 @@ def read_sample(line: bytes) -> dict[str, Any] | None:
 
 
 def sample_text(
-    model: TinyTransformerLM, tokenizer: CharTokenizer, sampling: SampleConfig, trainer: Trainer
+    model: TinyTransformerLM, tokenizer: Tokenizer, sampling: SampleConfig, trainer: Trainer
 ) -> str:
     """One sample from the model as it is now; cut short if the trainer is stopped."""
     was_training = model.training

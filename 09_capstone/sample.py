@@ -3,7 +3,10 @@
 python 09_capstone/sample.py                                   # the newest checkpoint
 python 09_capstone/sample.py --prompt "ROMEO:" --temperature 0.7 --max-tokens 300
 python 09_capstone/sample.py --num-samples 3 --top-p 0.9 --seed 7
-python 09_capstone/sample.py --compare                         # sampling strategies side by side
+python 09_capstone/sample.py --beams 4 --num-samples 2         # the most probable texts
+python 09_capstone/sample.py --draft small.safetensors         # a small model drafts tokens
+python 09_capstone/sample.py --compare                         # decoding strategies side by side
+python 09_capstone/sample.py --batch --output gallery.md       # 24 samples in a file
 python 09_capstone/sample.py --interactive                     # type prompts, read continuations
 """
 
@@ -14,93 +17,64 @@ except ImportError:
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from checkpointing import load_checkpoint
 from fast_decoder import fast_decode_step
+from gallery import GallerySource, check_output, write_gallery
 from generator import TextGenerator
 from parts import Parts
-from prompt_loop import next_seed, prompt_loop, unescape
-from utils.command_line import OneLineParser, add_config_flags, config_from_args
+from prompt_loop import next_seed, prompt_loop
+from sample_args import parse_args, unescape_settings
+from speculative import Draft
+from strategies import compare
+from utils.command_line import config_from_args
 from utils.config import SampleConfig
 from utils.device import pick_device
 from utils.errors import CourseError
 
 HERE = Path(__file__).resolve().parent
-STRATEGIES = {
-    "greedy (temperature 0)": {"temperature": 0.0},
-    "temperature 0.5": {"temperature": 0.5},
-    "temperature 1.0": {"temperature": 1.0},
-    "top-k 10": {"temperature": 1.0, "top_k": 10},
-    "top-p 0.9": {"temperature": 1.0, "top_p": 0.9},
-    "min-p 0.1": {"temperature": 1.0, "min_p": 0.1},
-    "temperature 1.5": {"temperature": 1.5},
-}
 
 
 def main(interactive: bool = False) -> None:
     """Read the command line, load the model, generate; interactive leaves no other mode."""
-    args = parse_args(interactive)
+    args = parse_args(HERE / "checkpoints", interactive)
     sampling = unescape_settings(config_from_args(args, SampleConfig()))
-    device = pick_device(sampling.device)
-    checkpoint = load_checkpoint(args.checkpoint or newest_checkpoint(args.checkpoint_dir))
-    model = checkpoint.build_model(Parts.fused()).to(device)
-    generator = TextGenerator(
-        model, checkpoint.model_config, checkpoint.tokenizer, fast_decode_step
-    )
+    if args.batch:
+        check_output(args.output)
+    path = args.checkpoint or newest_checkpoint(args.checkpoint_dir)
+    generator = load_generator(args, path, pick_device(sampling.device))
     if args.interactive:
         prompt_loop(generator, sampling)
     elif args.compare:
         compare(generator, sampling)
+    elif args.batch:
+        write_gallery(args.output, generator, sampling, GallerySource.from_args(args, path))
+    elif sampling.beams is not None:
+        print_beams(generator, sampling)
     else:
         print_samples(generator, sampling)
 
 
-def parse_args(interactive: bool = False) -> argparse.Namespace:
-    """The command line: which model, what to do, and one flag per field of SampleConfig."""
-    parser = OneLineParser(
-        description="Generate text with a trained model.",
-        usage="%(prog)s [--prompt TEXT] [options]",
+def load_generator(args: argparse.Namespace, path: Path, device: torch.device) -> TextGenerator:
+    """The model of a checkpoint, and its draft if one was named, on the device."""
+    checkpoint = load_checkpoint(path)
+    model = checkpoint.build_model(Parts.fused()).to(device)
+    draft = None
+    if args.draft is not None:
+        small = load_checkpoint(args.draft)
+        if small.tokenizer.to_dict() != checkpoint.tokenizer.to_dict():
+            raise CourseError(
+                f"the draft {args.draft} has other tokens than {path}; "
+                "a draft must be trained with the same tokenizer"
+            )
+        draft_model = small.build_model(Parts.fused()).to(device)
+        draft = Draft(draft_model, small.model_config, args.draft_tokens)
+    return TextGenerator(
+        model, checkpoint.model_config, checkpoint.tokenizer, fast_decode_step, draft
     )
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        metavar="FILE",
-        help="the model (default: the newest in --checkpoint-dir)",
-    )
-    parser.add_argument(
-        "--checkpoint-dir",
-        type=Path,
-        metavar="DIR",
-        default=HERE / "checkpoints",
-        help="where to look for the newest checkpoint",
-    )
-    if interactive:
-        parser.set_defaults(interactive=True, compare=False)
-    else:
-        add_mode_flags(parser)
-    add_config_flags(parser, SampleConfig)
-    return parser.parse_args()
-
-
-def add_mode_flags(parser: argparse.ArgumentParser) -> None:
-    """What to do instead of printing samples; one of them at most."""
-    modes = parser.add_mutually_exclusive_group()
-    modes.add_argument(
-        "--compare", action="store_true", help="show sampling strategies side by side"
-    )
-    modes.add_argument(
-        "--interactive",
-        action="store_true",
-        help="a prompt loop: type a text, the model continues it",
-    )
-
-
-def unescape_settings(sampling: SampleConfig) -> SampleConfig:
-    """Replace escapes such as "\\n" in --stop, and Windows line endings in --prompt."""
-    stop = None if sampling.stop is None else unescape(sampling.stop)
-    return replace(sampling, stop=stop, prompt=sampling.prompt.replace("\r\n", "\n"))
 
 
 def newest_checkpoint(folder: Path) -> Path:
@@ -132,6 +106,16 @@ def print_samples(generator: TextGenerator, sampling: SampleConfig) -> None:
             print("\n")
 
 
+def print_beams(generator: TextGenerator, sampling: SampleConfig) -> None:
+    """Print the most probable continuations that beam search finds, the best first."""
+    prompt = sampling.prompt.lstrip("\n")
+    (texts,) = generator.search([sampling.prompt], sampling)
+    for number, text in enumerate(texts, start=1):
+        if sampling.num_samples > 1:
+            print(f"--- text {number} of {len(texts)} ---")
+        print(prompt + (text if prompt else text.lstrip("\n")), end="\n\n")
+
+
 def from_first_line(pieces: Iterator[str]) -> Iterator[str]:
     """Text generated from an empty prompt, without the empty lines at its start."""
     started = False
@@ -140,15 +124,6 @@ def from_first_line(pieces: Iterator[str]) -> Iterator[str]:
         started = started or shown != ""
         if shown:
             yield shown
-
-
-def compare(generator: TextGenerator, sampling: SampleConfig) -> None:
-    """Print the continuation by each sampling strategy, all with the same prompt and seed."""
-    plain = replace(sampling, top_k=None, top_p=None, min_p=None)
-    for name, changes in STRATEGIES.items():
-        (text,) = generator.generate([sampling.prompt], replace(plain, **changes))
-        shown = (sampling.prompt + text).strip() or "(only empty lines)"
-        print(f"--- {name} ---\n{shown}\n", flush=True)
 
 
 if __name__ == "__main__":

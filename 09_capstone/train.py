@@ -4,6 +4,7 @@
     python 09_capstone/train.py --preset smoke                    # a test run of a few seconds
     python 09_capstone/train.py --preset full --max-minutes 5     # larger, and five minutes at most
     python 09_capstone/train.py --data my_poems.txt --d-model 64  # your text, your sizes
+    python 09_capstone/train.py --tokenizer bpe --vocab-size 1024 # tokens learned from the text
     python 09_capstone/train.py --config 09_capstone/runs/RUN/config.yaml   # repeat that run
     python 09_capstone/train.py --resume                          # continue an interrupted run
     torchrun --nproc-per-node 2 09_capstone/train.py              # two processes share each batch
@@ -31,6 +32,7 @@ from typing import Any
 
 import torch
 
+from any_tokenizer import tokenizer_kind
 from callbacks import RunRecorder
 from data_loader import check_tokens
 from data_parallel import DistributedTrainer
@@ -93,9 +95,10 @@ def start_run(args: argparse.Namespace, workers: DistributedContext) -> int:
     check_folders(args)
     config = config_from_args(args, base_config(args))
     workers.validate(config.batch_size, pick_device(config.device))
-    data = load_training_data(config.data)
+    requested = tokens_to_learn(args, config)
+    data = load_training_data(config.data, config.tokenizer, requested)
     config = fit_to_data(config, data)
-    describe_data(data)
+    describe_data(data, requested)
     engine = choose_engine(config)
     config = replace(config, dtype=engine.dtype_name)  # config.yaml holds what "auto" became
     model = build_model(config.model, engine, config.seed)
@@ -119,7 +122,7 @@ def resume_run(args: argparse.Namespace, workers: DistributedContext) -> int:
         requested = requested_config(args, stored)
         refuse_changes(requested, stored)
         config = replace(stored, data=data_to_resume(folder, requested.data, stored.data))
-        data = load_training_data(config.data)
+        data = load_stored_data(config)
         describe_data(data)
         state = state_to_resume(folder, data)
         if state is None:
@@ -139,7 +142,7 @@ def run_worker(workers: DistributedContext) -> None:
         config, state, fingerprint = workers.broadcast(None)
     except LostWorkerError:
         return  # rank 0 refused to start, and has reported why
-    data = load_training_data(config.data)
+    data = load_stored_data(config)
     if data.fingerprint != fingerprint:
         raise CourseError(f"rank {workers.rank} found different data in {config.data} than rank 0")
     if state is not None:
@@ -170,7 +173,7 @@ def train(
     """Run the loop, write the run's folder, publish the best model; returns the exit code."""
     describe_run(config, engine, model, folder, workers)
     recorder = RunRecorder(folder, config, data, model, engine.device, state, run_id_of(folder))
-    bar = ProgressBar(config.max_steps, state.step if state else 0)
+    bar = ProgressBar(config.max_steps, state.step if state else 0, data.chars_per_token)
     workers.broadcast((config, state, data.fingerprint))  # the other ranks wait for this
     trainer = make_trainer(config, data, engine, model, workers, [recorder, bar])
     with (
@@ -188,7 +191,7 @@ def train(
         write_result(folder, result)
     draw_curves(folder, data)  # everything that matters is on disk now
     if published is not None:
-        describe_result(folder, published, recorder.best, data.entropy_bits_per_char)
+        describe_result(folder, published, recorder.best, data)
     if not finished:
         describe_interruption(folder, trainer, workers.world_size)
     return 0 if finished else 130
@@ -270,14 +273,16 @@ def parse_args() -> argparse.Namespace:
         default=HERE / "checkpoints",
         help="where the best model is copied when the run ends",
     )
-    add_config_flags(parser, TrainConfig, skip="vocab_size")  # set by the data
+    add_config_flags(parser, TrainConfig)
     return parser.parse_args()
 
 
 def requested_config(args: argparse.Namespace, stored: TrainConfig) -> TrainConfig:
     """The configuration that a command line with --resume requests."""
-    named = args.preset or args.config
-    return config_from_args(args, base_config(args) if named else stored)
+    base = base_config(args) if args.preset or args.config else stored
+    # The data has determined the vocabulary, so only a flag can request another.
+    base = replace(base, model=replace(base.model, vocab_size=stored.model.vocab_size))
+    return config_from_args(args, base)
 
 
 def base_config(args: argparse.Namespace) -> TrainConfig:
@@ -286,11 +291,24 @@ def base_config(args: argparse.Namespace) -> TrainConfig:
     return load_config(args.config, TrainConfig, base) if args.config else base
 
 
+def tokens_to_learn(args: argparse.Namespace, config: TrainConfig) -> int | None:
+    """The vocabulary size requested: by the flag, or by a configuration file of a bpe run."""
+    by_file = config.tokenizer == base_config(args).tokenizer == "bpe"
+    return config.model.vocab_size if by_file or "vocab_size" in args else None
+
+
+def load_stored_data(config: TrainConfig) -> TrainingData:
+    """The data of a configuration that knows its vocabulary, as config.yaml does."""
+    learned = config.model.vocab_size if config.tokenizer == "bpe" else None
+    return load_training_data(config.data, config.tokenizer, learned)
+
+
 def fit_to_data(config: TrainConfig, data: TrainingData) -> TrainConfig:
-    """The configuration with the data's vocabulary. Raises CourseError if a split is too short."""
+    """The configuration with the data's tokenizer. Raises CourseError if a split is too short."""
     for tokens, name in ((data.train, "training split"), (data.val, "validation split")):
         check_tokens(tokens, config.batch_size, config.model.max_seq_len, name)
-    return replace(config, model=replace(config.model, vocab_size=data.tokenizer.vocab_size))
+    model = replace(config.model, vocab_size=data.tokenizer.vocab_size)
+    return replace(config, tokenizer=tokenizer_kind(data.tokenizer), model=model)
 
 
 def check_folders(args: argparse.Namespace) -> None:
@@ -336,15 +354,22 @@ def clear(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def describe_data(data: TrainingData) -> None:
+def describe_data(data: TrainingData, requested: int | None = None) -> None:
     """Print what the model is trained on; measuring the engines may take a while after this."""
-    n_chars = len(data.train) + len(data.val)
+    n_chars, V = sum(data.n_characters), data.tokenizer.vocab_size
+    is_char = tokenizer_kind(data.tokenizer) == "char"
     print(textwrap.fill(data.origin, 80, initial_indent="data    ", **HANGING))
     print(
-        f"        {n_chars:,} characters, {data.tokenizer.vocab_size} distinct; "
-        f"the last {len(data.val):,} for validation",
+        f"        {n_chars:,} characters{f', {V} distinct' if is_char else ''}; "
+        f"the last {data.n_characters[1]:,} for validation",
         flush=True,
     )
+    if not is_char:
+        n_tokens = len(data.train) + len(data.val)
+        ratio = f"{n_chars / n_tokens:.2f} characters per token"
+        print(f"        {n_tokens:,} tokens of a vocabulary of {V:,}: {ratio}", flush=True)
+        if requested is not None and requested > V:
+            print(f"        {requested:,} were requested, but no more pairs of tokens repeat")
 
 
 def describe_run(
@@ -368,11 +393,12 @@ def describe_run(
     print(f"run     {shown(folder)}", flush=True)
 
 
-def describe_result(folder: Path, published: Path, val_loss: float, entropy: float | None) -> None:
+def describe_result(folder: Path, published: Path, val_loss: float, data: TrainingData) -> None:
     """Print the loss of the best model, and how to sample from it."""
-    bits = bits_per_char(val_loss)
-    print(f"best    validation loss {val_loss:.4f} nats, {bits:.3f} bits per character")
-    if entropy is not None:
+    bits = bits_per_char(val_loss, data.chars_per_token)
+    unit = "nats" if tokenizer_kind(data.tokenizer) == "char" else "nats per token"
+    print(f"best    validation loss {val_loss:.4f} {unit}, {bits:.3f} bits per character")
+    if (entropy := data.entropy_bits_per_char) is not None:
         print(f"floor   {entropy:.3f} bits per character, the entropy of the text itself")
     if published.stem != folder.name:
         print(f"saved   as {published.name}: {folder.name}.safetensors belongs to another run")

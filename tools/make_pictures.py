@@ -17,10 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from any_tokenizer import tokenizer_kind
 from attention import scaled_dot_product_attention
-from checkpointing import load_checkpoint
+from checkpointing import Checkpoint, load_checkpoint
 from logging_utils import read_csv
 from parts import Parts
+from token_colors import piece_of
 from utils.command_line import OneLineParser
 from utils.errors import CourseError
 from utils.visualization import plot_attention, plot_training_curves
@@ -49,15 +51,18 @@ def main() -> None:
         "--text", default=TEXT, metavar="TEXT", help="the text that the model reads"
     )
     args = parser.parse_args()
-    weights = attention_weights(args.run / "best.safetensors", args.text)
+    loaded = load_checkpoint(args.run / "best.safetensors")
+    weights = attention_weights(loaded, args.text)
     if not 0 <= args.layer < len(weights) or not 0 <= args.head < len(weights[0]):
         sizes = f"{len(weights)} layers with {len(weights[0])} heads each"
         raise CourseError(
             f"no layer {args.layer}, head {args.head}: the model has {sizes}, counted from 0"
         )
-    title = f"Layer {args.layer}, head {args.head}: where each character looks"
+    unit = "character" if tokenizer_kind(loaded.tokenizer) == "char" else "token"
+    title = f"Layer {args.layer}, head {args.head}: where each {unit} looks"
     head = weights[args.layer][args.head]
-    plot_attention(head, list(args.text), title=title, path=PICTURES / "attention.png")
+    labels = [piece_of(loaded.tokenizer, i) for i in loaded.tokenizer.encode(args.text)]
+    plot_attention(head, labels, title=title, path=PICTURES / "attention.png")
     rows = read_csv(args.run / "metrics.csv")
     title = "The laptop preset on Tiny Shakespeare"
     plot_training_curves(rows, title=title, path=PICTURES / "loss.png")
@@ -65,7 +70,7 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def attention_weights(checkpoint: Path, text: str) -> list[Tensor]:
+def attention_weights(loaded: Checkpoint, text: str) -> list[Tensor]:
     """Each layer's attention weights for `text`: a list of (n_heads, T, T)."""
     recorded: list[Tensor] = []
 
@@ -76,7 +81,6 @@ def attention_weights(checkpoint: Path, text: str) -> list[Tensor]:
         recorded.append(weights[0])  # the batch holds one text
         return output, weights
 
-    loaded = load_checkpoint(checkpoint)
     model = loaded.build_model(replace(Parts.reference(), attention=attention)).eval()
     model(torch.tensor([loaded.tokenizer.encode(text)]))
     return recorded

@@ -35,7 +35,9 @@ __all__ = [
 class ModelConfig:
     """The architecture of a transformer language model, from GPT-2 to Llama."""
 
-    vocab_size: int = option(65, "number of different tokens; set by the data when training")
+    vocab_size: int = option(
+        65, "number of different tokens: set by the text, or with bpe how many to learn (512)"
+    )
     max_seq_len: int = option(64, "context length: how many tokens the model can attend to")
     d_model: int = option(128, "width of the residual stream")
     n_layers: int = option(4, "number of transformer blocks")
@@ -97,6 +99,12 @@ class TrainConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: str = option("shakespeare", "shakespeare, mock, a text file, or a prepared folder")
+    tokenizer: str = option(
+        "auto",
+        "tokens are characters, or learned by byte-pair encoding; auto is char, or the "
+        "tokenizer of a prepared folder",
+        ("auto", "char", "bpe"),
+    )
     seed: int = option(0, "seed of the initial weights, the batches and dropout")
     batch_size: int = option(12, "sequences per micro-batch")
     accumulation: int = option(1, "micro-batches per step; their gradients are averaged")
@@ -151,9 +159,11 @@ class SampleConfig:
     top_k: int | None = option(None, "sample from the k most likely tokens")
     top_p: float | None = option(None, "sample from the top tokens up to this total probability")
     min_p: float | None = option(None, "drop tokens below this fraction of the top probability")
-    repetition_penalty: float = option(1.0, "above 1: avoid tokens of the prompt and the new text")
-    presence_penalty: float = option(0.0, "lower the logits of tokens that the new text has")
-    frequency_penalty: float = option(0.0, "the same, once for each time the token occurred")
+    repetition_penalty: float = option(1.0, "above 1: avoid tokens of prompt and new text")
+    presence_penalty: float = option(
+        0.0, "subtract this from the logits of tokens that the new text has"
+    )
+    frequency_penalty: float = option(0.0, "subtract this for each time the new text has the token")
     beams: int | None = option(None, "search for the most probable text with N beams, no sampling")
     length_penalty: float = option(1.0, "beams: 0 favours short texts, above 1 long ones")
     num_samples: int = option(1, "number of samples; with beams, the N best texts")

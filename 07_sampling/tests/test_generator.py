@@ -16,10 +16,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from beam_search import beam_search, never_ends
+from bpe_tokenizer import BPETokenizer, train_bpe
 from decoding_loop import BatchDecoder, generate_tokens, window_start
 from generator import TextGenerator, choose_with, match_vocabulary
 from greedy import greedy
 from parts import Parts
+from penalties import TokenCounts, token_counts
+from special_tokens import EOS
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from utils.config import ModelConfig, SampleConfig
@@ -388,6 +392,69 @@ def test_a_seed_decides_the_draws_whatever_the_global_generator_did():
     assert not torch.equal(choose(logits), first)  # the generator advances
 
 
+# --- penalties ----------------------------------------------------------------------------------
+
+PENALTIES: list[dict[str, Any]] = [
+    {"repetition_penalty": 1.5},
+    {"presence_penalty": 0.8},
+    {"frequency_penalty": 0.4},
+    {"repetition_penalty": 1.2, "presence_penalty": -0.3, "frequency_penalty": 0.2},
+]
+
+
+@torch.inference_mode()
+def simple_loop_with_penalties(
+    model: nn.Module, context: int, prompt: Sequence[int], max_tokens: int, penalties: Any
+) -> list[int]:
+    """`simple_loop` whose logits are changed token by token; everything is counted each time."""
+    sequence, n_prompt = list(prompt), len(prompt)
+    for _ in range(max_tokens):
+        window = sequence[simple_window(len(sequence), context) :]
+        logits = model(torch.tensor([window]))[0, -1].tolist()
+        for v, logit in enumerate(logits):
+            r = penalties.get("repetition_penalty", 1.0)
+            if v in sequence:
+                logits[v] = logit / r if logit > 0 else logit * r
+            n_new = sequence[n_prompt:].count(v)
+            logits[v] -= penalties.get("presence_penalty", 0.0) * (n_new > 0)
+            logits[v] -= penalties.get("frequency_penalty", 0.0) * n_new
+        sequence.append(int(np.argmax(logits)))
+    return sequence[n_prompt:]
+
+
+@pytest.mark.parametrize("penalties", PENALTIES)
+@pytest.mark.parametrize("name", ["learned", "modern"])
+def test_penalties_count_each_row_by_itself_with_and_without_the_cache(name, penalties):
+    model, prompts = noisy_model(name, context=6), uneven_prompts(6)
+    expected = [simple_loop_with_penalties(model, 6, p, 20, penalties) for p in prompts]
+    for use_cache in (True, False):
+        counts = TokenCounts.of_prompts(prompts, V)
+        choose = choose_with(SampleConfig(temperature=0, **penalties), counts)
+        assert continuations(model, prompts, 20, choose, use_cache) == expected
+        assert torch.equal(counts.new, token_counts(expected, V))
+    assert expected != [simple_loop(model, 6, prompt, 20) for prompt in prompts]
+
+
+def test_a_strong_penalty_leaves_no_token_twice():
+    prompts = [[1], [2, 3]]
+    choose = choose_with(
+        SampleConfig(temperature=1.0, presence_penalty=1e4), TokenCounts.of_prompts(prompts, V)
+    )
+    rows = continuations(noisy_model("learned", 6), prompts, V, choose)
+    assert all(sorted(row) == list(range(V)) for row in rows)
+
+
+def test_penalties_reach_the_text():
+    generator = text_generator()
+    prompts = ["a", "bcdefghi", ""]
+    for penalties in PENALTIES:
+        found = generator.generate(prompts, SampleConfig(temperature=0, max_tokens=25, **penalties))
+        for prompt, text in zip(prompts, found, strict=True):
+            ids = TOKENIZER.encode(prompt or "\n")
+            tokens = simple_loop_with_penalties(generator.model, 8, ids, 25, penalties)
+            assert text == TOKENIZER.decode(tokens)
+
+
 # --- text ---------------------------------------------------------------------------------------
 
 TOKENIZER = CharTokenizer("\nabcdefghij")
@@ -519,15 +586,87 @@ def test_a_stop_string_is_found_in_the_normal_form_of_the_vocabulary(trained_on,
 
 
 def test_text_that_is_known_in_both_forms_stays_as_it_was_typed():
-    assert match_vocabulary(NFC, NFC + NFD) == NFC
-    assert match_vocabulary(NFD, NFC + NFD) == NFD
+    tokenizer = CharTokenizer.train(NFC + NFD)
+    assert match_vocabulary(NFC, tokenizer) == NFC
+    assert match_vocabulary(NFD, tokenizer) == NFD
 
 
 @pytest.mark.parametrize("typed", [NFC, NFD])
 def test_text_that_is_known_in_neither_form_is_refused_as_it_was_typed(typed):
-    assert match_vocabulary(typed, "caf") == typed
+    assert match_vocabulary(typed, CharTokenizer("caf")) == typed
     with pytest.raises(UsageError, match=r"unknown character '[e\u00e9]"):
         accented_generator("caf").encode(typed)
+
+
+# --- tokens made of bytes -----------------------------------------------------------------------
+
+
+class Script(nn.Module):
+    """Generates these ids one after the other, whatever the prompt; a model of one position."""
+
+    def __init__(self, ids: Sequence[int], vocab_size: int) -> None:
+        super().__init__()
+        self.ids = list(ids)
+        self.weight = nn.Parameter(torch.eye(vocab_size))
+        self.n_calls = 0
+
+    def forward(self, tokens: Tensor, cache: KVCache | None = None) -> Tensor:
+        token = self.ids[self.n_calls % len(self.ids)]
+        self.n_calls += 1
+        if cache is not None:
+            cache.advance(tokens.size(1))
+        return self.weight[token].expand(*tokens.shape, -1)
+
+
+def scripted(text: str | bytes, tokenizer: BPETokenizer, n_rows: int = 1) -> TextGenerator:
+    """A generator whose model writes this text."""
+    ids = list(text) if isinstance(text, bytes) else tokenizer.encode(text)
+    script = Script(ids, tokenizer.vocab_size)
+    return TextGenerator(script, ModelConfig(tokenizer.vocab_size, 64), tokenizer)
+
+
+BYTES = BPETokenizer([])
+WORDS = train_bpe("the café, 🙂 the café 🙂 the end. " * 9, 290, (EOS,))
+
+
+@pytest.mark.parametrize("tokenizer", [BYTES, WORDS], ids=["bytes", "merged"])
+def test_a_stream_never_shows_half_a_character(tokenizer):
+    text = "the café 🙂é一 end"
+    generator = scripted(text, tokenizer)
+    n = len(tokenizer.encode(text))
+    pieces = list(generator.stream(SampleConfig(max_tokens=n, temperature=0)))
+    assert "".join(pieces) == text
+    assert "\ufffd" not in "".join(pieces)
+    assert len(pieces) == n + 1  # one per token, "" where a character is not complete, and the end
+
+
+def test_a_text_that_ends_within_a_character_shows_a_replacement_at_the_end():
+    generator = scripted("ab🙂".encode()[:4], BYTES)
+    assert list(generator.stream(SampleConfig(max_tokens=4, temperature=0))) == [
+        *("a", "b", "", ""),
+        "\ufffd",
+    ]
+
+
+@pytest.mark.parametrize("stop", ["é", "🙂", "fé 🙂", "é,", "nd", "the end", "\ufffd"])
+@pytest.mark.parametrize("tokenizer", [BYTES, WORDS], ids=["bytes", "merged"])
+def test_a_stop_string_is_found_across_tokens_and_bytes(tokenizer, stop):
+    text = "the café 🙂 the end."
+    n = len(tokenizer.encode(text))
+    sampling = SampleConfig(max_tokens=n, temperature=0, stop=stop)
+    expected = text[: text.index(stop)] if stop in text else text
+    assert "".join(scripted(text, tokenizer).stream(sampling)) == expected
+
+
+def test_any_prompt_is_known_and_an_empty_one_is_a_newline():
+    model = noisy_model("modern", context=8, vocab_size=WORDS.vocab_size)
+    generator = TextGenerator(model, model.config, WORDS)
+    assert generator.encode("") == WORDS.encode("\n") == [10]
+    sampling = SampleConfig(max_tokens=5, temperature=0)
+    prompts = ["Жук 🙂", NFD, f"{EOS}"]
+    texts = generator.generate(prompts, sampling)
+    for prompt, text in zip(prompts, texts, strict=True):
+        assert text == WORDS.decode(simple_loop(model, 8, WORDS.encode(prompt), 5))
 
 
 # --- stop strings -------------------------------------------------------------------------------
@@ -583,3 +722,45 @@ def test_each_row_of_a_batch_stops_by_itself_and_generation_ends_with_the_last()
 def test_text_held_back_is_shown_when_the_tokens_run_out():
     for n in range(8):
         assert alphabet("a", n, stop=["bcdefghx"]) == "bcdefgh"[:n]
+
+
+# --- beam search --------------------------------------------------------------------------------
+
+
+def test_one_beam_writes_the_greedy_text():
+    generator, prompts = text_generator(), ["a", "bcdefghi", ""]
+    greedy_texts = generator.generate(prompts, SampleConfig(temperature=0, max_tokens=25))
+    assert generator.generate(prompts, SampleConfig(beams=1, max_tokens=25)) == greedy_texts
+    assert list(generator.stream(SampleConfig(prompt="a", beams=1, max_tokens=25))) == [
+        greedy_texts[0]
+    ]
+
+
+def test_the_best_texts_of_each_prompt_are_those_of_beam_search():
+    generator, prompts = text_generator(), ["a", "bcd"]
+    sampling = SampleConfig(beams=4, num_samples=3, max_tokens=5)
+    model = generator.model
+
+    @torch.inference_mode()
+    def next_logits(sequences: list[list[int]]) -> Tensor:
+        return torch.stack([model(torch.tensor([tokens]))[0, -1] for tokens in sequences])
+
+    found = generator.search(prompts, sampling)
+    for prompt, texts in zip(prompts, found, strict=True):
+        beams = beam_search(next_logits, TOKENIZER.encode(prompt), 4, 5, never_ends)
+        assert texts == [TOKENIZER.decode(beam.tokens) for beam in beams[:3]]
+    assert generator.generate(prompts, sampling) == [texts[0] for texts in found]
+
+
+@pytest.mark.parametrize("stop", [("a",), ("ab", "ff", "jh"), ("f", "gh", "")])
+def test_a_beam_ends_where_its_text_has_a_stop_string(stop):
+    generator = text_generator()
+    sampling = SampleConfig(beams=5, num_samples=5, max_tokens=12, stop=stop, length_penalty=-1.0)
+    (texts,) = generator.search(["b"], sampling)
+    assert len(set(texts)) == len(texts) == 5
+    assert not any(end in text for text in texts for end in stop if end)
+    assert any(len(text) < 12 - 2 for text in texts)
+
+
+def test_beams_find_nothing_to_add_when_no_tokens_are_asked_for():
+    assert text_generator().search(["a"], SampleConfig(beams=3, max_tokens=0)) == [[""]]

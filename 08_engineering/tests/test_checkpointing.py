@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 import checkpointing
+from bpe_tokenizer import train_bpe
 from checkpointing import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
 from parts import Parts
+from special_tokens import EOS
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from utils.config import ModelConfig, to_dict
@@ -124,8 +127,21 @@ def test_every_vocabulary_is_restored(characters, tmp_path):
     model = noisy_model(replace(CONFIG, vocab_size=tokenizer.vocab_size))
     save_checkpoint(path, model, tokenizer)
     loaded = load_checkpoint(path).tokenizer
-    assert loaded.characters == characters
+    assert loaded == tokenizer
     assert loaded.encode(characters) == list(range(len(characters)))
+
+
+def test_a_learned_tokenizer_is_restored_with_its_merges_and_special_tokens(tmp_path):
+    path, tokenizer = tmp_path / "model.safetensors", train_bpe("to be or not " * 9, 270, (EOS,))
+    save_checkpoint(path, noisy_model(replace(CONFIG, vocab_size=tokenizer.vocab_size)), tokenizer)
+    loaded = load_checkpoint(path)
+    assert loaded.tokenizer == tokenizer
+    assert loaded.build_model().config.vocab_size == tokenizer.vocab_size
+    with safe_open(path, framework="pt") as file:
+        stored = json.loads(file.metadata()["tokenizer"])
+    assert stored["kind"] == "bpe"
+    assert stored["special_tokens"] == [EOS]
+    assert len(stored["merges"]) == tokenizer.vocab_size - 257
 
 
 def test_a_loaded_model_can_be_trained_and_saved_again(saved):
@@ -333,7 +349,7 @@ def test_sizes_that_are_not_in_the_file_are_refused_before_memory_is_allocated(
 def test_a_tokenizer_of_another_size_than_the_model_is_refused(characters, tmp_path):
     path, tokenizer = tmp_path / "model.safetensors", CharTokenizer(characters)
     save_checkpoint(path, noisy_model(), tokenizer)
-    expected = f"the tokenizer has {tokenizer.vocab_size} characters, but vocab_size is 10"
+    expected = f"the tokenizer has {tokenizer.vocab_size} tokens, but vocab_size is 10"
     assert expected in refusal(path)
 
 

@@ -96,6 +96,18 @@ def test_different_texts_give_a_warning(make):
     assert "different texts" not in said(make("c"), make("d", seed=1))
 
 
+def test_runs_with_different_tokenizers_are_compared_in_bits_per_character(make):
+    a, b = make("a", tokenizer="char"), make("b", [], tokenizer="bpe")
+    with MetricsLog(b) as log:
+        for step, bits in ((100, 3.0), (200, 2.5)):
+            log.append({"step": step, "val_loss": 2 * bits, "val_bits_per_char": bits})
+    text = said(a, b)
+    assert table(text)["tokenizer"] == ["char", "bpe"]
+    assert table(text)["bits per character"] == ["-", "2.5000"]
+    assert "tokenizer differs: compare bits per character" in text
+    assert "bits per character" not in said(make("c"), make("d", seed=1))
+
+
 def test_the_best_loss_is_the_lowest_finite_one_with_its_step(make):
     rows = [(100, 2.0, 1.0), (200, 1.25, 2.0), (250, math.nan, 2.5), (300, 1.5, 3.0)]
     cells = table(said(make("a", rows), make("b")))

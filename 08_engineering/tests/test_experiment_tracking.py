@@ -298,7 +298,7 @@ def test_values_of_damaged_and_missing_files_are_unknown_and_no_run_is_hidden(tm
 def test_a_row_without_a_finite_step_does_not_count(tmp_path, step):
     folder = make_run(tmp_path, "a", 20, {10: 1.5})
     with (folder / "metrics.csv").open("a", encoding="utf-8") as file:
-        file.write(f"{step},,0.5,,,\n")
+        file.write(f"{step},,0.5,,,,\n")
     assert list_runs(tmp_path) == [RunSummary(folder, 10, 20, 1.5)]
 
 

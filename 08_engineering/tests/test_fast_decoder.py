@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -11,14 +12,19 @@ from torch import Tensor, nn
 
 import feedforward
 import fused
+from beam_decoder import beam_search_batch
+from cached_sequence import CachedSequence
 from decoding_loop import MakeDecodeStep, forward_step, generate_tokens
 from fast_decoder import FastDecoder, RotationMatrices, fast_decode_step
 from fused import matmul_attention
 from generator import choose_with
+from greedy import greedy
 from inference_ops import linear_op, norm_matmul_op
 from layer_norm import RMSNorm
 from parts import Parts
+from penalties import TokenCounts
 from positional_embeddings import apply_rotary, rotary_angles
+from speculative import Draft, single_tokens
 from tiny_transformer_lm import TinyTransformerLM
 from utils.config import ModelConfig, SampleConfig
 from utils.kv_cache import KVCache
@@ -317,6 +323,61 @@ def test_generated_tokens_are_those_of_the_forward_pass(
     expected = generated(forward_step)
     assert not calls
     assert generated(fast_decode_step) == expected
+    assert calls
+
+
+@pytest.mark.parametrize("changes", [{}, MODERN], ids=["classic", "modern"])
+def test_beam_search_reorders_the_cache_that_the_decoder_has_views_of(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = random_model(changes, Parts.fused(matmul_attention)).double()
+    prompts, calls = [[1, 2, 3], [4, 5, 6]], count_calls(monkeypatch)
+    plain, fast = (
+        beam_search_batch(model, model.config, prompts, 4, 3 * T, make_decode_step=make)
+        for make in (forward_step, fast_decode_step)
+    )
+    assert calls and set(calls) == {8}
+    for expected, found in zip(chain(*plain), chain(*fast), strict=True):
+        assert found.tokens == expected.tokens
+        assert found.log_prob == pytest.approx(expected.log_prob, abs=1e-5)
+
+
+def test_penalties_are_applied_to_its_logits_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, prompts = random_model(MODERN).double(), [[1, 2, 3], [4, 5, 6]]
+    sampling = SampleConfig(temperature=0, repetition_penalty=1.5, frequency_penalty=0.4)
+    calls = count_calls(monkeypatch)
+
+    def generated(make_decode_step: MakeDecodeStep) -> list[list[int]]:
+        choose = choose_with(sampling, TokenCounts.of_prompts(prompts, V))
+        steps = generate_tokens(
+            model, model.config, prompts, 3 * T, choose, make_decode_step=make_decode_step
+        )
+        return list(steps)
+
+    assert generated(fast_decode_step) == generated(forward_step)
+    assert calls
+
+
+@pytest.mark.parametrize("changes", [{}, MODERN], ids=["classic", "modern"])
+def test_speculative_decoding_drafts_with_it_and_gives_the_same_text(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = random_model(changes, Parts.fused(matmul_attention)).double()
+    small = random_model({**changes, "n_layers": 1}, Parts.fused(matmul_attention)).double()
+    sampling, calls = SampleConfig(temperature=0, max_tokens=3 * T), count_calls(monkeypatch)
+    found = [
+        list(
+            single_tokens(
+                CachedSequence(model, model.config, make),
+                Draft(small, small.config),
+                [1, 2, 3],
+                sampling,
+            )
+        )
+        for make in (forward_step, fast_decode_step)
+    ]
+    steps = generate_tokens(model, model.config, [[1, 2, 3]], 3 * T, greedy)
+    assert found[0] == found[1] == list(steps)
     assert calls
 
 

@@ -2,15 +2,17 @@
 
     python 09_capstone/data/prepare_data.py                    # Tiny Shakespeare or mock
     python 09_capstone/data/prepare_data.py --data my_text.txt
+    python 09_capstone/data/prepare_data.py --tokenizer bpe --vocab-size 1024   # learned tokens
 
 The text may be larger than memory: a file of more than 100 MB is read in pieces, twice, first for
-its vocabulary and then for its ids. Its validation split is a million characters, not a tenth.
+its characters and then for its ids (three times with bpe, for its words in between). Its validation
+split is a million characters, not a tenth.
 
 The output folder can be given to train.py as --data, which maps the arrays into memory and reads
 only what a batch needs:
 
     train.npy, val.npy    (n,) unsigned integers: the token ids of the two splits
-    tokenizer.json        the vocabulary
+    tokenizer.json        the tokenizer
     meta.json             name, origin, characters, entropy; written last: a folder without it is
                           incomplete
 """
@@ -20,6 +22,7 @@ try:
 except ImportError:
     raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,10 +33,15 @@ from typing import IO
 import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
+from any_tokenizer import Tokenizer
+from bpe_tokenizer import BPETokenizer, count_words, room_for_merges, train_on_words
+from corpus_tokenizer import LEARNED_TOKENS, encode_corpus, refuse_size_of_characters
+from special_tokens import SPECIAL_TOKENS
+from split_pattern import whole_words
 from tokenizer import CharTokenizer
 from utils.command_line import OneLineParser
 from utils.corpus import LARGE, NAMES, load_corpus, read_pieces, train_length
-from utils.errors import CourseError, UsageError
+from utils.errors import CourseError, UsageError, pick
 from utils.files import atomic_write_text, atomic_writer
 from utils.shakespeare import expand_home
 
@@ -63,26 +71,32 @@ def find_source(data: str) -> Source:
     return Source(corpus.name, corpus.origin, lambda: iter([corpus.text]), bits)
 
 
-def prepare(source: Source, out_dir: Path) -> dict[str, object]:
+def prepare(
+    source: Source, out_dir: Path, kind: str = "char", vocab_size: int | None = None
+) -> dict[str, object]:
     """Write the four files into `out_dir`, each completely or not at all; return the metadata.
 
-    Raises CourseError if the text is too short to split or changes while it is read, or the folder
-    cannot be written.
+    With `kind` "bpe", `vocab_size` tokens are learned from the training split. Raises CourseError
+    if the text is too short to split or changes while it is read, or the folder cannot be written;
+    UsageError if kind and size do not fit together.
     """
+    refuse_size_of_characters(kind, vocab_size)
     characters: set[str] = set()
     length = 0
     for piece in source.pieces():
         characters.update(piece)
         length += len(piece)
-    tokenizer = CharTokenizer("".join(sorted(characters)))
     n_train = train_length(length, source.largest_val)
+    if kind == "bpe":
+        tokenizer = learn_tokens(source, n_train, vocab_size or LEARNED_TOKENS)
+    else:
+        tokenizer = CharTokenizer("".join(sorted(characters)))
     meta: dict[str, object] = {
         "name": source.name,
         "origin": source.origin,
         "characters": length,
+        "val_characters": length - n_train,
         "vocab_size": tokenizer.vocab_size,
-        "train_tokens": n_train,
-        "val_tokens": length - n_train,
         "entropy_bits_per_char": source.entropy_bits_per_char,
     }
     try:
@@ -91,7 +105,8 @@ def prepare(source: Source, out_dir: Path) -> dict[str, object]:
             atomic_writer(out_dir / "train.npy") as train,
             atomic_writer(out_dir / "val.npy") as val,
         ):
-            write_ids(source, tokenizer, {train: n_train, val: length - n_train})
+            lengths = {train: n_train, val: length - n_train}
+            meta["train_tokens"], meta["val_tokens"] = write_ids(source, tokenizer, lengths)
             # From here on old and new files would be mixed: without meta.json they do not count.
             (out_dir / "meta.json").unlink(missing_ok=True)
         _write_json(out_dir / "tokenizer.json", tokenizer.to_dict())
@@ -101,31 +116,66 @@ def prepare(source: Source, out_dir: Path) -> dict[str, object]:
     return meta
 
 
-def write_ids(source: Source, tokenizer: CharTokenizer, lengths: dict[IO[bytes], int]) -> None:
-    """Encode the text into .npy files one after the other, each with its number of ids."""
-    dtype = tokenizer.encode_array("").dtype
+class Reader:
+    """Hands out a text in order, any number of characters at a time."""
+
+    def __init__(self, pieces: Iterator[str]) -> None:
+        self.pieces = pieces
+        self.waiting = ""
+
+    def read(self, n: int) -> Iterator[str]:
+        """The next `n` characters, in pieces; fewer at the end of the text."""
+        for piece in itertools.chain([self.waiting], self.pieces):
+            self.waiting = piece[n:]
+            yield piece[:n]
+            n -= len(piece[:n])
+            if n == 0:
+                return
+
+
+def learn_tokens(source: Source, n_train: int, vocab_size: int) -> BPETokenizer:
+    """Byte-pair encoding of the training split, of which only the words are kept in memory."""
+    room_for_merges(vocab_size, SPECIAL_TOKENS)  # refused before a large text is read
+    texts = whole_words(Reader(source.pieces()).read(n_train))
+    return train_on_words(count_words(texts, SPECIAL_TOKENS), vocab_size, SPECIAL_TOKENS)
+
+
+def write_ids(source: Source, tokenizer: Tokenizer, lengths: dict[IO[bytes], int]) -> list[int]:
+    """Encode the text into .npy files one after the other, each with its number of characters.
+
+    Returns the number of ids in each.
+    """
+    dtype, reader, counts = tokenizer.encode_array("").dtype, Reader(source.pieces()), []
     for file, length in lengths.items():
-        header = {"descr": dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
-        write_array_header_1_0(file, header)
-    remaining = list(lengths.items())
-    for piece in source.pieces():
-        ids = encode(tokenizer, piece, source)
-        while len(ids) and remaining:
-            file, room = remaining.pop(0)
-            file.write(ids[:room].tobytes())
-            if room > len(ids):
-                remaining.insert(0, (file, room - len(ids)))
-            ids = ids[room:]
-        if len(ids):
+        n_characters = n_ids = 0
+        write_header(file, dtype, n_ids)
+        pieces = reader.read(length)
+        if isinstance(tokenizer, BPETokenizer):  # no word may be cut
+            pieces = whole_words(pieces)
+        for piece in pieces:
+            ids = encode(tokenizer, piece, source)
+            file.write(ids.tobytes())
+            n_characters, n_ids = n_characters + len(piece), n_ids + len(ids)
+        if n_characters != length:
             raise changed(source)
-    if remaining:
+        file.seek(0)
+        write_header(file, dtype, n_ids)  # NumPy leaves room for a larger number
+        counts.append(n_ids)
+    if any(reader.read(1)):
         raise changed(source)
+    return counts
 
 
-def encode(tokenizer: CharTokenizer, piece: str, source: Source) -> np.ndarray:
+def write_header(file: IO[bytes], dtype: np.dtype, n_ids: int) -> None:
+    """The beginning of a .npy file that holds `n_ids` integers."""
+    header = {"descr": dtype_to_descr(dtype), "fortran_order": False, "shape": (n_ids,)}
+    write_array_header_1_0(file, header)
+
+
+def encode(tokenizer: Tokenizer, piece: str, source: Source) -> np.ndarray:
     """The ids of a piece; all of its characters were seen when the text was read first."""
     try:
-        return tokenizer.encode_array(piece)
+        return encode_corpus(tokenizer, piece)
     except UsageError:
         raise changed(source) from None
 
@@ -142,10 +192,12 @@ def _write_json(path: Path, content: object) -> None:
 def summary(meta: dict[str, object], out_dir: Path) -> str:
     """What was prepared, and where it is, in a few lines."""
     entropy = meta["entropy_bits_per_char"]
+    n_tokens = int(str(meta["train_tokens"])) + int(str(meta["val_tokens"]))
+    unit = "characters" if n_tokens == meta["characters"] else "tokens"
     lines = [
         f"corpus      {meta['origin']}",
         f"characters  {meta['characters']:,}",
-        f"vocabulary  {meta['vocab_size']} characters",
+        f"vocabulary  {meta['vocab_size']} {unit}",
         f"split       {meta['train_tokens']:,} to train, {meta['val_tokens']:,} to validate",
         f"entropy     {entropy:.4f} bits per character" if entropy is not None else "",
         f"written to  {out_dir}",
@@ -162,10 +214,23 @@ def main() -> None:
     parser.add_argument(
         "--out-dir", type=Path, metavar="DIR", help="where to write (09_capstone/data/NAME)"
     )
+    parser.add_argument(
+        "--tokenizer",
+        default="char",
+        metavar="char|bpe",
+        help="tokens are characters, or learned by byte-pair encoding (char)",
+    )
+    parser.add_argument(
+        "--vocab-size",
+        type=int,
+        metavar="N",
+        help=f"with bpe: how many tokens to learn ({LEARNED_TOKENS})",
+    )
     options = parser.parse_args()
+    kind = pick(options.tokenizer, ("char", "bpe"), "tokenizer")
     source = find_source(options.data)
     out_dir = options.out_dir or HERE / source.name
-    print(summary(prepare(source, out_dir), out_dir))
+    print(summary(prepare(source, out_dir, kind, options.vocab_size), out_dir))
 
 
 if __name__ == "__main__":

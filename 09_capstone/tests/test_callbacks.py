@@ -12,7 +12,8 @@ import torch
 
 from callbacks import RunRecorder, repeatable, resumed_line
 from checkpointing import load_checkpoint
-from logging_utils import read_csv
+from logging_utils import METRIC_COLUMNS, MetricsLog, read_csv
+from loss_functions import bits_per_char
 from progress_bar import ProgressBar
 from run_samples import sample_text
 from tiny_transformer_lm import TinyTransformerLM
@@ -133,6 +134,7 @@ def test_rows_are_written_where_due_where_evaluated_and_at_the_end(
     assert [row["step"] for row in rows] == [5, 10, 14, 15, 20, 25, 28, 30, 35, 40]
     assert rows[2] == {
         **{"step": 14, "train_loss": 2.5, "val_loss": 2.25},
+        "val_bits_per_char": bits_per_char(2.25),
         **{"learning_rate": 0.5 * CONFIG.lr, "grad_norm": 1.25, "seconds": 7.0},
     }
 
@@ -185,7 +187,9 @@ def test_the_best_checkpoint_follows_the_lowest_loss_and_the_last_the_newest(
     for step, val_loss in ((7, 2.0), (14, 1.5), (21, math.nan), (28, 1.75)):
         run.on_step(trainer, report(step, val_loss))
     best, last = (load_checkpoint(tmp_path / f"{name}.safetensors") for name in ("best", "last"))
-    assert best.info == {"step": 14, "corpus": "letters", "run": tmp_path.name, "val_loss": 1.5}
+    bits = {"val_bits_per_char": bits_per_char(1.5)}
+    same = {"corpus": "letters", "run": tmp_path.name}
+    assert best.info == {"step": 14, **same, "val_loss": 1.5, **bits}
     assert (last.info["step"], last.info["val_loss"]) == (28, 1.75)
     assert (run.has_best, run.best) == (True, 1.5)
 
@@ -239,3 +243,20 @@ def test_the_log_records_a_change_of_device(before: str) -> None:
     line = resumed_line(state, torch.device("cpu"))
     assert line.startswith("resumed at step 5")
     assert line.endswith("is not bit-exact") == (before != "cpu")
+
+
+def test_a_run_of_an_older_version_keeps_the_columns_of_its_metrics(
+    tmp_path: Path, model: TinyTransformerLM, trainer: Trainer
+) -> None:
+    older = [name for name in METRIC_COLUMNS if name != "val_bits_per_char"]
+    with MetricsLog(tmp_path, older) as log:
+        log.append({"step": 1, "train_loss": 2.5})
+    trainer.step, trainer.evaluation_due = 1, False
+    state = {"run": {"best": None, "val_loss": None, "evaluated_at": 0}, "place": {"device": "cpu"}}
+    position = {**trainer.state_dict(), **state}
+    run = RunRecorder(tmp_path, CONFIG, DATA, model, state=TrainingState({}, [], {}, position))
+    run.on_step(trainer, report(7, val_loss=2.25))
+    run.close()
+    rows = read_csv(tmp_path / "metrics.csv")
+    assert [row["step"] for row in rows] == [1, 7]
+    assert list(rows[1]) == older

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from any_tokenizer import tokenizer_from_dict
+from bpe_tokenizer import train_bpe
+from special_tokens import SPECIAL_TOKENS
 from tokenizer import CharTokenizer
 from utils.errors import CourseError
 
@@ -186,3 +189,51 @@ print(most - before)
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
     assert int(done.stdout) < 30  # MB
+
+
+# --- learned tokens -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [7, 50, 10_000])
+def test_pieces_of_any_size_give_the_tokens_of_the_whole_text(program, tmp_path, size):
+    text = TEXT + "Größe 🙂 to be<|eos|>" * 5 + TEXT
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+    source = program.Source("mine", "a test", lambda: iter(pieces))
+    meta = program.prepare(source, tmp_path, "bpe", 300)
+    n_train = int(0.9 * len(text))
+    tokenizer = train_bpe(text[:n_train], 300, SPECIAL_TOKENS)
+    stored = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    assert tokenizer_from_dict(stored) == tokenizer
+    for part, split in (("train", text[:n_train]), ("val", text[n_train:])):
+        ids = np.load(tmp_path / f"{part}.npy")
+        np.testing.assert_array_equal(ids, tokenizer.encode_array(split, allow_special=True))
+        assert meta[f"{part}_tokens"] == len(ids)
+    assert meta["val_characters"] == len(text) - n_train
+    assert tokenizer.special_ids["<|eos|>"] in np.load(tmp_path / "train.npy")
+    assert np.load(tmp_path / "train.npy", mmap_mode="r").shape == (meta["train_tokens"],)
+
+
+def test_the_program_prints_what_it_learned(tmp_path):
+    (tmp_path / "hamlet.txt").write_text(TEXT, encoding="utf-8")
+    flags = ("--tokenizer", "bpe", "--vocab-size", 270)
+    done = run("--data", tmp_path / "hamlet.txt", "--out-dir", tmp_path / "out", *flags)
+    assert (done.returncode, done.stderr) == (0, "")
+    meta = json.loads((tmp_path / "out" / "meta.json").read_text(encoding="utf-8"))
+    assert "vocabulary  270 tokens" in done.stdout
+    assert f"{meta['train_tokens']:,} to train, {meta['val_tokens']:,} to validate" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--vocab-size", 300], "--vocab-size 300 needs --tokenizer bpe"),
+        (["--tokenizer", "bpe", "--vocab-size", 258], "258 is too small: 256 bytes and 3 special"),
+        (["--tokenizer", "bpa"], "unknown tokenizer 'bpa' (did you mean 'bpe'?)"),
+    ],
+)
+def test_a_vocabulary_that_cannot_be_is_refused(flags, problem, tmp_path):
+    (tmp_path / "hamlet.txt").write_text(TEXT, encoding="utf-8")
+    wrong = run("--data", tmp_path / "hamlet.txt", "--out-dir", tmp_path / "out", *flags)
+    assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
+    assert problem in wrong.stderr
+    assert not (tmp_path / "out").exists()

@@ -3,11 +3,12 @@
 import io
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 
 import pytest
 
 from generator import TextGenerator
-from prompt_loop import next_seed, prompt_loop, unescape
+from prompt_loop import HIDDEN, next_seed, prompt_loop, unescape
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from utils.config import ModelConfig, SampleConfig
@@ -71,6 +72,7 @@ def test_a_changed_setting_stays_changed(talk: Talk, generator: TextGenerator) -
     answers = talk("/max-tokens 3", "/temperature 0", "/show", "abc")
     assert answers[:2] == ["max_tokens 3\n", "temperature 0.0\n"]
     assert "max_tokens 3  temperature 0.0  top_k None" in answers[2]
+    assert max(map(len, answers[2].splitlines())) <= 80
     (greedy,) = generator.generate(["abc"], SampleConfig(max_tokens=3, temperature=0))
     assert answers[3] == f"abc{greedy}\n"
 
@@ -146,6 +148,47 @@ def test_an_escape_may_be_the_stop_text(talk: Talk) -> None:
     assert talk(r"/stop \n") == ["stop '\\n'\n"]
 
 
+def test_stop_texts_are_added_one_by_one_and_removed_together(
+    talk: Talk, generator: TextGenerator
+) -> None:
+    answers = talk("/temperature 0", "/stop a", "/stop b c", "abc", "/stop none", "/show")
+    assert answers[1:3] == ["stop 'a'\n", "stop 'a' 'b c'\n"]
+    assert answers[4] == "stop None\n" and "stop None" in answers[5]
+    sampling = SampleConfig(max_tokens=12, temperature=0, stop=("a", "b c"))
+    assert answers[3] == f"abc{generator.generate(['abc'], sampling)[0]}\n"
+
+
+def test_help_explains_every_setting_and_command_in_eighty_columns(talk: Talk) -> None:
+    (shown,) = talk("/help")
+    words = " ".join(shown.split())
+    for f in fields(SampleConfig):
+        assert (f"/{f.name} " in words) == (f.name not in HIDDEN)
+        assert f.name in HIDDEN or f.metadata["help"] in words
+    for command in ("/show", "/help", "/quit"):
+        assert command in words
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_help_changes_nothing_and_its_mistyping_is_suggested(talk: Talk) -> None:
+    before, _, mistake, after = talk("/show", "/help", "/hepl", "/show")
+    assert before == after
+    assert "did you mean 'help'?" in mistake
+
+
+def test_beams_continue_a_text_and_a_setting_without_effect_says_so(
+    talk: Talk, generator: TextGenerator
+) -> None:
+    answers = talk("/beams 3", "abc", "/temperature 0.5", "/max_tokens 4", "/beams none")
+    (expected,) = generator.generate(["abc"], SampleConfig(max_tokens=12, beams=3))
+    assert answers[0] == "beams 3\n"
+    assert answers[1] == f"abc{expected}\n"
+    assert answers[2].splitlines() == [
+        "temperature 0.5",
+        "temperature has no effect while there are beams; /beams none turns them off",
+    ]
+    assert answers[3:] == ["max_tokens 4\n", "beams None\n"]
+
+
 def test_bytes_that_are_not_utf_8_are_an_unknown_character(
     generator: TextGenerator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,8 +206,9 @@ def test_the_greeting_names_every_setting(
     monkeypatch.setattr(sys, "stdin", io.StringIO("/quit\n"))
     prompt_loop(generator, SAMPLING)
     printed = capsys.readouterr().out
-    for name in ("max_tokens", "temperature", "top_k", "top_p", "min_p", "stop", "seed"):
-        assert f"/{name}" in printed
+    for f in fields(SampleConfig):
+        assert (f"/{f.name}" in printed) == (f.name not in HIDDEN)
+    assert "/help" in printed
     assert max(map(len, printed.splitlines())) <= 80
 
 

@@ -95,6 +95,7 @@ CONFIGURATIONS = {
     "bfloat16": ("--dtype", "bfloat16", "--dropout", 0.3),
     "the reference": ("--parts", "reference", "--dropout", 0.3),
     "another seed, no samples": ("--seed", 7, "--sample-interval", 5),
+    "learned tokens": ("--tokenizer", "bpe", "--vocab-size", 280),
 }
 
 
@@ -233,6 +234,8 @@ CHANGES = {
     "minutes": (("--max-minutes", 2), "max_minutes None -> 2.0"),
     "the precision": (("--dtype", "bfloat16"), "dtype float32 -> bfloat16"),
     "a preset": (("--preset", "nano"), "model.n_layers 2 -> 4"),
+    "the tokenizer": (("--tokenizer", "bpe"), "tokenizer char -> bpe"),
+    "the vocabulary": (("--vocab-size", 300), "model.vocab_size 44 -> 300"),
 }
 
 

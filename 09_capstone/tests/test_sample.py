@@ -13,7 +13,11 @@ import pytest
 import torch
 
 import sample
+from any_tokenizer import Tokenizer
+from bpe_tokenizer import train_bpe
 from checkpointing import load_checkpoint, save_checkpoint
+from special_tokens import SPECIAL_TOKENS
+from strategies import COLUMN_WIDTH, COLUMNS, GAP, STRATEGIES
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from training_loop import Trainer
@@ -26,9 +30,9 @@ TEXT = "ROMEO:\nShall I hear more, or shall I speak at this?\n" * 20
 Call = Callable[..., Any]
 
 
-def write_checkpoint(path: Path, text: str, steps: int) -> Path:
+def write_checkpoint(path: Path, text: str, steps: int, tokenizer: Tokenizer | None = None) -> Path:
     """Train a small model on the text and save it."""
-    tokenizer = CharTokenizer.train(text)
+    tokenizer = tokenizer or CharTokenizer.train(text)
     shape = ModelConfig(tokenizer.vocab_size, max_seq_len=32, d_model=32, n_layers=2, n_heads=2)
     config = TrainConfig(shape, max_steps=steps, warmup_steps=1, lr=1e-2, batch_size=8)
     model, tokens = TinyTransformerLM(shape), tokenizer.encode_array(text)
@@ -146,20 +150,78 @@ def test_a_prompt_with_windows_line_endings_is_the_same_prompt(text_of: Callable
     assert text_of("--prompt", "ROMEO:\r\nShall") == text_of("--prompt", "ROMEO:\nShall")
 
 
-def test_compare_shows_the_text_of_each_strategy(text_of: Callable[..., str]) -> None:
-    prompt = ("--prompt", "ROMEO:", "--max-tokens", 40)
+def test_of_several_stop_texts_the_first_in_the_text_ends_it(text_of: Callable[..., str]) -> None:
+    whole = text_of("--temperature", 0).removesuffix("\n\n")
+    first, second = whole[20:23], whole[30:33]
+    stops = ("--stop", second, "--stop", first, "--stop", "nowhere")
+    cut = min(whole.index(first), whole.index(second))
+    assert text_of("--temperature", 0, *stops) == whole[:cut] + "\n\n"
+
+
+def columns_of(compared: str) -> dict[str, str]:
+    """The text under each heading, joined from the cells of its column."""
+    found, step = {}, COLUMN_WIDTH + len(GAP)
+    for block in compared.removesuffix("\n\n").split("\n\n"):
+        lines = block.split("\n")
+        for start in range(0, COLUMNS * step, step):
+            heading, _, *cells = (line[start : start + COLUMN_WIDTH].rstrip() for line in lines)
+            found[heading] = "\n".join(cells).rstrip("\n")
+    return found
+
+
+def test_compare_shows_the_text_of_each_strategy_in_eighty_columns(
+    text_of: Callable[..., str],
+) -> None:
+    prompt = ("--prompt", "ROMEO:", "--max-tokens", 12)  # short: a line is never broken
     compared = text_of("--compare", *prompt)
-    assert compared.count("--- ") == len(sample.STRATEGIES)
-    for name, changes in sample.STRATEGIES.items():
+    assert max(map(len, compared.splitlines())) <= 80
+    shown = columns_of(compared)
+    assert list(shown) == list(STRATEGIES)
+    for name, changes in STRATEGIES.items():
         flags = (f"--{field.replace('_', '-')}={value}" for field, value in changes.items())
-        assert f"--- {name} ---\n{text_of(*prompt, *flags).strip()}\n\n" in compared
+        lines = [line.rstrip() for line in text_of(*prompt, *flags).strip("\n").split("\n")]
+        assert shown[name].split("\n") == lines, name
 
 
-def test_compare_ignores_the_filters_of_the_command_line(text_of: Callable[..., str]) -> None:
-    prompt = ("--prompt", "ROMEO:", "--max-tokens", 40)
-    assert text_of("--compare", *prompt, "--top-k", 1, "--min-p", 1.0) == text_of(
-        "--compare", *prompt
-    )
+# --- beams and drafts ---------------------------------------------------------------------------
+
+
+def test_one_beam_is_greedy(text_of: Callable[..., str]) -> None:
+    for prompt in ("ROMEO:", ""):
+        assert text_of("--beams", 1, "--prompt", prompt) == text_of(
+            "--temperature", 0, "--prompt", prompt
+        )
+
+
+def test_the_best_texts_of_a_search_are_numbered(text_of: Callable[..., str]) -> None:
+    options = ("--beams", 3, "--prompt", "ROMEO:")
+    text = text_of(*options, "--num-samples", 2)
+    head, first, second = text.split("--- text ")
+    assert head == ""
+    assert first == f"1 of 2 ---\n{text_of(*options)}"
+    assert second.startswith("2 of 2 ---\nROMEO:") and second[11:] != first[11:]
+
+
+def test_with_a_draft_the_greedy_text_is_the_same(
+    text_of: Callable[..., str], checkpoint: Path, tmp_path: Path
+) -> None:
+    draft = write_checkpoint(tmp_path / "draft.safetensors", TEXT, steps=3)
+    options = ("--prompt", "ROMEO:", "--temperature", 0)
+    for n in (1, 6):
+        drafted = text_of(*options, "--draft", draft, "--draft-tokens", n)
+        assert drafted == text_of(*options)
+    sampled = text_of("--draft", checkpoint, "--seed", 3)
+    assert sampled == text_of("--draft", checkpoint, "--seed", 3)
+    assert sampled != text_of("--draft", checkpoint, "--seed", 4)
+
+
+def test_a_draft_with_other_tokens_is_refused(call: Call, checkpoint: Path, tmp_path: Path) -> None:
+    draft = write_checkpoint(tmp_path / "draft.safetensors", "abc" * 99, steps=1)
+    done = call("--checkpoint", checkpoint, "--draft", draft)
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert f"the draft {draft} has other tokens than {checkpoint}" in done.err
+    done = call("--checkpoint", checkpoint, "--draft", tmp_path / "none")
+    assert (done.code, done.err) == (1, f"error: no checkpoint at {tmp_path / 'none'}\n")
 
 
 def test_a_vocabulary_of_one_character_works(call: Call, tmp_path: Path) -> None:
@@ -234,6 +296,32 @@ REFUSED = {
     "device": (["--device", "abacus"], "unknown device 'abacus'"),
     "absent device": (["--device", "cuda:7"], "'cuda:7' is not available"),
     "two modes": (["--compare", "--interactive"], "not allowed with"),
+    "three modes": (["--compare", "--batch", "--output", "x"], "not allowed with"),
+    "no beams": (["--beams", "0"], "beams 0 is out of range"),
+    "many texts": (["--beams", "2", "--num-samples", "3"], "num_samples 3 is more than the 2"),
+    "beams and draft": (["--beams", "2", "--draft", "x"], "--draft has no effect with --beams"),
+    "compared drafts": (["--compare", "--draft", "x"], "--draft has no effect with --compare"),
+    "compared samples": (["--compare", "--num-samples", "2"], "--num-samples has no effect with"),
+    "length penalty": (["--length-penalty", "0"], "--length-penalty has no effect without --beams"),
+    "draft tokens": (["--draft-tokens", "3"], "--draft-tokens has no effect without --draft"),
+    "no draft": (["--draft", "x", "--draft-tokens", "0"], "--draft-tokens '0' is not a whole"),
+    "half a draft": (["--draft", "x", "--draft-tokens", "1.5"], "'1.5' is not a whole number"),
+    "no repetition": (["--repetition-penalty", "0"], "repetition_penalty 0.0 is out of range"),
+    "endless presence": (["--presence-penalty", "inf"], "presence_penalty inf is out of range"),
+    "no output": (["--batch"], "--batch needs --output FILE"),
+    "no batch": (["--output", "x.md"], "--output has no effect without --batch"),
+    "no folder": (["--batch", "--output", "no/x.md"], "there is no folder no"),
+    "a folder": (["--batch", "--output", "."], "--output . is a folder"),
+    "batch of beams": (
+        ["--batch", "--output", "x.md", "--beams", "2", "--num-samples", "2"],
+        "--num-samples has no effect with --batch and --beams",
+    ),
+    **{
+        f"{mode} and {name}": ([*flags, f"--{name}", "1"], f"--{name} has no effect with {mode}")
+        for mode, flags in (("--beams", ["--beams", "3"]), ("--compare", ["--compare"]))
+        for name in ("temperature", "top-k", "top-p", "min-p", "repetition-penalty")
+    },
+    "beams and seed": (["--beams", "3", "--seed", "1"], "--seed has no effect with --beams"),
 }
 
 
@@ -279,3 +367,57 @@ def test_a_closed_pipe_is_not_an_error(checkpoint: Path) -> None:
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(timeout=60) == 0
+
+
+# --- learned tokens -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A barely trained model whose tokens were learned."""
+    path = tmp_path_factory.mktemp("learned") / "learned.safetensors"
+    return write_checkpoint(path, TEXT, 10, train_bpe(TEXT, 290, SPECIAL_TOKENS))
+
+
+@pytest.mark.parametrize("prompt", ["ROMEO:", "Жук 🙂", "e\u0301", ""])
+def test_learned_tokens_continue_any_prompt_as_a_fresh_pass_does(
+    call: Call, learned: Path, prompt: str
+) -> None:
+    loaded = load_checkpoint(learned)
+    model, tokens = loaded.build_model().eval(), loaded.tokenizer.encode(prompt or "\n")
+    n_prompt = len(tokens)
+    for _ in range(20):
+        window = tokens if len(tokens) <= 32 else tokens[-32:]
+        tokens.append(int(model(torch.tensor([window]))[0, -1].argmax()))
+    expected = loaded.tokenizer.decode(tokens[n_prompt:])
+    done = call(
+        *("--checkpoint", learned, "--prompt", prompt, "--temperature", 0, "--max-tokens", 20)
+    )
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"{prompt}{expected if prompt else expected.lstrip(chr(10))}\n\n"
+
+
+def test_a_stop_string_may_end_within_a_token(call: Call, learned: Path) -> None:
+    flags = ("--checkpoint", learned, "--prompt", "ROMEO:", "--temperature", 0, "--max-tokens", 30)
+    text = call(*flags).out.removeprefix("ROMEO:").rstrip("\n")
+    stop = next(token for token in text.split() if len(token) > 2)[:2]
+    done = call(*flags, "--stop", stop)
+    assert done.out == f"ROMEO:{text[: text.index(stop)]}\n\n"
+
+
+def test_half_of_a_surrogate_pair_is_the_only_unknown_character(call: Call, learned: Path) -> None:
+    done = call("--checkpoint", learned, "--prompt", "caf\udce9")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: lone surrogate U+DCE9 at index 3")
+
+
+def test_strategies_and_the_prompt_loop_work_with_learned_tokens(
+    call: Call, learned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = call("--checkpoint", learned, "--compare", "--max-tokens", 5)
+    assert compared.code == 0 and all(name in compared.out for name in STRATEGIES)
+    lines = iter(["ROMEO 🙂", "/stop \\n", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    done = call("--checkpoint", learned, "--interactive", "--max-tokens", 5)
+    assert done.code == 0
+    assert "ROMEO 🙂" in done.out

@@ -311,6 +311,91 @@ def test_odd_texts_train(call: Call, tmp_path: Path, text: str, vocab_size: int)
     assert (tmp_path / "run" / "samples.txt").exists()
 
 
+# --- tokens of both kinds ------------------------------------------------------------------------
+
+
+def test_the_first_loss_of_learned_tokens_is_the_logarithm_of_their_number(
+    call: Call, tmp_path: Path
+) -> None:
+    flags = ("--tokenizer", "bpe", "--vocab-size", 280)
+    done = call(*SHORT, *flags, "--data", TEXT, *places(tmp_path))
+    assert (done.code, done.err) == (0, "")
+    assert "tokens of a vocabulary of 280: " in done.out
+    assert max(map(len, done.out.replace(str(tmp_path), "").splitlines())) <= 80
+    first = read_csv(tmp_path / "run" / "metrics.csv")[0]["train_loss"]
+    assert first == pytest.approx(math.log(280), abs=1e-6)
+    config = load_config(tmp_path / "run" / "config.yaml", TrainConfig)
+    assert (config.tokenizer, config.model.vocab_size) == ("bpe", 280)
+    # The same again, from the run's own configuration
+    assert call("--config", tmp_path / "run" / "config.yaml", *places(tmp_path / "again")).code == 0
+    assert losses(tmp_path / "again" / "run") == losses(tmp_path / "run")
+
+
+def test_bits_per_character_are_all_nats_per_ln_2_per_character(call: Call, tmp_path: Path) -> None:
+    """From the loss of every token of the validation split, added up here."""
+    flags = ("--tokenizer", "bpe", "--vocab-size", 300)
+    done = call(*SHORT, *flags, "--data", TEXT, *places(tmp_path))
+    checkpoint = load_checkpoint(tmp_path / "run" / "last.safetensors")
+    text = TEXT.read_text(encoding="utf-8")
+    val = text[int(0.9 * len(text)) :]
+    tokens = torch.tensor(checkpoint.tokenizer.encode(val))
+    model, T, nats = checkpoint.build_model().eval(), 32, 0.0
+    for start in range(0, len(tokens) - 1, T):
+        x, y = tokens[start : start + T], tokens[start + 1 : start + T + 1]
+        nats += F.cross_entropy(model(x[None, : len(y)])[0], y, reduction="sum").item()
+    predicted = len(val) - len(checkpoint.tokenizer.decode(tokens[:1]))
+    bits = nats / math.log(2) / predicted
+    assert checkpoint.info["val_bits_per_char"] == pytest.approx(bits, abs=1e-5)
+    rows = read_csv(tmp_path / "run" / "metrics.csv")
+    assert rows[-1]["val_bits_per_char"] == checkpoint.info["val_bits_per_char"]
+    assert f"nats per token, {bits:.3f} bits per character" in done.out
+    log = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    assert f"({bits:.4f} bits per character)" in log
+
+
+def test_bits_per_character_of_characters_are_the_loss_in_bits(finished: Path) -> None:
+    for row in read_csv(finished / "metrics.csv"):
+        loss, bits = row["val_loss"], row["val_bits_per_char"]
+        assert bits == (None if loss is None else loss / math.log(2))
+
+
+def test_characters_are_the_default_and_recorded_by_name(finished: Path) -> None:
+    config = load_config(finished / "config.yaml", TrainConfig)
+    assert (config.tokenizer, config.model.vocab_size) == (
+        "char",
+        len(set(TEXT.read_text("utf-8"))),
+    )
+
+
+def test_a_text_that_repeats_too_little_gives_fewer_tokens_and_says_so(
+    call: Call, tmp_path: Path
+) -> None:
+    (tmp_path / "ab.txt").write_text("ab " * 500, encoding="utf-8")
+    flags = ("--tokenizer", "bpe", "--vocab-size", 5000)
+    done = call(*QUICK, *flags, "--data", tmp_path / "ab.txt", *places(tmp_path))
+    assert done.code == 0
+    assert "        5,000 were requested, but no more pairs of tokens repeat\n" in done.out
+    config = load_config(tmp_path / "run" / "config.yaml", TrainConfig)
+    assert config.model.vocab_size == 261  # 256 bytes, "ab", " ab", and three special tokens
+
+
+def test_without_a_size_512_tokens_are_learned(call: Call, tmp_path: Path) -> None:
+    done = call(*QUICK, "--tokenizer", "bpe", "--data", TEXT, *places(tmp_path))
+    assert "tokens of a vocabulary of 512: " in done.out
+
+
+def test_a_prepared_folder_brings_its_tokenizer(call: Call, tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("prepare_data", PREPARE)
+    assert spec and spec.loader
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    program.prepare(program.find_source(str(TEXT)), tmp_path / "prepared", "bpe", 280)
+    call(*QUICK, "--data", tmp_path / "prepared", *places(tmp_path / "a"))
+    flags = ("--tokenizer", "bpe", "--vocab-size", 280)
+    call(*QUICK, "--data", TEXT, *flags, *places(tmp_path / "b"))
+    assert losses(tmp_path / "a" / "run") == losses(tmp_path / "b" / "run")
+
+
 # --- refused ------------------------------------------------------------------------------------
 
 REFUSED = {
@@ -327,6 +412,12 @@ REFUSED = {
     "parts": (["--parts", "fusd"], 2, "unknown parts 'fusd' (did you mean 'fused'?)"),
     "dtype": (["--dtype", "float16"], 2, "choose one of: auto, float32, bfloat16"),
     "device": (["--device", "abacus"], 2, "unknown device 'abacus'"),
+    "size of characters": (["--vocab-size", 300], 2, "--vocab-size 300 needs --tokenizer bpe"),
+    "small vocabulary": (
+        ["--tokenizer", "bpe", "--vocab-size", 258],
+        *(2, "vocab_size 258 is too small: 256 bytes and 3 special tokens need at least 259"),
+    ),
+    "tokenizer": (["--tokenizer", "bpa"], 2, "unknown tokenizer 'bpa' (did you mean 'bpe'?)"),
     "absent device": (["--device", "cuda:7"], 2, "'cuda:7' is not available"),
     "no file": (["--data", "{root}/poem.txt"], 2, "(did you mean 'poems.txt'?)"),
     "empty file": (["--data", "{root}/empty.txt"], 1, "empty.txt is empty"),

@@ -19,10 +19,11 @@ MINUTES = 0.25  # of the runs with a time limit
 
 
 class LossHistory(Callback):
-    """Records each validation loss and when it was measured, in seconds of training."""
+    """Records each validation loss per character, and when it was measured: seconds of training."""
 
-    def __init__(self, bar: tqdm) -> None:
+    def __init__(self, bar: tqdm, chars_per_token: float = 1.0) -> None:
         self.bar = bar
+        self.chars_per_token = chars_per_token
         self.losses: list[tuple[float, float]] = []  # (seconds, validation loss)
         self.total = 0.0  # seconds including the evaluations
 
@@ -31,7 +32,7 @@ class LossHistory(Callback):
         self.bar.total = trainer.max_steps
         self.bar.update()
         if report.val_loss is not None:
-            self.losses.append((report.seconds, report.val_loss))
+            self.losses.append((report.seconds, report.val_loss / self.chars_per_token))
 
     @property
     def final(self) -> float:
@@ -78,7 +79,7 @@ def train(config: TrainConfig, settings: Settings, engine: Engine) -> LossHistor
     model = build_model(config.model, engine, config.seed)
     data = settings.data
     with progress(config.max_steps, f"training, seed {config.seed}") as bar:
-        history = LossHistory(bar)
+        history = LossHistory(bar, data.chars_per_token)
         trainer = Trainer(model, data.train, data.val, config, CPU, engine.dtype, [history])
         history.total = elapsed(trainer.fit)
     return history

@@ -5,6 +5,7 @@ that no program of the course can go below.
 """
 
 import importlib.util
+import string
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,8 @@ sys.exit(1 if code else 0)
 def startup(settings: Settings) -> Iterator[Section]:
     """Seconds from the start of a process to the first character it prints."""
     tokenizer = settings.data.tokenizer
-    letter = next(filter(str.isalpha, tokenizer.characters), tokenizer.characters[-1])
+    letters = filter(tokenizer.accepts, string.ascii_letters)
+    letter = next(letters, None) or tokenizer.decode(settings.data.val[:1])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fresh.safetensors"
         model = TinyTransformerLM(settings.fit(preset("laptop").model))

@@ -44,19 +44,33 @@ def test_every_test_draws_the_same_numbers(time: str) -> None:
     assert len({*DRAWN[0]}) == 3
 
 
-class MarkedGpu:
+class Marked:
     """The only method of a test that conftest uses."""
 
+    def __init__(self, marker: str) -> None:
+        self.marker = marker
+
     def get_closest_marker(self, name: str) -> bool:
-        return name == "gpu"
+        return name == self.marker
 
 
 def test_a_gpu_test_is_skipped_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    item = cast(pytest.Item, MarkedGpu())
+    item = cast(pytest.Item, Marked("gpu"))
     monkeypatch.setattr(conftest, "has_gpu", lambda: True)
     conftest.pytest_runtest_setup(item)
     monkeypatch.setattr(conftest, "has_gpu", lambda: False)
     with pytest.raises(pytest.skip.Exception, match="needs a GPU"):
+        conftest.pytest_runtest_setup(item)
+
+
+def test_a_comparison_with_a_library_is_skipped_where_it_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    item = cast(pytest.Item, Marked("transformers"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    conftest.pytest_runtest_setup(item)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(pytest.skip.Exception, match=r"pip install -e .\[interop\]"):
         conftest.pytest_runtest_setup(item)
 
 

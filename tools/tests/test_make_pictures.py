@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from checkpointing import save_checkpoint
+from bpe_tokenizer import train_bpe
+from checkpointing import load_checkpoint, save_checkpoint
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from tools import make_pictures
@@ -47,6 +48,15 @@ def test_both_pictures_are_written(run: Run, tmp_path: Path) -> None:
         assert str(tmp_path / name) in out
 
 
+def test_learned_tokens_label_the_picture(run: Run, run_folder: Path) -> None:
+    tokenizer = train_bpe("to be " * 9, 262)
+    model = TinyTransformerLM(
+        ModelConfig(tokenizer.vocab_size, max_seq_len=8, d_model=16, n_layers=2, n_heads=2)
+    )
+    save_checkpoint(run_folder / "best.safetensors", model, tokenizer)
+    assert run("--layer", "1")[0] == 0
+
+
 @pytest.mark.parametrize("flags", [("--layer", "2"), ("--layer", "1", "--head", "-1")])
 def test_a_head_that_the_model_does_not_have_is_one_line(run: Run, flags: tuple[str, ...]) -> None:
     code, _, err = run(*flags)
@@ -55,7 +65,8 @@ def test_a_head_that_the_model_does_not_have_is_one_line(run: Run, flags: tuple[
 
 
 def test_the_weights_are_causal_and_sum_to_1(run_folder: Path) -> None:
-    weights = make_pictures.attention_weights(run_folder / "best.safetensors", TEXT)
+    loaded = load_checkpoint(run_folder / "best.safetensors")
+    weights = make_pictures.attention_weights(loaded, TEXT)
     assert [tuple(layer.shape) for layer in weights] == [(2, 5, 5), (2, 5, 5)]
     for layer in weights:
         torch.testing.assert_close(layer.sum(-1), torch.ones(2, 5))
