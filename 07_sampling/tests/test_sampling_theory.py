@@ -249,6 +249,22 @@ def test_the_tokens_per_round() -> None:
     assert max(rates, key=lambda order: rates[order]) == "4"
 
 
+def test_the_speeds_are_what_tools_speculative_speed_measured() -> None:
+    path = LESSON / "pictures" / "speculative.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert f"{found['models']['4x128']['parameters']:,} weights" in words("speculative")
+    names = {"1x32": "one layer of 32 features", "2x64": "two layers of 64 features"}
+    for row in found["rows"]:
+        if (row["engine"], row["n_draft"], row["temperature"]) == ("forward", 4, 0.8):
+            accepted = math.floor(100 * row["accepted"] + 0.5) / 100  # 0.475 is rounded up
+            cells = f"{accepted:.2f} | {row['tokens_per_pass']:.2f} | {row['speed_up']:.2f}"
+            name = names[row["draft"]]
+            assert f"| {name} | {cells} |" in PAGES["speculative"]
+    costs = found["check_costs"][0]
+    said = f"takes {costs['check_of_5_ms']:.1f} ms, an ordinary step {costs['forward_ms']:.2f}"
+    assert said in words("speculative")
+
+
 # --- README.md and pictures ---
 
 
