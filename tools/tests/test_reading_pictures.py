@@ -24,6 +24,7 @@ PICTURES: dict[str, Callable[[Any], Figure]] = {
     "04_embeddings/which_scheme": lambda draw: draw.which_scheme(),
     "05_model/which_pattern": lambda draw: draw.which_pattern(),
     "06_training/sick_curves": lambda draw: draw.sick_curves(draw.read_measured()["sick"]),
+    "07_sampling/which_rule": lambda draw: draw.which_rule(),
 }
 
 

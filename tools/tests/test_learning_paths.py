@@ -1,4 +1,4 @@
-"""learning_paths.md: the hours add up, and are those that the READMEs of finished lessons state.
+"""00_setup/learning_paths.md: the hours add up, and are those that the READMEs of finished lessons state.
 
 A test that fails here after a README has changed says which cell of the page has to follow.
 """
@@ -17,8 +17,8 @@ from my_pieces import PIECES
 from tools.checks.layout import LESSONS
 from tools.validate_all import READY
 
-FOLDER = Path(__file__).resolve().parents[1]
-ROOT = FOLDER.parent
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "00_setup"
 PAGE = (FOLDER / "learning_paths.md").read_text(encoding="utf-8")
 COLUMNS = ("theory, exercises", "code, notebook", "challenges", "everything")
 UNITS = (
