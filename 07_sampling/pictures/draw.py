@@ -345,7 +345,7 @@ def names(ids: Tensor) -> list[str]:
 
 
 def bars(axes: Axes, logits: Tensor, order: Tensor, colour: str) -> None:
-    axes.bar(range(len(order)), logits.softmax(-1)[order], color=colour)
+    axes.bar(range(len(order)), logits.softmax(-1)[order].numpy(), color=colour)
     axes.set_xticks(range(len(order)), names(order), fontsize=9)
     axes.tick_params(axis="x", length=0)
 
@@ -422,7 +422,7 @@ def which_rule() -> Figure:
         for column, (letter, rule) in enumerate(LETTERS.items()):
             axes = panels[row, column]
             bars(axes, RULES[rule](logits), order, BLUE)
-            before = logits.softmax(-1)[order]
+            before = logits.softmax(-1)[order].numpy()
             axes.bar(range(SHOWN), before, facecolor="none", edgecolor="black", linewidth=0.9)
             axes.set_ylim(0, 1.02)
             axes.tick_params(labelsize=7)

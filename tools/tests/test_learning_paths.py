@@ -1,4 +1,4 @@
-"""00_setup/learning_paths.md: the hours add up, and are those that the READMEs of finished lessons state.
+"""00_setup/learning_paths.md: the hours add up, and are those of the finished lessons' READMEs.
 
 A test that fails here after a README has changed says which cell of the page has to follow.
 """
