@@ -86,7 +86,7 @@ class Trainer(RunProgress):
             # 2. Forward: a score for every token of the vocabulary, at every position
             with autocast(self.device, self.dtype):
                 logits = self.forward(x)  # (B, T, vocab_size)
-            # 3. Loss: the mean over micro-batches is the loss of one large batch
+            # 3. Loss: micro-batches are equally large, so the mean of their means is the batch's
             loss = cross_entropy(logits.float(), y) / self.config.accumulation
             # 4. Backward: adds this micro-batch's gradients to parameter.grad
             loss.backward()
