@@ -739,6 +739,8 @@ def top_p_with(
         dropped = mass >= p
     elif crossing == "one more":
         dropped = torch.cat([torch.zeros_like(before[..., :1]), before[..., :-1]], -1) >= p
+    elif crossing == "shifted":
+        dropped = torch.cat([mass[..., :1] > p, mass[..., :-1] > p], -1)
     elif compared == "before > p":
         dropped = before > p
     elif compared == "1 - p":
@@ -785,6 +787,15 @@ TOP_P = mistakes(
         "the token that crosses p is dropped, and if that is the best one, nothing is left; the "
         "set has to reach p",
         {"crossing": "dropped", "best": "sometimes"},
+    ),
+    shifted_without_the_best=(
+        "the mask is shifted by one, and its first entry stays as it was: where the best token "
+        "alone exceeds p, it is dropped; it is always kept",
+        {"crossing": "shifted"},
+    ),
+    a_sum_of_exactly_p=(
+        "where the sum equals p, one token more is kept; p is enough",
+        {"compared": "before > p"},
     ),
     one_token_too_many=(
         "one token more than needed is kept: the sum has reached p before it",
@@ -1441,7 +1452,8 @@ def feed_with(
     else:
         found = stop in text
     if found:
-        at = text.rindex(stop) if occurrence == "last" else text.index(stop)
+        last = occurrence == "last" or search == "at the end"
+        at = text.rindex(stop) if last else text.index(stop)
         end = at + len(stop) if cut == "after" else at
         shown = text[:end]
         if cut == "nothing":

@@ -315,6 +315,13 @@ def test_the_nucleus_has_the_token_that_crosses_p(ex):
         expect_equal(ex.top_p_filter(logits, p), true_top_p(logits, p), what=FILTERED)
 
 
+def test_a_sum_of_exactly_p_is_enough(ex):
+    """a sum that equals p is enough"""
+    logits = torch.zeros(1, 4)  # a quarter each, exactly
+    for p in (0.5, 0.25, 0.75):
+        expect_equal(ex.top_p_filter(logits, p), true_top_p(logits, p), what=FILTERED)
+
+
 @pytest.mark.parametrize("p", [0.001, 0.3, 0.6, 0.9, 0.99])
 def test_each_row_has_its_own_nucleus(ex, p):
     """each row has its own nucleus; the best token is always in it"""
