@@ -3,18 +3,17 @@
 import importlib.util
 import os
 import random
+import re
 import shutil
 import socket
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
-
-if TYPE_CHECKING:
-    from utils.grader.exercises import Lesson
 
 pytest_plugins = ["utils.grader.pytest_plugin"]  # the fixture `ex`, --solutions
 
@@ -114,23 +113,39 @@ def draw(request: pytest.FixtureRequest) -> ModuleType:
 
 
 @pytest.fixture
-def unsolved_lesson(request: pytest.FixtureRequest, tmp_path: Path) -> "Callable[[str], Lesson]":
-    """Copies the test's lesson, unsolved and after these imports: a learner's answers stay."""
+def shown_to_learner(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str, str], str]:
+    """What a learner reads whose answer has this body: `shown_to_learner("3.2", body)`.
+
+    The answer takes the place of the exercise's first stub, in a copy of the test's lesson without
+    any other answer, and is judged by the real engine.
+    """
     from utils.grader.exercises import read_lesson
+    from utils.grader.report import message_lines
+    from utils.grader.runner import judge
     from utils.grader.stubs import make_stubs
 
-    def copy(imports: str) -> "Lesson":
-        folder = request.path.parents[1]
+    folder = request.path.parents[1]
+
+    def shown(exercise: str, body: str) -> str:
         for name in ("conftest.py", "pyproject.toml", "requirements.txt"):
             shutil.copy(folder.parent / name, tmp_path)
         ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
         shutil.copytree(folder, tmp_path / folder.name, ignore=ignored)
         lesson = read_lesson(tmp_path / folder.name)
-        stubs = make_stubs(read_lesson(folder)).values()
-        lesson.file.write_text("\n\n".join([imports, *stubs]), encoding="utf-8")
-        return lesson
+        solutions = lesson.solutions.read_text(encoding="utf-8")
+        imports = re.split(r"^(?:def|class) ", solutions, maxsplit=1, flags=re.MULTILINE)[0]
+        unsolved = "\n\n".join([imports, *make_stubs(read_lesson(folder)).values()])
+        todo = rf'^( *)raise NotImplementedError\("Exercise {re.escape(exercise)}: .*$'
+        stub = re.search(todo, unsolved, flags=re.MULTILINE)
+        assert stub is not None, f"no stub of {exercise}"
+        answer = textwrap.indent(textwrap.dedent(body).strip(), stub[1])
+        text = unsolved[: stub.start()] + answer + unsolved[stub.end() :]
+        lesson.file.write_text(text, encoding="utf-8")
+        verdicts, _ = judge(lesson, [exercise])
+        title = f"{exercise}   wrong  {lesson.exercise(exercise).title}"
+        return "\n".join([title, *message_lines(verdicts[exercise], indent="  ")])
 
-    return copy
+    return shown
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from torch import Tensor
 from bigram import bigram_probabilities, cross_entropy, encode, train
 from utils import mock_corpus
 from utils.errors import run_program
+from utils.pictures import save_pictures
 from utils.visualization import (
     AMBER,
     BLUE,
@@ -27,7 +28,6 @@ from utils.visualization import (
     PURPLE,
     SKY,
     WEIGHTS_MAP,
-    save_figure,
 )
 
 HERE = Path(__file__).resolve().parent
@@ -43,9 +43,7 @@ def main() -> None:
         "pieces": pieces(),
         "training": training(),
     }
-    for name, figure in pictures.items():
-        path = save_figure(figure, HERE / f"{name}.png")
-        print(f"{path.name:<24}{path.stat().st_size / 1000:6.0f} kB")
+    save_pictures(pictures, HERE)
 
 
 def play() -> tuple[Tensor, str]:

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from attention import causal_mask, padding_mask, scaled_dot_product_attention, softmax
 from utils.errors import run_program
+from utils.pictures import save_pictures
 from utils.visualization import (
     BLUE,
     ORANGE,
     plot_attention_heads,
     plot_sampling_distributions,
-    save_figure,
 )
 
 HERE = Path(__file__).resolve().parent
@@ -41,9 +41,7 @@ def main() -> None:
         "learned_head": learned_head(),
         "which_mask": which_mask(),
     }
-    for name, figure in pictures.items():
-        path = save_figure(figure, HERE / f"{name}.png")
-        print(f"{path.name:<24}{path.stat().st_size / 1000:6.0f} kB")
+    save_pictures(pictures, HERE)
 
 
 # --- the softmax ---

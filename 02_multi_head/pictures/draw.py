@@ -20,7 +20,8 @@ from attention import causal_mask, scaled_dot_product_attention
 from multi_head import MultiHeadAttention
 from sparse_attention import block_map
 from utils.errors import run_program
-from utils.visualization import BLUE, GREEN, ORANGE, PURPLE, plot_attention_heads, save_figure
+from utils.pictures import save_pictures
+from utils.visualization import BLUE, GREEN, ORANGE, PURPLE, plot_attention_heads
 
 HERE = Path(__file__).resolve().parent
 SOLUTIONS = HERE.parent / "exercises" / "solutions.py"  # this file must not show a solution
@@ -37,9 +38,7 @@ def main() -> None:
         "sharing": sharing(),
         "blocks": blocks(),
     }
-    for name, figure in pictures.items():
-        path = save_figure(figure, HERE / f"{name}.png")
-        print(f"{path.name:<24}{path.stat().st_size / 1000:6.0f} kB")
+    save_pictures(pictures, HERE)
 
 
 # --- a task that one head cannot do ---

@@ -7,7 +7,6 @@ Pictures have a white background of their own, so they are legible on light and 
 """
 
 import argparse
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -27,11 +26,10 @@ from multi_head import MultiHeadAttention
 from stack_lab import StackLM, batch, corpus, final_loss, standard_block, train, unigram_entropy
 from transformer_block import TransformerBlock
 from utils.errors import run_program
-from utils.files import atomic_write_text
-from utils.visualization import BLUE, GREEN, GREY, ORANGE, PURPLE, save_figure
+from utils.pictures import hide_frame, read_measured, save_pictures, write_measured
+from utils.visualization import BLUE, GREEN, GREY, ORANGE, PURPLE
 
 HERE = Path(__file__).resolve().parent
-MEASURED = HERE / "measured.json"
 DEPTHS = (2, 3, 4, 5, 6, 8)
 RECIPES = {"pre": ("pre", 0), "post": ("post", 0), "post, warm-up": ("post", 150)}
 SEEDS = (0, 1)
@@ -53,8 +51,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the pictures of lesson 03.")
     parser.add_argument("--measure", action="store_true", help="train again, and keep the results")
     if parser.parse_args().measure:
-        atomic_write_text(MEASURED, as_text(measure()))
-    found = read_measured()
+        write_measured(HERE, measure())
+    found = read_measured(HERE)
     pictures = {
         "blocks": blocks(),
         "stream": stream(),
@@ -64,9 +62,7 @@ def main() -> None:
         "which_curve": which_curve(found["curves"]),
         "expert_load": expert_load(found["experts"]),
     }
-    for name, figure in pictures.items():
-        path = save_figure(figure, HERE / f"{name}.png")
-        print(f"{path.name:<24}{path.stat().st_size / 1000:6.0f} kB")
+    save_pictures(pictures, HERE)
 
 
 # --- what takes long to measure ---
@@ -85,20 +81,6 @@ def measure() -> dict[str, Any]:
         for name in RECIPES
     }
     return {"warmup": warm, "curves": curves, "experts": experts}
-
-
-def as_text(found: dict[str, Any]) -> str:
-    """JSON with one line per list of numbers."""
-    parts = []
-    for name, entries in found.items():
-        lines = [f'    "{key}": {json.dumps(value)}' for key, value in entries.items()]
-        parts.append(f'  "{name}": {{\n' + ",\n".join(lines) + "\n  }")
-    return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def read_measured() -> dict[str, Any]:
-    """What was measured when the pictures were last drawn with --measure."""
-    return json.loads(MEASURED.read_text(encoding="utf-8"))
 
 
 def measure_depth(depth: int, recipe: str, seed: int, n_steps: int = N_STEPS) -> float:
@@ -288,7 +270,7 @@ def activations() -> Figure:
     value.set(title="activation", ylim=(-0.5, 4), xlabel="x")
     slope.set(title="slope", ylim=(-0.3, 3), xlabel="x")
     value.legend(frameon=False)
-    tidy(value, slope)
+    hide_frame(value, slope)
     return figure
 
 
@@ -322,7 +304,7 @@ def gradients() -> Figure:
     by_block.set(title="24 blocks: gradient norm by block", xlabel="block", ylim=(0, None))
     last.set(title="gradient norm of the last block", xlabel="number of blocks", ylim=(0, None))
     by_block.legend(frameon=False)
-    tidy(by_block, last)
+    hide_frame(by_block, last)
     return figure
 
 
@@ -346,7 +328,7 @@ def warmup(found: dict[str, dict[str, list[float]]]) -> Figure:
     axes.set_xticks(DEPTHS)
     axes.set_ylim(2.0, 3.5)
     axes.legend(frameon=False, loc="center right")
-    tidy(axes)
+    hide_frame(axes)
     return figure
 
 
@@ -368,7 +350,7 @@ def which_curve(found: dict[str, list[float]]) -> Figure:
         axes.set_xlabel("step")
     for axes in panels[::3]:
         axes.set_ylabel("loss (nats)")
-    tidy(*panels)
+    hide_frame(*panels)
     return figure
 
 
@@ -384,13 +366,8 @@ def expert_load(found: dict[str, list[float]]) -> Figure:
         without = "without balance loss" if factor == "0" else f"balance loss times {factor}"
         axes.set(title=without, xlabel="expert")
     panels[0].set_ylabel("share of the choices")
-    tidy(*panels)
+    hide_frame(*panels)
     return figure
-
-
-def tidy(*panels: Axes) -> None:
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
 
 
 if __name__ == "__main__":

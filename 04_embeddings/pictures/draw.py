@@ -9,7 +9,6 @@ Pictures have a white background of their own, so they are legible on light and 
 import argparse
 import copy
 import itertools
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,10 @@ from positional_embeddings import (
 )
 from relative_bias import RelativeBias, relative_position_bucket
 from utils.errors import run_program
-from utils.files import atomic_write_text
-from utils.visualization import AMBER, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, save_figure
+from utils.pictures import hide_frame, read_measured, save_pictures, write_measured
+from utils.visualization import AMBER, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
 
 HERE = Path(__file__).resolve().parent
-MEASURED = HERE / "measured.json"
 SEEDS = (0, 1)
 FACTOR = 4  # how much longer the stretched contexts are
 STRETCHED_EDGES = (0, 32, 64, 96, 128, 160, 192, 224, 256)
@@ -78,8 +76,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the pictures of lesson 04.")
     parser.add_argument("--measure", action="store_true", help="train again, and keep the results")
     if parser.parse_args().measure:
-        atomic_write_text(MEASURED, as_text(measure()))
-    found = read_measured()
+        write_measured(HERE, measure())
+    found = read_measured(HERE)
     pictures = {
         "waves": waves(),
         "biases": biases(),
@@ -89,9 +87,7 @@ def main() -> None:
         "extrapolation": extrapolation(found["extrapolation"]),
         "stretched": stretched(found["stretched"]),
     }
-    for name, figure in pictures.items():
-        path = save_figure(figure, HERE / f"{name}.png")
-        print(f"{path.name:<24}{path.stat().st_size / 1000:6.0f} kB")
+    save_pictures(pictures, HERE)
 
 
 # --- what takes long to measure ---
@@ -136,20 +132,6 @@ def rounded(values: list[float]) -> list[float]:
     return [round(value, 3) for value in values]
 
 
-def as_text(found: dict[str, Any]) -> str:
-    """JSON with one line per list of numbers."""
-    parts = []
-    for name, entries in found.items():
-        lines = [f'    "{key}": {json.dumps(value)}' for key, value in entries.items()]
-        parts.append(f'  "{name}": {{\n' + ",\n".join(lines) + "\n  }")
-    return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def read_measured() -> dict[str, Any]:
-    """What was measured when the pictures were last drawn with --measure."""
-    return json.loads(MEASURED.read_text(encoding="utf-8"))
-
-
 # --- waves ---
 
 
@@ -168,7 +150,7 @@ def waves() -> Figure:
         right.plot(seen, products, style, color=BLUE if style == "-" else ORANGE, ms=3)
     right.set(title="dot product of two positions", xlabel="distance", ylim=(0, 17))
     right.legend(["from position 31", "from position 16"], frameon=False)
-    tidy(right)
+    hide_frame(right)
     return figure
 
 
@@ -191,7 +173,7 @@ def biases() -> Figure:
     right.axvline(128, color=GREY, linestyle="--", linewidth=1)
     right.text(126, 1, "max_distance", ha="right", color=GREY)
     right.set(title="T5: the bucket, of 16", xlabel="distance", yticks=range(0, 16, 3))
-    tidy(left, right)
+    hide_frame(left, right)
     return figure
 
 
@@ -219,7 +201,7 @@ def rotation() -> Figure:
     panels[2].axhline(0, color=GREY, linewidth=0.8)
     panels[2].set(xlabel="distance", ylim=(-0.2, 1.05))
     panels[2].set_title("mean cosine of 16 pairs", fontsize=10)
-    tidy(panels[2])
+    hide_frame(panels[2])
     return figure
 
 
@@ -314,7 +296,7 @@ def extrapolation(found: dict[str, list[list[float]]]) -> Figure:
     axes.text(T_TRAIN + 4, 0.75, "trained up to here", color=GREY, va="bottom")
     axes.set_ylim(0.7, None)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    tidy(axes)
+    hide_frame(axes)
     return figure
 
 
@@ -328,15 +310,10 @@ def stretched(found: dict[str, list[float]]) -> Figure:
             axes.plot(middles, found[f"{name}, {n_steps}"], "o-", ms=3, color=colour, label=name)
         axes.axvline(T_TRAIN, color=GREY, linestyle="--", linewidth=1)
         axes.set(title=f"{n_steps} steps", xlabel="position", xticks=(0, 64, 128, 192, 256))
-        tidy(axes)
+        hide_frame(axes)
     panels[0].set_ylabel("loss (nats per character)")
     panels[-1].legend(frameon=False)
     return figure
-
-
-def tidy(*panels: Axes) -> None:
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
 
 
 if __name__ == "__main__":

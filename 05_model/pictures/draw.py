@@ -7,7 +7,6 @@ Pictures have a white background of their own, so they are legible on light and 
 """
 
 import argparse
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,7 +34,7 @@ from stack_lab import batch, corpus
 from tiny_transformer_lm import TinyTransformerLM
 from utils.config import ModelConfig
 from utils.errors import run_program
-from utils.files import atomic_write_text
+from utils.pictures import hide_frame, read_measured, save_pictures, write_measured
 from utils.shape_checker import ShapeTracer
 from utils.visualization import (
     AMBER,
@@ -46,11 +45,9 @@ from utils.visualization import (
     PURPLE,
     SKY,
     WEIGHTS_MAP,
-    save_figure,
 )
 
 HERE = Path(__file__).resolve().parent
-MEASURED = HERE / "measured.json"
 MODELS = {"the default": ModelConfig(), "GPT-2 small": GPT_2, "Llama 3 8B": LLAMA_3_8B}
 LETTERS = {  # of exercise 5.5
     "A": "decoder",
@@ -67,8 +64,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the pictures of lesson 05.")
     parser.add_argument("--measure", action="store_true", help="train again, and keep the results")
     if parser.parse_args().measure:
-        atomic_write_text(MEASURED, as_text(measure()))
-    found = read_measured()
+        write_measured(HERE, measure())
+    found = read_measured(HERE)
     pictures = {
         "model": model(),
         "which_pattern": which_pattern(),
@@ -78,9 +75,7 @@ def main() -> None:
         "patterns": seen_by_whom(),
         "jumps": jump_curves(found["jumps"]),
     }
-    for name, figure in pictures.items():
-        path = save_figure(figure, HERE / f"{name}.png")
-        print(f"{path.name:<24}{path.stat().st_size / 1000:6.0f} kB")
+    save_pictures(pictures, HERE)
 
 
 # --- what takes long to measure ---
@@ -107,20 +102,6 @@ def measure() -> dict[str, Any]:
 
 def rounded(values: list[float]) -> list[float]:
     return [round(value, 3) for value in values]
-
-
-def as_text(found: dict[str, Any]) -> str:
-    """JSON with one line per innermost entry."""
-    parts = []
-    for name, entries in found.items():
-        lines = [f'    "{key}": {json.dumps(value)}' for key, value in entries.items()]
-        parts.append(f'  "{name}": {{\n' + ",\n".join(lines) + "\n  }")
-    return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def read_measured() -> dict[str, Any]:
-    """What was measured when the pictures were last drawn with --measure."""
-    return json.loads(MEASURED.read_text(encoding="utf-8"))
 
 
 # --- the model ---
@@ -371,7 +352,7 @@ def first_steps(found: dict[str, dict[str, list[float]]]) -> Figure:
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.legend(frameon=False)
-    tidy(axes)
+    hide_frame(axes)
     return figure
 
 
@@ -448,7 +429,7 @@ def jump_curves(found: dict[str, list[dict[str, Any]]]) -> Figure:
             axes.plot(steps, run["losses"], color=colour, lw=1.3, label=text)
     axes.set_ylim(0, None)
     axes.legend(frameon=False, fontsize=9)
-    tidy(axes)
+    hide_frame(axes)
     return figure
 
 
@@ -508,7 +489,7 @@ def parameters() -> Figure:
     axes.set_yticks(range(len(MODELS)), names)
     axes.invert_yaxis()
     axes.legend(frameon=False, ncols=3, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    tidy(axes)
+    hide_frame(axes)
     return figure
 
 
@@ -531,13 +512,8 @@ def operations() -> Figure:
     axes.set_xscale("log", base=2)
     axes.set_ylim(0, 40)
     axes.legend(frameon=False)
-    tidy(axes)
+    hide_frame(axes)
     return figure
-
-
-def tidy(*panels: Axes) -> None:
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Pictures have a white background of their own, so they are legible on light and 
 """
 
 import argparse
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import loss_samples
@@ -24,11 +22,10 @@ import sick_runs
 from newton_schulz import newton_schulz
 from schedules import SCHEDULES, learning_rate_at
 from utils.errors import run_program
-from utils.files import atomic_write_text
-from utils.visualization import BLUE, GREY, ORANGE, PURPLE, save_figure
+from utils.pictures import hide_frame, read_measured, save_pictures, write_measured
+from utils.visualization import BLUE, GREY, ORANGE, PURPLE
 
 HERE = Path(__file__).resolve().parent
-MEASURED = HERE / "measured.json"
 COPY_SEED = 3
 LETTERS = {  # of exercise 6.11
     "A": "too little text",
@@ -48,9 +45,9 @@ def main() -> None:
     parser.add_argument("--measure", choices=MEASURE, help="measure again, and keep the results")
     part = parser.parse_args().measure
     if part:
-        found = (read_measured() if MEASURED.exists() else {}) | {part: MEASURE[part]()}
-        atomic_write_text(MEASURED, as_text(found))
-    found = read_measured()
+        found = read_measured(HERE) | {part: MEASURE[part]()}
+        write_measured(HERE, found)
+    found = read_measured(HERE)
     pictures = {
         "loss": loss(),
         "schedules": schedules(),
@@ -58,9 +55,7 @@ def main() -> None:
         "sick_curves": sick_curves(found["sick"]),
         "scaling": scaling(found["scaling"]),
     }
-    for name, figure in pictures.items():
-        path = save_figure(figure, HERE / f"{name}.png")
-        print(f"{path.name:<24}{path.stat().st_size / 1000:6.0f} kB")
+    save_pictures(pictures, HERE)
 
 
 # --- what takes long to measure ---
@@ -112,24 +107,6 @@ MEASURE: dict[str, Callable[[], Any]] = {
 }
 
 
-def as_text(found: dict[str, Any]) -> str:
-    """JSON with one line per list of numbers."""
-    parts = []
-    for name, entries in found.items():
-        if isinstance(entries, list):
-            lines = [f"    {json.dumps(entry)}" for entry in entries]
-            parts.append(f'  "{name}": [\n' + ",\n".join(lines) + "\n  ]")
-        else:
-            lines = [f'    "{key}": {json.dumps(value)}' for key, value in entries.items()]
-            parts.append(f'  "{name}": {{\n' + ",\n".join(lines) + "\n  }")
-    return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def read_measured() -> dict[str, Any]:
-    """What was measured when the pictures were last drawn with --measure."""
-    return json.loads(MEASURED.read_text(encoding="utf-8"))
-
-
 # --- the loss and its gradient ---
 
 
@@ -158,7 +135,7 @@ def loss() -> Figure:
     bars.set_xticks(places.tolist(), ["a", "b", "c\n(correct)", "d", "e"])
     bars.set(title="what each logit is told", ylim=(-0.95, 0.75))
     bars.legend(frameon=False, loc="upper right")
-    tidy(curve, bars)
+    hide_frame(curve, bars)
     return figure
 
 
@@ -175,7 +152,7 @@ def schedules() -> Figure:
         label = {"cosine": "cosine", "wsd": "warm-up, stable, decay", "constant": "constant"}[name]
         axes.plot(rates, color=colour, label=label, linestyle="--" if name == "constant" else "-")
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.1, 0.05))
-    tidy(axes)
+    hide_frame(axes)
     return figure
 
 
@@ -202,7 +179,7 @@ def singular_values() -> Figure:
     ticks = (0.003, 0.01, 0.03, 0.1, 0.3, 1)
     steps.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     steps.minorticks_off()
-    tidy(once, steps)
+    hide_frame(once, steps)
     return figure
 
 
@@ -234,7 +211,7 @@ def sick_curves(found: dict[str, dict[str, list[float]]]) -> Figure:
         axes.set_xlabel("step")
     for axes in panels[::3]:
         axes.set_ylabel("loss (nats)")
-    tidy(*panels)
+    hide_frame(*panels)
     return figure
 
 
@@ -259,13 +236,8 @@ def scaling(found: dict[str, dict[str, float]]) -> Figure:
         axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
     left.set_ylabel("loss - E (nats per character)")
-    tidy(left, right)
+    hide_frame(left, right)
     return figure
-
-
-def tidy(*panels: Axes) -> None:
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
 
 
 if __name__ == "__main__":

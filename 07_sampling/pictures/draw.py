@@ -9,7 +9,6 @@ Pictures have a white background of their own, so they are legible on light and 
 
 import argparse
 import functools
-import json
 import math
 import re
 from collections import Counter
@@ -39,12 +38,11 @@ from tokenizer import CharTokenizer
 from top_k import top_k_filter
 from top_p import min_p_filter, top_p_filter
 from utils.errors import run_program
-from utils.files import atomic_write_text
 from utils.mock_corpus import generate, speakers
-from utils.visualization import AMBER, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, save_figure
+from utils.pictures import hide_frame, read_measured, save_pictures, write_measured
+from utils.visualization import AMBER, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
 
 HERE = Path(__file__).resolve().parent
-MEASURED = HERE / "measured.json"
 OPEN = "FRIAR ANSELM:\nNo truth so "  # almost any letter can follow
 NARROW = "FRIAR ANSELM:\nNo truth so h"  # a few vowels can
 SHOWN = 12  # characters per panel
@@ -88,10 +86,10 @@ def main() -> None:
     parts = parser.parse_args().measure
     if parts is not None:
         torch.set_num_threads(1)
-        old = read_measured() if MEASURED.exists() else {}
+        old = read_measured(HERE)
         new = {name: PARTS[name]() for name in parts or PARTS}
-        atomic_write_text(MEASURED, as_text({name: (old | new)[name] for name in PARTS}))
-    found = read_measured()
+        write_measured(HERE, {name: (old | new)[name] for name in PARTS})
+    found = read_measured(HERE)
     pictures = {
         "temperature": temperature_picture(),
         "stretches": stretches(),
@@ -103,9 +101,7 @@ def main() -> None:
         "beams": beams_picture(found["beams"], found["sampled lines"]),
         "speculative": speculative(found["acceptance"]),
     }
-    for name, figure in pictures.items():
-        path = save_figure(figure, HERE / f"{name}.png")
-        print(f"{path.name:<24}{path.stat().st_size / 1000:6.0f} kB")
+    save_pictures(pictures, HERE)
 
 
 @functools.cache
@@ -141,26 +137,6 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {  # everything that the pages 
     "sampled lines": lambda: {f"{t:g}": measure_sampled(t) for t in (0.5, 1.0)},
     "acceptance": lambda: measure_acceptance(),
 }
-
-
-def as_text(found: dict[str, Any]) -> str:
-    """JSON with one line per setting."""
-    parts = []
-    for name, entries in found.items():
-        lines = []
-        for key, value in entries.items():
-            if isinstance(value, dict):
-                inner = [f'      "{k}": {json.dumps(v)}' for k, v in value.items()]
-                lines.append(f'    "{key}": {{\n' + ",\n".join(inner) + "\n    }")
-            else:
-                lines.append(f'    "{key}": {json.dumps(value)}')
-        parts.append(f'  "{name}": {{\n' + ",\n".join(lines) + "\n  }")
-    return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def read_measured() -> dict[str, Any]:
-    """What was counted when the pictures were last drawn with --measure."""
-    return json.loads(MEASURED.read_text(encoding="utf-8"))
 
 
 def choose_by(name: str, value: float, seed: int = 0) -> Choose:
@@ -370,7 +346,7 @@ def temperature_picture() -> Figure:
     panels[3].set_xlabel("temperature")
     panels[3].set_title("entropy (bits)", fontsize=10)
     panels[3].legend(frameon=False, fontsize=8, loc="lower right")
-    tidy(*panels)
+    hide_frame(*panels)
     return figure
 
 
@@ -429,7 +405,7 @@ def which_rule() -> Figure:
             if row == 0:
                 axes.set_title(letter, weight="bold")
         panels[row, 0].set_ylabel(f"after {text[-4:]!r}", fontsize=9)
-    tidy(*panels.ravel())
+    hide_frame(*panels.ravel())
     return figure
 
 
@@ -450,7 +426,7 @@ def quality(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         axes.set_ylim(0, 1.02)
     panels[0].set_ylabel("share of 320 lines")
     panels[0].legend(frameon=False, loc="center right")
-    tidy(*panels)
+    hide_frame(*panels)
     return figure
 
 
@@ -469,7 +445,7 @@ def trade_off(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     axes.plot(plays.word_pairs, plays.valid, "*", ms=13, color="black", label="the plays")
     axes.legend(frameon=False, loc="lower left")
     axes.set(xlim=(0, 1.02), ylim=(0, 1.04))
-    tidy(axes)
+    hide_frame(axes)
     return figure
 
 
@@ -483,7 +459,7 @@ def loops(found: Mapping[str, Sequence[Any]]) -> Figure:
     axes.barh(y - 0.2, [found[rule][1] for rule in rules], 0.38, color=BLUE, label="valid")
     axes.set_yticks(y, rules)
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
-    tidy(axes)
+    hide_frame(axes)
     return figure
 
 
@@ -518,7 +494,7 @@ def cache_picture() -> Figure:
         costs.step(lengths, cost, color=colour, label=label)
     costs.set(xlabel="length of the text", title="positions computed per new token", ylim=(0, 45))
     costs.legend(frameon=False, loc="upper right", fontsize=9)
-    tidy(windows, costs)
+    hide_frame(windows, costs)
     return figure
 
 
@@ -546,7 +522,7 @@ def beams_picture(
     panels[1].set_ylim(0, 1.05)
     panels[2].set_ylim(0, 42)
     panels[0].legend(frameon=False, fontsize=8)
-    tidy(*panels)
+    hide_frame(*panels)
     return figure
 
 
@@ -572,13 +548,8 @@ def speculative(found: Mapping[str, Sequence[float]]) -> Figure:
     rates.plot(orders, [rate for (rate,) in found.values()], "o-", color=BLUE)
     rates.set(xlabel="characters that the draft looks back", ylim=(0, 1))
     rates.set_title("mean acceptance", fontsize=10)
-    tidy(position, rates)
+    hide_frame(position, rates)
     return figure
-
-
-def tidy(*panels: Axes) -> None:
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
 
 
 if __name__ == "__main__":

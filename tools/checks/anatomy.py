@@ -9,6 +9,7 @@ from tools.checks.pages import blocks_of
 from tools.checks.result import TO_COME, Result
 
 LONGEST_THEORY = 3500  # words
+LARGEST_PICTURE = 100_000  # bytes
 REQUIRED = (  # whatever the state of the lessons
     *("Makefile", "README.md", "requirements.txt", "pyproject.toml", "conftest.py", "LICENSE"),
     *(".gitignore", ".gitattributes", ".ci/run", ".github/workflows/ci.yml"),
@@ -96,6 +97,11 @@ def theory_problems(lesson: Path) -> list[str]:
     pages = [page.read_text(encoding="utf-8") for page in lesson.glob("*.md")]
     shown = {name for name in drawn if any(f"](pictures/{name})" in page for page in pages)}
     problems += [f"{where}: does not show pictures/{name}" for name in sorted(drawn - shown)]
+    problems += [
+        f"{where}: pictures/{picture.name} has {picture.stat().st_size:,} bytes"
+        for picture in sorted((lesson / "pictures").glob("*.png"))
+        if picture.stat().st_size >= LARGEST_PICTURE
+    ]
     if len(named) < 2:
         problems.append(f"{where}: shows {len(named)} of its own pictures; at least 2")
     problems += [

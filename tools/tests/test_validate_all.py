@@ -85,6 +85,13 @@ def test_a_theory_that_breaks_its_rules_is_named(
     assert any(problem in one for one in found.problems), found.problems
 
 
+def test_a_picture_that_is_too_large_is_named(tmp_path: Path) -> None:
+    pages = {"theory.md": "", "pictures/a.png": "", "pictures/b.png": "x" * 100_000}
+    build(tmp_path, {f"01_one/{name}": text for name, text in pages.items()})
+    large = [one for one in anatomy.theory_problems(tmp_path / "01_one") if "bytes" in one]
+    assert large == ["01_one/theory.md: pictures/b.png has 100,000 bytes"]
+
+
 def test_the_environment_is_checked_by_its_own_program(tmp_path: Path) -> None:
     [found] = suites.check_environment(build(tmp_path, {}), None)
     assert (found.passed, found.detail) == (True, "2 OK, 0 failed")
