@@ -122,7 +122,7 @@ def shown_to_learner(request: pytest.FixtureRequest, tmp_path: Path) -> Callable
     from utils.grader.exercises import read_lesson
     from utils.grader.report import message_lines
     from utils.grader.runner import judge
-    from utils.grader.stubs import make_stubs
+    from utils.grader.stubs import emptied_solutions
 
     folder = request.path.parents[1]
 
@@ -132,9 +132,7 @@ def shown_to_learner(request: pytest.FixtureRequest, tmp_path: Path) -> Callable
         ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
         shutil.copytree(folder, tmp_path / folder.name, ignore=ignored)
         lesson = read_lesson(tmp_path / folder.name)
-        solutions = lesson.solutions.read_text(encoding="utf-8")
-        imports = re.split(r"^(?:def|class) ", solutions, maxsplit=1, flags=re.MULTILINE)[0]
-        unsolved = "\n\n".join([imports, *make_stubs(read_lesson(folder)).values()])
+        unsolved = emptied_solutions(lesson)
         todo = rf'^( *)raise NotImplementedError\("Exercise {re.escape(exercise)}: .*$'
         stub = re.search(todo, unsolved, flags=re.MULTILINE)
         assert stub is not None, f"no stub of {exercise}"

@@ -44,13 +44,18 @@ PROGRAM = re.compile(r"if\s+__name__\b")  # where the part that runs the checks 
 # --- stubs made from the solutions ---
 
 
-def make_stubs(lesson: Lesson) -> dict[str, str]:
-    """The text of every function and class to fill in, by name."""
+def emptied_solutions(lesson: Lesson) -> str:
+    """The text of solutions.py with every body that a learner writes replaced by its stub."""
     source = lesson.solutions.read_text(encoding="utf-8-sig")
     lines = lines_of(source)
     for first, last, stub in reversed(bodies_to_replace(lesson, source)):
         lines[first - 1 : last] = [stub]
-    emptied = "".join(lines)
+    return "".join(lines)
+
+
+def make_stubs(lesson: Lesson) -> dict[str, str]:
+    """The text of every function and class to fill in, by name."""
+    emptied = emptied_solutions(lesson)
     names = {name for exercise in lesson.exercises for name in exercise.names}
     return {
         node.name: "".join(lines_of(emptied)[first_line(node) - 1 : node.end_lineno])
