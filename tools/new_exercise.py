@@ -72,7 +72,7 @@ NEW_TESTS = '''"""What the exercises of lesson {number} must compute."""
 
 import torch
 
-from utils.grader.feedback import {helpers}
+from utils.grader.{module} import {helper}
 '''
 NEW_MISCONCEPTIONS = '''"""Common wrong answers in lesson {number}; a docstring is the diagnosis."""
 
@@ -108,15 +108,13 @@ expect_equal(ex.{name}({call}), x, what="TODO: the name of the result (B, T, d)"
     "repair": """x = torch.randn(3, 5, 4)
 expect_equal(ex.{name}({call}), x, what="TODO: the name of the result (B, T, d)")""",
     "predict": 'expect_prediction(ex.{name}(), [0.5, 0.5], "TODO: the name of the row")',
-    "read": """answer = ex.{name}()
-expect(isinstance(answer, dict), "TODO: return a dictionary")
-expect_choice(answer, answer.get("TODO"), "A", "TODO")""",
+    "read": 'expect_letters(ex.{name}(), {{"TODO": "A"}}, "TODO: the panels")',
 }
 HELPERS = {
-    "write": ["expect_equal"],
-    "repair": ["expect_equal"],
-    "predict": ["expect_prediction"],
-    "read": ["expect", "expect_choice"],
+    "write": ("feedback", "expect_equal"),
+    "repair": ("feedback", "expect_equal"),
+    "predict": ("feedback", "expect_prediction"),
+    "read": ("readings", "expect_letters"),
 }
 
 
@@ -225,9 +223,9 @@ def function_of(text: str) -> ast.FunctionDef:
 def files_of(folder: Path, lesson: Lesson | None, scaffold: Scaffold) -> dict[Path, str]:
     """The new text of each file. Raises CourseError if one has a part of the exercise already."""
     topic = folder.name.partition("_")[2]
-    helpers = ", ".join(HELPERS[scaffold.kind])
+    module, helper = HELPERS[scaffold.kind]
     words = {"number": folder.name[:2], "folder": folder.name, "topic": topic.replace("_", " ")}
-    words |= {"first": scaffold.id, "helpers": helpers}
+    words |= {"first": scaffold.id, "module": module, "helper": helper}
     tests = lesson.test_file() if lesson else folder / "tests" / f"test_{topic}_exercises.py"
     wrong = folder / "tests" / f"{topic}_misconceptions.py"
     wrong = lesson.misconceptions_file() if lesson else wrong
@@ -330,9 +328,8 @@ def with_helpers(text: str, kind: str) -> str:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
-    wanted = [
-        f"from utils.grader.feedback import {one}" for one in HELPERS[kind] if one not in names
-    ]
+    module, helper = HELPERS[kind]
+    wanted = [] if helper in names else [f"from utils.grader.{module} import {helper}"]
     wanted += ["import torch"] * ("torch" not in names and "torch." in TESTS[kind])
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     last = imports[-1].end_lineno or 0 if imports else 0

@@ -25,6 +25,7 @@ from utils.grader.feedback import (
     expect_equal,
     expect_same_gradients,
 )
+from utils.grader.readings import expect_letters
 from utils.grader.values import type_name
 
 B, T, d, V = 3, 5, 4, 6
@@ -188,15 +189,7 @@ LETTERS = {"forwards": "D", "backwards": "A", "runs": "C", "alternating": "B"}
 
 
 def test_each_table_is_given_the_text_that_made_it(ex):
-    answer = ex.read_tables()
-    expect(isinstance(answer, dict), f"a dictionary is asked for, and this is {type_name(answer)}")
-    is_inverted = not {*answer} & {*LETTERS} and {*map(str, answer.values())} & {*LETTERS}
-    expect(not is_inverted, "the dictionary is the other way round: give each text its letter")
-    for name, letter in LETTERS.items():
-        expect(name in answer, f"the answer has no {name!r}; it asks for {', '.join(LETTERS)}")
-        theirs = str(answer[name]).strip().upper()
-        expect(theirs in LETTERS.values(), f"{name}: {theirs} is no table; they are A, B, C and D")
-        expect_choice(answer, theirs, letter, name)
+    expect_letters(ex.read_tables(), LETTERS, "the tables")
 
 
 # --- 0.6 ---

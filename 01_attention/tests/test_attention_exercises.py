@@ -18,12 +18,11 @@ from torch.overrides import TorchFunctionMode
 
 from utils.grader.feedback import (
     expect,
-    expect_choice,
     expect_equal,
     expect_prediction,
     expect_same_gradients,
 )
-from utils.grader.values import type_name
+from utils.grader.readings import expect_letters
 
 B, H, T, T_q, T_k, d_model, d_k, d_v = 3, 2, 6, 5, 7, 8, 4, 6
 
@@ -407,11 +406,7 @@ NAMES = ", ".join(map(repr, LETTERS))
 
 
 def test_each_map_is_given_the_mask_that_made_it(ex):
-    answer = ex.read_maps()
-    expect(isinstance(answer, dict), f"a dictionary is asked for, and this is {type_name(answer)}")
-    for name, letter in LETTERS.items():
-        expect(name in answer, f"the answer has no {name!r}; it asks for {NAMES}")
-        expect_choice(answer, str(answer[name]).strip().upper(), letter, name)
+    expect_letters(ex.read_maps(), LETTERS, "the maps")
 
 
 # --- 1.11 ---

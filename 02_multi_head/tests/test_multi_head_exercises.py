@@ -19,13 +19,12 @@ from grouped_query_attention import GroupedQueryAttention
 from multi_head import MultiHeadAttention
 from utils.grader.feedback import (
     expect,
-    expect_choice,
     expect_equal,
     expect_parameters,
     expect_prediction,
     expect_same_gradients,
 )
-from utils.grader.values import type_name
+from utils.grader.readings import expect_letters
 
 B, H, T, T_k, d_head, d_model = 3, 3, 5, 7, 4, 12
 
@@ -463,11 +462,7 @@ LETTERS = {"previous token": "C", "same token": "D", "induction": "B", "first to
 
 
 def test_each_head_is_given_what_it_does(ex):
-    answer = ex.read_heads()
-    expect(isinstance(answer, dict), f"a dictionary is asked for, and this is {type_name(answer)}")
-    for name, letter in LETTERS.items():
-        expect(name in answer, f"the answer has no {name!r}; it asks for {', '.join(LETTERS)}")
-        expect_choice(answer, str(answer[name]).strip().upper(), letter, name)
+    expect_letters(ex.read_heads(), LETTERS, "the heads")
 
 
 # --- 2.10 ---

@@ -22,14 +22,12 @@ from layer_norm import LayerNorm
 from multi_head import MultiHeadAttention
 from transformer_block import TransformerBlock
 from utils.grader.feedback import (
-    expect,
-    expect_choice,
     expect_equal,
     expect_prediction,
     expect_same_gradients,
     parameter_shapes,
 )
-from utils.grader.values import type_name
+from utils.grader.readings import expect_letters
 
 B, T, d_model, d_ff, n_experts = 3, 5, 6, 10, 7
 
@@ -663,16 +661,7 @@ CAUSES = {  # and where the curves of LETTERS in pictures/draw.py come from
 
 
 def test_each_curve_is_given_its_cause(ex):
-    answer = ex.read_curves()
-    expect(
-        isinstance(answer, dict),
-        f"the curves: this is {type_name(answer)}; expected a dictionary with a letter per run",
-    )
-    for name, letter in CAUSES.items():
-        expect(name in answer, f"the curves: {name!r} is missing; keep the names as they are")
-        given = answer[name]
-        choice = given.strip().upper() if isinstance(given, str) else given
-        expect_choice(answer, choice, letter, name)
+    expect_letters(ex.read_curves(), CAUSES, "the curves")
 
 
 # --- 3.13 ---

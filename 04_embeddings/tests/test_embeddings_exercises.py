@@ -16,13 +16,12 @@ from torch import Tensor
 
 from utils.grader.feedback import (
     expect,
-    expect_choice,
     expect_equal,
     expect_prediction,
     expect_same_gradients,
     parameter_shapes,
-    type_name,
 )
+from utils.grader.readings import expect_letters
 
 B, T, V, d_model = 3, 5, 7, 4
 TOKENS = torch.tensor([[2, 0, 2, 6, 5], [1, 1, 1, 1, 1], [6, 5, 4, 3, 2]])  # (B, T)
@@ -608,16 +607,7 @@ LETTERS = {  # and where the panels of pictures/draw.py come from
 
 
 def test_each_picture_is_given_its_scheme(ex):
-    answer = ex.read_schemes()
-    expect(
-        isinstance(answer, dict),
-        f"the schemes: this is {type_name(answer)}; expected a dictionary with a letter per scheme",
-    )
-    for name, letter in LETTERS.items():
-        expect(name in answer, f"the schemes: {name!r} is missing; keep the names as they are")
-        given = answer[name]
-        choice = given.strip().upper() if isinstance(given, str) else given
-        expect_choice(answer, choice, letter, name)
+    expect_letters(ex.read_schemes(), LETTERS, "the schemes")
 
 
 # --- 4.11 ---

@@ -34,6 +34,7 @@ from utils.grader.feedback import (
     is_number,
     type_name,
 )
+from utils.grader.readings import expect_letters
 from utils.kv_cache import KVCache
 
 B, T, V, d_model = 3, 5, 11, 6
@@ -247,13 +248,7 @@ PATTERNS = {  # and those of LETTERS in pictures/draw.py
 
 
 def test_each_pattern_is_given_its_model(ex):
-    answer = ex.read_patterns()
-    expect_dictionary(answer, "the patterns")
-    for name, letter in PATTERNS.items():
-        expect(name in answer, f"the patterns: {name!r} is missing; keep the names as they are")
-        given = answer[name]
-        choice = given.strip().upper() if isinstance(given, str) else given
-        expect_choice(answer, choice, letter, name)
+    expect_letters(ex.read_patterns(), PATTERNS, "the patterns")
 
 
 # --- 5.6 ---

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from utils.grader.feedback import (
     expect,
-    expect_choice,
     expect_equal,
     expect_prediction,
     expect_same_gradients,
     type_name,
 )
+from utils.grader.readings import expect_letters
 
 B, T, V = 3, 5, 7
 
@@ -493,16 +493,7 @@ BUGS = {  # and where the curves of LETTERS in pictures/draw.py come from
 
 
 def test_each_sick_curve_is_given_its_bug(ex):
-    answer = ex.read_sick_curves()
-    expect(
-        isinstance(answer, dict),
-        f"the curves: this is {type_name(answer)}; expected a dictionary with a letter per bug",
-    )
-    for name, letter in BUGS.items():
-        expect(name in answer, f"the curves: {name!r} is missing; keep the names as they are")
-        given = answer[name]
-        choice = given.strip().upper() if isinstance(given, str) else given
-        expect_choice(answer, choice, letter, name)
+    expect_letters(ex.read_sick_curves(), BUGS, "the curves")
 
 
 # --- 6.12 ---

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from utils.grader.feedback import expect, expect_choice, expect_equal, expect_prediction
-from utils.grader.values import type_name
+from utils.grader.feedback import expect_equal, expect_prediction
+from utils.grader.readings import expect_letters
 
 B, T, V = 3, 5, 7
 INF = math.inf
@@ -433,16 +433,7 @@ RULES = {  # and the columns of the picture, LETTERS in pictures/draw.py
 
 
 def test_each_column_is_given_its_rule(ex):
-    answer = ex.read_strategies()
-    expect(
-        isinstance(answer, dict),
-        f"the rules: this is {type_name(answer)}; expected a dictionary with a letter per rule",
-    )
-    for name, letter in RULES.items():
-        expect(name in answer, f"the rules: {name!r} is missing; keep the names as they are")
-        given = answer[name]
-        choice = given.strip().upper() if isinstance(given, str) else given
-        expect_choice(answer, choice, letter, name)
+    expect_letters(ex.read_strategies(), RULES, "the rules")
 
 
 # --- 7.9 ---

@@ -32,7 +32,9 @@ def copy_of(value: Any) -> Any:
 
 
 def type_name(value: Any) -> str:
-    """The type of a value with its article: "a NumPy array", "a float"."""
+    """The type of a value with its article: "a NumPy array", "a float"; "None" for None."""
+    if value is None:
+        return "None"
     if isinstance(value, np.ndarray):
         return "a NumPy array"
     name = "tensor" if isinstance(value, Tensor) else type(value).__name__
