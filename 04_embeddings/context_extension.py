@@ -25,6 +25,7 @@ def interpolated_angles(
     """
     if factor < 1:
         raise UsageError(f"factor {factor} is below 1: it says how many times longer texts become")
+    # angle = (position / factor) * speed: position 4T is turned as far as T was in training.
     return rotary_angles(positions / factor, d_head, base)
 
 
@@ -36,12 +37,14 @@ def ntk_base(base: float, d_head: int, factor: float) -> float:
     """
     if d_head <= 2:
         raise UsageError(f"d_head {d_head} has one pair, whose speed does not depend on the base")
+    # Wanted: new^(-(d_head - 2) / d_head) = base^(-(d_head - 2) / d_head) / factor. Solved for new:
     return base * factor ** (d_head / (d_head - 2))
 
 
 def main() -> None:
     """Print how far each pair turns over a text four times as long as in training."""
     trained, factor, d_head, step = 64, 4, 8, torch.tensor(1)
+    # The last position of a text four times as long, and the angles there: position * speed.
     plain, last = speeds(rotary_angles(step, d_head)), factor * trained - 1
     larger = rotary_angles(step, d_head, ntk_base(10_000.0, d_head, factor))
     angles = {

@@ -29,6 +29,7 @@ ENGINES = {
 def torch_logits(model: NumpyLM, tokens: Array, parts: Parts) -> Array:
     """The logits (B, T, vocab_size) that PyTorch computes from the same weights."""
     twin = TinyTransformerLM(model.config, parts)
+    # One state_dict for all: every engine has the same names and shapes.
     twin.load_state_dict({name: torch.from_numpy(w) for name, w in model.weights.items()})
     with torch.inference_mode():
         return twin.eval()(torch.from_numpy(tokens)).numpy()
@@ -36,6 +37,7 @@ def torch_logits(model: NumpyLM, tokens: Array, parts: Parts) -> Array:
 
 def compare(model: NumpyLM, tokens: Array, engines: dict[str, Parts] | None = None) -> None:
     """Print how far the logits of each engine are from those of the lessons' code."""
+    # The code of the lessons is the truth here: it is the one that is tested against PyTorch.
     reference = torch_logits(model, tokens, Parts.reference())
     print(f"\nlogits from {reference.min():.1f} to {reference.max():.1f}; the largest difference")
     print("from those of the reference, the code of the lessons:")

@@ -10,6 +10,7 @@ from token_stream import TokenStream
 from tokenizer import CharTokenizer
 from utils.errors import CourseError, pick, run_program
 
+# Each class writes its own kind into `to_dict`; a checkpoint is read without knowing it before.
 KINDS = {"char": CharTokenizer, "bpe": BPETokenizer}
 
 
@@ -55,6 +56,7 @@ def tokenizer_from_dict(stored: Mapping[str, Any]) -> Tokenizer:
     """Rebuild a tokenizer from its `to_dict`. Raises CourseError if `stored` is not one."""
     if not isinstance(stored, Mapping):
         raise CourseError(f"a stored tokenizer must be a dictionary, not {stored!r:.40}")
+    # A file may hold anything: an unknown kind is refused by name.
     kind = pick(str(stored.get("kind")), KINDS, what="tokenizer kind")
     return KINDS[kind].from_dict(stored)
 

@@ -55,7 +55,7 @@ class BPETokenizer:
         """The bytes of every id."""
         found = [bytes([b]) for b in range(FIRST_MERGED)]
         for left, right in self.merges:
-            found.append(found[left] + found[right])
+            found.append(found[left] + found[right])  # both exist: a merge refers to earlier ids
         return (*found, *(token.encode() for token in self.special_tokens))
 
     @cached_property
@@ -117,7 +117,7 @@ class BPETokenizer:
 
     def _ids(self, text: str, allow_special: bool) -> Iterable[int]:
         refuse_lone_surrogates(text)
-        if not allow_special:
+        if not allow_special:  # "<|eos|>" in somebody's text is seven characters, not the end
             return self._encode_words(text)
         return chain.from_iterable(
             [self.special_ids[part]] if part in self.special_ids else self._encode_words(part)
@@ -165,6 +165,7 @@ def train_on_words(
 ) -> BPETokenizer:
     """`train_bpe` for a text whose words were counted before, such as one larger than memory."""
     n_merges = room_for_merges(vocab_size, special_tokens)
+    # A word starts as its bytes, whose ids are the bytes themselves.
     words = {tuple(word.encode()): count for word, count in counts.items()}
     return BPETokenizer(learn_merges(words, n_merges), special_tokens)
 

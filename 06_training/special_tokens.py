@@ -37,6 +37,7 @@ def split_at(special_tokens: Sequence[str], text: str) -> list[str]:
     """Cut a text before and after each special token; of two that begin together, the longer."""
     if not special_tokens:
         return [text]
+    # An alternation takes the first that fits: "<|user|><|name|>" must not lose to "<|user|>".
     longest_first = sorted(special_tokens, key=len, reverse=True)
     # The parentheses make `split` keep what it splits at.
     return re.split(f"({'|'.join(map(re.escape, longest_first))})", text)

@@ -32,6 +32,8 @@ class ByteStream:
 
     def __init__(self, token_bytes: Callable[[int], bytes]) -> None:
         self._token_bytes = token_bytes
+        # The decoder keeps the bytes of an incomplete character; "replace" shows U+FFFD for bytes
+        # that can't become one.
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, token_id: int) -> str:
@@ -40,7 +42,7 @@ class ByteStream:
 
     def flush(self) -> str:
         """U+FFFD if bytes still wait for the rest of their character, else ""."""
-        return self._utf8.decode(b"", final=True)
+        return self._utf8.decode(b"", final=True)  # final: nothing more will complete them
 
 
 class CharStream:

@@ -49,8 +49,10 @@ def process_logits(
     if has_penalties(sampling):
         if counts is None:
             raise ValueError("penalties need the counts of the tokens that have occurred")
-        logits = apply_penalties(logits, sampling, counts)
+        logits = apply_penalties(logits, sampling, counts)  # first: on the logits of the model
     logits = apply_temperature(logits, sampling.temperature)  # (..., V)
+    # Each filter sets what it excludes to -inf, so the next one sees what is left, as if the
+    # excluded tokens did not exist: top-p sums to p within the k that top-k has kept.
     if sampling.top_k is not None:
         logits = top_k_filter(logits, sampling.top_k)
     if sampling.top_p is not None:
@@ -63,7 +65,7 @@ def process_logits(
 def apply_penalties(logits: Tensor, sampling: SampleConfig, counts: TokenCounts) -> Tensor:
     """The logits (B, V) after the penalties that the settings ask for."""
     if sampling.repetition_penalty != 1:
-        occurred = counts.prompt + counts.new
+        occurred = counts.prompt + counts.new  # the prompt's tokens as well
         logits = apply_repetition_penalty(logits, occurred, sampling.repetition_penalty)
     if sampling.presence_penalty != 0:
         logits = apply_presence_penalty(logits, counts.new, sampling.presence_penalty)
@@ -88,10 +90,11 @@ def distribution_after(
     """
 
     def distribution(logits: Tensor, befores: Sequence[Sequence[int]]) -> Tensor:
-        logits = logits.float().cpu()
+        logits = logits.float().cpu()  # the acceptance rule divides probabilities: full precision
         counts = None
         if has_penalties(sampling):
             of_prompt = token_counts([prompt], logits.size(-1)).expand_as(logits)
+            # Position i of a draft comes after i drafted tokens: each row has counts of its own.
             counts = TokenCounts(of_prompt, token_counts(befores, logits.size(-1)))
         return next_distribution(logits, sampling, counts)
 
