@@ -5,7 +5,7 @@ later one may be right in itself, so its message only names the one to fix first
 """
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from utils.grader.definitions import SCOPES, last_binding
@@ -20,10 +20,11 @@ def with_root_causes(lesson: Lesson, verdicts: Mapping[str, Verdict]) -> dict[st
     if len(wrong) < 2 or any(found.broken_file for found in verdicts.values()):
         return dict(verdicts)
     calls = called_exercises(lesson)
-    names = {exercise.id: exercise.names[0] for exercise in lesson.exercises}
+    names = {exercise.id: exercise.names for exercise in lesson.exercises}
     result = dict(verdicts)
     for exercise in wrong:
-        causes = [one for one in names if one in wrong & calls.get(exercise, set())]
+        called = calls.get(exercise, {})
+        causes = [one for one in names if one in wrong & called.keys()]
         if causes and exercise in calls[causes[0]]:  # they call each other: fix the earlier one
             causes = [one for one in causes if precedes(one, exercise, names)]
         if causes:
@@ -31,13 +32,22 @@ def with_root_causes(lesson: Lesson, verdicts: Mapping[str, Verdict]) -> dict[st
             result[exercise] = replace(
                 verdicts[exercise],
                 check="",
-                message=f"it calls your {names[first]} ({first}), which is wrong: fix that first",
+                message=fix_first(first, called[first], names[first]),
                 diagnosis="",
                 printed="",
                 failed=1,
                 hint_for=first,
             )
     return result
+
+
+def fix_first(exercise: str, called: Sequence[str], names: Sequence[str]) -> str:
+    """What a learner reads in place of a failed check. `called`: some of the exercise's names."""
+    if len(names) == 1:
+        return f"it calls your {names[0]} ({exercise}), which is wrong: fix that first"
+    # Which of its functions is wrong is not known: the called one may be right.
+    listed = " and ".join(called)
+    return f"it calls your {listed}, part of {exercise}, which is wrong: fix that first"
 
 
 def is_mistaken(found: Verdict) -> bool:
@@ -51,18 +61,21 @@ def precedes(one: str, other: str, order: Iterable[str]) -> bool:
     return ids.index(one) < ids.index(other)
 
 
-def called_exercises(lesson: Lesson) -> dict[str, set[str]]:
-    """For each exercise the others that its code calls, directly or through other functions."""
+def called_exercises(lesson: Lesson) -> dict[str, dict[str, list[str]]]:
+    """For each exercise the others that its code calls, directly or not, and by which names."""
     try:
         tree = read_source(lesson.file).tree
     except LoadError:
         return {}
-    owners = {name: exercise.id for exercise in lesson.exercises for name in exercise.names}
     definitions = {node.name for node in tree.body if isinstance(node, SCOPES)}
     uses = {name: names_used(last_binding(tree, name)) & definitions for name in definitions}
+    names = {exercise.id: reached(exercise.names, uses) for exercise in lesson.exercises}
     return {
-        exercise.id: {owners[name] for name in reached(exercise.names, uses) if name in owners}
-        - {exercise.id}
+        exercise.id: {
+            other.id: [name for name in other.names if name in names[exercise.id]]
+            for other in lesson.exercises
+            if other.id != exercise.id and names[exercise.id].intersection(other.names)
+        }
         for exercise in lesson.exercises
     }
 

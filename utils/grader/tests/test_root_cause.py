@@ -1,6 +1,7 @@
 """utils/grader/root_cause.py: a wrong answer that calls another wrong one names that one first."""
 
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,20 @@ def test_the_root_cause_is_all_that_is_said(tmp_path):
         "it calls your softmax (1.1), which is wrong: fix that first",
         message_lines(verdicts["1.1"])[-1],  # the hint is for 1.1
     ]
+
+
+def test_of_an_exercise_with_two_functions_the_one_that_is_called_is_named(tmp_path):
+    lesson = lesson_of(tmp_path, DIRECT)
+    both = replace(lesson.exercises[0], stubs=("softmax", "scores"))
+    lesson = replace(lesson, exercises=(both, *lesson.exercises[2:]))
+    (lesson.folder / "exercises" / "exercises.py").write_text(
+        "def softmax(x): return x\ndef scores(q): return q\ndef attention(q): return scores(q)",
+        encoding="utf-8",
+    )
+    verdicts = {one: Verdict(one, WRONG, "a check", "own message") for one in ("1.1", "1.3")}
+    assert with_root_causes(lesson, verdicts)["1.3"].message == (
+        "it calls your scores, part of 1.1, which is wrong: fix that first"
+    )
 
 
 CHAIN = """
