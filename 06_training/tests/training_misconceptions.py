@@ -184,6 +184,8 @@ def windows_with(
         x, y = x[:, :-1], x[:, 1:]
     elif ends == "last only":
         y = y[:, -1]
+    elif ends == "next window":
+        y = tokens[(positions + seq_len) % len(tokens)]
     x, y = x.to(dtype), y.to(dtype)
     if layout == "columns":
         x, y = x.mT, y.mT
@@ -296,6 +298,10 @@ WINDOWS = mistakes(
     targets_one_longer=(
         "y has one token more than x; the first of its window is no target",
         {"ends": "longer targets"},
+    ),
+    next_window=(
+        "y is the window behind x, seq_len tokens later; each target is one token after its input",
+        {"ends": "next window"},
     ),
     ids_plus_one=(
         "1 is added to the ids themselves; the next token is the one at the next place of the text",
@@ -1624,6 +1630,7 @@ def clip_with(
         "mean": lambda: row.square().mean().sqrt(),
         "signed": lambda: row.sum().abs(),
         "sum of norms": lambda: torch.stack([g.double().norm() for g in gradients]).sum(),
+        "root of norms": lambda: torch.stack([g.double().norm() for g in gradients]).sum().sqrt(),
         "largest norm": lambda: torch.stack([g.double().norm() for g in gradients]).max(),
         "mean of norms": lambda: torch.stack([g.double().norm() for g in gradients]).mean(),
         "first": lambda: gradients[0].double().norm(),
@@ -1717,6 +1724,10 @@ CLIP = mistakes(
     norms_added=(
         "the norms of the tensors are added up; the squares are, before one root is taken",
         {"norm_of": "sum of norms"},
+    ),
+    norms_not_squared=(
+        "the root is taken of the sum of the norms; square each norm before you add",
+        {"norm_of": "root of norms"},
     ),
     largest_norm=(
         "the norm is that of the largest tensor; it is that of all entries together",
