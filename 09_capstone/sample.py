@@ -36,6 +36,7 @@ from utils.command_line import config_from_args
 from utils.config import SampleConfig
 from utils.device import pick_device
 from utils.errors import CourseError
+from utils.terminal import labelled
 
 HERE = Path(__file__).resolve().parent
 
@@ -91,8 +92,8 @@ def model_line(checkpoint: Checkpoint) -> str:
     loss, step = checkpoint.info.get("val_loss"), checkpoint.info.get("step")
     unit = "" if tokenizer_kind(checkpoint.tokenizer) == "char" else " nats per token"
     known = f"validation loss {loss:.3f}{unit}" if isinstance(loss, float) else "no loss recorded"
-    known += f", step {step}" if isinstance(step, int) else ""
-    return f"model   {Path(checkpoint.name).stem}: {known}"
+    known += f", step\xa0{step}" if isinstance(step, int) else ""  # one word where a line breaks
+    return labelled("model", f"{Path(checkpoint.name).stem}: {known}").replace("\xa0", " ")
 
 
 def newest_checkpoint(folder: Path) -> Path:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,15 @@ def test_it_says_which_checkpoint_it_took_and_its_loss(
         done = call("--checkpoint", path, "--max-tokens", 3, *mode)
         assert (done.code, done.err) == (0, line)
         assert line not in done.out
+
+
+def test_a_long_name_breaks_the_line_before_the_step(checkpoint: Path) -> None:
+    info = {"val_loss": 1.5, "step": 1302}
+    name = "20261130-052853-shakespeare-4d3b4663715c"
+    loaded = replace(load_checkpoint(checkpoint), info=info, name=f"there/{name}.safetensors")
+    assert sample.model_line(loaded) == (
+        f"model   {name}: validation loss 1.500,\n        step 1302"
+    )
 
 
 def test_the_loss_of_a_model_with_learned_tokens_is_one_per_token(
