@@ -188,23 +188,20 @@ def expect_choice(
     if choice == expected:
         return
     call = None if origin is None else origin[0]
-    theirs = (
-        {} if call is None else {diagnosis(one): call.repeat(one) for one in call.misconceptions}
-    )
-    alike = frozenset(one for one, reading in theirs.items() if reading.get(name) == choice)
+    known = () if call is None else call.misconceptions
+    theirs = [(diagnosis(one), call.repeat(one)) for one in known if call is not None]
+    alike = [(one, reading) for one, reading in theirs if reading.get(name) == choice]
     message = f"{name}: {choice} is wrong"
     if call is None or whole is None:
-        raise Wrong(message, alike)
+        raise Wrong(message, frozenset(one for one, _ in alike))
     given, truth = whole
-    history.suspects.answer_is_wrong(call.misconceptions, lambda pair: call.repeat(pair) == given)
+    history.suspects.answer_is_wrong(known, lambda pair: call.repeat(pair) == given)
     contained = frozenset(
         one
-        for one in alike
-        if all(
-            given.get(part) == other for part, other in theirs[one].items() if other != truth[part]
-        )
+        for one, reading in alike
+        if all(given.get(part) == other for part, other in reading.items() if other != truth[part])
     )
-    same = frozenset(one for one in alike if theirs[one] == given)
+    same = frozenset(one for one, reading in alike if reading == given)
     raise Wrong(message, same, math.inf, contained)
 
 
