@@ -1458,7 +1458,7 @@ def next_logits_with(
     padded = torch.full((len(prompts), longest), pad, dtype=torch.long)
     for row, prompt in zip(padded, prompts, strict=True):
         kept = list(prompt)[-longest:] if padding == "cut" else list(prompt)
-        if padding == "left":
+        if padding.startswith("left"):
             row[longest - len(kept) :] = torch.tensor(kept)
         elif padding == "repeated":
             row[:] = kept[-1]
@@ -1468,7 +1468,9 @@ def next_logits_with(
     logits = model(padded)
     rows, last = torch.arange(len(prompts)), torch.tensor(lengths) - 1
     chosen = {
-        "own last": lambda: logits[rows, last.clamp(max=longest - 1)],
+        "own last": lambda: (
+            logits[:, -1] if padding == "left" else logits[rows, last.clamp(max=longest - 1)]
+        ),
         "last": lambda: logits[:, -1],
         "one too far": lambda: logits[rows, (last + 1).clamp(max=longest - 1)],
         "one too early": lambda: logits[rows, (last - 1).clamp(min=0)],
@@ -1557,6 +1559,11 @@ NEXT = mistakes(
         "the prompts are padded on the left: then the padding is in the past of the tokens, and "
         "the model sees it",
         {"padding": "left"},
+    ),
+    padded_on_the_left_and_read_as_on_the_right=(
+        "the prompts are padded on the left: then the padding is in the past of the tokens, and "
+        "the model sees it",
+        {"padding": "left, own length"},
     ),
     prompts_cut=(
         "the prompts are cut to the shortest one; every token counts",
@@ -1652,6 +1659,10 @@ def feed_with(
         shown = piece[: max(0, len(piece) - n)]
     if rest == "held text shown too":
         shown = text
+    if rest == "cut with -0" and n == 0:
+        shown, held = text[:-n], text[-n:]
+    if rest == "cut with -0, held by the stop string" and n == 0:
+        shown, held = text[:-n], stop[:n]
     if rest == "held forgotten":
         held = ""
     return shown, held, flag == "when held" and n > 0
@@ -1747,6 +1758,16 @@ STOP = mistakes(
     shown_and_held_back=(
         "what is held back is shown as well",
         {"rest": "held text shown too"},
+    ),
+    cut_with_minus_zero=(
+        "where nothing is to be held back, text[:-n] with n = 0 is no text at all, and text[-n:] "
+        "is all of it",
+        {"rest": "cut with -0"},
+    ),
+    cut_with_minus_zero_alone=(
+        "where nothing is to be held back, text[:-n] with n = 0 is no text at all, and text[-n:] "
+        "is all of it",
+        {"rest": "cut with -0, held by the stop string"},
     ),
     held_text_forgotten=(
         "the end of the text is neither shown nor held back",

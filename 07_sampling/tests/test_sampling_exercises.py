@@ -800,15 +800,15 @@ def table_model(
     return next_logits
 
 
-def listed(found: Any) -> Any:
+def listed(found: Any) -> dict[str, str]:
     """Hypotheses as text, so that rounding doesn't matter; the order is part of it."""
-    if isinstance(found, str):
-        return found
-    lines = []
-    for one in found:
-        tokens = " ".join(str(int(token)) for token in one.tokens)
-        lines.append(f"[{tokens}] {float(one.log_prob):.3f}{' ended' * bool(one.ended)}")
-    return "; ".join(lines) or "no hypotheses"
+    lines = found.split("; ") if isinstance(found, str) else [as_text(one) for one in found]
+    return {f"number {i}": line for i, line in enumerate(lines, start=1)}
+
+
+def as_text(one: Any) -> str:
+    tokens = " ".join(str(int(token)) for token in one.tokens)
+    return f"[{tokens}] {float(one.log_prob):.3f}{' ended' * bool(one.ended)}"
 
 
 def true_beams(
@@ -844,7 +844,13 @@ def true_beams(
 
 
 def has(end: int) -> Callable[[Sequence[int]], bool]:
-    return lambda tokens: end in tokens
+    """The text ends with this token; the name is what a message shows."""
+
+    def has_ended(tokens: Sequence[int]) -> bool:
+        return end in tokens
+
+    has_ended.__name__ = f"has_token_{end}"
+    return has_ended
 
 
 HYPOTHESES = "the hypotheses"
