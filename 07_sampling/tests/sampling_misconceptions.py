@@ -2036,6 +2036,8 @@ def start_with(
         return (context + 1) // 2
     if step == "keeps half":
         return length - (context + 1) // 2
+    if step == "keeps half, rounded down":
+        return length - context // 2
     jump = (context + 1) // 2 if half == "up" else max(1, context // 2)
     if half == "to even":
         jump = max(1, round(context / 2))
@@ -2087,6 +2089,11 @@ WINDOW = mistakes(
         "the window always holds half a context; it should start at a multiple of half a context, "
         "and hold between half and all of it",
         {"step": "keeps half"},
+    ),
+    always_half_a_context_rounded_down=(
+        "the window always holds half a context; it should start at a multiple of half a context, "
+        "and hold between half and all of it",
+        {"step": "keeps half, rounded down"},
     ),
     whole_context=(
         "the window jumps by a whole context, and has then forgotten everything; jump by half",
@@ -2722,6 +2729,7 @@ def accepted_with(
         at = min(max(count + row, 0), n - 1)
         following = {
             "residual": lambda: residual_with(p[at], q[at]),
+            "of another q": lambda: residual_with(p[at], q[max(at - 1, 0)]),
             "p": lambda: p[at],
             "q": lambda: q[at],
             "without the token": lambda: without(p[at], drafted[at]),
@@ -2818,6 +2826,10 @@ ACCEPT = mistakes(
     residual_of_the_row_after=(
         "the residual is that of the position after the rejection",
         {"row": 1},
+    ),
+    q_of_the_row_before=(
+        "the residual takes q from the position before the rejection, and p from the right one",
+        {"after": "of another q"},
     ),
     row_before_the_last=(
         "if all are accepted, the row before the last of p is returned; the last one is for the "

@@ -113,7 +113,7 @@ def test_half_precision_becomes_float32_before_the_division(ex, dtype):
     """half precision becomes float32 before the division; float64 stays"""
     logits = torch.tensor([[20.0, 10.0, -20.0]], dtype=dtype)
     target = torch.float64 if dtype == torch.float64 else torch.float32
-    for temperature in (0, 0.7, 1e-4):
+    for temperature in (0.7, 1e-4, 0):
         truth = logits.to(target) / temperature if temperature else logits.to(target)
         truth = truth if temperature else truth.masked_fill(logits < 20, -INF)
         expect_equal(ex.apply_temperature(logits, temperature), truth, what=SCALED)
@@ -807,6 +807,9 @@ def listed(found: Any) -> dict[str, str]:
 
 
 def as_text(one: Any) -> str:
+    """One hypothesis. Raises TypeError where it holds tensors in place of numbers."""
+    if any(isinstance(value, Tensor) for value in (one.log_prob, *one.tokens)):
+        raise TypeError("tokens and log_prob are tensors; use int() and float(), or .item()")
     tokens = " ".join(str(int(token)) for token in one.tokens)
     return f"[{tokens}] {float(one.log_prob):.3f}{' ended' * bool(one.ended)}"
 
