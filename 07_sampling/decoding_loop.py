@@ -150,7 +150,7 @@ def generate_tokens(
 
 
 def main() -> None:
-    """Count the positions that 100 tokens cost with the cache and without it."""
+    """Count the positions of 100 tokens after a prompt of 8, with the cache and without it."""
     from tiny_transformer_lm import TinyTransformerLM
 
     config = ModelConfig(vocab_size=10, max_seq_len=32, d_model=32, n_layers=2)
@@ -164,7 +164,7 @@ def main() -> None:
     model.register_forward_pre_hook(count)
     for use_cache in (True, False):
         n_positions = 0
-        list(generate_tokens(model, config, [[1, 2, 3]], 100, greedy, use_cache))
+        list(generate_tokens(model, config, [[1] * 8], 100, greedy, use_cache))
         print(f"use_cache={use_cache!s:<5} 100 tokens cost {n_positions:,} positions")
 
 

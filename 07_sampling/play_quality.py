@@ -110,7 +110,11 @@ def main() -> None:
             openings,
             lambda logits, t=temperature, g=generator: sample(apply_temperature(logits, t), g),
         )
-        print(f"temperature {temperature}: {score(openings, lines)}")
+        found = score(openings, lines)
+        said = f"{found.valid:.2f} valid, {found.different:.2f} different"
+        print(
+            f"temperature {temperature}: {said}, {found.word_pairs:.2f} of the word pairs different"
+        )
         print(f"    {lines[0]}")
 
 

@@ -33,7 +33,7 @@ def predict_distribution() -> tuple[float, float, float, float]:
 def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
     """Exercise 7.2: sharpen or flatten the distribution that the logits stand for.
 
-    logits (..., V), floating point; temperature is a finite number, 0 or more.
+    logits (..., V), floating point, some may be -inf; temperature is a finite number, 0 or more.
 
     Returns (..., V): the logits divided by the temperature. At 0 the largest logit of each row
     stays as it is (of equal ones, that with the lowest id), and all others become -inf. Half
@@ -53,11 +53,11 @@ def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
 def sample_inverse_cdf(logits: Tensor, uniform: Tensor) -> Tensor:
     """Exercise 7.3: draw a token, given a random number from 0 to 1.
 
-    logits (..., V); uniform (...), one number u per row, 0 <= u < 1. Lay the probabilities
-    p_0, p_1, ..., the softmax of the row, end to end from 0 to 1: the token is the one on whose
-    stretch u falls, p_0 + ... + p_(v-1) <= u < p_0 + ... + p_v. Rounding can make all of them sum
-    to a little less than 1, and u can be larger still: then it is the last token whose probability
-    is not 0. A token whose logit is -inf is never drawn.
+    logits (..., V) and uniform (...), one number u per row, 0 <= u < 1, are float32. Lay the
+    probabilities p_0, p_1, ..., the softmax of the row, end to end from 0 to 1: the token is the
+    one on whose stretch u falls, p_0 + ... + p_(v-1) <= u < p_0 + ... + p_v. Rounding can make all
+    of them sum to a little less than 1, and u can be larger still: then it is the last token whose
+    probability is not 0. A token whose logit is -inf is never drawn.
 
     Returns the ids (...) int64.
     """
@@ -73,8 +73,8 @@ def sample_inverse_cdf(logits: Tensor, uniform: Tensor) -> Tensor:
 def sample_gumbel(logits: Tensor, uniform: Tensor) -> Tensor:
     """Exercise 7.4: draw a token by adding noise and taking the largest.
 
-    logits (..., V); uniform (..., V), one number u per token, 0 < u < 1. The noise of a token is
-    -log(-log(u)).
+    logits (..., V) and uniform (..., V), one number u per token, 0 < u < 1, are float32. The noise
+    of a token is -log(-log(u)).
 
     Returns the id of the largest sum of logit and noise in each row, (...) int64. A token whose
     logit is -inf is never drawn.
@@ -87,8 +87,9 @@ def sample_gumbel(logits: Tensor, uniform: Tensor) -> Tensor:
 def top_k_filter(logits: Tensor, k: int | None) -> Tensor:
     """Exercise 7.5: keep the k largest logits of each row, and set the others to -inf.
 
-    logits (..., V). Exactly k are kept: of equal logits, those with the lowest ids. k is 1 or more;
-    k = None, or a k of at least V, keeps all. Returns (..., V) of the same dtype.
+    logits (..., V), some may be -inf. Exactly k are kept: of equal logits, those with the lowest
+    ids. k is 1 or more; k = None, or a k of at least V, keeps all. Returns (..., V) of the same
+    dtype.
     """
     if k is None:
         return logits
@@ -103,9 +104,10 @@ def top_p_filter(logits: Tensor, p: float) -> Tensor:
     """Exercise 7.6: keep the nucleus of each row, and set the others to -inf.
 
     logits (..., V), 0 < p <= 1. The nucleus takes the most probable tokens, one after the other,
-    until their probabilities sum to p or more; of equal logits, the lowest ids first. p = 1 keeps
-    all, even those whose probability is too small for the dtype. Returns (..., V) of the dtype of
-    logits; the probabilities of half precision are computed in float32.
+    until their probabilities sum to p or more; of equal logits, the lowest ids first. If rounding
+    keeps the sum of all below p, all stay. p = 1 keeps all, even those whose probability is too
+    small for the dtype. Returns (..., V) of the dtype of logits; the probabilities of half
+    precision are computed in float32.
     """
     if p == 1:
         return logits
@@ -159,7 +161,8 @@ def apply_repetition_penalty(logits: Tensor, counts: Tensor, penalty: float) -> 
     finite number above 0, usually a little above 1. Of a token that occurs, however often, a
     positive logit is divided by the penalty, and a negative one is multiplied by it.
 
-    Returns new logits (..., V). Half precision comes back as float32; -inf stays -inf.
+    Returns new logits (..., V). Half precision comes back as float32, other dtypes stay; so does
+    -inf.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     # Divided by 1.2, a logit of -6 would become -5: more probable. That is the trap; the product,
@@ -184,7 +187,8 @@ def next_token_logits(
     """Exercise 7.10, a repair: several prompts of different lengths, in one batch.
 
     model takes tokens (B, T) int64 and returns logits (B, T, V); its attention is causal, so no
-    position sees a later one. prompts: B lists of at least one token each.
+    position sees a later one. It is called once, with all prompts: B lists of at least one token
+    each.
 
     Returns (B, V): for each prompt, the logits of the token that follows it. The code below the
     raise has one mistake. Delete the raise line, find the mistake, repair it.
@@ -238,7 +242,8 @@ def write_cache(cache: Tensor, new: Tensor, lengths: Tensor) -> Tensor:
     next T tokens of each row; lengths (B,) int64, how many tokens each row holds. All new tokens
     fit. Rows may have different lengths.
 
-    Returns a new cache of the same shape; what was given is not changed.
+    Returns a new cache of the same shape, in which all other places are as they were; what was
+    given is not changed.
     """
     B, n_heads, T, d_head = new.shape
     positions = cache_positions(lengths, T)[:, None, :, None]  # (B, 1, T, 1)
@@ -298,10 +303,10 @@ def best_extensions(
     log_probs (K,): the log-probabilities of K texts so far; next_log_probs (K, V): of each possible
     next token of each text. A text and one more token have the sum of both.
 
-    Returns (log_probs (n,), parents (n,) int64, tokens (n,) int64): of the K V sums the n best, the
-    best first; which text each one continues, and with which token. Of equal sums, the one of the
-    lower parent comes first, and of one parent that of the lower token. If n is more than K V, all
-    are returned.
+    Returns (log_probs (n,) of the same dtype, parents (n,) int64, tokens (n,) int64): of the K V
+    sums the n best, the best first; which text each one continues, and with which token. Of equal
+    sums, the one of the lower parent comes first, and of one parent that of the lower token. If n
+    is more than K V, all are returned.
     """
     sums = (log_probs[:, None] + next_log_probs).flatten()  # (K V,): parent by parent
     # A stable sort keeps equal sums in the order of their index, which is that of the rule.
@@ -321,13 +326,14 @@ def beam_search(
     """Also exercise 7.14: search for the most probable continuation of a prompt.
 
     next_logits takes sequences, a list of lists of tokens (prompt included), and returns logits
-    (rows, V) of the token after each; has_ended takes the new tokens of a text, and says whether it
-    is complete.
+    (rows, V) of the token after each; has_ended takes the new tokens of a text, one or more, and
+    says whether it is complete.
 
     Begin with one hypothesis without new tokens, whose log_prob is 0. In each step, the candidates
     are all the extensions, by one token, of the hypotheses that have not ended; and those that
     have, as they are. The n_beams candidates with the largest length_normalized(log_prob, number of
-    new tokens, length_penalty) stay. Stop when all have ended, or after max_tokens steps.
+    new tokens, length_penalty) stay, of equal ones any. Stop when all have ended, or after
+    max_tokens steps.
 
     Returns the hypotheses that stayed, the best first: Hypothesis(tokens, log_prob, ended), where
     tokens is a tuple of the new tokens, and log_prob the sum of their log-probabilities, a float.
@@ -369,7 +375,8 @@ def residual_distribution(p: Tensor, q: Tensor) -> Tensor:
 def accept_drafted(drafted: Tensor, q: Tensor, p: Tensor, uniform: Tensor) -> tuple[int, Tensor]:
     """Also exercise 7.15: which of the tokens that a small model drafted does a large one accept?
 
-    drafted (n,) int64: the tokens; q (n, V): the distributions that the small model drew them from;
+    drafted (n,) int64: the tokens, one or more; q (n, V): the distributions that the small model
+    drew them from, so none of them has q(x) = 0;
     p (n + 1, V): those of the large model, for the same positions and the one after; uniform (n,):
     random numbers, 0 <= u < 1. With its own q, p and u, a token x is accepted if u < p(x) / q(x).
     At the first that is not, all later ones are dropped.
@@ -382,5 +389,5 @@ def accept_drafted(drafted: Tensor, q: Tensor, p: Tensor, uniform: Tensor) -> tu
         x = drafted[i]
         if uniform[i] >= p[i, x] / q[i, x]:
             return i, residual_distribution(p[i], q[i])
-    # Without a loop: the mean of (uniform < ratio).cumprod(0) counts the accepted ones.
+    # Without a loop: the sum of (uniform < ratio).cumprod(0) counts the accepted ones.
     return n, p[n]

@@ -369,7 +369,8 @@ def stretches() -> Figure:
             if width > 0.015:
                 label = names(torch.tensor([i]))[0]
                 middle = start + width / 2
-                axes.text(middle, 0.5, label, ha="center", va="center", color="white", fontsize=12)
+                ink = "white" if colour in (BLUE, ORANGE, GREEN) else "black"  # on pale colours
+                axes.text(middle, 0.5, label, ha="center", va="center", color=ink, fontsize=12)
         start += width
     for u in (0.12, 0.5, 0.91):
         axes.annotate(

@@ -31,9 +31,11 @@ def predicted_with(
     exchanged: bool = False,
     end: float = 2.0,
     of_second: bool = False,
+    merged: bool = False,
 ) -> tuple[float, ...]:
     """The four numbers."""
-    p = [0.5, 0.25, 0.125, 0.125]
+    p = [0.5, 0.25, 0.125] if merged else [0.5, 0.25, 0.125, 0.125]
+    end = math.log2(3) if merged and end == 2.0 else end
     entropy = -sum(x * math.log(x) for x in p) / math.log(base)
 
     def first_at(power: float) -> float:
@@ -43,6 +45,9 @@ def predicted_with(
             return p[0] * power if p[0] * power < 1 else 1.0
         if square == "softmax of probabilities":
             exps = [math.exp(x * power) for x in p]
+            return exps[0] / sum(exps)
+        if square == "binary logits":
+            exps = [math.exp(math.log2(x) * power) for x in p]
             return exps[0] / sum(exps)
         powers = [x**power for x in p]
         return powers[1 if of_second else 0] / sum(powers)
@@ -81,6 +86,20 @@ PREDICTED = mistakes(
         "the probabilities are taken for logits, and a softmax is computed of them; the logits are "
         "their logarithms",
         {"square": "softmax of probabilities"},
+    ),
+    binary_logits=(
+        "the logits are logarithms to base 2, and the softmax takes powers of e; the entropy alone "
+        "is to base 2",
+        {"square": "binary logits"},
+    ),
+    equal_tokens_merged=(
+        "the two tokens of 1/8 are counted as one; there are four tokens",
+        {"merged": True},
+    ),
+    entropy_without_bounds=(
+        "the entropy does not grow without end; no distribution over four tokens has more than the "
+        "flattest one",
+        {"end": math.inf},
     ),
     number_of_tokens=(
         "the last number is a count of tokens; the entropy of four equal probabilities is the "
@@ -288,6 +307,7 @@ def inverse_with(
     number: str = "its own",
     dtype: torch.dtype = torch.int64,
     axes: str = "none",
+    sums: str = "along the tokens",
 ) -> Tensor:
     """The ids."""
     logits = logits.double()
@@ -302,9 +322,9 @@ def inverse_with(
     else:
         p = torch.softmax(logits, axis)
     ids = torch.arange(p.size(-1)).expand(p.shape)
-    if order == "by probability":
+    if order != "by id":
         p, ids = p.sort(dim=-1, descending=True, stable=True)
-    ends = p.cumsum(axis)
+    ends = p.cumsum(0 if sums == "along the first axis" else axis)
     u = uniform.double()
     if number == "one for all" and u.dim() > 0:
         u = u.flatten()[0].expand(u.shape)
@@ -323,6 +343,8 @@ def inverse_with(
         places = places.clamp(max=p.size(-1) - 1)
     if rounding == "argmax":
         places = (ends > u).int().argmax(-1)
+    if rounding == "last possible":
+        places = places.minimum((ids * (p > 0)).amax(-1))
     places = places + offset
     if order == "by probability":
         ids = ids.gather(-1, places.clamp(0, p.size(-1) - 1)[..., None])[..., 0]
@@ -363,7 +385,7 @@ INVERSE = mistakes(
     ),
     sums_below_u=(
         "rounding lets the sums end below the largest u, and the id is then V, or a token of "
-        "probability 0; divide the sums by the last one",
+        "probability 0; it should be the last token with a probability above 0",
         {"rounding": "as it is", "weights": "float32"},
     ),
     clamped_to_the_last_id=(
@@ -372,13 +394,26 @@ INVERSE = mistakes(
         {"rounding": "clamped", "weights": "float32"},
     ),
     first_token_where_sums_end=(
-        "where the rounded sums end below u, argmax finds no True and returns id 0; divide the "
-        "sums by the last one",
+        "where the rounded sums end below u, argmax finds no True and returns id 0; it should be "
+        "the last token with a probability above 0",
         {"rounding": "argmax", "weights": "float32"},
     ),
     most_probable_first=(
         "the tokens are sorted by probability first; lay them end to end in the order of their ids",
         {"order": "by probability"},
+    ),
+    rank_returned=(
+        "the tokens are sorted by probability, and the rank is returned in place of the id; no "
+        "order is needed but that of the ids",
+        {"order": "ranks"},
+    ),
+    sums_along_the_first_axis=(
+        "the probabilities are added up along the first axis; the tokens are the last one",
+        {"sums": "along the first axis", "rounding": "last possible"},
+    ),
+    sums_along_the_first_axis_unlimited=(
+        "the probabilities are added up along the first axis; the tokens are the last one",
+        {"sums": "along the first axis", "rounding": "as it is"},
     ),
     one_too_few=("the id is one too small", {"offset": -1}),
     one_number_for_all_rows=(
@@ -440,6 +475,8 @@ def gumbel_with(
         "1 - u": lambda: -torch.log(-torch.log(1 - u)),
         "log2": lambda: -torch.log2(-torch.log2(u)),
         "logistic": lambda: torch.log(u) - torch.log(1 - u),
+        "clamped": lambda: -torch.log(-torch.log(u.clamp(0.01, 0.99))),
+        "clamped a little": lambda: -torch.log(-torch.log(u.clamp(0.001, 0.999))),
         "none": lambda: torch.zeros_like(u),
         "same for all tokens": lambda: (-torch.log(-torch.log(u[..., :1]))).expand(u.shape),
         "same for all rows": lambda: (
@@ -451,6 +488,9 @@ def gumbel_with(
         "difference": lambda: logits - g,
         "product": lambda: logits * g,
         "softmax + noise": lambda: torch.softmax(logits, -1) + g,
+        "softmax + noise, but never what is excluded": lambda: (
+            torch.softmax(logits, -1) + g.masked_fill(logits == -math.inf, -math.inf)
+        ),
         "log_softmax doubled": lambda: 2 * logits + g,
         "noise alone": lambda: g,
     }[combined]()
@@ -517,6 +557,20 @@ GUMBEL = mistakes(
         "the noise is added to the softmax; add it to the logits",
         {"combined": "softmax + noise"},
     ),
+    noise_on_possible_probabilities=(
+        "the noise is added to the softmax; add it to the logits",
+        {"combined": "softmax + noise, but never what is excluded"},
+    ),
+    u_is_clamped=(
+        "u is limited to less than the range from 0 to 1, so rare tokens become too rare; it is "
+        "never 0 or 1 here",
+        {"noise": "clamped"},
+    ),
+    u_is_clamped_a_little=(
+        "u is limited to less than the range from 0 to 1, so rare tokens become too rare; it is "
+        "never 0 or 1 here",
+        {"noise": "clamped a little"},
+    ),
     noise_alone=(
         "only the noise decides, and the logits are ignored",
         {"combined": "noise alone"},
@@ -562,17 +616,21 @@ def top_k_with(
 ) -> Tensor:
     """The filtered logits."""
     V = logits.size(-1)
+    if dtype == "half to float32":
+        logits = at_least_single(logits)
     if k is None:
-        if without_k == "error":
-            raise TypeError("'<=' not supported between instances of 'int' and 'NoneType'")
+        if without_k in NONE_FAILS:
+            NONE_FAILS[without_k](logits, k)  # raises the error of an answer that treats it so
         if without_k == "one":
             k = 1
         elif without_k == "none":
             return torch.full_like(logits, hidden)
         else:
-            return logits.clone() if dtype == "kept" else logits.float()
+            return logits.float() if dtype == "float32" else logits.clone()
     if large_k == "error" and k > V:
         raise RuntimeError("selected index k out of range")
+    if large_k == "apart" and k >= V:
+        off = 0
     k = max(0, min(k + off, V))
     values = logits.abs() if which == "absolute" else logits
     if of == "all":
@@ -591,14 +649,18 @@ def top_k_with(
             order = V - 1 - values.flip(-1).argsort(dim=-1, descending=True, stable=True)
         elif ties == "ascending sort":
             order = values.argsort(dim=-1, stable=True).flip(-1)
+        elif ties == "topk":
+            order = values.topk(k, dim=-1).indices
         else:
             order = values.argsort(dim=-1, descending=which != "smallest", stable=True)
         if of == "the first row":
             order = order.reshape(-1, V)[0].expand(order.shape)
-        order = order[..., :k]
+        full_order, order = order, order[..., :k]
         if of == "by rank":
             order = torch.arange(V).expand(logits.shape)[..., :k]
         keep = torch.zeros(logits.shape, dtype=torch.bool).scatter(-1, order, True)
+        if of == "gathered":
+            keep = (torch.arange(V) < k).expand(logits.shape).gather(-1, full_order)
     if kept == "inverted":
         keep = ~keep
     result = torch.where(keep, logits, torch.full_like(logits, hidden))
@@ -610,8 +672,16 @@ def top_k_with(
         result = torch.softmax(result, -1)
     elif kept == "zeros":
         result = torch.where(keep, 0.0, -math.inf).to(logits.dtype)
-    return result if dtype == "kept" else result.float()
+    return result.float() if dtype == "float32" else result
 
+
+NONE_FAILS: dict[str, Callable[[Tensor, Any], Any]] = {
+    "compared": lambda logits, k: k >= logits.size(-1),
+    "minimum": lambda logits, k: min(k, logits.size(-1)),
+    "topk": lambda logits, k: logits.topk(k),
+    "counted to": lambda logits, k: range(k),
+}
+IS_NOT_TREATED = "k = None is not treated; it keeps all"
 
 TOP_K = mistakes(
     top_k_with,
@@ -631,6 +701,16 @@ TOP_K = mistakes(
     ),
     one_too_many=("one logit too many is kept", {"off": 1}),
     one_too_few=("one logit too few is kept", {"off": -1}),
+    one_too_few_below_v=("one logit too few is kept", {"off": -1, "large_k": "apart"}),
+    ties_as_topk_has_them=(
+        "of equal logits those are kept that torch.topk happens to return; it promises no order, "
+        "and the lowest ids should be",
+        {"ties": "topk"},
+    ),
+    gathered_in_place_of_scattered=(
+        "the decision is brought back with gather; the ids say where each rank belongs: scatter",
+        {"of": "gathered"},
+    ),
     zero_for_the_others=(
         "the others become 0, and exp(0) = 1 still gets probability; only -inf gets none",
         {"hidden": 0.0},
@@ -675,7 +755,10 @@ TOP_K = mistakes(
         {"kept": "zeros"},
     ),
     none_keeps_one=("k = None keeps one token; it should keep all", {"without_k": "one"}),
-    none_is_an_error=("k = None is not treated; it keeps all", {"without_k": "error"}),
+    none_is_compared=(IS_NOT_TREATED, {"without_k": "compared"}),
+    none_in_a_minimum=(IS_NOT_TREATED, {"without_k": "minimum"}),
+    none_passed_to_topk=(IS_NOT_TREATED, {"without_k": "topk"}),
+    none_counted_to=(IS_NOT_TREATED, {"without_k": "counted to"}),
     none_keeps_nothing=("k = None keeps nothing; it should keep all", {"without_k": "none"}),
     large_k_is_an_error=(
         "a k above V is not treated: topk then fails; it keeps all",
@@ -684,6 +767,10 @@ TOP_K = mistakes(
     always_float32=(
         "the result is float32, whatever came in; keep the dtype",
         {"dtype": "float32"},
+    ),
+    half_becomes_float32=(
+        "half precision comes back as float32; keep the dtype of the logits",
+        {"dtype": "half to float32"},
     ),
 )
 
@@ -708,6 +795,7 @@ def top_p_with(
     precision: str = "float32",
     returned: str = "logits",
     kept: str = "nucleus",
+    rounding: str = "differences",
 ) -> Tensor:
     """The filtered logits."""
     if p == 1 and at_one == "all":
@@ -733,12 +821,17 @@ def top_p_with(
         q = torch.softmax(ordered, -1)
     mass = q.cumsum(-1)
     before = mass - q
+    if precision == "of the logits" and rounding == "sums":
+        before = torch.cat([torch.zeros_like(q[..., :1]), mass[..., :-1]], -1)
     if crossing == "dropped":
         dropped = mass > p
     elif crossing == "dropped, >=":
         dropped = mass >= p
     elif crossing == "one more":
         dropped = torch.cat([torch.zeros_like(before[..., :1]), before[..., :-1]], -1) >= p
+    elif crossing == "none reaches p":
+        first = (mass >= p).int().argmax(-1, keepdim=True)
+        dropped = torch.arange(mass.size(-1)) > first
     elif crossing == "shifted":
         dropped = torch.cat([mass[..., :1] > p, mass[..., :-1] > p], -1)
     elif compared == "before > p":
@@ -873,6 +966,15 @@ TOP_P = mistakes(
         "the sums are computed in half precision, which is too coarse; use float32",
         {"precision": "of the logits"},
     ),
+    half_precision_sums_of_those_before=(
+        "the sums are computed in half precision, which is too coarse; use float32",
+        {"precision": "of the logits", "rounding": "sums"},
+    ),
+    one_where_no_sum_reaches_p=(
+        "where the rounded sums stay below p, argmax finds no True and only one token is left; all "
+        "should stay",
+        {"crossing": "none reaches p"},
+    ),
     always_float32=(
         "half precision comes back as float32; keep the dtype of the logits",
         {"precision": "always float32"},
@@ -901,8 +1003,10 @@ def min_p_with(
     weights: str = "softmax",
     returned: str = "logits",
     inverted: bool = False,
+    lowest: float = 0.0,
 ) -> Tensor:
     """The filtered logits."""
+    min_p = max(min_p, lowest)
     single = logits if precision == "of the logits" else at_least_single(logits)
     if weights == "logits":
         p = single
@@ -939,6 +1043,8 @@ def min_p_with(
         result = torch.softmax(result, -1)
     elif returned == "probabilities":
         result = p.masked_fill(dropped, 0.0).to(logits.dtype)
+    if precision == "half to float32":
+        return at_least_single(result)
     return result.float() if precision == "always float32" else result
 
 
@@ -1001,6 +1107,14 @@ MIN_P = mistakes(
         "the result is float32, whatever came in; keep the dtype",
         {"precision": "always float32"},
     ),
+    half_becomes_float32=(
+        "half precision comes back as float32; keep the dtype of the logits",
+        {"precision": "half to float32"},
+    ),
+    min_p_raised=(
+        "min_p is raised to a small number, so 0 no longer keeps all",
+        {"lowest": 1e-5},
+    ),
     logits_compared=(
         "the logits are compared as if they were probabilities; take the softmax",
         {"weights": "logits"},
@@ -1035,13 +1149,12 @@ RULES = {
 
 
 def rules_with(**exchanged: str) -> dict[str, str]:
-    """The answers, with two rules exchanged, `names="one, other"`, or one letter for all."""
-    if "letter" in exchanged:
-        return dict.fromkeys(RULES, exchanged["letter"])
+    """The answers, with rules exchanged: each of `names="one, other"` has the next one's letter."""
     answer = dict(RULES)
-    for pair in exchanged.values():
-        one, other = pair.split(", ")
-        answer[one], answer[other] = answer[other], answer[one]
+    for circle in exchanged.values():
+        names = circle.split(", ")
+        letters = [answer[name] for name in names]
+        answer.update(zip(names, [*letters[1:], letters[0]], strict=True))
     return answer
 
 
@@ -1065,6 +1178,16 @@ READ = mistakes(
         "top-p and min-p are exchanged: add up the outlines of what is left, and compare with 0.8; "
         "compare the least of them with a fifth of the highest",
         {"filters": "top-p 0.8, min-p 0.2"},
+    ),
+    filters_in_a_circle=(
+        "all three filters are exchanged: count what is left in both positions for top-k, add up "
+        "the outlines for top-p, and compare the least with the highest for min-p",
+        {"filters": "top-k 4, top-p 0.8, min-p 0.2"},
+    ),
+    filters_in_the_other_circle=(
+        "all three filters are exchanged: count what is left in both positions for top-k, add up "
+        "the outlines for top-p, and compare the least with the highest for min-p",
+        {"filters": "top-k 4, min-p 0.2, top-p 0.8"},
     ),
     greedy_and_low_temperature_exchanged=(
         "greedy and a low temperature are exchanged: only one of them leaves a single token",
@@ -1099,6 +1222,7 @@ def repetition_with(
     positive: str = "divided",
     precision: str = "float32",
     infinite: str = "kept",
+    of: str = "logits",
 ) -> Tensor:
     """The penalized logits."""
     given = logits.dtype
@@ -1113,6 +1237,8 @@ def repetition_with(
         strength = torch.where(counts > 0, penalty * counts, torch.ones_like(counts)).to(
             logits.dtype
         )
+    if of == "log-probabilities":
+        logits = logits.log_softmax(-1)
     if positive == "subtracted":
         penalized = logits - strength
     elif positive == "log subtracted":
@@ -1174,6 +1300,11 @@ REPETITION = mistakes(
     probabilities_divided=(
         "the probabilities are divided by the penalty; it works on the logits",
         {"negative": "sign by probability"},
+    ),
+    log_probabilities_penalized=(
+        "the logarithms of the probabilities are penalized, which are all negative; it works on "
+        "the logits as they are",
+        {"of": "log-probabilities"},
     ),
     all_tokens_penalized=(
         "all tokens are penalized; only those that occur in the text should be",
@@ -1315,8 +1446,11 @@ def next_logits_with(
     pad: int = 0,
     returned: str = "logits",
     batch: str = "all",
+    rows_by: str = "prompt",
 ) -> Tensor:
     """The logits of the next token."""
+    if rows_by != "prompt":
+        prompts = sorted(prompts, key=len, reverse=rows_by == "longest first")
     lengths = [len(prompt) for prompt in prompts]
     longest = max(lengths)
     if padding == "cut":
@@ -1324,7 +1458,7 @@ def next_logits_with(
     padded = torch.full((len(prompts), longest), pad, dtype=torch.long)
     for row, prompt in zip(padded, prompts, strict=True):
         kept = list(prompt)[-longest:] if padding == "cut" else list(prompt)
-        if padding == "left":
+        if padding.startswith("left"):
             row[longest - len(kept) :] = torch.tensor(kept)
         elif padding == "repeated":
             row[:] = kept[-1]
@@ -1334,7 +1468,9 @@ def next_logits_with(
     logits = model(padded)
     rows, last = torch.arange(len(prompts)), torch.tensor(lengths) - 1
     chosen = {
-        "own last": lambda: logits[rows, last.clamp(max=longest - 1)],
+        "own last": lambda: (
+            logits[:, -1] if padding == "left" else logits[rows, last.clamp(max=longest - 1)]
+        ),
         "last": lambda: logits[:, -1],
         "one too far": lambda: logits[rows, (last + 1).clamp(max=longest - 1)],
         "one too early": lambda: logits[rows, (last - 1).clamp(min=0)],
@@ -1342,6 +1478,9 @@ def next_logits_with(
         "first prompt's": lambda: logits[:, lengths[0] - 1],
         "first": lambda: logits[:, 0],
         "mean": lambda: logits.mean(1),
+        "own mean": lambda: torch.stack(
+            [logits[row, :length].mean(0) for row, length in enumerate(lengths)]
+        ),
         "all pairs": lambda: logits[:, last],
         "not pad": lambda: logits[rows, (padded != 0).sum(1).clamp(min=1) - 1],
     }[column]()
@@ -1349,6 +1488,8 @@ def next_logits_with(
         return chosen.argmax(-1)
     if returned == "probabilities":
         return chosen.softmax(-1)
+    if returned == "of the first token":
+        return chosen[:, :1]
     if returned == "with an axis":
         return chosen[:, None]
     return chosen[:1] if batch == "first" else chosen
@@ -1382,8 +1523,27 @@ NEXT = mistakes(
         {"column": "first"},
     ),
     mean_of_columns=(
-        "the logits are a mean over all positions; take those at each row's last token",
+        "the logits are a mean over positions; take those at each row's last token",
         {"column": "mean"},
+    ),
+    mean_of_its_own_columns=(
+        "the logits are a mean over positions; take those at each row's last token",
+        {"column": "own mean"},
+    ),
+    longest_first=(
+        "the prompts are sorted by length, and the rows come back in that order; row i belongs to "
+        "prompt i",
+        {"rows_by": "longest first"},
+    ),
+    shortest_first=(
+        "the prompts are sorted by length, and the rows come back in that order; row i belongs to "
+        "prompt i",
+        {"rows_by": "shortest first"},
+    ),
+    index_not_expanded=(
+        "one logit per row is left: gather returns as many entries as its index has, so the index "
+        "needs V of them along the last axis",
+        {"returned": "of the first token"},
     ),
     every_row_with_every_column=(
         "logits[:, last] takes all those columns of every row; index the rows too, with "
@@ -1399,6 +1559,11 @@ NEXT = mistakes(
         "the prompts are padded on the left: then the padding is in the past of the tokens, and "
         "the model sees it",
         {"padding": "left"},
+    ),
+    padded_on_the_left_and_read_as_on_the_right=(
+        "the prompts are padded on the left: then the padding is in the past of the tokens, and "
+        "the model sees it",
+        {"padding": "left, own length"},
     ),
     prompts_cut=(
         "the prompts are cut to the shortest one; every token counts",
@@ -1461,8 +1626,8 @@ def feed_with(
         held = {"empty": "", "rest": text[at + len(stop) :], "stop": stop}[after]
         return shown, held, flag != "never"
     lengths = range(min(len(stop) - 1, len(text)), 0, -1)
-    if hold == "whole stop":
-        lengths = range(min(len(stop), len(text)), 0, -1)
+    if hold == "len - 2":
+        lengths = range(min(len(stop) - 2, len(text)), 0, -1)
     if hold == "shortest":
         lengths = reversed(lengths)
     if hold == "piece only":
@@ -1476,6 +1641,14 @@ def feed_with(
         n = min(len(stop) - 1, len(text))
     elif hold == "nothing":
         n = 0
+    elif hold == "its characters":
+        n = len(text) - len(text.rstrip(stop))
+    elif hold == "restarted":
+        n = 0
+        for character in text:  # after a mismatch, only the new character can begin the stop string
+            n = n + 1 if character == stop[n] else int(character == stop[0])
+            if n == len(stop):
+                return text, "", True
     elif hold == "everything":
         n = len(text)
     elif hold == "from the first character":
@@ -1486,6 +1659,10 @@ def feed_with(
         shown = piece[: max(0, len(piece) - n)]
     if rest == "held text shown too":
         shown = text
+    if rest == "cut with -0" and n == 0:
+        shown, held = text[:-n], text[-n:]
+    if rest == "cut with -0, held by the stop string" and n == 0:
+        shown, held = text[:-n], stop[:n]
     if rest == "held forgotten":
         held = ""
     return shown, held, flag == "when held" and n > 0
@@ -1509,6 +1686,20 @@ STOP = mistakes(
     shortest_end_held_back=(
         "the shortest end that fits is held back; the longest one can still become the stop string",
         {"hold": "shortest"},
+    ),
+    one_less_than_could_be=(
+        "an end that lacks only the last character of the stop string is not held back",
+        {"hold": "len - 2"},
+    ),
+    matching_starts_again=(
+        "after a character that does not fit, matching starts again from nothing; the end of what "
+        "had fitted may begin the stop string once more",
+        {"hold": "restarted"},
+    ),
+    its_characters_in_any_order=(
+        "every end that is made of the stop string's characters is held back, in whatever order; "
+        "it has to be the beginning of the stop string",
+        {"hold": "its characters"},
     ),
     only_the_piece_held_back=(
         "what is held back is looked for in the new piece alone; it may have begun earlier",
@@ -1567,6 +1758,16 @@ STOP = mistakes(
     shown_and_held_back=(
         "what is held back is shown as well",
         {"rest": "held text shown too"},
+    ),
+    cut_with_minus_zero=(
+        "where nothing is to be held back, text[:-n] with n = 0 is no text at all, and text[-n:] "
+        "is all of it",
+        {"rest": "cut with -0"},
+    ),
+    cut_with_minus_zero_alone=(
+        "where nothing is to be held back, text[:-n] with n = 0 is no text at all, and text[-n:] "
+        "is all of it",
+        {"rest": "cut with -0, held by the stop string"},
     ),
     held_text_forgotten=(
         "the end of the text is neither shown nor held back",
@@ -1696,8 +1897,14 @@ def written_with(
             values = values.flip(1)
         elif order == "other row":
             values = new[0]
+        elif order == "reshaped":
+            n_heads, _, d_head = values.shape
+            values = values.reshape(T, n_heads, d_head).transpose(0, 1)
         if heads == "first":
             written[row, :1, places] = values[:1]
+            continue
+        if heads == "first feature":
+            written[row, :1, places, :1] = values[:1, :, :1]
             continue
         if tokens == "first":
             written[row, :, places[0]] = values[:, 0]
@@ -1713,6 +1920,8 @@ def written_with(
             written[row, :, places[-1] + 1 :] = 0
     if result == "new length":
         return written[:, :, : int(lengths.max()) + T]
+    if result == "old and new":
+        return torch.cat([cache[:, :, : int(lengths[0])], new], dim=2)
     if result == "concatenated":
         return torch.cat([cache, new], dim=2)
     if result == "shifted":
@@ -1766,6 +1975,20 @@ WRITE = mistakes(
         {"tokens": "first for all"},
     ),
     first_head_only=("only the first head is written", {"heads": "first"}),
+    first_feature_only=(
+        "only the first feature of the first head is written: scatter moves as many entries as its "
+        "index has, so expand the index to the shape of new",
+        {"heads": "first feature"},
+    ),
+    reshaped=(
+        "heads and tokens are exchanged with reshape, which mixes their keys; transpose those axes",
+        {"order": "reshaped"},
+    ),
+    old_and_new=(
+        "only what was held and the new keys come back; the cache keeps its shape, max_len places "
+        "per row",
+        {"result": "old and new"},
+    ),
     rest_set_to_zero=(
         "everything else becomes 0; what the cache held should stay",
         {"else_": "zeros"},
@@ -1805,14 +2028,20 @@ def start_with(
     """The start of the window."""
     if length < context or (length == context and fits == "<="):
         return 0
+    if half == "rounded at the end":
+        return math.ceil(math.ceil((length - context) / (context / 2)) * context / 2)
     if step == "one":
         return length - context
     if step == "once":
         return (context + 1) // 2
     if step == "keeps half":
         return length - (context + 1) // 2
+    if step == "keeps half, rounded down":
+        return length - context // 2
     jump = (context + 1) // 2 if half == "up" else max(1, context // 2)
-    if length == context:
+    if half == "to even":
+        jump = max(1, round(context / 2))
+    if length == context and fits == "< at first":
         return jump
     if step == "whole":
         jump = context
@@ -1824,7 +2053,7 @@ def start_with(
     n = math.ceil(excess / jump)
     if jumps == "down":
         n = int(excess // jump)
-    elif jumps == "one more":
+    elif jumps == "one more" or fits == "<":
         n = int(excess // jump) + 1
     elif jumps == "of the length":
         n = math.ceil(length / jump)
@@ -1842,6 +2071,10 @@ WINDOW = mistakes(
     start_with,
     jumps_when_full=(
         "the window jumps when the context is exactly full; such a text still fits",
+        {"fits": "< at first"},
+    ),
+    jumps_whenever_full=(
+        "the window jumps when the context is exactly full; such a text still fits",
         {"fits": "<"},
     ),
     one_token_at_a_time=(
@@ -1856,6 +2089,11 @@ WINDOW = mistakes(
         "the window always holds half a context; it should start at a multiple of half a context, "
         "and hold between half and all of it",
         {"step": "keeps half"},
+    ),
+    always_half_a_context_rounded_down=(
+        "the window always holds half a context; it should start at a multiple of half a context, "
+        "and hold between half and all of it",
+        {"step": "keeps half, rounded down"},
     ),
     whole_context=(
         "the window jumps by a whole context, and has then forgotten everything; jump by half",
@@ -1872,6 +2110,14 @@ WINDOW = mistakes(
     half_of_an_odd_context=(
         "half of an odd context is not rounded; a jump is a whole number of tokens, rounded up",
         {"half": "exact"},
+    ),
+    rounded_at_the_end=(
+        "half of an odd context is not rounded; a jump is a whole number of tokens, rounded up",
+        {"half": "rounded at the end"},
+    ),
+    half_rounded_to_even=(
+        "round takes 2.5 to 2, the even number; half of an odd context is rounded up",
+        {"half": "to even"},
     ),
     jumps_rounded_down=(
         "the number of jumps is rounded down, so the rest of the text does not fit; round it up",
@@ -1930,10 +2176,9 @@ def extensions_with(
     elif sums == "product":
         table = log_probs[:, None] * next_log_probs
     elif sums == "wrong axis":
-        if K != V:
-            table = next_log_probs + log_probs[: min(K, V)].repeat(V)[:V]
-        else:
-            table = next_log_probs + log_probs
+        table = next_log_probs + log_probs  # an error, but for K = V and K = 1
+    elif sums == "wrong axis where it fits":
+        table = next_log_probs + (log_probs if K in (1, V) else log_probs[:, None])
     elif sums == "difference":
         table = next_log_probs - log_probs[:, None]
     elif sums == "probabilities":
@@ -1948,7 +2193,9 @@ def extensions_with(
         rank = values.argsort(descending=True, stable=True)[:n]
         return values[rank], rank, best[rank]
     flat = table.flatten()
-    if ties == "highest":
+    if ties == "topk":
+        ranks = flat.topk(n).indices
+    elif ties == "highest":
         ranks = len(flat) - 1 - flat.flip(0).argsort(descending=True, stable=True)
     elif ties == "token first":
         flat_t = table.T.flatten()
@@ -1992,6 +2239,10 @@ EXTENSIONS = mistakes(
         "log_probs is added along the tokens; it needs an axis for them: [:, None]",
         {"sums": "wrong axis"},
     ),
+    added_along_the_tokens_where_it_fits=(
+        "log_probs is added along the tokens; it needs an axis for them: [:, None]",
+        {"sums": "wrong axis where it fits"},
+    ),
     subtracted=(
         "the log-probabilities of the texts are subtracted; add them",
         {"sums": "difference"},
@@ -2002,8 +2253,13 @@ EXTENSIONS = mistakes(
     ),
     mean_in_place_of_sum=("the mean of both is taken; take the sum", {"sums": "mean"}),
     one_per_text=(
-        "each text gets its best token only; the n best may be children of one text",
+        "the best are taken within each text; the n best of all may be children of one text",
         {"per_text": True},
+    ),
+    ties_as_topk_has_them=(
+        "equal sums come in the order in which torch.topk happens to return them; it promises "
+        "none, and the lower parent, then the lower token should come first",
+        {"ties": "topk"},
     ),
     worst_first=("the smallest sums are taken; take the largest", {"order": "ascending"}),
     not_in_order=(
@@ -2077,6 +2333,7 @@ def search_with(
     penalty: str = "given",
     total: str = "sum",
     per_text: bool = False,
+    start: int = 1,
 ) -> Any:
     """The hypotheses."""
     alpha = {"given": length_penalty, "always 1": 1.0, "always 0": 0.0}[penalty]
@@ -2085,22 +2342,24 @@ def search_with(
         n = len(beam.tokens) + (len(prompt) if length == "with the prompt" else 0)
         if length == "one more":
             n += 1
-        if by == "sum":
+        if by == "sum" or (by == "sum until the end" and not is_over):
             return beam.log_prob
         if by == "multiplied":
             return beam.log_prob * n**alpha
         return length_normalized(beam.log_prob, n, alpha)
 
-    beams = [Hypothesis((), 0.0)]
+    is_over = False
+    beams = [Hypothesis((), 0.0)] * (n_beams if start == 0 else 1)
     finished: list[Hypothesis] = []
     for _ in range(max_tokens + steps):
-        live = [beam for beam in beams if ended == "extended" or not beam.ended]
-        if not live:
+        live = [beam for beam in beams if ended.startswith("extended") or not beam.ended]
+        if not live or (ended == "extended" and all(beam.ended for beam in beams)):
             break
         seen = {
             "prompt and tokens": lambda b: [*prompt, *b.tokens],
             "tokens only": lambda b: [*b.tokens] or [*prompt],
             "prompt only": lambda b: [*prompt],
+            "last token": lambda b: [*b.tokens[-1:]] or [*prompt],
         }[context]
         logits = next_logits([seen(beam) for beam in live]).double()
         if values == "logits":
@@ -2115,6 +2374,8 @@ def search_with(
         count = {"n_beams": n_beams, "places left": n_beams - (len(beams) - len(live)), "1": 1}[
             width
         ]
+        if ended == "set aside, of twice as many":
+            count = 2 * n_beams
         found = extensions_with(sums, scores, max(count, 1), per_text=per_text)
         candidates = []
         for value, parent, token in zip(*(x.tolist() for x in found), strict=True):
@@ -2124,7 +2385,7 @@ def search_with(
             question = (*prompt, *tokens) if asked == "prompt and tokens" else tokens
             candidates.append(Hypothesis(tokens, value, has_ended(question)))
         old = [beam for beam in beams if beam.ended]
-        if ended == "set aside":
+        if ended.startswith("set aside"):
             finished += [beam for beam in candidates if beam.ended]
             beams = sorted((beam for beam in candidates if not beam.ended), key=rank, reverse=True)[
                 :n_beams
@@ -2139,7 +2400,12 @@ def search_with(
             beams.sort(key=rank, reverse=True)
         if ended == "first ends all" and any(beam.ended for beam in beams):
             break
-    if ended == "set aside":
+        if ended == "best ends all" and beams[0].ended:
+            break
+    is_over = True
+    if by == "sum until the end":
+        beams.sort(key=rank, reverse=True)
+    if ended.startswith("set aside"):
         beams = sorted(beams + finished, key=rank, reverse=True)[:n_beams]
     if order == "reversed":
         beams = beams[::-1]
@@ -2183,6 +2449,10 @@ SEARCH = mistakes(
         "hypotheses that have ended are extended like the others; they stay as they are",
         {"ended": "extended"},
     ),
+    ended_ones_extended_to_the_last_step=(
+        "hypotheses that have ended are extended like the others; they stay as they are",
+        {"ended": "extended to the last step"},
+    ),
     ended_ones_dropped=(
         "hypotheses that have ended are dropped in the next step; they stay among the candidates",
         {"ended": "dropped"},
@@ -2197,6 +2467,16 @@ SEARCH = mistakes(
         "compete with the new ones",
         {"ended": "set aside"},
     ),
+    ended_ones_set_aside_of_twice_as_many=(
+        "hypotheses that have ended are set aside and take no place among the n_beams; they "
+        "compete with the new ones",
+        {"ended": "set aside, of twice as many"},
+    ),
+    best_end_ends_the_search=(
+        "the search stops when the best hypothesis has ended; it goes on until all have, or "
+        "max_tokens is reached",
+        {"ended": "best ends all"},
+    ),
     first_end_ends_the_search=(
         "the search stops when the first hypothesis has ended; it goes on until all have, or "
         "max_tokens is reached",
@@ -2205,6 +2485,16 @@ SEARCH = mistakes(
     plain_sums_compared=(
         "plain sums are compared, whatever the length; use length_normalized",
         {"by": "sum"},
+    ),
+    plain_sums_until_the_end=(
+        "plain sums are compared in each step, and normalized ones only at the end; use "
+        "length_normalized for both",
+        {"by": "sum until the end"},
+    ),
+    n_beams_at_the_start=(
+        "the search begins with n_beams equal hypotheses, so it finds each text several times; it "
+        "begins with one",
+        {"start": 0},
     ),
     prompt_counted=(
         "the prompt counts towards the length; only new tokens do",
@@ -2221,6 +2511,10 @@ SEARCH = mistakes(
     prompt_not_passed=(
         "the model sees the new tokens without the prompt",
         {"context": "tokens only"},
+    ),
+    last_token_passed_alone=(
+        "the model sees the last token alone; it needs the prompt and all new tokens",
+        {"context": "last token"},
     ),
     new_tokens_not_passed=(
         "the model sees the prompt only, never the new tokens",
@@ -2275,6 +2569,7 @@ def residual_with(
     negative: str = "cut",
     total: str = "own",
     empty: str = "p",
+    nearly: bool = False,
 ) -> Tensor:
     """The residual distribution."""
     left = {
@@ -2285,6 +2580,9 @@ def residual_with(
         "minimum": lambda: torch.minimum(p, q),
         "times": lambda: p * (1 - q),
     }[difference]()
+    if nearly:
+        close = ((p - q).abs() < 0.01).all(-1, keepdim=True)
+        left = left.masked_fill(close, 0.0)
     if negative == "cut":
         left = left.clamp(min=0)
     elif negative == "absolute":
@@ -2364,6 +2662,11 @@ RESIDUAL = mistakes(
         "asked for",
         {"empty": "zeros"},
     ),
+    small_differences_ignored=(
+        "where p and q differ by little, p is returned; only where p is nowhere above q it should "
+        "be",
+        {"nearly": True},
+    ),
     even_for_equal=(
         "where p is nowhere above q all tokens get the same; p itself is asked for",
         {"empty": "even"},
@@ -2426,6 +2729,7 @@ def accepted_with(
         at = min(max(count + row, 0), n - 1)
         following = {
             "residual": lambda: residual_with(p[at], q[at]),
+            "of another q": lambda: residual_with(p[at], q[max(at - 1, 0)]),
             "p": lambda: p[at],
             "q": lambda: q[at],
             "without the token": lambda: without(p[at], drafted[at]),
@@ -2433,7 +2737,7 @@ def accepted_with(
             "q - p": lambda: residual_with(q[at], p[at]),
             "last row": lambda: p[n],
         }[after]()
-    if counted == "one more":
+    if counted == "one more" or (counted == "the rejected one" and count < n):
         count = count + 1
     return (following, count) if exchanged else (count, following)
 
@@ -2523,6 +2827,10 @@ ACCEPT = mistakes(
         "the residual is that of the position after the rejection",
         {"row": 1},
     ),
+    q_of_the_row_before=(
+        "the residual takes q from the position before the rejection, and p from the right one",
+        {"after": "of another q"},
+    ),
     row_before_the_last=(
         "if all are accepted, the row before the last of p is returned; the last one is for the "
         "position after them",
@@ -2535,6 +2843,10 @@ ACCEPT = mistakes(
     one_more_counted=(
         "the token that is still to be drawn is counted; only accepted ones are",
         {"counted": "one more"},
+    ),
+    rejected_one_counted=(
+        "the rejected token is counted, too; only accepted ones are",
+        {"counted": "the rejected one"},
     ),
     first_number_for_all=(
         "all tokens use the first random number; each has its own",

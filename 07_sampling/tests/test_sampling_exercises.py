@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from utils.grader.feedback import expect_equal, expect_prediction
+from utils.grader.feedback import expect, expect_equal, expect_prediction
 from utils.grader.readings import expect_letters
 
 B, T, V = 3, 5, 7
@@ -113,10 +113,18 @@ def test_half_precision_becomes_float32_before_the_division(ex, dtype):
     """half precision becomes float32 before the division; float64 stays"""
     logits = torch.tensor([[20.0, 10.0, -20.0]], dtype=dtype)
     target = torch.float64 if dtype == torch.float64 else torch.float32
-    for temperature in (0, 0.7, 1e-4):
+    for temperature in (0.7, 1e-4, 0):
         truth = logits.to(target) / temperature if temperature else logits.to(target)
         truth = truth if temperature else truth.masked_fill(logits < 20, -INF)
         expect_equal(ex.apply_temperature(logits, temperature), truth, what=SCALED)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.5])
+def test_temperature_leaves_what_is_excluded_already(ex, temperature):
+    """-inf stays -inf"""
+    logits = torch.tensor([[-INF, 2.0, -INF, -1.0]])
+    truth = logits / temperature if temperature else logits.masked_fill(logits < 2, -INF)
+    expect_equal(ex.apply_temperature(logits, temperature), truth, what=SCALED)
 
 
 # --- 7.3 ---
@@ -211,6 +219,14 @@ def test_each_token_of_each_row_has_noise_of_its_own(ex, lead):
         expect_equal(ex.sample_gumbel(logits, uniform), true_gumbel(logits, uniform), what=IDS)
 
 
+def test_noise_of_a_u_close_to_0_or_1_counts_in_full(ex):
+    """a u close to 0 or 1 counts like any other"""
+    logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 9.0, -1.0]])
+    for u in ([0.5, 0.9995, 0.99999], [0.002, 0.0001, 0.5], [0.5, 0.999, 0.9999]):
+        uniform = torch.tensor([u, u[::-1]])
+        expect_equal(ex.sample_gumbel(logits, uniform), true_gumbel(logits, uniform), what=IDS)
+
+
 def test_noise_cannot_choose_what_is_excluded(ex):
     """a token whose logit is -inf is never drawn"""
     logits = torch.tensor([[-INF, -9.0, -INF, -8.0]]).expand(B, -1)
@@ -238,7 +254,8 @@ def true_top_k(logits: Tensor, k: int | None) -> Tensor:
 
 def test_the_k_largest_stay_and_the_others_become_minus_infinity(ex):
     """the k largest stay, the others become -inf"""
-    logits = torch.tensor([[2.0, 3.0, 1.0, -1.0], [0.0, -2.0, 5.0, 4.0]])
+    # Neither order is its own inverse, so gather and scatter differ.
+    logits = torch.tensor([[1.0, 3.0, -1.0, 2.0], [-2.0, 5.0, 0.0, 4.0]])
     expect_equal(ex.top_k_filter(logits, 2), true_top_k(logits, 2), what=FILTERED)
     for k in (1, 3, V - 1):
         logits = draw(B, T, V)
@@ -329,6 +346,14 @@ def test_each_row_has_its_own_nucleus(ex, p):
     expect_equal(ex.top_p_filter(logits, p), true_top_p(logits, p), what=FILTERED)
 
 
+def test_where_rounded_sums_stay_below_p_all_are_kept(ex):
+    """where rounding keeps the sum below p, all tokens stay"""
+    rows = ([0.0, 1.0, 3.0, 5.0], [1.0, 2.0, 4.0, -1.0], [0.0] * 41, [0.0] * 115)
+    for row in rows:  # their probabilities sum to less than 1 in float32
+        logits = torch.tensor([row])
+        expect_equal(ex.top_p_filter(logits, 1 - 2**-30), logits.clone(), what=FILTERED)
+
+
 def test_of_equal_tokens_the_nucleus_takes_the_lowest_ids(ex):
     """of equal logits, the nucleus takes the lowest ids"""
     logits = torch.zeros(B, 8)
@@ -394,7 +419,7 @@ def test_min_p_compares_with_the_largest_probability(ex):
 def test_min_p_of_0_keeps_all_and_of_1_all_that_tie(ex):
     """min_p = 0 keeps all; min_p = 1 keeps the best, and what equals it"""
     logits = torch.tensor([[1.0, 3.0, 3.0, -200.0]])
-    for min_p in (0.0, 1.0):
+    for min_p in (1.0, 0.0):
         expect_equal(ex.min_p_filter(logits, min_p), true_min_p(logits, min_p), what=FILTERED)
 
 
@@ -512,9 +537,10 @@ NEXT = "the logits (B, V)"
 
 
 def causal_model(V: int = V, pads_matter: float = 1.0) -> Callable[[Tensor], Tensor]:
-    """A small causal model: each position adds up what it has seen, and how far it has come."""
+    """A small causal model: each position adds up what it has seen, and where."""
     table = draw(V, 4, dtype=torch.float64)
     table[0] += pads_matter
+    places = draw(8, 4, dtype=torch.float64)
     head = draw(4, V, dtype=torch.float64)
 
     def model(tokens: Tensor) -> Tensor:
@@ -523,7 +549,8 @@ def causal_model(V: int = V, pads_matter: float = 1.0) -> Callable[[Tensor], Ten
         if tokens.dim() != 2:
             raise ValueError(f"the model takes tokens (B, T), not {tuple(tokens.shape)}")
         steps = torch.arange(1, tokens.size(1) + 1, dtype=torch.float64)[:, None]
-        seen = table[tokens].cumsum(dim=1) / steps + 0.1 * steps  # (B, T, 4)
+        stood = table[tokens] * places[: tokens.size(1)]  # the order of the tokens counts
+        seen = stood.cumsum(dim=1) / steps + 0.1 * steps  # (B, T, 4)
         return torch.sin(seen) @ head
 
     return model
@@ -532,6 +559,24 @@ def causal_model(V: int = V, pads_matter: float = 1.0) -> Callable[[Tensor], Ten
 def true_next(model: Callable[[Tensor], Tensor], prompts: list[list[int]]) -> Tensor:
     """One prompt at a time, without padding."""
     return torch.stack([model(torch.tensor([prompt]))[0, -1] for prompt in prompts])
+
+
+def expect_next(ex: Any, prompts: list[list[int]]) -> None:
+    """Compare with one prompt at a time; the answer has one call of the model for all."""
+    untold, batches = causal_model(), []
+
+    def model(tokens: Tensor) -> Tensor:
+        batches.append(tokens)
+        return untold(tokens)
+
+    found = ex.next_token_logits(model, prompts)
+    if len(prompts) > 1:
+        expect(
+            len(batches) == 1,
+            f"{len(prompts)} prompts: the model is called {len(batches)} times; one call takes all "
+            "of them in a batch",
+        )
+    expect_equal(found, true_next(untold, prompts), what=NEXT)
 
 
 @pytest.mark.parametrize(
@@ -546,14 +591,12 @@ def true_next(model: Callable[[Tensor], Tensor], prompts: list[list[int]]) -> Te
 )
 def test_each_prompt_is_continued_from_its_own_end(ex, prompts):
     """each prompt is continued from its own last token"""
-    model = causal_model()
-    expect_equal(ex.next_token_logits(model, prompts), true_next(model, prompts), what=NEXT)
+    expect_next(ex, prompts)
 
 
 @pytest.mark.parametrize("prompts", [[[3, 1, 2]], [[4]], [[1, 2], [3, 4], [5, 6]]])
 def test_prompts_of_one_length_need_no_padding(ex, prompts):
-    model = causal_model()
-    expect_equal(ex.next_token_logits(model, prompts), true_next(model, prompts), what=NEXT)
+    expect_next(ex, prompts)
 
 
 # --- 7.11 ---
@@ -687,7 +730,7 @@ def true_start(length: int, context: int) -> int:
 
 @pytest.mark.parametrize(
     ("length", "context"),
-    [(5, 8), (8, 8), (9, 8), (12, 8), (13, 8), (1, 8), (100, 8), (8, 7), (11, 7), (12, 7), (3, 1)],
+    [(5, 8), (8, 8), (9, 8), (12, 8), (13, 8), (1, 8), (100, 8), (8, 7), (11, 7), (6, 5), (3, 1)],
 )
 def test_the_window_jumps_by_half_a_context(ex, length, context):
     """the window jumps by half a context, as soon as the text doesn't fit"""
@@ -757,15 +800,18 @@ def table_model(
     return next_logits
 
 
-def listed(found: Any) -> Any:
+def listed(found: Any) -> dict[str, str]:
     """Hypotheses as text, so that rounding doesn't matter; the order is part of it."""
-    if isinstance(found, str):
-        return found
-    lines = []
-    for one in found:
-        tokens = " ".join(str(int(token)) for token in one.tokens)
-        lines.append(f"[{tokens}] {float(one.log_prob):.3f}{' ended' * bool(one.ended)}")
-    return "; ".join(lines) or "no hypotheses"
+    lines = found.split("; ") if isinstance(found, str) else [as_text(one) for one in found]
+    return {f"number {i}": line for i, line in enumerate(lines, start=1)}
+
+
+def as_text(one: Any) -> str:
+    """One hypothesis. Raises TypeError where it holds tensors in place of numbers."""
+    if any(isinstance(value, Tensor) for value in (one.log_prob, *one.tokens)):
+        raise TypeError("tokens and log_prob are tensors; use int() and float(), or .item()")
+    tokens = " ".join(str(int(token)) for token in one.tokens)
+    return f"[{tokens}] {float(one.log_prob):.3f}{' ended' * bool(one.ended)}"
 
 
 def true_beams(
@@ -801,7 +847,13 @@ def true_beams(
 
 
 def has(end: int) -> Callable[[Sequence[int]], bool]:
-    return lambda tokens: end in tokens
+    """The text ends with this token; the name is what a message shows."""
+
+    def has_ended(tokens: Sequence[int]) -> bool:
+        return end in tokens
+
+    has_ended.__name__ = f"has_token_{end}"
+    return has_ended
 
 
 HYPOTHESES = "the hypotheses"
@@ -842,6 +894,23 @@ def test_ended_hypotheses_compete_as_they_are(ex, n_beams, length_penalty):
         truth = true_beams(model, prompt, n_beams, 5, 0, length_penalty)
         found = ex.beam_search(model, prompt, n_beams, 5, has(0), length_penalty)
         expect_equal(found, truth, what=HYPOTHESES, view=listed)
+
+
+def overtaken_model() -> Callable[[list[list[int]]], Tensor]:
+    """Token 0 can end a text at once, but two longer texts become more probable."""
+    rows = torch.zeros(3, 3, 5, 3)
+    rows[:] = torch.tensor([0.02, 0.51, 0.47]).log()
+    rows[:, :, 1] = torch.tensor([0.1, 0.5, 0.4]).log()
+    return table_model(3, rows)
+
+
+@pytest.mark.parametrize(("n_beams", "max_tokens"), [(3, 2), (3, 3), (4, 3)])
+def test_an_ended_hypothesis_can_be_overtaken(ex, n_beams, max_tokens):
+    """an ended hypothesis loses its place when n_beams others are better"""
+    model = overtaken_model()
+    truth = true_beams(model, [1], n_beams, max_tokens, 0)
+    found = ex.beam_search(model, [1], n_beams, max_tokens, has(0))
+    expect_equal(found, truth, what=HYPOTHESES, view=listed)
 
 
 def test_the_mean_per_token_is_the_default_order(ex):
@@ -893,6 +962,13 @@ def test_where_p_is_nowhere_above_q_the_residual_is_p(ex):
     p = distributions(3, V)
     q = p.clone()
     q[1] = distributions(V)
+    expect_equal(ex.residual_distribution(p, q), true_residual(p, q), what=RESIDUAL)
+
+
+def test_a_small_difference_is_left_as_well(ex):
+    """a small difference is made to sum to 1 like a large one"""
+    p = torch.tensor([[0.502, 0.298, 0.2], [0.25, 0.25, 0.5]], dtype=torch.float64)
+    q = torch.tensor([[0.5, 0.3, 0.2], [0.2501, 0.2499, 0.5]], dtype=torch.float64)
     expect_equal(ex.residual_distribution(p, q), true_residual(p, q), what=RESIDUAL)
 
 

@@ -114,7 +114,7 @@ def test_the_table_of_quality_is_what_was_measured() -> None:
     rows = re.findall(
         r"^\| (temperature|top-[kp]|min-p) ([\d.]+) \| (0.*|1.*) \|$", PAGES["theory"], re.M
     )
-    assert len(rows) == 8
+    assert len(rows) == 9
     for rule, value, cells in rows:
         valid, different, _, word_pairs = found[rule][value]
         shown = [float(cell) for cell in cells.split(" | ")]
@@ -137,6 +137,11 @@ def test_what_the_page_says_about_quality() -> None:
         assert row[3] == pytest.approx(0.76, abs=0.00501)
     assert "leaves 70% valid; with top-p 0.95 it is 80%, with min-p 0.1 81%" in words("theory")
     assert "with top-k 10 only 67%" in words("theory")
+    valid, _, _, word_pairs = found["temperature"]["0.7"]
+    assert f"at a temperature of 0.7 it is {valid:.0%}" in words("theory") and word_pairs < 0.76
+    assert f"in 320 lines, a share of 80% is uncertain by {100 * math.sqrt(0.16 / 320):.0f}" in (
+        words("theory")
+    )
 
 
 def test_two_of_the_settings_measured_again(draw: ModuleType) -> None:
@@ -216,6 +221,10 @@ def test_what_the_page_says_about_beams() -> None:
     half = sampled["0.5"]
     said = f"gives {half[3]} different lines, of which {half[2]:.0%} are valid and {half[4]} begin"
     assert said.replace("87%", "88%") in words("beam_search") or said in words("beam_search")
+    assert f"Its {half[0] / half[1]:.2f} per character" in words("beam_search")
+    assert f"greedy decoding has {found['1'][0]:.1f}, and it {half[0]:.1f}" in words("beam_search")
+    said = f"greedy decoding has {found['1'][3]} different lines, 4 beams have {found['4'][3]}"
+    assert said in words("beam_search")
     plain = MEASURED["beams without a length penalty"]["16"]
     assert f"{plain[1]:.0f} characters on average, in place of {found['16'][1]:.0f}" in (
         words("beam_search")
@@ -254,6 +263,7 @@ def test_the_speeds_are_what_tools_speculative_speed_measured() -> None:
     for row in found["rows"]:
         if (row["engine"], row["n_draft"], row["temperature"]) == ("forward", 4, 0.8):
             accepted = math.floor(100 * row["accepted"] + 0.5) / 100  # 0.475 is rounded up
+            assert 0 < 1 + 4 * accepted - row["tokens_per_pass"] < 0.25  # "a little less"
             cells = f"{accepted:.2f} | {row['tokens_per_pass']:.2f} | {row['speed_up']:.2f}"
             name = names[row["draft"]]
             assert f"| {name} | {cells} |" in PAGES["speculative"]

@@ -132,6 +132,11 @@ def expect_prediction(
     call = None if origin is None else origin[0]
     known = {} if call is None else {diagnosis(m): call.repeat(m) for m in call.misconceptions}
     found = prediction_problem(actual, expected, what, within)
+    if found and call is not None:
+        history.suspects.answer_is_wrong(
+            call.misconceptions,
+            lambda pair: prediction_problem(actual, call.repeat(pair), what, within) == "",
+        )
     wrong = {name for name, row in known.items() if prediction_problem(row, expected, what, within)}
     if not found:
         history.refuted |= wrong
@@ -149,7 +154,10 @@ def prediction_problem(actual: Any, expected: Any, what: str, within: float) -> 
     row = [float(value) if is_number(value) else math.nan for value in actual]
     if len(row) != len(expected):
         return f"{what}: got {len(row)} numbers; {len(expected)} are expected"
-    errors = [abs(mine - truth) for mine, truth in zip(row, expected, strict=True)]
+    errors = [
+        0.0 if mine == truth else abs(mine - truth)  # infinity minus infinity is nan
+        for mine, truth in zip(row, expected, strict=True)
+    ]
     good = sum(error <= within for error in errors)
     if good == len(row):
         return ""
@@ -157,25 +165,44 @@ def prediction_problem(actual: Any, expected: Any, what: str, within: float) -> 
     said = f"{what}: {good} of {len(row)} values correct in {shown_row}"
     if max(errors) < 10 * within:
         return f"{said}\nNote: all are close; compute more decimals"
-    if abs(sum(row) - sum(expected)) > 3 * within:
-        return f"{said}\nNote: yours sum to {sum(row):.4g}; they should sum to {sum(expected):.4g}"
+    # Of other numbers the sum means nothing, and would give the last missing one away.
+    if abs(sum(expected) - 1) < within < abs(sum(row) - 1) / 3:
+        return f"{said}\nNote: yours sum to {sum(row):.4g}; they should sum to 1"
     return said
 
 
-def expect_choice(answer: Any, choice: Any, expected: Any, name: str) -> None:
+def expect_choice(
+    answer: Any,
+    choice: Any,
+    expected: Any,
+    name: str,
+    whole: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None,
+) -> None:
     """Raise Wrong unless one part of a reading is right; the message does not tell the right one.
 
-    answer: what the learner's function returned; choice: the part of it that belongs to `name`.
+    answer: what the learner's function returned; choice: the part of it that belongs to `name`;
+    whole: all parts, and all right ones, if a misconception is to be named for certain only where
+    it explains them all. Else this one part is enough.
     """
     origin = history.origin(answer)
     if choice == expected:
         return
     call = None if origin is None else origin[0]
-    theirs = (
-        {} if call is None else {diagnosis(one): call.repeat(one) for one in call.misconceptions}
+    known = () if call is None else call.misconceptions
+    theirs = [(diagnosis(one), call.repeat(one)) for one in known if call is not None]
+    alike = [(one, reading) for one, reading in theirs if reading.get(name) == choice]
+    message = f"{name}: {choice} is wrong"
+    if call is None or whole is None:
+        raise Wrong(message, frozenset(one for one, _ in alike))
+    given, truth = whole
+    history.suspects.answer_is_wrong(known, lambda pair: call.repeat(pair) == given)
+    contained = frozenset(
+        one
+        for one, reading in alike
+        if all(given.get(part) == other for part, other in reading.items() if other != truth[part])
     )
-    alike = frozenset(one for one, reading in theirs.items() if reading.get(name) == choice)
-    raise Wrong(f"{name}: {choice} is wrong", alike)
+    same = frozenset(one for one, reading in alike if reading == given)
+    raise Wrong(message, same, math.inf, contained)
 
 
 def expect_same_gradients(actual: Tensor, expected: Tensor, inputs: Mapping[str, Tensor]) -> None:

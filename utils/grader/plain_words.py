@@ -55,6 +55,11 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         "transpose needs the two axes to swap: x.transpose(-2, -1), or x.mT for the last two",
     ),
     (
+        r"(arg)?sort\(\) takes from 1 to 0 positional arguments|"
+        r"(arg)?sort\(\) received an invalid combination of arguments.*stable",
+        "with stable=..., sort and argsort want the axis by its name: dim=-1",
+    ),
+    (
         r"'torch\.Size' object is not callable",
         "shape is not a function: x.shape[-1], or x.size(-1)",
     ),

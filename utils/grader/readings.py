@@ -24,14 +24,15 @@ def expect_letters(answer: Any, truth: Mapping[str, str], what: str) -> None:
     panels = sorted(truth.values())
     is_inverted = {*map(panel_letter, answer)} & {*panels} and not {*answer} & {*truth}
     expect(not is_inverted, f"{what}: the other way round; give each name its letter")
+    letters = {name: panel_letter(value) for name, value in answer.items()}
     for name, letter in truth.items():
         expect(name in answer, f"{what}: {name!r} is missing; keep the names as they are")
-        given = panel_letter(answer[name])
+        given = letters[name]
         expect(
             given in panels,
             f"{what}: {name!r} has {answer[name]!r}; the panels are {panels[0]} to {panels[-1]}",
         )
-        expect_choice(answer, given, letter, name)
+        expect_choice(answer, given, letter, name, (letters, truth))
 
 
 def panel_letter(value: Any) -> Any:

@@ -58,13 +58,17 @@ def short_repr(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """An input: small tensors and arrays by their values, others by dtype and shape."""
+    """An input: small tensors and arrays by their values, others by dtype and shape.
+
+    Half precision is named beside the values, because it may be what a check is about.
+    """
     if isinstance(value, Tensor | np.ndarray) and 0 < value.ndim <= 3:
         count = value.numel() if isinstance(value, Tensor) else value.size
         is_meta = isinstance(value, Tensor) and value.is_meta
         whole = nested(value.tolist()) if 0 < count <= SMALL and not is_meta else ""
+        half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
         if whole and len(whole) <= LONGEST_INPUT:
-            return whole
+            return f"{str(value.dtype).removeprefix('torch.')} {whole}" if half else whole
     return short_repr(value)
 
 

@@ -1,6 +1,7 @@
 """Exercises of every kind, and answers written by PyTorch: judged in one lesson by one worker."""
 
 import json
+import math
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,14 @@ def test_a_known_wrong_prediction_is_named(misconceptions: Any) -> None:
         "the hidden key has kept its weight"
     }
     assert told([0.9, 0.05, 0.05], misconceptions).explained_by == frozenset()
+
+
+def test_a_prediction_may_be_infinite_and_its_sum_is_no_help_where_it_is_not_1() -> None:
+    with pytest.raises(Wrong, match=r"2 of 3 values correct in 1, 2, inf$"):
+        expect_prediction([1.0, 2.0, math.inf], [1.0, 2.0, 3.0], "the numbers")
+    expect_prediction([1.0, math.inf], [1.0, math.inf], "the numbers")
+    with pytest.raises(Wrong, match=r"yours sum to 1\.1; they should sum to 1$"):
+        expect_prediction([0.5, 0.6], [0.5, 0.5], "the weights")
 
 
 def test_a_known_wrong_choice_is_named() -> None:

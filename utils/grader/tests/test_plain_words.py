@@ -50,6 +50,8 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "broadcast": (lambda: torch.zeros(5, 7) / torch.zeros(5), "keepdim=true"),
     "NumPy broadcast": (lambda: np.zeros((5, 7)) / np.zeros(5), "keepdims=true"),
     "a pair": (lambda: X - X.max(dim=-1), "a pair"),  # pyright: ignore[reportOperatorIssue]
+    "axis of a stable sort": (lambda: X.sort(-1, stable=True), "dim=-1"),  # pyright: ignore
+    "axis of torch.sort": (lambda: torch.sort(X, -1, stable=True), "dim=-1"),  # pyright: ignore
     "length of a number": (lambda: len(torch.tensor(3)), "no axes"),
     "axis": (lambda: torch.zeros(3).transpose(1, 2), "fewer axes"),
     "NumPy axis": (lambda: np.zeros(3).sum(axis=2), "fewer axes"),

@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
+import torch
 
+from utils.grader.calls import Call, history
 from utils.grader.feedback import Wrong
 from utils.grader.readings import expect_letters
 
@@ -32,3 +34,35 @@ def test_what_is_wrong_is_said_and_what_is_right_is_not(answer: Any, said: str) 
     with pytest.raises(Wrong) as error:
         expect_letters(answer, TRUTH, "the maps")
     assert said in error.value.message
+
+
+def exchanged(one: str, other: str) -> Any:
+    """A known wrong reading, in which two names have each other's letter."""
+    reading = {**TRUTH, one: TRUTH[other], other: TRUTH[one]}
+    misconception = lambda: reading  # noqa: E731 - with a docstring of its own
+    misconception.__doc__ = f"{one} and {other} are exchanged"
+    return misconception
+
+
+def told(answer: dict[str, str]) -> Wrong:
+    """The error for a reading, where two exchanges are known."""
+    known = [exchanged("causal", "padding"), exchanged("causal", "window")]
+    call = Call("read", (), {}, torch.get_rng_state(), known, result=answer)
+    history.add(call)
+    with pytest.raises(Wrong) as error:
+        expect_letters(answer, TRUTH, "the maps")
+    history.clear()
+    return error.value
+
+
+def test_a_known_wrong_reading_is_named_only_if_all_its_letters_are_there() -> None:
+    found = told({"causal": "A", "padding": "B", "window": "C"})
+    assert found.explained_by == {"causal and padding are exchanged"}
+    circle = told({"causal": "A", "padding": "C", "window": "B"})
+    assert circle.explained_by == circle.resembles == frozenset()
+
+
+def test_a_known_wrong_reading_with_another_mistake_is_named_weakly() -> None:
+    found = told({"causal": "A", "padding": "B", "window": "B"})
+    assert found.explained_by == frozenset()
+    assert found.resembles == {"causal and padding are exchanged"}
