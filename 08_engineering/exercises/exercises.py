@@ -38,7 +38,7 @@ def predict_after_crash() -> tuple[float, float, float, float]:
     best.bin holds 100 bytes, and a program replaces them by 60 new ones. It is killed with
     `kill -9`; then another program reads best.bin. How many bytes does it find?
 
-    The first program writes in place, through the buffer of 8192 bytes that Python gives a file:
+    The first program writes in place, through the buffer that Python gives every file:
 
         file = open("best.bin", "wb")
         file.write(new[:30])                    # 1. killed right after this line

@@ -31,7 +31,7 @@ def predict_after_crash() -> tuple[float, float, float, float]:
     best.bin holds 100 bytes, and a program replaces them by 60 new ones. It is killed with
     `kill -9`; then another program reads best.bin. How many bytes does it find?
 
-    The first program writes in place, through the buffer of 8192 bytes that Python gives a file:
+    The first program writes in place, through the buffer that Python gives every file:
 
         file = open("best.bin", "wb")
         file.write(new[:30])                    # 1. killed right after this line
@@ -158,7 +158,7 @@ def with_overrides(config: Config, flags: Sequence[str]) -> Config:
         except (KeyError, ValueError):
             raise ValueError(f"{flag}: expected {types[name].__name__}") from None
     # replace calls the constructor, so that the class validates the new values as well.
-    return replace(config, **changes)  # pyright: ignore[reportType]
+    return replace(config, **changes)  # pyright: ignore[reportArgumentType]
 
 
 def restore(

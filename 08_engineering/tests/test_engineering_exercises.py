@@ -25,7 +25,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from watched_disk import WatchedDisk
 
 from positional_embeddings import apply_rotary, rotary_angles
 from rotary_layouts import apply_rotary_interleaved
@@ -38,6 +37,7 @@ from utils.grader.feedback import (
 )
 from utils.grader.guard import observed
 from utils.grader.values import type_name
+from utils.grader.watched_disk import WatchedDisk
 
 # --- 8.1 ---
 
@@ -482,6 +482,7 @@ def resumed(
 ) -> tuple[Tensor, int]:
     """Continue to the end, with more stops on the way: the losses, and how many weights differ."""
     losses: list[float] = []
+    model: nn.Module = nn.Identity()
     for end in (*stops, N_STEPS):
         torch.manual_seed(999)  # another process begins with another state
         answer = restore(copy.deepcopy(state), build)
@@ -560,21 +561,31 @@ def trained_on(
     schedule: Callable[[int], float],
     done: int,
     *,
+    state: dict[str, Any],
     result: str,
 ) -> Any:
-    """Continue a run after `done` steps: the rates, or the weights at the end.
+    """Continue a run from a state: the rates, or the weights at the end.
 
     The names of model and optimizer are for the message only; both are made here.
     """
-    before, optimizer_before = whole_run(schedule, done)
-    ours, optimizer_now = start_linear()
-    ours.load_state_dict(before.state_dict())
-    if done:
-        saved_optimizer = copy.deepcopy(optimizer_before.state_dict())
-        saved_optimizer["param_groups"][0]["initial_lr"] = PEAK  # as a scheduler leaves it
-        optimizer_now.load_state_dict(saved_optimizer)
-    rates = train_on(ours, optimizer_now, batches, schedule, done)
+    ours, sgd = start_linear()
+    ours.load_state_dict(state["model"])
+    sgd.load_state_dict(copy.deepcopy(state["optimizer"]))
+    rates = train_on(ours, sgd, batches, schedule, done)
     return rates if result == "rates" else flat(ours)
+
+
+def expect_trained(
+    ex: Any, schedule: Callable[[int], float], done: int, result: str, truth: Any, **how: Any
+) -> None:
+    """Continue after `done` steps, and compare what comes out."""
+    model, optimizer = whole_run(schedule, done)
+    if done:
+        optimizer.param_groups[0]["initial_lr"] = PEAK  # as a scheduler leaves it
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    train = observed(ex, "train_on", partial(trained_on, state=state, result=result))
+    names = "a linear layer", f"SGD at {PEAK}, {done} steps done"
+    expect_equal(train(*names, BATCHES, schedule, done), truth, **how)
 
 
 def as_rates(rates: Any) -> Tensor:
@@ -582,12 +593,8 @@ def as_rates(rates: Any) -> Tensor:
 
 
 def expect_rates(ex: Any, schedule: Callable[[int], float], done: int) -> None:
-    train = observed(ex, "train_on", partial(trained_on, result="rates"))
     truth = [PEAK * schedule(step) for step in range(done, len(BATCHES))]
-    names = "a linear layer", f"SGD at {PEAK}, {done} steps done"
-    expect_equal(
-        train(*names, BATCHES, schedule, done), truth, what="the learning rates", view=as_rates
-    )
+    expect_trained(ex, schedule, done, "rates", truth, what="the learning rates", view=as_rates)
 
 
 @pytest.mark.parametrize("schedule", [falling, rising])
@@ -601,10 +608,8 @@ def test_a_resumed_run_has_the_rates_of_the_whole_run(ex, done, schedule):
 @pytest.mark.parametrize("done", [3, 5])
 def test_a_resumed_run_ends_at_the_same_weights(ex, done, schedule):
     """a resumed run ends at the weights of one that was never stopped"""
-    train = observed(ex, "train_on", partial(trained_on, result="weights"))
-    names = "a linear layer", f"SGD at {PEAK}, {done} steps done"
     truth = flat(whole_run(schedule, len(BATCHES))[0])
-    expect_equal(train(*names, BATCHES, schedule, done), truth, what="the weights at the end")
+    expect_trained(ex, schedule, done, "weights", truth, what="the weights at the end")
 
 
 @pytest.mark.parametrize("schedule", [falling, rising])
@@ -801,13 +806,16 @@ def whole_update(
 ) -> tuple[tuple[float, float], Tensor]:
     """The same by hand: all examples at once; ((loss, norm), the weights)."""
     model = small_classifier()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     x, y = (torch.cat(part) for part in zip(*micro_batches, strict=True))
     loss = F.cross_entropy(model(x), y)
-    gradients = torch.autograd.grad(loss, [*model.parameters()])
+    loss.backward()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     norm = math.sqrt(sum(gradient.square().sum().item() for gradient in gradients))
-    factor = min(1.0, max_norm / norm)
-    step = torch.cat([gradient.flatten() for gradient in gradients]) * factor
-    return (loss.item(), norm), flat(model) - 0.5 * step
+    for gradient in gradients:
+        gradient *= min(1.0, max_norm / norm)
+    optimizer.step()
+    return (loss.item(), norm), flat(model)
 
 
 def micro(count: int, size: int, seed: int) -> list[tuple[Tensor, Tensor]]:
@@ -849,8 +857,10 @@ def test_the_norm_is_clipped_as_that_of_the_whole_batch(ex, max_norm):
 
 def test_no_gradient_is_left_for_the_next_step(ex):
     """no gradient is left for the next step"""
+    batches = micro(3, 4, seed=2)
+    expect_update(ex, batches, max_norm=1.0)
     update = observed(ex, "accumulated_update", partial(update_of, result="gradients"))
-    actual = update("a linear layer", "SGD", micro(3, 4, seed=2), 1.0)
+    actual = update("a linear layer", "SGD", batches, 1.0)
     expect_equal(actual, {"left": "nothing"}, what="after the step")
 
 
