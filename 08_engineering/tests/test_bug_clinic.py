@@ -7,7 +7,7 @@ tools/validate_all.py.
 import contextlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,13 +25,14 @@ NAMES = [one.stubs[0] for one in repairs(lesson())]
 
 
 @pytest.fixture(scope="module")
-def session() -> dict[str, Any]:
+def session() -> Iterator[dict[str, Any]]:
     """What the page's blocks define."""
     names: dict[str, Any] = {"__name__": "bug_clinic"}
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     with contextlib.redirect_stdout(io.StringIO()):
         exec(compile("\n".join(blocks), "bug_clinic.md", "exec"), names)
-    return names
+    yield names
+    names["scratch"].cleanup()
 
 
 @pytest.fixture(scope="module")
