@@ -185,11 +185,13 @@ def expect_choice(
     it explains them all. Else this one part is enough.
     """
     origin = history.origin(answer)
-    if choice == expected:
-        return
     call = None if origin is None else origin[0]
     known = () if call is None else call.misconceptions
     theirs = [(diagnosis(one), call.repeat(one)) for one in known if call is not None]
+    if choice == expected:
+        right = {one for one, reading in theirs if reading.get(name) == expected}
+        history.refuted |= {one for one, _ in theirs} - right
+        return
     alike = [(one, reading) for one, reading in theirs if reading.get(name) == choice]
     message = f"{name}: {choice} is wrong"
     if call is None or whole is None:
