@@ -417,6 +417,8 @@ def batching() -> Figure:
         for request, slot, start, end in spans:
             colour = colours[request % len(colours)]
             axes.barh(slot, end - start, left=start, height=0.85, color=colour, edgecolor="white")
+            if end - start < 4:  # too narrow for its number
+                continue
             ink = "white" if colour in (BLUE, ORANGE) else "black"
             axes.text(
                 (start + end) / 2,
