@@ -252,14 +252,20 @@ def profile(kind: str) -> tuple[Row, ...]:
 
 
 def measure_profiles() -> dict[str, dict[str, float]]:
-    """For each setting, the shares of the kinds of operations, each at its shortest."""
+    """For each setting, the milliseconds of each kind of operation in its shortest round."""
     found = {}
     for setting in LETTERS.values():
         rounds = [{row.name: row.seconds for row in profile(setting)} for _ in range(ROUNDS)]
-        seconds = {kind: min(one[kind] for one in rounds) for kind in rounds[0]}
-        total = sum(seconds.values())
-        found[setting] = {kind: round(taken / total, 4) for kind, taken in seconds.items()}
+        found[setting] = {
+            kind: round(1000 * min(one[kind] for one in rounds), 4) for kind in rounds[0]
+        }
     return found
+
+
+def shares_of(milliseconds: Mapping[str, float]) -> dict[str, float]:
+    """The share of each kind in the sum of all."""
+    total = sum(milliseconds.values())
+    return {kind: taken / total for kind, taken in milliseconds.items()}
 
 
 def which_profile(found: Mapping[str, Mapping[str, float]]) -> Figure:
@@ -269,7 +275,8 @@ def which_profile(found: Mapping[str, Mapping[str, float]]) -> Figure:
     names = list(dict.fromkeys(name for profile in found.values() for name in profile))
     y = np.arange(len(names))[::-1]
     for axes, (letter, kind) in zip(panels, LETTERS.items(), strict=True):
-        values = [found[kind].get(name, 0.0) for name in names]
+        shares = shares_of(found[kind])
+        values = [shares.get(name, 0.0) for name in names]
         bars = axes.barh(y, values, color=(*PALETTE, GREY))
         labels = [
             f"{value:.0%}" if value >= 0.005 else ("0%" if value else "–") for value in values
