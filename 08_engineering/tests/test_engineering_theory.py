@@ -368,3 +368,16 @@ def test_a_killed_run_is_resumable(tmp_path: Path) -> None:
     assert run_status(tmp_path) == "resumable"  # no lock, and no result: whatever stopped it
     write_result(tmp_path, {"outcome": "finished"})
     assert run_status(tmp_path) == "finished"
+
+
+def test_the_readme_shows_the_message_that_a_learner_gets(
+    shown_to_learner: Callable[[str, str], str],
+) -> None:
+    body = """
+        weight = weight.float()
+        scale = weight.abs().amax(dim=-1) / 127
+        scale = torch.where(scale > 0, scale, 1.0)
+        return (weight / scale[:, None]).to(torch.int8), scale
+    """
+    shown = shown_to_learner("8.15", body)
+    assert shown in PAGES["README"], shown
