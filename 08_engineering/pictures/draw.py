@@ -15,10 +15,12 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # before PyTorch: it silences t
 import argparse
 import functools
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ from engine import build_model, choose_engine
 from evaluation import sum_losses
 from fast_decoder import fast_decode_step
 from generator import choose_with
+from inference_ops import matmul_op
 from parts import Parts
 from profile_report import Row
 from quantization import (
@@ -334,6 +337,35 @@ def measure_models() -> dict[str, list[float]]:
     return {name: [size_in_bytes(one), round(loss_of(one), 4)] for name, one in models.items()}
 
 
+def measure_one_row(width: int = 2048, n_calls: int = 40) -> dict[str, float]:
+    """The time of a product of one row with a square matrix, as a multiple of float32's.
+
+    The fastest call of each kind, in turns; the median of all rounds.
+    """
+    layer = nn.Linear(width, width, bias=False).requires_grad_(False)
+    small, x = Int8Linear(layer), torch.randn(1, width)
+    half, scale = x.bfloat16(), small.scale.bfloat16()
+    in_float16 = matmul_op(layer.weight)
+    products: dict[str, Callable[[], Tensor]] = {
+        "float32": lambda: layer(x),
+        "float16": lambda: in_float16(x),
+        "Int8Linear": lambda: small(x),
+        "PyTorch's kernel": lambda: torch.ops.aten._weight_int8pack_mm(half, small.q, scale),
+    }
+    rounds = []
+    for _ in range(ROUNDS):
+        times = {name: min(timed(run) for _ in range(n_calls)) for name, run in products.items()}
+        rounds.append({name: taken / times["float32"] for name, taken in times.items()})
+    return {name: round(median(one[name] for one in rounds), 2) for name in products}
+
+
+def timed(run: Callable[[], object]) -> float:
+    """The seconds of one call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
 def fewer_bits(found: Mapping[str, Mapping[str, float]]) -> Figure:
     """A few weights and the nearest levels, and the loss by the number of bits."""
     figure = Figure(figsize=(9.5, 3.3), layout="constrained")
@@ -451,6 +483,7 @@ PARTS: dict[str, Any] = {  # what takes long, and is kept in measured.json
     "profiles": measure_profiles,
     "models": measure_models,
     "losses by bits": measure_bits,
+    "one row": measure_one_row,
 }
 
 

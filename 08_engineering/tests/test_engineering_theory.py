@@ -309,6 +309,19 @@ def test_the_profile_of_a_step_adds_up() -> None:
         assert sum(share for _, share in rows) == pytest.approx(100, abs=0.35)
 
 
+def test_the_times_of_one_row() -> None:
+    page, found = PAGES["performance"], MEASURED["one row"]
+    names = {
+        "float32": "| float32 | 4 |",
+        "float16": "| float16, as in `FastDecoder` | 2 |",
+        "PyTorch's kernel": "_mm`, bfloat16 inputs) | 1 |",
+        "Int8Linear": "| 8 bits, `Int8Linear` | 1 |",
+    }
+    assert found.keys() == names.keys()
+    assert all(f"{name} {found[key]:.2f} |" in page for key, name in names.items())
+    assert found["PyTorch's kernel"] < found["float16"] < 1 < found["Int8Linear"]
+
+
 def test_the_mean_number_of_positions() -> None:
     """For 255 new tokens without a cache, 1 to 255 positions are computed: 128 on average."""
     assert sum(range(1, 256)) / 255 == 128

@@ -119,6 +119,13 @@ def test_the_product_of_integers_is_that_of_pytorchs_integer_kernel() -> None:
     assert torch.equal(int8_linear(x.float(), q, scale), exact * scale)
 
 
+def test_pytorchs_kernel_for_8_bit_weights_gives_the_same_on_the_same_integers() -> None:
+    x, weight = torch.randn(3, 64), torch.randn(32, 64)
+    q, scale = quantize_rows(weight)
+    theirs = torch.ops.aten._weight_int8pack_mm(x, q, scale)
+    torch.testing.assert_close(int8_linear(x, q, scale), theirs, rtol=1e-5, atol=1e-5)
+
+
 def test_the_layer_is_close_to_the_one_it_was_made_from() -> None:
     layer = random_layer()
     x = torch.randn(100, 64)
