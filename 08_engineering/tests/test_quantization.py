@@ -81,6 +81,7 @@ def test_zero_stays_zero_and_signs_are_symmetric() -> None:
 
 def test_a_row_of_zeros_stays_one() -> None:
     q, scale = quantize_rows(torch.zeros(2, 4))
+    assert torch.equal(scale, torch.ones(2))  # not 0, by which nothing can be divided
     assert torch.equal(dequantize_rows(q, scale), torch.zeros(2, 4))
 
 
