@@ -26,6 +26,9 @@ PICTURES: dict[str, Callable[[Any], Figure]] = {
     "05_model/which_pattern": lambda draw: draw.which_pattern(),
     "06_training/sick_curves": lambda draw: draw.sick_curves(draw.read_measured(draw.HERE)["sick"]),
     "07_sampling/which_rule": lambda draw: draw.which_rule(),
+    "08_engineering/which_profile": lambda draw: draw.which_profile(
+        draw.read_measured(draw.HERE)["profiles"]
+    ),
 }
 
 
