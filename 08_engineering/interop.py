@@ -20,8 +20,9 @@ from torch import Tensor
 from checkpointing import load_checkpoint, save_checkpoint
 from decoding_loop import generate_tokens
 from greedy import greedy
+from interop_checkpoint import export_folder, import_folder
 from interop_folder import check_new, read_config, read_weights
-from interop_models import FORMATS, export_folder, from_hugging_face, import_folder, to_hugging_face
+from interop_models import FORMATS, from_hugging_face, to_hugging_face
 from tiny_transformer_lm import TinyTransformerLM
 from utils.command_line import OneLineParser
 from utils.config import ModelConfig
@@ -139,6 +140,14 @@ def main() -> int:
     importing = commands.add_parser("import", help="make a checkpoint of such a folder")
     importing.add_argument("folder", type=Path, metavar="FOLDER", help="folder with config.json")
     importing.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file to write")
+    importing.add_argument(
+        "--max-seq-len", type=int, metavar="N", help="shorten the context to N positions"
+    )
+    importing.add_argument(
+        "--exact-gelu",
+        action="store_true",
+        help="take gelu_new, the approximation in GPT-2, as the exact gelu",
+    )
     checking = commands.add_parser("check", help="compare the logits of both programs")
     checking.add_argument("folder", type=Path, metavar="FOLDER", help="folder with config.json")
     args = parser.parse_args()
@@ -147,7 +156,7 @@ def main() -> int:
         model_type = export_folder(load_checkpoint(args.checkpoint), args.folder, args.format)
         print(f"{args.folder}: {model_type}; load it with AutoModelForCausalLM.from_pretrained")
     elif args.command == "import":
-        checkpoint = import_folder(args.folder)
+        checkpoint = import_folder(args.folder, args.max_seq_len, args.exact_gelu)
         save_checkpoint(
             args.checkpoint, checkpoint.build_model(), checkpoint.tokenizer, checkpoint.info
         )

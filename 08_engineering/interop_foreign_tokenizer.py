@@ -36,7 +36,8 @@ def from_tokenizer_json(stored: Mapping[str, Any]) -> tuple[Tokenizer, list[int]
     Raises CourseError, naming the field, for a tokenizer that is not one of our two kinds.
     """
     try:
-        kind = stored["model"]["type"]
+        model = stored["model"]
+        kind = model.get("type", "BPE" if "merges" in model else None)  # old files leave it out
         check_theirs({"model.type": kind}, {"model.type": ("WordLevel", "BPE")})
         return read_characters(stored) if kind == "WordLevel" else read_byte_pairs(stored)
     except CourseError as error:

@@ -1,17 +1,15 @@
-"""A model of this course as a Hugging Face folder, and back.
+"""A model of this course in a format of Hugging Face, and back: configuration and weights.
 
     to_hugging_face(config, weights, "llama")     -> config.json, tensors
     from_hugging_face(config.json, tensors)       -> config, weights
-    export_folder, import_folder                     the same with files, tokenizer included
 
 Three formats: GPT-2 for the classic configuration, Llama for the modern one, and Qwen3 for the
 modern one with qk-norm. Their tables are in interop_gpt2.py and interop_llama.py.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,17 +17,12 @@ from torch import Tensor
 
 import interop_gpt2
 import interop_llama
-from any_tokenizer import Tokenizer
-from bpe_tokenizer import BPETokenizer
-from checkpointing import Checkpoint
-from interop_folder import CONFIG, TOKENIZER, read_config, read_json, read_weights, write_folder
-from interop_foreign_tokenizer import from_tokenizer_json
-from interop_table import Row, count_layers, export_weights, import_weights
-from interop_tokenizer import to_tokenizer_json
-from special_tokens import BOS, EOS, PAD
+import interop_llama_config
+from interop_fields import either
+from interop_table import Row, check_tensors, count_layers, export_weights, import_weights
 from tiny_transformer_lm import TinyTransformerLM
 from utils.config import ModelConfig
-from utils.errors import CourseError, pick, run_program
+from utils.errors import CourseError, UsageError, pick, run_program
 
 
 @dataclass(frozen=True)
@@ -41,6 +34,7 @@ class Format:
     to_config: Callable[[ModelConfig], dict[str, Any]]
     from_config: Callable[[Mapping[str, Any]], ModelConfig]
     rows: Callable[[ModelConfig], list[Row]]
+    positions: str | None = None  # the tensor with one row per position
 
 
 def llama_format(architecture: str, model_type: str) -> Format:
@@ -48,8 +42,8 @@ def llama_format(architecture: str, model_type: str) -> Format:
     return Format(
         architecture,
         "model.embed_tokens.weight",
-        partial(interop_llama.to_config, model_type=model_type),
-        interop_llama.from_config,
+        partial(interop_llama_config.to_config, model_type=model_type),
+        interop_llama_config.from_config,
         interop_llama.rows,
     )
 
@@ -61,10 +55,12 @@ FORMATS = {
         interop_gpt2.to_config,
         interop_gpt2.from_config,
         interop_gpt2.rows,
+        positions="transformer.wpe.weight",
     ),
     "llama": llama_format("LlamaForCausalLM", "llama"),
     "qwen3": llama_format("Qwen3ForCausalLM", "qwen3"),
 }
+LARGEST_CONTEXT = 16_384  # 256 MiB for the causal mask
 # Tables that old files store with the weights, and that are computed from config.json.
 COMPUTED = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 
@@ -74,9 +70,6 @@ def fitting_format(config: ModelConfig) -> str:
     if config.norm == "layernorm":
         return "gpt2"
     return "qwen3" if config.qk_norm else "llama"
-
-
-# --- in memory ---
 
 
 def to_hugging_face(
@@ -99,23 +92,55 @@ def to_hugging_face(
 
 
 def from_hugging_face(
-    stored: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    stored: Mapping[str, Any], tensors: Mapping[str, Tensor], max_seq_len: int | None = None
 ) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """Our configuration and weights. Raises CourseError for what can't be expressed here."""
-    model_type = stored.get("model_type")
+    """Our configuration and weights; with max_seq_len, for at most that many positions.
+
+    Raises CourseError, naming the field or the tensor, for what can't be expressed here.
+    """
+    model_type = str(stored.get("model_type"))
     if model_type not in FORMATS:
-        raise CourseError(f"model_type {model_type!r} is not one of: {', '.join(FORMATS)}")
+        raise CourseError(f"model_type {model_type!r} can't be read; it may be {either(FORMATS)}")
     source = FORMATS[model_type]
     config = source.from_config(stored)
     tensors = without_repetitions(tensors, source, config)
-    stored_layers = count_layers(tensors)
-    if stored_layers != config.n_layers:  # before a table of a million layers is made
-        raise CourseError(
-            f"config.json asks for {config.n_layers} layers, and the weights have {stored_layers}"
-        )
+    check_sizes(config, tensors, source)
+    if max_seq_len is not None:
+        config, tensors = shortened(config, tensors, source, max_seq_len)
+    check_context(config)
     with torch.device("meta"):  # names and shapes, without data
         shapes = TinyTransformerLM(config).state_dict()
     return config, import_weights(source.rows(config), tensors, shapes)
+
+
+def check_sizes(config: ModelConfig, tensors: Mapping[str, Tensor], source: Format) -> None:
+    """Raise CourseError if config.json belongs to another model: before anything large is made."""
+    embedding = {name: t for name, t in tensors.items() if name == source.embedding}
+    check_tensors(embedding, {source.embedding: (config.vocab_size, config.d_model)})
+    n_layers = count_layers(tensors)
+    if n_layers != config.n_layers:
+        raise CourseError(f"n_layers is {config.n_layers}, but the weights have {n_layers} layers")
+
+
+def check_context(config: ModelConfig) -> None:
+    """Raise CourseError if the causal mask of our model would not fit into an ordinary memory."""
+    if config.max_seq_len > LARGEST_CONTEXT:
+        raise CourseError(
+            f"max_seq_len {config.max_seq_len} is too long: our model keeps a table of all pairs "
+            f"of positions; import it for at most {LARGEST_CONTEXT}, with --max-seq-len"
+        )
+
+
+def shortened(
+    config: ModelConfig, tensors: Mapping[str, Tensor], source: Format, max_seq_len: int
+) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """The same model for fewer positions, on which it computes the same."""
+    if not 1 <= max_seq_len <= config.max_seq_len:
+        raise UsageError(f"max_seq_len {max_seq_len} must be from 1 to {config.max_seq_len}")
+    tensors = dict(tensors)
+    if source.positions in tensors:
+        tensors[source.positions] = tensors[source.positions][:max_seq_len]
+    return replace(config, max_seq_len=max_seq_len), tensors
 
 
 def without_repetitions(
@@ -135,60 +160,6 @@ def without_repetitions(
                 f"tie_word_embeddings is true, but lm_head.weight differs from {source.embedding}"
             )
     return tensors
-
-
-# --- on disk ---
-
-
-def export_folder(checkpoint: Checkpoint, folder: Path, model_type: str | None = None) -> str:
-    """Write a folder that transformers can load; returns the format, by default the fitting one.
-
-    Raises UsageError for what the format can't express, and for a folder that is not empty.
-    """
-    config, tokenizer = checkpoint.model_config, checkpoint.tokenizer
-    model_type = model_type or fitting_format(config)
-    weights = checkpoint.build_model().state_dict()  # checks names and shapes
-    stored, tensors = to_hugging_face(config, weights, model_type)
-    special = tokenizer.special_ids if isinstance(tokenizer, BPETokenizer) else {}
-    names = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD}
-    known = {name: token for name, token in names.items() if token in special}
-    stored |= {f"{name}_id": special[token] for name, token in known.items()}
-    files = {
-        TOKENIZER: to_tokenizer_json(tokenizer),
-        "tokenizer_config.json": {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": config.max_seq_len,
-            "clean_up_tokenization_spaces": False,  # or decoding would take out spaces
-            **known,
-        },
-        CONFIG: stored,
-    }
-    write_folder(folder, tensors, files)
-    return model_type
-
-
-def import_folder(folder: Path) -> Checkpoint:
-    """The model and the tokenizer of a folder. Raises CourseError, in one line, naming the file."""
-    stored = read_config(folder)
-    try:
-        config, weights = from_hugging_face(stored, read_weights(folder))
-    except CourseError as error:
-        raise CourseError(f"{folder}: {error}") from None
-    tokenizer, order = read_tokenizer(folder, config.vocab_size)
-    for name in ("token_embedding.weight", "unembedding.weight"):
-        if name in weights:  # the rows move to our ids
-            weights[name] = weights[name][order]
-    return Checkpoint(config, tokenizer, weights, {"imported": folder.name}, str(folder))
-
-
-def read_tokenizer(folder: Path, vocab_size: int) -> tuple[Tokenizer, list[int]]:
-    """The tokenizer of a folder, and which of its ids each of ours was. Raises CourseError."""
-    tokenizer, order = from_tokenizer_json(read_json(folder / TOKENIZER))
-    if tokenizer.vocab_size != vocab_size:
-        raise CourseError(
-            f"{folder}: vocab_size is {vocab_size}, and tokenizer.json has {tokenizer.vocab_size}"
-        )
-    return tokenizer, order
 
 
 def main() -> None:
