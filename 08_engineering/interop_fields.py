@@ -45,7 +45,7 @@ def check_theirs(stored: Mapping[str, Any], allowed: Allowed) -> None:
     for name, values in allowed.items():
         if stored.get(name) not in values:
             raise CourseError(
-                f"{name} {written(stored.get(name))} can't be expressed in this course's model, "
+                f"{name} {written(stored.get(name))} can't be expressed in this course, "
                 f"only {either(values)}"
             )
 

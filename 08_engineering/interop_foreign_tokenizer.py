@@ -89,10 +89,18 @@ def check_pipeline(stored: Mapping[str, Any]) -> None:
     found = {"trim_offsets": True, "use_regex": True, **(stored["pre_tokenizer"] or {})}
     found["trim_offsets"] = True  # it changes positions in the text, which we don't have
     check_theirs({"pre_tokenizer": found}, {"pre_tokenizer": (BYTE_LEVEL["pre_tokenizer"],)})
-    if (stored.get("post_processor") or {}).get("type") != "ByteLevel":  # which changes no id
+    if not adds_nothing(stored.get("post_processor") or {"type": "ByteLevel"}):
         check_theirs(stored, {"post_processor": (None,)})
     check_theirs({"decoder": stored["decoder"]["type"]}, {"decoder": ("ByteLevel",)})
     check_theirs(stored["model"], BPE_MODEL)
+
+
+def adds_nothing(post_processor: Mapping[str, Any]) -> bool:
+    """Whether the ids of a text stay as they are; a template may put special tokens around them."""
+    kind = post_processor["type"]
+    return kind == "ByteLevel" or (
+        kind == "TemplateProcessing" and not post_processor["special_tokens"]
+    )
 
 
 def permutation(order: Iterable[int]) -> list[int]:

@@ -6,8 +6,8 @@ at zero or one would hide the errors that these tests look for.
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,17 @@ import pytest
 import torch
 from torch import Tensor
 
+import interop_gpt2
+import interop_llama_config
 from any_tokenizer import Tokenizer
 from bpe_tokenizer import BPETokenizer, train_bpe
 from checkpointing import Checkpoint, load_checkpoint, save_checkpoint
-from decoding_loop import generate_tokens
 from fast_decoder import FastDecoder, fast_decode_step
 from generator import TextGenerator
-from greedy import greedy
-from interop import TOLERANCE, Comparison, check, compare, main
+from interop import TOLERANCE, Comparison, compare, main
 from interop_checkpoint import export_folder, import_folder
-from interop_folder import CONFIG, WEIGHTS, read_weights
+from interop_folder import CONFIG, read_weights
+from interop_foreign_tokenizer import from_tokenizer_json
 from interop_models import FORMATS, from_hugging_face, to_hugging_face
 from parts import Parts
 from rotary_layouts import halves_to_interleaved
@@ -310,3 +311,315 @@ def test_without_the_mistake_the_same_steps_agree(name: str) -> None:
     ours = randomised(case(name))
     stored, tensors = to_hugging_face(ours.config, ours.state_dict(), name.split(",")[0])
     expect_same(build(stored, tensors), ours)
+
+
+# --- models that transformers made ---
+
+
+def save_foreign(folder: Path, config: Any, seed: int) -> Any:
+    """A model of transformers with random weights, saved with a tokenizer that it trained."""
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    randomise_(model, seed)
+    model.save_pretrained(folder)
+    library = tokenizers.Tokenizer(tokenizers.models.BPE())
+    library.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=config.vocab_size,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    library.train_from_iterator([generate(20_000)], trainer)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=library).save_pretrained(folder)
+    return model
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A model of transformers, its folder, what we imported, and which of its ids ours were."""
+
+    theirs: Any
+    folder: Path
+    imported: Checkpoint
+    order: list[int]
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Foreign:
+    """A small Llama built from a configuration: grouped queries, an untied head, 290 tokens."""
+    config = transformers.LlamaConfig(
+        vocab_size=290,
+        hidden_size=24,
+        intermediate_size=52,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=37,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=False,
+    )
+    return foreign(tmp_path_factory.mktemp("llama"), config)
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Foreign:
+    """A small GPT-2 built from a configuration: everything else is transformers' default."""
+    config = transformers.GPT2Config(
+        vocab_size=290,
+        n_positions=37,
+        n_embd=24,
+        n_layer=3,
+        n_head=4,
+        activation_function="gelu",
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    return foreign(tmp_path_factory.mktemp("gpt2"), config)
+
+
+def foreign(folder: Path, config: Any) -> Foreign:
+    theirs = save_foreign(folder, config, seed=7)
+    imported = import_folder(folder)
+    stored = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    return Foreign(theirs, folder, imported, from_tokenizer_json(stored)[1])
+
+
+@pytest.fixture(params=["llama", "gpt2"])
+def imported(request: pytest.FixtureRequest) -> Foreign:
+    return request.getfixturevalue(request.param)
+
+
+def logits_here(foreign: Foreign, parts: Parts, tokens: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return foreign.imported.build_model(parts).eval()(tokens)
+
+
+def their_logits(foreign: Foreign, tokens: Tensor) -> Tensor:
+    """Their logits, asked and sorted by our ids."""
+    order = torch.tensor(foreign.order)
+    with torch.inference_mode():
+        return foreign.theirs(order[tokens]).logits[..., order]
+
+
+@pytest.mark.parametrize("parts", [Parts.reference(), Parts.fused()], ids=["reference", "fused"])
+def test_a_model_of_transformers_runs_here_on_both_engines(imported: Foreign, parts: Parts) -> None:
+    tokens = torch.randint(290, (3, 37), generator=torch.Generator().manual_seed(1))
+    expected = their_logits(imported, tokens)
+    assert expected.abs().max() > 1
+    torch.testing.assert_close(
+        logits_here(imported, parts, tokens), expected, rtol=0, atol=TOLERANCE
+    )
+
+
+def test_the_fast_decoder_runs_an_imported_model_as_far_as_it_is_known_to(
+    imported: Foreign,
+) -> None:
+    model = imported.imported.build_model(Parts.fused()).eval()
+    tokens = torch.randint(290, (2, 37), generator=torch.Generator().manual_seed(2))
+    expected = their_logits(imported, tokens)
+    with torch.inference_mode():
+        cache = KVCache(model.config, 2, torch.float32, torch.device("cpu"))
+        model(tokens[:, :5], cache)
+        step = fast_decode_step(model, cache)
+        is_gpt2 = imported.theirs.config.model_type == "gpt2"
+        assert isinstance(step, FastDecoder) == is_gpt2  # it knows no grouped queries yet
+        for t in range(5, 37):
+            torch.testing.assert_close(step(tokens[:, t]), expected[:, t], rtol=0, atol=TOLERANCE)
+
+
+def test_an_imported_model_is_exported_and_equal_again_bit_for_bit(
+    imported: Foreign, tmp_path: Path
+) -> None:
+    folder = tmp_path / "again"
+    export_folder(imported.imported, folder)
+    again = load(folder).state_dict()
+    original = imported.theirs.state_dict()
+    assert again.keys() == original.keys()
+    order = torch.tensor(imported.order)
+    for name, tensor in original.items():
+        per_token = tensor.size(0) == 290  # the embedding and the head have a row per token
+        assert torch.equal(again[name], tensor[order] if per_token else tensor), name
+
+
+def test_an_imported_model_survives_the_checkpoint_file(llama: Foreign, tmp_path: Path) -> None:
+    path = tmp_path / "llama.safetensors"
+    model = llama.imported.build_model()
+    save_checkpoint(path, model, llama.imported.tokenizer)
+    loaded = load_checkpoint(path)
+    expect_equal_weights(loaded.weights, llama.imported.weights)
+    assert loaded.tokenizer == llama.imported.tokenizer
+    assert loaded.model_config == ModelConfig(
+        vocab_size=290,
+        max_seq_len=37,
+        d_model=24,
+        n_layers=3,
+        n_heads=4,
+        n_kv_heads=2,
+        d_ff=52,
+        norm="rmsnorm",
+        activation="swiglu",
+        position="rope",
+        bias=False,
+        tie_weights=False,
+    )
+
+
+def test_the_imported_tokenizer_gives_the_same_tokens_under_our_ids(imported: Foreign) -> None:
+    theirs = transformers.AutoTokenizer.from_pretrained(imported.folder)
+    ours = imported.imported.tokenizer
+    assert imported.order != list(range(290))  # or nothing would be tested
+    for text in random_texts(generate(3000) + "<s> naïve</s>"):
+        ids = ours.encode(text, allow_special=True)  # pyright: ignore[reportCallIssue]
+        assert [imported.order[i] for i in ids] == theirs(text)["input_ids"]
+        assert ours.decode(ids) == text
+
+
+def test_the_same_greedy_text_comes_out_of_both_programs(imported: Foreign) -> None:
+    theirs, tokenizer = imported.theirs, transformers.AutoTokenizer.from_pretrained(imported.folder)
+    ours = imported.imported
+    expect_same_text(theirs, tokenizer, ours, ["ROMEO: ", "What light", "\n\nFirst"])
+
+
+# --- text: tokenizers and generation ---
+
+
+def random_texts(source: str, n: int = 40) -> list[str]:
+    """Random strings over the characters of a text, and random pieces of it."""
+    random_source = random.Random(0)
+    pieces = [source[(i := random_source.randrange(len(source))) : i + 60] for _ in range(n)]
+    alphabet = sorted(set(source))
+    return ["", *pieces, *("".join(random_source.choices(alphabet, k=30)) for _ in range(n))]
+
+
+def expect_same_text(
+    theirs: Any, tokenizer: Any, ours: Checkpoint, prompts: list[str], n: int = 20
+) -> None:
+    """Greedy text from prompts, by transformers alone and by this course alone."""
+    generator = TextGenerator(ours.build_model(Parts.fused()), ours.model_config, ours.tokenizer)
+    for prompt in prompts:
+        inputs = tokenizer(prompt, return_tensors="pt")
+        length = inputs["input_ids"].size(1)
+        assert length + n <= ours.model_config.max_seq_len
+        settings = {"max_new_tokens": n, "do_sample": False, "pad_token_id": 0}
+        if theirs.config.eos_token_id is not None:  # this course knows no end of a text
+            settings["eos_token_id"] = None
+        output = theirs.generate(
+            inputs["input_ids"], attention_mask=inputs["attention_mask"], **settings
+        )
+        (text,) = generator.generate([prompt], SampleConfig(temperature=0, max_tokens=n))
+        assert tokenizer.decode(output[0, length:]) == text
+
+
+CHARACTERS = CharTokenizer.train("To be, or not to be? .\n\t\r\0 'é e\u0301 ß \U0001f600 <unk>  ")
+BPE = train_bpe(generate(30_000), 400, ["<|bos|>", "<|eos|>", "<|chat|>"])
+TEXTS = generate(3000) + "<|eos|>naïve é \r\n\t 12 it's\u00a0\u2028 \0 😀<|bos|><|"
+
+
+@pytest.mark.parametrize("tokenizer", [CHARACTERS, BPE], ids=["char", "bpe"])
+def test_the_exported_tokenizer_gives_the_same_ids_and_the_same_text(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    model = randomised(ModelConfig(**{**SIZES, "vocab_size": tokenizer.vocab_size}))
+    export_folder(as_checkpoint(model, tokenizer), tmp_path / "out")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    bpe = isinstance(tokenizer, BPETokenizer)
+    for text in random_texts(TEXTS if bpe else CHARACTERS.characters):
+        # A library's encode looks for special tokens in the text, as ours does if it is allowed to.
+        ids = tokenizer.encode(text, allow_special=True) if bpe else tokenizer.encode(text)
+        assert library.encode(text).ids == ids
+        assert theirs(text)["input_ids"] == ids
+        assert theirs.decode(ids) == library.decode(ids, skip_special_tokens=False) == text
+
+
+def test_an_unknown_character_is_an_error_there_too(exports: dict[str, Exported]) -> None:
+    theirs = transformers.AutoTokenizer.from_pretrained(exports["gpt2"].folder)
+    with pytest.raises(Exception, match="UNK"):
+        theirs("é")
+
+
+@pytest.mark.parametrize("name", ["gpt2", GQA, "qwen3, relu2, untied"])
+def test_an_exported_folder_generates_the_same_greedy_text(
+    exports: dict[str, Exported], name: str
+) -> None:
+    exported = exports[name]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported.folder)
+    ours = as_checkpoint(exported.ours)
+    expect_same_text(exported.theirs, tokenizer, ours, ["to be", "\n", "a fine\nhat "])
+
+
+def test_a_folder_with_a_bpe_tokenizer_generates_the_same_greedy_text(tmp_path: Path) -> None:
+    model = randomised(ModelConfig(**{**SIZES, **SWIGLU, "vocab_size": BPE.vocab_size}))
+    ours = as_checkpoint(model, BPE)
+    export_folder(ours, tmp_path / "out")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    expect_same_text(load(tmp_path / "out"), tokenizer, ours, ["ROMEO: ", "naïve", " "])
+
+
+def test_special_tokens_are_named_in_the_exported_configuration(tmp_path: Path) -> None:
+    model = randomised(ModelConfig(**{**SIZES, "vocab_size": BPE.vocab_size}))
+    export_folder(as_checkpoint(model, BPE), tmp_path / "out")
+    theirs = load(tmp_path / "out").config
+    assert (theirs.bos_token_id, theirs.eos_token_id, theirs.pad_token_id) == (397, 398, None)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (
+        "<|bos|>",
+        "<|eos|>",
+        None,
+    )
+    assert tokenizer.model_max_length == SIZES["max_seq_len"]
+
+
+def test_without_special_tokens_no_character_ends_the_text(exported: Exported) -> None:
+    settings = exported.theirs.generation_config
+    assert settings.eos_token_id is settings.bos_token_id is settings.pad_token_id is None
+
+
+# --- what transformers means by a field that is not there ---
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_our_defaults_of_missing_fields_are_those_of_transformers(name: str) -> None:
+    defaults = {
+        "gpt2": interop_gpt2.DEFAULTS,
+        **{
+            kind: {**interop_llama_config.SHARED_DEFAULTS, **sizes}
+            for kind, sizes in interop_llama_config.DEFAULTS.items()
+        },
+    }[name]
+    theirs = transformers.AutoConfig.for_model(name)
+    ours_only = {"resid_pdrop"} if name != "gpt2" else set()
+    for field, value in defaults.items():
+        if field in ours_only or (name == "qwen3" and field == "mlp_bias"):
+            assert not hasattr(theirs, field)
+        elif field == "rope_theta":
+            assert theirs.rope_parameters == {"rope_type": "default", "rope_theta": value}
+        elif field in ("num_key_value_heads", "head_dim") and value is None:
+            computed = {"num_key_value_heads": 32, "head_dim": 4096 // 32}
+            assert getattr(theirs, field) == computed[field]
+        else:
+            assert getattr(theirs, field) == value, field
+
+
+# --- the command ---
+
+
+def test_check_prints_how_far_the_two_programs_are_apart(
+    exports: dict[str, Exported], call_program: Callable[..., Any]
+) -> None:
+    outcome = call_program(main, "check", exports[GQA].folder)
+    assert outcome.code == 0, outcome
+    assert "LlamaForCausalLM, 3 layers x 24, V = 23" in outcome.out
+    assert "the same greedy tokens          True" in outcome.out
+
+
+def test_check_fails_if_the_two_programs_differ(
+    exports: dict[str, Exported],
+    call_program: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = exports["gpt2, untied"].theirs
+    monkeypatch.setattr("interop.load_theirs", lambda folder: other)
+    outcome = call_program(main, "check", exports["gpt2"].folder)
+    assert outcome.code == 1
