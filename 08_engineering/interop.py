@@ -29,7 +29,7 @@ from utils.config import ModelConfig
 from utils.errors import CourseError, run_program
 
 TOLERANCE = 1e-5  # of a logit, relative to the largest one if that is above 1
-INSTALL = "it needs the library transformers: pip install -e '.[interop]'"
+INSTALL = "check needs transformers: pip install -e '.[interop]'"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 from interop_fields import Allowed, check_ours, check_theirs, renamed, to_model_config
 from interop_table import Constant, Conv1D, Linear, Row
 from utils.config import ModelConfig
-from utils.errors import run_program
+from utils.errors import CourseError, run_program
 
 ARCHITECTURE = "GPT2LMHeadModel"
 
@@ -87,6 +87,11 @@ def from_config(stored: Mapping[str, Any]) -> ModelConfig:
     Dropout on embeddings and on attention weights acts in training only; it is left out.
     """
     stored = {**DEFAULTS, **stored}
+    if stored["activation_function"] == "gelu_new":
+        raise CourseError(
+            'activation_function "gelu_new" is an approximation that this course doesn\'t have; '
+            "--exact-gelu imports the model with the exact function"
+        )
     check_theirs(stored, THEIRS)
     return to_model_config(
         stored,

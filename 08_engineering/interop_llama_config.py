@@ -127,7 +127,7 @@ def rotary_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if not isinstance(rope, Mapping) or rope.get("rope_type") != "default" or len(rope) != 2:
         return {"rope_scaling": rope}  # which will be refused
-    return {"rope_theta": rope.get("rope_theta"), "rope_scaling": None}
+    return {"rope_theta": rope.get("rope_theta")}
 
 
 def check_layers(stored: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ Every comparison is made on random weights, norms and biases included: what an i
 at zero or one would hide the errors that these tests look for.
 """
 
+import dataclasses
 import json
 import random
 from collections.abc import Callable, Mapping
@@ -600,6 +601,29 @@ def test_our_defaults_of_missing_fields_are_those_of_transformers(name: str) -> 
             assert getattr(theirs, field) == computed[field]
         else:
             assert getattr(theirs, field) == value, field
+
+
+# Fields that change no logit: how weights are drawn, what acts in training alone, what generation
+# or another kind of model uses.
+HARMLESS = {
+    *("initializer_range", "use_cache", "bos_token_id", "eos_token_id", "pad_token_id"),
+    *("embd_pdrop", "attn_pdrop", "attention_dropout", "reorder_and_upcast_attn"),
+    *("summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels"),
+    *("summary_first_dropout", "sliding_window", "max_window_layers"),  # see use_sliding_window
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_field_of_transformers_is_ignored_that_changes_the_function(name: str) -> None:
+    config_class = type(transformers.AutoConfig.for_model(name))
+    fields = {f.name for f in dataclasses.fields(config_class)}
+    fields -= {f.name for f in dataclasses.fields(transformers.PretrainedConfig)}
+    module = interop_gpt2 if name == "gpt2" else interop_llama_config
+    known = {*module.NAMES.values(), *module.THEIRS, *HARMLESS}
+    if name != "gpt2":  # these are read by functions of their own
+        known |= {"rope_parameters", "attention_bias", "mlp_bias", "head_dim", "layer_types"}
+    assert len(fields) > 10
+    assert fields <= known
 
 
 # --- the command ---
