@@ -37,6 +37,7 @@ class Comparison:
     """How far two programs are apart on the same model."""
 
     difference: float  # the largest, of any logit
+    first: float  # the same at the first position, where no other token can matter
     scale: float  # the largest logit, at least 1
     same_greedy: bool  # whether they choose the same tokens
 
@@ -52,11 +53,12 @@ def compare(theirs: Any, ours: TinyTransformerLM, max_tokens: int = 20) -> Compa
     T = min(ours.config.max_seq_len, 64)
     tokens = torch.randint(ours.config.vocab_size, (3, T), generator=generator)
     logits = ours.eval()(tokens)
-    difference = (theirs.eval()(tokens).logits - logits).abs().max().item()
+    differences = (theirs.eval()(tokens).logits - logits).abs()  # (B, T, V)
     prompt = tokens[:1, : max(1, T - max_tokens)]
     greedy_tokens = continue_with(ours, prompt, min(max_tokens, T - prompt.size(1)))
     same = greedy_tokens == continue_with_theirs(theirs, prompt, len(greedy_tokens))
-    return Comparison(difference, max(1.0, logits.abs().max().item()), same)
+    difference, first = differences.max().item(), differences[:, 0].max().item()
+    return Comparison(difference, first, max(1.0, logits.abs().max().item()), same)
 
 
 def continue_with(model: TinyTransformerLM, prompt: Tensor, n: int) -> list[int]:
@@ -90,6 +92,7 @@ def check(folder: Path) -> bool:
     sizes = f"{config.n_layers} layers x {config.d_model}, V = {config.vocab_size}"
     print(f"{type(theirs).__name__}, {sizes}")
     print(f"largest difference of a logit   {found.difference:.1e} (of up to {found.scale:.1f})")
+    print(f"at the first token              {found.first:.1e}")
     print(f"the same greedy tokens          {found.same_greedy}")
     return found.agrees
 
