@@ -94,9 +94,9 @@ def call_program(
 @pytest.fixture
 def training_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The capstone's default folders are temporary, and no curves are drawn, which is slow."""
-    import train
+    import run_places
 
-    monkeypatch.setattr(train, "HERE", tmp_path / "capstone")
+    monkeypatch.setattr(run_places, "HERE", tmp_path / "capstone")
     monkeypatch.setattr("run_curves.plot_metrics", lambda folder, data: None)
 
 

@@ -1,13 +1,16 @@
 """Which run --resume continues, on which data and device, and which changes it refuses."""
 
+import argparse
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from run_folder import RUN_FILE, is_finished, run_id_of, start_folder_of
+from train_args import requested_config
 from training_data import TrainingData
 from training_state import TrainingState, last_good_state
 from utils.config import TrainConfig, load_config, to_dict
@@ -57,6 +60,18 @@ def stored_config(folder: Path) -> TrainConfig:
     if path.is_file() and path.stat().st_size == 0:  # YAML would take it for all defaults
         raise CourseError(f"{path} is empty; this run cannot be resumed")
     return load_config(path, TrainConfig)
+
+
+def config_to_resume(args: argparse.Namespace, folder: Path) -> TrainConfig:
+    """The stored configuration, with the data and the device that the command line requests.
+
+    Raises UsageError if it requests any other change.
+    """
+    stored = stored_config(folder)
+    requested = requested_config(args, stored)
+    refuse_changes(requested, stored)
+    data = data_to_resume(folder, requested.data, stored.data)
+    return replace(stored, data=data, device=requested.device)
 
 
 def refuse_changes(requested: TrainConfig, stored: TrainConfig) -> None:

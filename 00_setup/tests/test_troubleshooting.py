@@ -29,10 +29,10 @@ from clipping import check_finite
 from data_loader import check_tokens
 from model.config import preset
 from run_folder import locked
+from run_places import check_folders
 from sample import newest_checkpoint
 from tokenizer import CharTokenizer
 from tools import install, module_tests
-from train import check_folders
 from utils import corpus, device, shakespeare
 from utils.config import ModelConfig
 from utils.errors import run_program

@@ -23,6 +23,7 @@ from checkpointing import load_checkpoint
 from data_loader import Batch
 from data_parallel import DistributedTrainer
 from distributed_context import DistributedContext
+from distributed_worker import check_world_size
 from tools.crash_test import (
     OPTIONS,
     SAVE_INTERVAL,
@@ -34,7 +35,6 @@ from tools.crash_test import (
     send,
     train_in_child,
 )
-from train import check_world_size
 from training_state import TrainingState, last_good_state
 from utils.errors import UsageError
 

@@ -305,7 +305,7 @@ def test_without_its_guard_a_fault_breaks_the_guarantee(lab: Lab, fault: str) ->
 @pytest.mark.parametrize(
     ("guard", "differ"),
     [
-        (("training_state", "restore_random_states"), "model.safetensors, optimizer.safetensors"),
+        (("training_run", "restore_random_states"), "model.safetensors, optimizer.safetensors"),
         (("optimizers", "Muon.load_state_dict"), "model.safetensors, optimizer.safetensors"),
         (("logging_utils", "MetricsLog.truncate_after"), "metrics.csv, metrics.jsonl"),
     ],

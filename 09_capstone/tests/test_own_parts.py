@@ -15,7 +15,7 @@ import train
 from checkpointing import load_checkpoint
 from logging_utils import read_csv
 from training_loop import Trainer
-from utils.config import load_config
+from utils.config import TrainConfig, load_config
 
 TEXT = Path(__file__).parents[2] / "data" / "simple_sequences.txt"
 QUICK = (
@@ -191,9 +191,7 @@ def test_the_precision_is_float32_unless_another_is_asked_for(
 ) -> None:
     solved_course()
     call(*MINE, *places(tmp_path / "auto"))
-    assert (
-        load_config(tmp_path / "auto" / "run" / "config.yaml", train.TrainConfig).dtype == "float32"
-    )
+    assert load_config(tmp_path / "auto" / "run" / "config.yaml", TrainConfig).dtype == "float32"
     outcome = call(*MINE, "--dtype", "bfloat16", *places(tmp_path / "bfloat16"))
     assert outcome.code == 0
     assert "engine  mine, bfloat16 on cpu" in outcome.out

@@ -182,7 +182,7 @@ def test_without_a_folder_the_newest_unfinished_run_is_resumed(
         return names[-1]
 
     monkeypatch.setattr("experiment_tracking.new_run_id", at_another_time)
-    monkeypatch.setattr(train, "new_run_id", at_another_time)
+    monkeypatch.setattr("run_places.new_run_id", at_another_time)
     demo = ("--out-dir", tmp_path / "capstone" / "runs" / "demo")  # its name comes last, always
     assert call(*QUICK, *demo, stop_at=2).code == 130
     for stop_at, code in ((2, 130), (5, 130), (0, 0)):

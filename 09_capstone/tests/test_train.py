@@ -27,6 +27,8 @@ from matplotlib.image import imread
 import train
 from checkpointing import load_checkpoint
 from logging_utils import read_csv, read_jsonl
+from model.config import preset
+from run_places import WRITTEN
 from training_loop import Trainer
 from utils.config import TrainConfig, load_config
 
@@ -84,7 +86,7 @@ def files(root: Path) -> dict[str, bytes]:
 def test_a_run_writes_only_the_files_that_overwrite_removes(finished: Path) -> None:
     left = {path.name for path in finished.iterdir()} - {"tensorboard"}  # where it is installed
     # The lock file stays, unlocked; published.json says which published file a new run may replace.
-    assert left == {*train.WRITTEN, "states", "run.lock", "published.json"}
+    assert left == {*WRITTEN, "states", "run.lock", "published.json"}
 
 
 def test_metrics_in_both_formats_hold_a_row_for_every_step_and_the_same_numbers(
@@ -240,7 +242,7 @@ def test_a_flag_wins_over_the_file_which_wins_over_the_preset(call: Call, tmp_pa
     call("--preset", "smoke", "--config", file, *flags, *places(tmp_path))
     config = load_config(tmp_path / "run" / "config.yaml", TrainConfig)
     assert (config.max_steps, config.batch_size, config.model.n_layers) == (2, 3, 1)
-    assert config.model.d_model == train.preset("smoke").model.d_model
+    assert config.model.d_model == preset("smoke").model.d_model
 
 
 def test_a_prepared_folder_trains_the_same_as_its_text(
@@ -677,7 +679,7 @@ def test_a_model_too_large_for_memory_gives_one_line(
     def too_large(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 TB")
 
-    monkeypatch.setattr(train, "build_model", too_large)
+    monkeypatch.setattr("training_run.build_model", too_large)
     done = call(*QUICK, "--data", TEXT, *places(tmp_path))
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert done.err == "error: out of memory; use a smaller model or batch\n"

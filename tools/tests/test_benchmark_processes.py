@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import train
+import train_args
 from checkpointing import load_checkpoint
 from model.config import preset
 from tokenizer import CharTokenizer
@@ -113,7 +113,7 @@ def test_memory_is_measured_on_train_py_with_valid_flags(
     monkeypatch.setattr(processes, "peak_memory", lambda command: commands.append(command) or 5.0)
     (section,) = memory(Settings(settings.data, "a.txt", quick=quick))
     monkeypatch.setattr(sys, "argv", commands[0][1:])
-    args = train.parse_args()
+    args = train_args.parse_args()
     assert Path(sys.argv[0]).is_file()
     assert (args.preset, args.data, int(args.max_steps)) == ("laptop", "a.txt", n_steps)
     assert args.out_dir.parent == args.checkpoint_dir

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import train
+from run_places import PARTS_FILE
 from tools import demo
 
 SAVES_WHEN_INTERRUPTED = """
@@ -65,7 +65,7 @@ def test_arguments_go_to_the_training_and_the_share_of_own_code_comes_last(
 
 
 def test_the_table_is_the_file_that_the_training_writes() -> None:
-    assert train.PARTS_FILE == demo.WHOSE
+    assert PARTS_FILE == demo.WHOSE
 
 
 @pytest.mark.parametrize("code", [1, 2, 130])
