@@ -102,6 +102,7 @@ def load_theirs(folder: Path) -> Any:
     if importlib.util.find_spec("transformers") is None:
         raise CourseError(INSTALL)
     transformers: Any = importlib.import_module("transformers")
+    transformers.utils.logging.disable_progress_bar()  # this folder is loaded in an instant
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
