@@ -21,7 +21,7 @@ from checkpointing import load_checkpoint, save_checkpoint
 from decoding_loop import generate_tokens
 from greedy import greedy
 from interop_checkpoint import export_folder, import_folder
-from interop_folder import check_new, read_config, read_weights
+from interop_folder import check_new, naming_folder, read_config, read_weights
 from interop_models import FORMATS, from_hugging_face, to_hugging_face
 from tiny_transformer_lm import TinyTransformerLM
 from utils.command_line import OneLineParser
@@ -84,7 +84,8 @@ def continue_with_theirs(theirs: Any, prompt: Tensor, n: int) -> list[int]:
 
 def check(folder: Path) -> bool:
     """Load a folder with both programs, and print how far their logits are apart."""
-    config, weights = from_hugging_face(read_config(folder), read_weights(folder))
+    with naming_folder(folder):
+        config, weights = from_hugging_face(read_config(folder), read_weights(folder))
     ours = TinyTransformerLM(config)
     ours.load_state_dict(weights)
     theirs = load_theirs(folder)

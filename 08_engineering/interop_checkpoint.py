@@ -10,7 +10,15 @@ from pathlib import Path
 from any_tokenizer import Tokenizer
 from bpe_tokenizer import BPETokenizer
 from checkpointing import Checkpoint
-from interop_folder import CONFIG, TOKENIZER, read_config, read_json, read_weights, write_folder
+from interop_folder import (
+    CONFIG,
+    TOKENIZER,
+    naming_folder,
+    read_config,
+    read_json,
+    read_weights,
+    write_folder,
+)
 from interop_foreign_tokenizer import from_tokenizer_json
 from interop_models import fitting_format, from_hugging_face, to_hugging_face
 from interop_tokenizer import to_tokenizer_json
@@ -53,18 +61,16 @@ def import_folder(
     max_seq_len shortens the context. exact_gelu takes GPT-2's "gelu_new", an approximation, as the
     exact function: the only way to read the original GPT-2, with slightly different logits.
     """
-    stored = read_config(folder)
-    if exact_gelu and stored.get("activation_function") == "gelu_new":
-        stored["activation_function"] = "gelu"
-    try:
+    with naming_folder(folder):
+        stored = read_config(folder)
+        if exact_gelu and stored.get("activation_function") == "gelu_new":
+            stored["activation_function"] = "gelu"
         config, weights = from_hugging_face(stored, read_weights(folder), max_seq_len)
-    except CourseError as error:
-        raise type(error)(f"{folder}: {error}") from None
-    tokenizer, order = read_tokenizer(folder, config.vocab_size)
+        tokenizer, order = read_tokenizer(folder, config.vocab_size)
     for name in ("token_embedding.weight", "unembedding.weight"):
         if name in weights:  # the rows move to our ids
             weights[name] = weights[name][order]
-    return Checkpoint(config, tokenizer, weights, {"imported": folder.name}, str(folder))
+    return Checkpoint(config, tokenizer, weights, {"imported": folder.resolve().name}, str(folder))
 
 
 def read_tokenizer(folder: Path, vocab_size: int) -> tuple[Tokenizer, list[int]]:
@@ -72,7 +78,7 @@ def read_tokenizer(folder: Path, vocab_size: int) -> tuple[Tokenizer, list[int]]
     tokenizer, order = from_tokenizer_json(read_json(folder / TOKENIZER))
     if tokenizer.vocab_size != vocab_size:
         raise CourseError(
-            f"{folder}: vocab_size is {vocab_size}, and tokenizer.json has {tokenizer.vocab_size}"
+            f"vocab_size is {vocab_size}, and tokenizer.json has {tokenizer.vocab_size} tokens"
         )
     return tokenizer, order
 
@@ -93,10 +99,8 @@ def main() -> None:
         model_type = export_folder(Checkpoint(config, tokenizer, model.state_dict()), folder)
         print(f"{model_type}:", ", ".join(sorted(path.name for path in folder.iterdir())))
         back = import_folder(folder)
-        print(
-            "the same configuration and tokenizer:",
-            (back.model_config, back.tokenizer) == (config, tokenizer),
-        )
+        same = (back.model_config, back.tokenizer) == (config, tokenizer)
+        print(f"the same configuration and tokenizer: {same}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ one line that names the file.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,26 +52,35 @@ def write_folder(folder: Path, weights: Mapping[str, Tensor], files: Mapping[str
 # --- reading ---
 
 
+@contextmanager
+def naming_folder(folder: Path) -> Iterator[None]:
+    """Put the folder in front of each error. Raises CourseError if there is none."""
+    if not folder.is_dir():
+        raise CourseError(f"no folder at {folder}")
+    try:
+        yield
+    except CourseError as error:
+        raise type(error)(f"{folder}: {error}") from None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The dictionary in a JSON file. Raises CourseError."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CourseError(f"{path} is missing") from None
+        raise CourseError(f"{path.name} is missing") from None
     except (ValueError, RecursionError) as error:  # no JSON, or no UTF-8
-        raise CourseError(f"{path} is not valid JSON: {error}") from None
+        raise CourseError(f"{path.name} is not valid JSON: {error}") from None
     if not isinstance(stored, dict):
-        raise CourseError(f"{path} holds no dictionary, but {stored!r:.40}")
+        raise CourseError(f"{path.name} holds no dictionary, but {stored!r:.40}")
     return stored
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json. Raises CourseError for a folder that is none, or of quantised weights."""
-    if not folder.is_dir():
-        raise CourseError(f"no folder at {folder}")
+    """config.json. Raises CourseError if it is missing or damaged, or for quantised weights."""
     stored = read_json(folder / CONFIG)
     if stored.get("quantization_config") is not None:
-        raise CourseError(f"{folder / CONFIG}: quantization_config: only plain weights can be read")
+        raise CourseError("config.json has a quantization_config; only plain weights can be read")
     return stored
 
 
@@ -78,14 +88,16 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """The tensors of model.safetensors as float32, which changes no value. Raises CourseError."""
     path = folder / WEIGHTS
     if not path.is_file():
-        raise CourseError(f"{path} is missing{other_weights(folder)}")
+        raise CourseError(f"{path.name} is missing{other_weights(folder)}")
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return {name: as_float32(name, tensor) for name, tensor in tensors.items()}
     except (SafetensorError, OSError) as error:
         size = path.stat().st_size
-        raise CourseError(f"{path} ({size:,} bytes) is truncated or damaged: {error}") from None
+        raise CourseError(
+            f"{path.name} ({size:,} bytes) is truncated or damaged: {error}"
+        ) from None
 
 
 def other_weights(folder: Path) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from any_tokenizer import Tokenizer
 from bpe_tokenizer import BPETokenizer
+from special_tokens import refuse_lone_surrogates
 from tokenizer import CharTokenizer
 from utils.errors import UsageError, run_program
 
@@ -83,6 +84,7 @@ def to_tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def word_level(tokenizer: CharTokenizer) -> dict[str, Any]:
     """The model of a character tokenizer: a table of words."""
+    refuse_lone_surrogates(tokenizer.characters)  # UTF-8, and so tokenizer.json, has none
     vocab = {character: i for i, character in enumerate(tokenizer.characters)}
     return {"type": "WordLevel", "vocab": vocab, "unk_token": UNKNOWN}
 
