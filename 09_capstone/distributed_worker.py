@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 
 from distributed_context import DistributedContext, LostWorkerError
+from fine_tuning import stored_initial
 from stop_signals import stop_on_signal
 from training_loop import Trainer
 from training_run import Run, Training, load_stored_data, prepare
@@ -20,18 +21,19 @@ from utils.errors import CourseError, UsageError
 
 def announce_run(run: Run) -> None:
     """Tell the waiting ranks what to train. A collective operation; `receive_run` is its twin."""
-    run.workers.broadcast((run.config, run.state, run.data.fingerprint))
+    run.workers.broadcast((run.config, run.state, run.data.fingerprint, run.folder))
 
 
 def receive_run(workers: DistributedContext) -> Training:
     """What rank 0 has announced, on this rank's device. Raises CourseError if the data differs."""
-    config, state, fingerprint = workers.broadcast(None)
-    data = load_stored_data(config)
+    config, state, fingerprint, folder = workers.broadcast(None)
+    initial = stored_initial(config, folder)
+    data = load_stored_data(config, initial)
     if data.fingerprint != fingerprint:
         raise CourseError(f"rank {workers.rank} found different data in {config.data} than rank 0")
     if state is not None:
         torch.set_num_threads(state.position["place"]["threads"])
-    return prepare(config, data, workers, state)
+    return prepare(config, data, workers, state, initial)
 
 
 def run_worker(workers: DistributedContext) -> int:

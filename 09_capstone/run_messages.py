@@ -53,6 +53,13 @@ def describe_run(run: Run) -> None:
     print(f"run     {shown(run.folder)}", flush=True)
 
 
+def describe_initial(run: Run, trainer: Trainer) -> str:
+    """Print the loss of the given weights before the first step; returns the line for log.txt."""
+    loss = trainer.evaluate()
+    print(f"start   {run.config.init_from}: validation loss {loss:.4f}", flush=True)
+    return f"started from {run.config.init_from}: validation {loss:.4f}"
+
+
 def describe_result(run: Run, published: Path, val_loss: float) -> None:
     """Print the loss of the best model, and how to sample from it."""
     bits = bits_per_char(val_loss, run.data.chars_per_token)

@@ -12,11 +12,14 @@ import os
 import shutil
 from pathlib import Path
 
+from checkpointing import Checkpoint
 from experiment_tracking import create_run_dir, new_run_id
+from fine_tuning import INITIAL_FILE, save_initial
 from publishing import check_name
 from run_folder import RESULT_FILE, RUN_FILE, write_run_file
 from utils.config import TrainConfig, save_config
 from utils.errors import CourseError, UsageError
+from utils.shakespeare import expand_home
 
 HERE = Path(__file__).resolve().parent
 WRITTEN = (  # by a run; --overwrite removes these files and no others
@@ -73,6 +76,13 @@ def check_not_used(args: argparse.Namespace) -> None:
         )
     if args.config and args.config.resolve() == (folder / "config.yaml").resolve():
         raise UsageError(f"--overwrite would replace {args.config}; choose another --out-dir")
+    if folder.exists() and is_inside(getattr(args, "init_from", None), folder):
+        raise UsageError(f"--overwrite would replace {args.init_from}; choose another --out-dir")
+
+
+def is_inside(path: str | None, folder: Path) -> bool:
+    """Whether a path that was given lies in a folder."""
+    return path is not None and expand_home(path).resolve().is_relative_to(folder.resolve())
 
 
 # --- when the model is built --------------------------------------------------------------------
@@ -88,16 +98,20 @@ def make_run_folder(args: argparse.Namespace, config: TrainConfig) -> Path:
     return folder
 
 
-def begin_folder(folder: Path, config: TrainConfig, named_by_user: bool) -> None:
+def begin_folder(
+    folder: Path, config: TrainConfig, named_by_user: bool, initial: Checkpoint | None = None
+) -> None:
     """Remove what an earlier run left in a folder, and mark it as that of a new one."""
     clear(folder)
+    if initial is not None:
+        save_initial(folder, initial)
     save_config(config, folder / "config.yaml")  # before run.json, where --resume looks
     write_run_file(folder, new_run_id(folder.name) if named_by_user else folder.name)
 
 
 def clear(folder: Path) -> None:
     """Remove the files of an earlier run from a folder, and no others."""
-    for name in (*WRITTEN, PARTS_FILE):
+    for name in (*WRITTEN, PARTS_FILE, INITIAL_FILE):
         (folder / name).unlink(missing_ok=True)
     for name in ("states", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)

@@ -7,6 +7,7 @@
     python 09_capstone/train.py --parts mine                      # the code that you wrote yourself
     python 09_capstone/train.py --tokenizer bpe --vocab-size 1024 # tokens learned from the text
     python 09_capstone/train.py --config 09_capstone/runs/RUN/config.yaml   # repeat that run
+    python 09_capstone/train.py --init-from MODEL --data my.txt   # fine-tune a trained model
     python 09_capstone/train.py --resume                          # continue an interrupted run
     torchrun --nproc-per-node 2 09_capstone/train.py              # two processes share each batch
 
@@ -25,14 +26,22 @@ from contextlib import closing
 from dataclasses import replace
 
 from callbacks import RunRecorder
+from checkpointing import Checkpoint
 from distributed_context import DistributedContext, init_distributed
 from distributed_worker import announce_run, check_world_size, reporting_lost_workers, run_worker
+from fine_tuning import check_tokenizer, load_initial, stored_initial
 from progress_bar import ProgressBar
 from publishing import publish
 from resuming import config_to_resume, device_to_resume, run_to_resume, state_to_resume
 from run_curves import draw_curves
 from run_folder import locked, run_id_of, write_result
-from run_messages import describe_data, describe_interruption, describe_result, describe_run
+from run_messages import (
+    describe_data,
+    describe_initial,
+    describe_interruption,
+    describe_result,
+    describe_run,
+)
 from run_places import (
     PARTS_FILE,
     begin_folder,
@@ -41,7 +50,7 @@ from run_places import (
     make_run_folder,
 )
 from stop_signals import stop_on_signal, treat_as_ctrl_c
-from train_args import new_config, parse_args, tokens_to_learn
+from train_args import init_source, new_config, parse_args, tokens_to_learn
 from training_data import TrainingData, load_training_data
 from training_loop import Trainer
 from training_run import Run, fit_to_data, load_stored_data, prepare
@@ -69,18 +78,29 @@ def main() -> int:
 def start_run(args: argparse.Namespace, workers: DistributedContext) -> int:
     """Train a new model from the first step."""
     check_folders(args)
-    config = new_config(args)
+    initial = load_initial(args, init_source(args))
+    config = new_config(args, initial.model_config if initial else None)
     workers.validate(config.batch_size, pick_device(config.device))
-    data = load_new_data(args, config)
-    training = prepare(fit_to_data(config, data), data, workers)
+    data = load_new_data(args, config, initial)
+    training = prepare(fit_to_data(config, data), data, workers, initial=initial)
     folder = make_run_folder(args, training.config)
     with locked(folder):
-        begin_folder(folder, training.config, named_by_user=args.out_dir is not None)
+        begin_folder(folder, training.config, args.out_dir is not None, initial)
         return train(training.writing_to(folder, args.checkpoint_dir))
 
 
-def load_new_data(args: argparse.Namespace, config: TrainConfig) -> TrainingData:
-    """Load and describe the text of a new run, with a tokenizer of the size that was requested."""
+def load_new_data(
+    args: argparse.Namespace, config: TrainConfig, initial: Checkpoint | None
+) -> TrainingData:
+    """Load and describe the text of a new run.
+
+    Its tokenizer is the one that comes with given weights, or has the size that was requested.
+    """
+    if initial is not None:
+        check_tokenizer(config, initial)
+        data = load_training_data(config.data, tokenizer=initial.tokenizer)
+        describe_data(data)
+        return data
     requested = tokens_to_learn(args, config)
     data = load_training_data(config.data, config.tokenizer, requested)
     describe_data(data, requested)
@@ -93,7 +113,8 @@ def resume_run(args: argparse.Namespace, workers: DistributedContext) -> int:
     args.checkpoint_dir.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         config = config_to_resume(args, folder)
-        data = load_stored_data(config)
+        initial = stored_initial(config, folder)
+        data = load_stored_data(config, initial)
         describe_data(data)
         state = state_to_resume(folder, data)
         if state is None:  # it was killed before it saved one
@@ -102,7 +123,7 @@ def resume_run(args: argparse.Namespace, workers: DistributedContext) -> int:
             config = replace(config, device=device_to_resume(config.device, state))
             check_world_size(workers.world_size, state)
         save_config(config, folder / "config.yaml")  # with the data and the device it uses now
-        training = prepare(config, data, workers, state)
+        training = prepare(config, data, workers, state, initial)
         return train(training.writing_to(folder, args.checkpoint_dir))
 
 
@@ -124,6 +145,8 @@ def train(run: Run) -> int:
         run.restore(trainer)
         if run.state is not None:
             recorder.samples.add_if_due(trainer)
+        elif run.config.init_from is not None:
+            recorder.log.write(describe_initial(run, trainer))
         finished = fit(trainer, recorder)
     conclude(run, trainer, recorder, finished)
     return 0 if finished else 130

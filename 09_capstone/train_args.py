@@ -10,7 +10,7 @@ from pathlib import Path
 from model.config import PRESETS, preset
 from run_places import default_checkpoints
 from utils.command_line import OneLineParser, add_config_flags, config_from_args
-from utils.config import TrainConfig, load_config
+from utils.config import ModelConfig, TrainConfig, load_config
 from utils.errors import UsageError
 
 
@@ -54,9 +54,15 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def new_config(args: argparse.Namespace) -> TrainConfig:
-    """The configuration that a command line requests for a new run."""
-    return config_from_args(args, base_config(args))
+def new_config(args: argparse.Namespace, model: ModelConfig | None = None) -> TrainConfig:
+    """The configuration that a command line requests for a new run; `model` comes with weights."""
+    base = base_config(args)
+    return config_from_args(args, base if model is None else replace(base, model=model))
+
+
+def init_source(args: argparse.Namespace) -> str | None:
+    """What a new run starts from: the flag, or the field of a configuration file."""
+    return getattr(args, "init_from", base_config(args).init_from)
 
 
 def requested_config(args: argparse.Namespace, stored: TrainConfig) -> TrainConfig:
@@ -64,6 +70,8 @@ def requested_config(args: argparse.Namespace, stored: TrainConfig) -> TrainConf
     base = base_config(args) if args.preset or args.config else stored
     # The data has determined the vocabulary, so only a flag can request another.
     base = replace(base, model=replace(base.model, vocab_size=stored.model.vocab_size))
+    if stored.init_from is not None:  # which has determined the whole model
+        base = replace(base, model=stored.model, init_from=stored.init_from)
     return config_from_args(args, base)
 
 

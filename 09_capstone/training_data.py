@@ -61,23 +61,32 @@ class TrainingData:
 
 
 def load_training_data(
-    source: str, kind: str = "auto", vocab_size: int | None = None
+    source: str,
+    kind: str = "auto",
+    vocab_size: int | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> TrainingData:
     """Load "shakespeare", "mock", a text file, or a prepared folder. Raises CourseError.
 
     `kind` is that of the tokenizer: "char", or "bpe", which learns `vocab_size` tokens; "auto" is
-    that of a prepared folder, and else "char". Raises UsageError where they don't fit together.
+    that of a prepared folder, and else "char". A given `tokenizer` is used in place of a new one.
+    Raises UsageError where they don't fit together, or for a character that it doesn't know.
     """
     folder = expand_home(source)
     if (folder / "tokenizer.json").is_file():
-        return _load_prepared(folder, kind, vocab_size)
+        data = _load_prepared(folder, kind, vocab_size)
+        if tokenizer not in (None, data.tokenizer):
+            raise UsageError(f"{folder} was prepared with another tokenizer than the model has")
+        return data
     if folder.is_file() and folder.stat().st_size > LARGE:
         program = "python 09_capstone/data/prepare_data.py"
         raise UsageError(f"{folder} is too large; prepare it with {program} --data {folder}")
     refuse_size_of_characters(kind, vocab_size)
     corpus = load_corpus(source)
     train, val = split_text(corpus.text)
-    if kind == "bpe":
+    if tokenizer is not None:
+        check_accepts(tokenizer, corpus.text, source)
+    elif kind == "bpe":
         # The validation split stays unseen: what its words are is part of what it tests.
         tokenizer = train_bpe(train, vocab_size or LEARNED_TOKENS, SPECIAL_TOKENS)
     else:
@@ -91,6 +100,18 @@ def load_training_data(
         corpus.entropy_bits_per_char,
         (len(train), len(val)),
     )
+
+
+def check_accepts(tokenizer: Tokenizer, text: str, source: str) -> None:
+    """Raise UsageError, naming the first character of a text that a given tokenizer can't encode.
+
+    The whole text at once, so that line and column are those of the file.
+    """
+    if not tokenizer.accepts(text):
+        try:
+            tokenizer.encode_array(text)
+        except UsageError as error:
+            raise UsageError(f"--data {source}: {error}") from None
 
 
 def _load_prepared(folder: Path, kind: str, vocab_size: int | None) -> TrainingData:

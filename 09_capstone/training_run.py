@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from any_tokenizer import tokenizer_kind
+from checkpointing import Checkpoint
 from data_loader import check_tokens
 from data_parallel import DistributedTrainer
 from distributed_context import DistributedContext
@@ -70,19 +71,24 @@ def prepare(
     data: TrainingData,
     workers: DistributedContext,
     state: TrainingState | None = None,
+    initial: Checkpoint | None = None,
 ) -> Training:
-    """Choose the engine, and build the model on it."""
+    """Choose the engine, and build the model on it, with new weights or with given ones."""
     engine = choose_engine(config)
     config = replace(config, dtype=engine.dtype_name)  # config.yaml holds what "auto" became
     model = build_model(config.model, engine, config.seed)
+    if initial is not None and state is None:
+        model.load_state_dict(initial.weights)
     return Training(config, data, engine, model, workers, state)
 
 
 # --- the configuration and its data --------------------------------------------------------------
 
 
-def load_stored_data(config: TrainConfig) -> TrainingData:
+def load_stored_data(config: TrainConfig, initial: Checkpoint | None = None) -> TrainingData:
     """The data of a configuration that knows its vocabulary, as config.yaml does."""
+    if initial is not None:
+        return load_training_data(config.data, tokenizer=initial.tokenizer)
     learned = config.model.vocab_size if config.tokenizer == "bpe" else None
     return load_training_data(config.data, config.tokenizer, learned)
 

@@ -99,6 +99,9 @@ class TrainConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: str = option("shakespeare", "shakespeare, mock, a text file, or a prepared folder")
+    init_from: str | None = option(
+        None, "fine-tune this checkpoint or Hugging Face folder: its weights, sizes, tokenizer"
+    )
     tokenizer: str = option(
         "auto",
         "tokens are characters, or learned by byte-pair encoding; auto is char, or the "
