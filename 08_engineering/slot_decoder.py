@@ -1,0 +1,185 @@
+"""The next token of each row of a cache, when the rows have sequences of different lengths.
+
+fast_decoder.py is quick while all rows have the same length: one position, one rotation matrix, one
+slice of the cache. A server's requests arrive at any time, so each row has a position of its own:
+
+    rotation   one matrix R_t per row, gathered from a table      (W, d_head, d_head)
+    cache      the new key and value go to a place per row        index_copy_
+    mask       a row's query sees its own t + 1 positions          0, or -inf beyond them
+
+All of it is gathered once per step and shared by the layers, so a step of eight rows needs about as
+many operations as a step of one.
+
+A request's text must not depend on who else is being served. So a row's logits are the same to the
+last bit, whatever the other rows are. What attention adds beyond a row's length is exactly zero;
+but for few rows or positions a matrix product uses another kernel, which rounds differently.
+Therefore SlotBatch computes a multiple of GROUP rows, and positions are read in whole blocks.
+
+Dimensions: W rows, the first of the cache, one token each; T_k positions are read from the cache.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from decoding_loop import DecodeStep
+from fast_decoder import QK_EPS, DecoderLayer
+from fast_path import is_supported
+from inference_ops import norm_matmul_op, rms_norm_op
+from parts import Parts
+from tiny_transformer_lm import TinyTransformerLM
+from transformer_block import TransformerBlock
+from utils.config import ModelConfig
+from utils.errors import run_program
+from utils.kv_cache import KVCache
+
+GROUP = 4  # rows are computed in groups of this size
+BLOCK = 32  # and positions are read in blocks of this size
+
+
+def rounded_up(n: int, multiple: int) -> int:
+    """The smallest multiple that is at least n."""
+    return -(-n // multiple) * multiple
+
+
+def slot_decode_step(model: nn.Module, cache: KVCache) -> DecodeStep:
+    """A function from the newest tokens (W,) of the first W rows to their logits (W, V).
+
+    It is a SlotDecoder for the models that fast_path.py knows, else the model's forward pass.
+    """
+    if is_supported(model, cache):
+        return SlotDecoder(cast(TinyTransformerLM, model), cache)
+
+    def forward_rows(tokens: Tensor) -> Tensor:
+        rows = cache.first_rows(len(tokens))
+        logits = model(tokens[:, None], rows)[:, -1]
+        cache.lengths[: len(tokens)] = rows.lengths
+        return logits
+
+    return forward_rows
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step gathers, for all layers to use."""
+
+    T_k: int  # positions to read: those of the longest row, rounded up
+    places: Tensor  # (W * n_heads,): the lines of the cache where the new keys and values go
+    bias: Tensor  # (W * n_heads, 1, T_k): 0 where the row's query may attend, -inf elsewhere
+    rotations: Tensor | None  # (W, d_head, d_head)
+
+
+class SlotDecoder:
+    """The decode step of one supported model and one cache; each row has its own position."""
+
+    @torch.no_grad()
+    def __init__(self, model: TinyTransformerLM, cache: KVCache) -> None:
+        self.model = model
+        self.config = model.config
+        self.cache = cache
+        blocks = [cast(TransformerBlock, block) for block in model.blocks]
+        self.layers = [DecoderLayer.build(block, cache, i) for i, block in enumerate(blocks)]
+        # The same memory again, one line per row, head and position: (B * n_heads * T, d_head).
+        self.key_lines = [layer.keys.mT.flatten(0, 1) for layer in self.layers]
+        self.value_lines = [layer.values.flatten(0, 1) for layer in self.layers]
+        self.unembed = norm_matmul_op(model.output_weight, model.final_norm)
+        d_head, T, like = self.config.d_head, cache.max_seq_len, cache.keys
+        self.qk_normalize = rms_norm_op(d_head, QK_EPS, like)
+        # rms_norm_op leaves out sqrt(d_head), for queries and for keys; attention divides by it.
+        self.score_scale = math.sqrt(d_head) if self.config.qk_norm else 1 / math.sqrt(d_head)
+        unseen = torch.ones(T, T, dtype=torch.bool, device=like.device).triu(1)
+        self.biases = like.new_zeros(T, T).masked_fill(unseen, -math.inf)  # row t: a query at t
+        self.rotations = None
+        if self.config.position == "rope":
+            self.rotations = rotation_matrices(model.cos, model.sin).to(like)  # (T, d_head, d_head)
+        n_lines = cache.batch_size * self.config.n_heads * T
+        self.first_places = torch.arange(0, n_lines, T, device=like.device)  # position 0 of each
+
+    @torch.no_grad()
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """tokens (W,), the newest of each row -> logits (W, vocab_size); added to the cache."""
+        W = len(tokens)
+        positions = torch.tensor(self.cache.lengths[:W], device=tokens.device)  # (W,)
+        step = self._gather(positions)
+        x = self.model.embed(tokens, positions)  # (W, d_model)
+        for i, layer in enumerate(self.layers):
+            x = layer.out_proj(x, self._attention(i, x, step))
+            x = layer.mlp_down(x, layer.mlp_up(x))
+        self.cache.lengths[:W] = [length + 1 for length in self.cache.lengths[:W]]
+        return self.unembed(x)  # (W, vocab_size)
+
+    def _gather(self, positions: Tensor) -> Step:
+        """What the layers need to know of the rows' positions (W,)."""
+        longest = max(self.cache.lengths[: len(positions)]) + 1
+        if longest > self.cache.max_seq_len:
+            self.cache.positions(1)  # raises ValueError: the cache is full
+        T_k = min(rounded_up(longest, BLOCK), self.cache.max_seq_len)
+        per_head = positions.repeat_interleave(self.config.n_heads)  # (W * n_heads,)
+        return Step(
+            T_k=T_k,
+            places=self.first_places[: len(per_head)] + per_head,
+            bias=self.biases[per_head, None, :T_k],
+            rotations=None if self.rotations is None else self.rotations[positions],
+        )
+
+    def _attention(self, i: int, x: Tensor, step: Step) -> Tensor:
+        """The heads of layer i side by side, before out_proj: x (W, d_model) -> (W, d_model)."""
+        layer, (W, d_model) = self.layers[i], x.shape
+        n_heads, d_head = self.config.n_heads, self.config.d_head
+        # Project, then normalise and rotate queries and keys together.
+        queries_keys, values = layer.qkv_proj(x).split((2 * d_model, d_model), 1)
+        queries_keys = queries_keys.reshape(-1, d_head)  # (W * 2 * n_heads, d_head)
+        if self.config.qk_norm:
+            queries_keys = self.qk_normalize(queries_keys)
+        queries_keys = queries_keys.view(W, 2 * n_heads, d_head)
+        if step.rotations is not None:
+            queries_keys = torch.bmm(queries_keys, step.rotations)  # row w: times R of its position
+        q, k = queries_keys.split(n_heads, 1)  # (W, n_heads, d_head) each
+        # The new key and value of each row go to that row's position.
+        self.key_lines[i].index_copy_(0, step.places, k.reshape(-1, d_head))
+        self.value_lines[i].index_copy_(0, step.places, values.reshape(-1, d_head))
+        # Attend: scores = scale * q k^T + bias.
+        n_pairs = W * n_heads
+        keys = layer.keys[:n_pairs, :, : step.T_k]  # (W * n_heads, d_head, T_k)
+        old_values = layer.values[:n_pairs, : step.T_k]  # (W * n_heads, T_k, d_head)
+        q = q.reshape(n_pairs, 1, d_head)
+        scores = torch.baddbmm(step.bias, q, keys, alpha=self.score_scale)
+        return torch.bmm(torch.softmax(scores, dim=-1), old_values).view_as(x)
+
+
+def rotation_matrices(cos: Tensor, sin: Tensor) -> Tensor:
+    """R_t of every position: (T, d_head, d_head), from cosines and sines (T, d_head / 2).
+
+    With c = diag(cos) and s = diag(sin),  R = [[c, s], [-s, c]], and rotated = x R.
+    """
+    c, s = torch.diag_embed(cos), torch.diag_embed(sin)  # (T, d_head / 2, d_head / 2)
+    return torch.cat((torch.cat((c, s), dim=2), torch.cat((-s, c), dim=2)), dim=1)
+
+
+def main() -> None:
+    """Decode two rows of different lengths, together and alone, and compare their logits."""
+    config = ModelConfig(vocab_size=10, d_model=32, n_layers=2, position="rope", qk_norm=True)
+    model = TinyTransformerLM(config, Parts.fused(), seed=1).eval()
+    prompts = [[3, 1, 4, 1, 5], [9, 2, 6]]
+    with torch.inference_mode():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+        together = SlotDecoder(model, KVCache(config, 2 * GROUP))
+        alone = SlotDecoder(model, KVCache(config, GROUP))
+        for t in range(5):  # row 1 begins two steps later
+            together.cache.lengths[1:] = [max(0, t - 2)] * (2 * GROUP - 1)
+            newest = torch.tensor([prompts[0][t], prompts[1][max(0, t - 2)]] + [0] * 6)
+            both = together(newest)[:2]
+            if t >= 2:
+                second = alone(torch.tensor([prompts[1][t - 2], 0, 0, 0]))[0]
+        expected = [model(torch.tensor([prompt]))[0, -1] for prompt in prompts]
+    difference = (both - torch.stack(expected)).abs().max().item()
+    print(f"together against the model: the logits differ by {difference:.0e} at most")
+    print(f"the second row, together against alone: equal bits {torch.equal(both[1], second)}")
+
+
+if __name__ == "__main__":
+    run_program(main)
