@@ -88,13 +88,15 @@ class SlotDecoder:
         self.unembed = norm_matmul_op(model.output_weight, model.final_norm)
         d_head, T, like = self.config.d_head, cache.max_seq_len, cache.keys
         self.qk_normalize = rms_norm_op(d_head, QK_EPS, like)
-        # rms_norm_op leaves out sqrt(d_head), for queries and for keys; attention divides by it.
-        self.score_scale = math.sqrt(d_head) if self.config.qk_norm else 1 / math.sqrt(d_head)
+        # rms_norm_op leaves out the factor sqrt(d_head). Prefill writes keys with it, so this does.
+        self.norm_scale = math.sqrt(d_head) if self.config.qk_norm else 1.0
+        self.score_scale = 1 / math.sqrt(d_head)
         unseen = torch.ones(T, T, dtype=torch.bool, device=like.device).triu(1)
         self.biases = like.new_zeros(T, T).masked_fill(unseen, -math.inf)  # row t: a query at t
         self.rotations = None
         if self.config.position == "rope":
-            self.rotations = rotation_matrices(model.cos, model.sin).to(like)  # (T, d_head, d_head)
+            matrices = self.norm_scale * rotation_matrices(model.cos, model.sin)
+            self.rotations = matrices.to(like)  # (T, d_head, d_head)
         n_lines = cache.batch_size * self.config.n_heads * T
         self.first_places = torch.arange(0, n_lines, T, device=like.device)  # position 0 of each
 
@@ -137,6 +139,8 @@ class SlotDecoder:
         queries_keys = queries_keys.view(W, 2 * n_heads, d_head)
         if step.rotations is not None:
             queries_keys = torch.bmm(queries_keys, step.rotations)  # row w: times R of its position
+        elif self.config.qk_norm:
+            queries_keys = queries_keys * self.norm_scale
         q, k = queries_keys.split(n_heads, 1)  # (W, n_heads, d_head) each
         # The new key and value of each row go to that row's position.
         self.key_lines[i].index_copy_(0, step.places, k.reshape(-1, d_head))
@@ -161,7 +165,7 @@ def rotation_matrices(cos: Tensor, sin: Tensor) -> Tensor:
 
 def main() -> None:
     """Decode two rows of different lengths, together and alone, and compare their logits."""
-    config = ModelConfig(vocab_size=10, d_model=32, n_layers=2, position="rope", qk_norm=True)
+    config = ModelConfig(vocab_size=32, d_model=64, n_layers=2, n_heads=2, position="rope")
     model = TinyTransformerLM(config, Parts.fused(), seed=1).eval()
     prompts = [[3, 1, 4, 1, 5], [9, 2, 6]]
     with torch.inference_mode():
