@@ -5,8 +5,8 @@
 
 Static batching would wait until the longest text of a batch is complete before it starts the next
 batch. Here a slot is never empty while a text is waiting (Yu et al. 2022, "Orca", section 3.1).
-The model is used by this thread alone, so nothing in it needs a lock; what both threads touch is the
-queue, under one condition.
+The model is used by this thread alone, so it needs no lock; what two threads touch is the queue,
+under one condition.
 """
 
 import logging
@@ -18,28 +18,16 @@ from typing import Self
 
 from row_sampling import choose_tokens
 from slot_batch import SlotBatch
-from text_job import CANCELLED, FAILED, TIMEOUT, TextJob
-from utils.errors import CourseError, run_program
+from text_job import CANCELLED, FAILED, TIMEOUT, DrainingError, QueueFullError, TextJob
+from utils.errors import run_program
 
 # New prompts of one step, in positions: more would make the running texts wait too long.
 PREFILL_BUDGET = 2048
 logger = logging.getLogger(__name__)
 
 
-class QueueFullError(CourseError):
-    """There is no room for these texts now; `retry_after` estimates in how many seconds."""
-
-    def __init__(self, n_waiting: int, retry_after: int) -> None:
-        super().__init__(f"{n_waiting} texts are waiting already; try again in {retry_after} s")
-        self.retry_after = retry_after
-
-
-class DrainingError(CourseError):
-    """The engine finishes what it has and accepts nothing new."""
-
-
 class BatchEngine:
-    """A thread that continues texts in the slots of a batch; the others wait in order of arrival."""
+    """A thread that continues texts in the slots of a batch, in order of arrival."""
 
     def __init__(self, batch: SlotBatch, max_waiting: int = 64) -> None:
         self.batch = batch

@@ -12,7 +12,6 @@ accept in time ends the connection. A stream is a sequence of server-sent events
 import asyncio
 import contextlib
 import json
-import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,36 +19,13 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from batch_engine import BatchEngine
+from job_changes import Changes
 from reply_forms import ReplyForm
 from serving_errors import ApiError, internal_error, timed_out
 from serving_limits import Limits
 from text_job import FAILED, TIMEOUT, TextJob
 
 JSON = "application/json"
-
-
-class ThreadBell:
-    """Sets asyncio events from another thread; many rings wake the event loop once."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._lock = threading.Lock()
-        self._rung: set[asyncio.Event] = set()
-
-    def ring(self, event: asyncio.Event) -> None:
-        """Set the event soon, in its own thread."""
-        with self._lock:
-            asleep = not self._rung
-            self._rung.add(event)
-        if asleep:
-            with contextlib.suppress(RuntimeError):  # the loop has ended: no one listens
-                self._loop.call_soon_threadsafe(self._set_events)
-
-    def _set_events(self) -> None:
-        with self._lock:
-            rung, self._rung = self._rung, set()
-        for event in rung:
-            event.set()
 
 
 class JobReply(Response):
@@ -59,16 +35,15 @@ class JobReply(Response):
         self,
         jobs: Sequence[TextJob],
         form: ReplyForm,
-        changed: asyncio.Event,
+        changes: Changes,
         engine: BatchEngine,
         limits: Limits,
         stream: bool,
     ) -> None:
-        """`changed` is set after a job has new text (in a stream), or has ended."""
         super().__init__()
         self.jobs = jobs
         self.form = form
-        self.changed = changed
+        self.changes = changes
         self.engine = engine
         self.limits = limits
         self.stream = stream
@@ -94,7 +69,7 @@ class JobReply(Response):
 
     async def _whole(self, send: Send) -> None:
         while any(job.finish_reason is None for job in self.jobs):
-            await self._change()
+            await self.changes.next()
         problem = self._problem()
         if problem is not None:
             await self._send_json(send, problem.status, problem.body(), problem.headers)
@@ -103,7 +78,7 @@ class JobReply(Response):
         await self._send_json(send, 200, self.form.whole(texts, self.jobs))
 
     async def _stream(self, send: Send) -> None:
-        await self._change()  # so that a request that fails at once gets a status that says so
+        await self.changes.next()  # so that a request that fails at once gets a status that says so
         problem = self._problem()
         if problem is not None:
             await self._send_json(send, problem.status, problem.body(), problem.headers)
@@ -115,8 +90,8 @@ class JobReply(Response):
         while len(ended) < len(self.jobs):
             await self._send_events(send, self._news(ended))
             if len(ended) < len(self.jobs):
-                await asyncio.sleep(self.limits.stream_interval)
-                await self._change()
+                await self.changes.pause(self.limits.stream_interval)
+                await self.changes.next()
         problem = self._problem()  # too late for a status, so the error is an event
         last = [problem.body()] if problem else self.form.final_usage(self.jobs)
         await self._send_events(send, [*last, "[DONE]"], more=False)
@@ -127,17 +102,15 @@ class JobReply(Response):
         for i, job in enumerate(self.jobs):
             if i in ended:
                 continue
-            complete = job.finish_reason is not None  # read before the text: then all of it is there
+            complete = (
+                job.finish_reason is not None
+            )  # read before the text: then all of it is there
             text = job.take()
             chunks += [self.form.piece(i, text)] if text else []
             if complete:
                 chunks.append(self.form.ending(i, job))
                 ended.add(i)
         return chunks
-
-    async def _change(self) -> None:
-        await self.changed.wait()
-        self.changed.clear()
 
     def _problem(self) -> ApiError | None:
         """The error to report instead of the texts, if there is one."""

@@ -1,7 +1,7 @@
 """The JSON objects that the two endpoints answer with, whole or in chunks.
 
-    completion    choices[i].text               chunks: text is what is new
-    chat          choices[i].message.content    chunks: delta.content, after a first delta of the role
+completion    choices[i].text               chunks: text is what is new
+chat          choices[i].message.content    chunks: delta.content, after a first delta of the role
 """
 
 import secrets

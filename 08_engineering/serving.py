@@ -21,11 +21,12 @@ from starlette.types import ASGIApp
 from any_tokenizer import Tokenizer
 from batch_engine import BatchEngine
 from chat_prompt import Speakers
-from job_reply import JobReply, ThreadBell
+from job_changes import Changes, ThreadBell
+from job_reply import JobReply
 from reply_forms import ReplyForm
 from request_fields import read_json
 from serving_api import RequestReader, TextRequest
-from serving_errors import ApiError, internal_error
+from serving_errors import ApiError
 from serving_guard import Guard, error_response, json_response, read_body
 from serving_limits import Limits
 from serving_metrics import ServerMetrics
@@ -58,23 +59,21 @@ class Service:
         """The reply to a POST: its texts are being generated from now on. Raises CourseError."""
         body = read_json(await read_body(request, self.limits))
         asked = self.reader.chat(body) if chat else self.reader.completion(body)
-        changed = asyncio.Event()
-        jobs = self._jobs(asked, changed)
+        assert self.bell is not None  # the application has started
+        changes = Changes(self.bell, asked.stream)
+        jobs = self._jobs(asked, changes)
         self.engine.submit(jobs)
         self.metrics.prompt_tokens.inc(asked.n_prompt_tokens)
         form = ReplyForm(self.name, chat, asked.n_prompt_tokens, asked.include_usage)
-        return JobReply(jobs, form, changed, self.engine, self.limits, asked.stream)
+        return JobReply(jobs, form, changes, self.engine, self.limits, asked.stream)
 
-    def _jobs(self, asked: TextRequest, changed: asyncio.Event) -> list[TextJob]:
-        """One job per text; each rings for new text in a stream, and when it has ended."""
-        assert self.bell is not None
-        ring = self.bell.ring
+    def _jobs(self, asked: TextRequest, changes: Changes) -> list[TextJob]:
+        """One job per text."""
 
         def on_change(job: TextJob) -> None:
             if job.finish_reason is not None:
                 self.metrics.ended(job)
-            if asked.stream or job.finish_reason is not None:
-                ring(changed)
+            changes.note(job)
 
         return [
             TextJob(prompt, sampling, self.tokenizer, self.limits.seconds, on_change)
@@ -96,9 +95,9 @@ def create_app(
 
     # The generated documentation pages load scripts from the network, so there are none.
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_exception_handler(CourseError, lambda _, error: error_response(error))
     app.add_exception_handler(HTTPException, http_error_response)
-    app.add_exception_handler(Exception, lambda *_: error_response(internal_error()))
+    for kind in (CourseError, Exception):
+        app.add_exception_handler(kind, lambda _, error: error_response(error))
     app.add_middleware(Guard, metrics=service.metrics, key=key, hosts=hosts)
     add_routes(app, service)
     return app
@@ -135,9 +134,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
         return FileResponse(PAGE, media_type="text/html; charset=utf-8")
 
 
-def http_error_response(request: Request, error: HTTPException) -> Response:
+def http_error_response(request: Request, error: Exception) -> Response:
     """An unknown path or a wrong method, in the form of the API."""
+    assert isinstance(error, HTTPException)
     where = f"{request.method} {request.url.path!r:.80}"
     what = {404: f"unknown path: {where}", 405: f"method not allowed: {where}"}
     message = what.get(error.status_code, str(error.detail))
-    return error_response(ApiError(error.status_code, message, headers=dict(error.headers or {})))
+    return error_response(ApiError(error.status_code, message, headers=error.headers))

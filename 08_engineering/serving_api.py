@@ -26,7 +26,12 @@ NOT_HERE: Mapping[str, tuple[Any, ...]] = {
     **{"best_of": (1,), "echo": (False,), "suffix": ("",)},
     **{"top_logprobs": (), "tools": ([],), "tool_choice": ("none", "auto"), "functions": ([],)},
     **{"function_call": ("none", "auto"), "response_format": ({"type": "text"},), "audio": ()},
-    **{"modalities": (["text"],), "prediction": (), "reasoning_effort": (), "web_search_options": ()},
+    **{
+        "modalities": (["text"],),
+        "prediction": (),
+        "reasoning_effort": (),
+        "web_search_options": (),
+    },
 }
 NO_EFFECT = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
 

@@ -1,19 +1,19 @@
 """Errors in the form of OpenAI's API, so that its clients raise the exceptions they always raise.
 
-    {"error": {"message": "...", "type": "...", "param": "temperature", "code": null}}
+{"error": {"message": "...", "type": "...", "param": "temperature", "code": null}}
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from batch_engine import DrainingError, QueueFullError
+from text_job import DrainingError, QueueFullError
 from utils.errors import CourseError, run_program
 
 INVALID = "invalid_request_error"
 
 
 class ApiError(CourseError):
-    """What a client did wrong, or what the server cannot do now; with the HTTP status that says so."""
+    """What a client did wrong, or what the server cannot do now, with its HTTP status."""
 
     def __init__(
         self,
@@ -42,10 +42,12 @@ def invalid(message: str, param: str | None = None, code: str | None = None) -> 
     return ApiError(400, message, param, code)
 
 
-def api_error(error: CourseError) -> ApiError:
-    """The API's form of an error of the engine or of the course."""
+def api_error(error: Exception) -> ApiError:
+    """The API's form of any error."""
     if isinstance(error, ApiError):
         return error
+    if not isinstance(error, CourseError):
+        return internal_error()
     if isinstance(error, QueueFullError):
         headers = {"Retry-After": str(error.retry_after)}
         return ApiError(429, str(error), None, "queue_full", "rate_limit_error", headers)

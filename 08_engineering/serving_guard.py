@@ -14,7 +14,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving_errors import ApiError, api_error
 from serving_limits import Limits
 from serving_metrics import ServerMetrics
-from utils.errors import CourseError
 
 OPEN_PATHS = ("/", "/health")  # no key needed
 PATHS = (*OPEN_PATHS, "/metrics", "/v1/models", "/v1/completions", "/v1/chat/completions")
@@ -89,7 +88,9 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     except ClientDisconnect:
         raise ApiError(400, "the client left before its body was complete") from None
     except TimeoutError:
-        raise ApiError(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
+        raise ApiError(
+            408, "the body did not arrive in time", headers={"Connection": "close"}
+        ) from None
     return bytes(body)
 
 
@@ -98,7 +99,7 @@ def json_response(body: Any, status: int = 200, headers: dict[str, str] | None =
     return Response(json.dumps(body), status, headers, media_type="application/json")
 
 
-def error_response(error: CourseError) -> Response:
+def error_response(error: Exception) -> Response:
     """An error in the form of the API."""
     shown = api_error(error)
     return json_response(shown.body(), shown.status, shown.headers)

@@ -39,20 +39,20 @@ class ServerMetrics:
     """The metrics of one server, in a registry of its own."""
 
     def __init__(self, engine: BatchEngine) -> None:
-        self.registry = CollectorRegistry()
-        here = {"registry": self.registry}
-        self.requests = Counter("tiny_requests", "Requests", ["path", "status"], **here)
-        self.prompt_tokens = Counter("tiny_prompt_tokens", "Tokens of accepted prompts", **here)
-        self.reasons = Counter("tiny_finish_reasons", "Why texts ended", ["reason"], **here)
-        self.seconds = Histogram(
-            "tiny_text_seconds", "From the request to the end of a text", buckets=SECONDS, **here
-        )
-        self.first_token = Histogram(
-            "tiny_first_token_seconds", "From the request to the first token", buckets=SECONDS, **here
-        )
-        queue = Gauge("tiny_queue_length", "Texts that wait for a slot", **here)
+        here = self.registry = CollectorRegistry()
+        requests = ("tiny_requests", "Requests")
+        prompts = ("tiny_prompt_tokens", "Tokens of accepted prompts")
+        reasons = ("tiny_finish_reasons", "Why texts ended")
+        whole = ("tiny_text_seconds", "From the request to the end of a text")
+        first = ("tiny_first_token_seconds", "From the request to the first token")
+        self.requests = Counter(*requests, ["path", "status"], registry=here)
+        self.prompt_tokens = Counter(*prompts, registry=here)
+        self.reasons = Counter(*reasons, ["reason"], registry=here)
+        self.seconds = Histogram(*whole, buckets=SECONDS, registry=here)
+        self.first_token = Histogram(*first, buckets=SECONDS, registry=here)
+        queue = Gauge("tiny_queue_length", "Texts that wait for a slot", registry=here)
         queue.set_function(lambda: len(engine.waiting))
-        running = Gauge("tiny_running", "Texts in a slot", **here)
+        running = Gauge("tiny_running", "Texts in a slot", registry=here)
         running.set_function(lambda: len(engine.running))
         self.registry.register(EngineCounters(engine))
 

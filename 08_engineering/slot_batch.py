@@ -39,12 +39,16 @@ class Slot:
 class SlotBatch:
     """Up to n_slots sequences that are decoded together."""
 
-    def __init__(self, model: nn.Module, config: ModelConfig, n_slots: int) -> None:
+    def __init__(
+        self, model: nn.Module, config: ModelConfig, n_slots: int, group: int = GROUP
+    ) -> None:
+        """With `group` 1, few rows are faster, and rounding may depend on how many there are."""
         weight = next(model.parameters())
         self.model = model
         self.config = config
         self.device = weight.device
-        self.cache = KVCache(config, rounded_up(n_slots, GROUP), weight.dtype, weight.device)
+        self.group = group
+        self.cache = KVCache(config, rounded_up(n_slots, group), weight.dtype, weight.device)
         self.decode_step = slot_decode_step(model, self.cache)
         self.slots: list[Slot | None] = [None] * n_slots
         self.n_steps = 0  # decode steps so far
@@ -82,7 +86,7 @@ class SlotBatch:
         """The logits (occupied, V) of the token after each sequence, in the order of the slots."""
         occupied = self.occupied()
         self._fill([i for i in occupied if self._has_moved(i)])
-        W = rounded_up(occupied[-1] + 1, GROUP)
+        W = rounded_up(occupied[-1] + 1, self.group)
         newest = [slot.sequence[-1] if slot else 0 for slot in self.slots[:W]]
         newest += [0] * (W - len(newest))
         for i in set(range(W)) - set(occupied):  # computed with the others, and not used

@@ -1,7 +1,7 @@
 """One text in the making: what a request asked for, and what has been generated of it so far.
 
 The engine's thread adds tokens; the server's thread takes the text. A reader looks at
-`finish_reason` first and takes the text afterwards: once there is a reason, all of the text is there.
+`finish_reason` first and takes the text afterwards: once there is a reason, the text is complete.
 """
 
 import time
@@ -14,10 +14,22 @@ from row_sampling import RowSampler
 from special_tokens import EOS
 from stop_string import StopStrings
 from utils.config import SampleConfig
-from utils.errors import run_program
+from utils.errors import CourseError, run_program
 
 STOP, LENGTH = "stop", "length"  # the reasons of a text that is complete
 TIMEOUT, CANCELLED, FAILED = "timeout", "cancelled", "error"
+
+
+class QueueFullError(CourseError):
+    """There is no room for these texts now; `retry_after` estimates in how many seconds."""
+
+    def __init__(self, n_waiting: int, retry_after: int) -> None:
+        super().__init__(f"{n_waiting} texts are waiting already; try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class DrainingError(CourseError):
+    """The engine finishes what it has and accepts nothing new."""
 
 
 class TextJob:

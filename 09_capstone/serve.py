@@ -23,7 +23,7 @@ from types import FrameType
 
 import torch
 
-from utils.errors import CourseError, UsageError
+from utils.errors import CourseError
 
 try:
     import uvicorn
@@ -41,20 +41,19 @@ from chat_prompt import Speakers
 from checkpointing import load_checkpoint
 from parts import Parts
 from sample import newest_checkpoint
+from serve_args import KEY_VARIABLE, read_options
 from serving_limits import Limits
 from slot_batch import SlotBatch
-from utils.command_line import OneLineParser
 from utils.device import pick_device
 
 HERE = Path(__file__).resolve().parent
-KEY_VARIABLE = "TINY_TRANSFORMER_API_KEY"
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 STOPPING = b"finishing what is being generated; a second signal exits at once\n"
 
 
 def main() -> None:
     """Read the command line, load the model, serve until a signal comes."""
-    args = read_options()
+    args = read_options(HERE / "checkpoints")
     torch.set_num_threads(args.threads)
     key = read_key(args.api_key_file)
     path = args.checkpoint or newest_checkpoint(args.checkpoint_dir)
@@ -98,44 +97,12 @@ class Server(uvicorn.Server):
         os.write(2, STOPPING)
 
 
-def read_options() -> argparse.Namespace:
-    """The command line. Raises UsageError for a value out of range."""
-    limits = Limits()
-    speakers = Speakers()
-    parser = OneLineParser(description="Serve a trained model over HTTP.")
-    add = parser.add_argument
-    add("--checkpoint", type=Path, metavar="FILE",
-        help="the model (default: the newest in --checkpoint-dir)")  # fmt: skip
-    add("--checkpoint-dir", type=Path, metavar="DIR", default=HERE / "checkpoints",
-        help="where to look for the newest checkpoint")  # fmt: skip
-    add("--name", metavar="TEXT", help="the model's name in the API (default: the file's name)")
-    add("--host", default="127.0.0.1", help="address to listen at (default: this machine only)")
-    add("--port", type=int, default=8000, help="port to listen at; 0 takes a free one")
-    add("--api-key-file", type=Path, metavar="FILE",
-        help=f"clients must send the key in this file (or in {KEY_VARIABLE})")  # fmt: skip
-    add("--slots", type=int, default=16, help="texts that are generated together")
-    add("--queue", type=int, default=64, help="texts that may wait for a slot")
-    add("--max-tokens", type=int, default=limits.max_tokens, help="new tokens per text, at most")
-    add("--max-seconds", type=float, default=limits.seconds, help="time limit of a request")
-    add("--drain-seconds", type=float, default=20.0, help="time to finish after a signal")
-    add("--threads", type=int, default=1, help="threads of PyTorch")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--user-name", default=speakers.user, help="who the user of a chat is in the play")
-    add("--assistant-name", default=speakers.assistant, help="and who answers")
-    args = parser.parse_args()
-    for name, at_least in (("port", 0), ("slots", 1), ("queue", 0), ("max_tokens", 1),
-                           ("max_seconds", 0.001), ("drain_seconds", 0), ("threads", 1)):  # fmt: skip
-        if not at_least <= getattr(args, name) < 2**31 or args.port > 65535:
-            flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} {getattr(args, name)} is out of range")
-    return args
-
-
 def load_service(args: argparse.Namespace, path: Path) -> Service:
     """The model of a checkpoint, in an engine with so many slots."""
     checkpoint = load_checkpoint(path)
     model = checkpoint.build_model(Parts.fused()).to(pick_device(args.device)).eval()
-    engine = BatchEngine(SlotBatch(model, checkpoint.model_config, args.slots), args.queue)
+    batch = SlotBatch(model, checkpoint.model_config, args.slots, args.group)
+    engine = BatchEngine(batch, args.queue)
     limits = Limits(
         max_tokens=args.max_tokens,
         default_tokens=min(args.max_tokens, Limits.default_tokens),
@@ -157,9 +124,17 @@ def read_key(path: Path | None) -> str | None:
 def listen(host: str, port: int) -> socket.socket:
     """A socket that accepts connections there. Raises CourseError if that is not possible."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Named as TCP, because asyncio then sends small pieces at once (TCP_NODELAY). Without it each
+    # stream would wait 40 ms for the client to confirm its first piece.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), family=family, backlog=512)
+        if os.name == "posix":  # a port is free again as soon as its server ends
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(512)
+        return listener
     except (OSError, UnicodeError) as error:
+        listener.close()
         reason = getattr(error, "strerror", None) or error
         raise CourseError(f"cannot listen at {host}, port {port}: {reason}") from None
 
