@@ -64,6 +64,7 @@ def main() -> None:
     config = uvicorn.Config(
         app,
         log_level="warning",
+        ws="none",
         access_log=False,
         timeout_graceful_shutdown=round(args.drain_seconds + service.limits.seconds_to_send),
     )
