@@ -34,6 +34,11 @@ from text_job import TextJob
 from utils.errors import CourseError
 
 PAGE = Path(__file__).resolve().parent / "chat_page.html"
+# What the page may do: run its own script, look as it does, and talk to this server alone.
+PAGE_POLICY = (
+    "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+)
 
 
 class Service:
@@ -131,7 +136,8 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/")
     async def page() -> Response:
-        return FileResponse(PAGE, media_type="text/html; charset=utf-8")
+        headers = {"Content-Security-Policy": PAGE_POLICY}
+        return FileResponse(PAGE, media_type="text/html; charset=utf-8", headers=headers)
 
 
 def http_error_response(request: Request, error: Exception) -> Response:

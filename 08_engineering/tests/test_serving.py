@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import struct
 import threading
@@ -115,7 +116,14 @@ def test_the_other_paths_answer(server: TestServer) -> None:
     assert model["id"] == "small" and model["object"] == "model"
     page = server.send("GET", "/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert b"<title>" in page.body
+    assert "connect-src 'self'" in page.headers["content-security-policy"]
+
+
+def test_the_page_is_one_file_without_network_resources(server: TestServer) -> None:
+    page = server.send("GET", "/").body.decode()
+    assert "<title>Chat with your model</title>" in page
+    assert not re.findall(r"https?://|//cdn|@import|<script src|<link rel=\"stylesheet", page)
+    assert "innerHTML" not in page  # what a model writes is text, never HTML
 
 
 def test_the_metrics_count(server: TestServer) -> None:
