@@ -6,7 +6,14 @@ asked for; a histogram counts how many durations were at most as long as each bo
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
@@ -55,6 +62,7 @@ class ServerMetrics:
         running = Gauge("tiny_running", "Texts in a slot", registry=here)
         running.set_function(lambda: len(engine.running))
         self.registry.register(EngineCounters(engine))
+        ProcessCollector(registry=here)  # processor time and memory, on Linux
 
     def ended(self, job: TextJob) -> None:
         """Count a text that has ended."""
