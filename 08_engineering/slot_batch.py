@@ -7,8 +7,8 @@
 
 A step computes one token per row, as in lesson 07, and the same rule moves the window of a sequence
 that outgrows the context. A new prompt and a moved window are the same case: keys and values that
-the cache does not have yet. They are computed in one pass (prefill) for all rows concerned, padded
-on the right, up to the newest token, which then joins the others in the decode step.
+the cache does not have yet. They are computed at once (prefill), up to the newest token, which then
+joins those of the others in the decode step.
 
 Dimensions: W rows in a step, T positions, V vocabulary.
 """
@@ -20,12 +20,11 @@ from torch import Tensor, nn
 
 from decoding_loop import window_start
 from parts import Parts
-from slot_decoder import GROUP, rounded_up, slot_decode_step
+from plain_slots import slot_model
+from slot_decoder import GROUP, rounded_up
 from utils.config import ModelConfig
 from utils.errors import run_program
 from utils.kv_cache import KVCache
-
-PREFILL = 16  # the length of a prefill is rounded up to a multiple of this
 
 
 @dataclass
@@ -44,12 +43,12 @@ class SlotBatch:
     ) -> None:
         """With `group` 1, few rows are faster, and rounding may depend on how many there are."""
         weight = next(model.parameters())
-        self.model = model
         self.config = config
         self.device = weight.device
         self.group = group
         self.cache = KVCache(config, rounded_up(n_slots, group), weight.dtype, weight.device)
-        self.decode_step = slot_decode_step(model, self.cache)
+        compute = slot_model(model, config, self.cache)
+        self.decode_step, self.prefill = compute.decode, compute.prefill
         self.slots: list[Slot | None] = [None] * n_slots
         self.n_steps = 0  # decode steps so far
         self.n_prefilled = 0  # positions computed by prefill so far, without padding
@@ -101,21 +100,11 @@ class SlotBatch:
 
     def _fill(self, moved: list[int]) -> None:
         """Compute the keys and values of these slots' windows, without their newest token."""
-        windows = [self._sequence(i)[self._start(i) : -1] for i in moved]
-        lengths = [len(window) for window in windows]
-        T = min(rounded_up(max(lengths, default=0), PREFILL), self.config.max_seq_len)
-        if T > 0:
-            padded = torch.zeros(len(moved), T, dtype=torch.long)  # padded on the right
-            for row, window in zip(padded, windows, strict=True):
-                row[: len(window)] = torch.tensor(window)
-            filled = KVCache(self.config, len(moved), self.cache.keys.dtype, self.device)
-            self.model(padded.to(self.device), filled)
-            filled.truncate(lengths)  # drop the padding
-            self.cache.replace_rows(moved, filled)
-        for i, length in zip(moved, lengths, strict=True):
-            self.cache.lengths[i] = length
+        windows = {i: self._sequence(i)[self._start(i) : -1] for i in moved}
+        self.prefill(windows)
+        for i in moved:
             self._slot(i).start = self._start(i)
-        self.n_prefilled += sum(lengths)
+        self.n_prefilled += sum(map(len, windows.values()))
 
     def _start(self, index: int) -> int:
         return window_start(len(self._sequence(index)), self.config.max_seq_len)

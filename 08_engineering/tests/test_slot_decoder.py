@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from parts import Parts
-from slot_decoder import BLOCK, GROUP, SlotDecoder, rounded_up, slot_decode_step
+from plain_slots import slot_model
+from slot_decoder import BLOCK, GROUP, SlotDecoder, rounded_up
 from tiny_transformer_lm import TinyTransformerLM
 from utils.config import ModelConfig
 from utils.kv_cache import KVCache
@@ -73,11 +74,11 @@ def test_rows_of_any_length_get_the_logits_of_a_fresh_pass(changes: dict[str, An
     model = random_model(changes)
     sequences = random_sequences(1, 7, 33, 59, 2)
     cache = filled_cache(model, sequences, 8)
-    step = slot_decode_step(model, cache)
-    assert isinstance(step, SlotDecoder) == (changes in SUPPORTED.values())
+    slots = slot_model(model, model.config, cache)
+    assert isinstance(slots, SlotDecoder) == (changes in SUPPORTED.values())
     for _ in range(2):  # the second step reads what the first has written
         with torch.no_grad():
-            actual = step(newest(sequences, 8))[:5]
+            actual = slots.decode(newest(sequences, 8))[:5]
             expected = [model(torch.tensor([sequence]))[0, -1] for sequence in sequences]
         torch.testing.assert_close(actual, torch.stack(expected), rtol=1e-4, atol=1e-4)
         assert cache.lengths[:5] == [len(sequence) for sequence in sequences]
@@ -91,11 +92,30 @@ def test_a_row_has_the_same_bits_alone_and_in_company(changes: dict[str, Any]) -
     model = random_model(changes)
     sequences = random_sequences(3, 40, 17, 60, 1, 26, 9)
     crowd = filled_cache(model, sequences, 2 * GROUP)
-    together = SlotDecoder(model, crowd)(newest(sequences, 2 * GROUP))
+    together = SlotDecoder(model, crowd).decode(newest(sequences, 2 * GROUP))
     for row, sequence in enumerate(sequences):
         alone = filled_cache(model, [sequence], GROUP)
-        by_itself = SlotDecoder(model, alone)(newest([sequence], GROUP))[0]
+        by_itself = SlotDecoder(model, alone).decode(newest([sequence], GROUP))[0]
         assert torch.equal(by_itself, together[row])
+
+
+@pytest.mark.parametrize("changes", (SUPPORTED | OTHERS).values(), ids=SUPPORTED | OTHERS)
+def test_prefill_writes_the_keys_and_values_of_a_fresh_pass(changes: dict[str, Any]) -> None:
+    model = random_model(changes)
+    windows = dict(zip((4, 0, 5, 2), random_sequences(1, 33, 59, 16), strict=True))
+    cache = KVCache(model.config, 6)
+    cache.lengths = [7] * 6
+    slots = slot_model(model, model.config, cache)
+    slots.prefill({**windows, 3: []})
+    assert cache.lengths == [33, 7, 16, 0, 1, 59]
+    for row, window in windows.items():
+        fresh = KVCache(model.config, 1)
+        with torch.no_grad():
+            model(torch.tensor([window]), fresh)
+        for ours, theirs in ((cache.keys, fresh.keys), (cache.values, fresh.values)):
+            actual, expected = (kv[..., : len(window), :] for kv in (ours[:, row], theirs[:, 0]))
+            torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+    assert not cache.keys[:, 1].any()  # other rows are as they were
 
 
 def test_a_step_may_use_the_first_rows_only() -> None:
@@ -103,7 +123,7 @@ def test_a_step_may_use_the_first_rows_only() -> None:
     sequences = random_sequences(3, 9)
     cache = filled_cache(model, sequences, 2 * GROUP)
     before = list(cache.lengths)
-    logits = SlotDecoder(model, cache)(newest(sequences, GROUP))
+    logits = SlotDecoder(model, cache).decode(newest(sequences, GROUP))
     assert logits.shape == (GROUP, V)
     assert cache.lengths == [*(n + 1 for n in before[:GROUP]), *before[GROUP:]]
 
@@ -113,7 +133,7 @@ def test_a_full_row_is_refused_before_anything_is_written() -> None:
     cache = KVCache(model.config, GROUP)
     cache.lengths = [T, 0, 0, 0]
     with pytest.raises(ValueError, match="64 positions"):
-        SlotDecoder(model, cache)(torch.zeros(GROUP, dtype=torch.long))
+        SlotDecoder(model, cache).decode(torch.zeros(GROUP, dtype=torch.long))
     assert not cache.keys.any()
 
 
