@@ -15,7 +15,7 @@ endif
 unexport PYTHONOPTIMIZE
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev verify data demo test test-module status next check watch \
+.PHONY: help install install-dev verify data demo serve test test-module status next check watch \
         hint solution reset validate lint format clean
 
 help: ## list the targets
@@ -35,6 +35,11 @@ data: install ## download and prepare the training text of the capstone
 
 demo: install ## train a small model and sample (ARGS="--parts mine": yours)
 	@$(PY) tools/demo.py $(ARGS)
+
+# The server needs a few packages more; a stamp in .venv makes the second time quick.
+serve: ## serve the newest model: an API and a chat page (ARGS="--port 80")
+	@$(PYTHON) tools/install.py --extra serve
+	@$(EXEC) $(PY) 09_capstone/serve.py $(ARGS)
 
 test: install ## run all tests (on the solutions, not on your exercises)
 	@$(PY) -m pytest -q --solutions -n auto --maxprocesses 4 --dist loadfile

@@ -2,6 +2,7 @@
 
     python tools/install.py            the packages of the course (requirements.txt)
     python tools/install.py --dev      also the development tools (ruff, pyright)
+    python tools/install.py --extra serve    also what one part of the course needs: EXTRAS
     python tools/install.py --force    delete .venv first and start from scratch
 
 A finished installation leaves a stamp in .venv: the Python version, the folder, and a hash of the
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +32,9 @@ PACKAGE_LISTS = ("requirements.txt", "pyproject.toml")
 STEPS = {  # name of the stamp: what is installed, and the arguments for pip
     "course": ("the packages of the course", ["-r", "requirements.txt"]),
     "dev": ("the development tools", ["-e", ".[dev]"]),
+    "serve": ("the packages of the server", ["-e", ".[serve]"]),
 }
+EXTRAS = ("serve",)  # for --extra
 # Run in another Python. 32-bit and free-threaded builds print nothing: some packages have no wheel.
 ASK_VERSION = """
 import {needs}, sys, sysconfig
@@ -55,10 +59,17 @@ def main() -> int:
     """Install what is missing; 0 done, 1 failed, 130 interrupted."""
     parser = argparse.ArgumentParser(description="Install what the course needs into .venv.")
     parser.add_argument("--dev", action="store_true", help="also install the development tools")
+    parser.add_argument(
+        "--extra",
+        action="append",
+        choices=EXTRAS,
+        default=[],
+        help="also install what one part needs: serve (the capstone's server)",
+    )
     parser.add_argument("--force", action="store_true", help="delete .venv and start from scratch")
     options = parser.parse_args()
     try:
-        install(ROOT, dev=options.dev, force=options.force)
+        install(ROOT, dev=options.dev, force=options.force, extras=options.extra)
     except (InstallError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -68,7 +79,7 @@ def main() -> int:
     return 0
 
 
-def install(root: Path, dev: bool = False, force: bool = False) -> None:
+def install(root: Path, dev: bool = False, force: bool = False, extras: Sequence[str] = ()) -> None:
     """Bring `root`/.venv up to date; silent when it already is. Raises InstallError."""
     version = version_of(venv_python(root), needs="pip")
     if force or version not in SUPPORTED or has_moved(root):
@@ -76,7 +87,7 @@ def install(root: Path, dev: bool = False, force: bool = False) -> None:
         make_venv(find_python(), root)
         version = version_of(venv_python(root), needs="pip")
     expected = stamp_text(root, version)
-    for name in ["course", "dev"] if dev else ["course"]:
+    for name in ["course", *(["dev"] if dev else []), *extras]:
         stamp = stamp_path(root, name)
         if read(stamp) == expected:
             continue

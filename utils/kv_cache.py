@@ -10,6 +10,7 @@ as padding, is never attended to, because a query sees only keys at or before it
 is overwritten by later tokens. So prompts of unequal length need no padding mask.
 """
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -91,6 +92,13 @@ class KVCache:
             if not 0 <= new <= old:
                 raise ValueError(f"row {row} holds {old} tokens; it cannot be truncated to {new}")
         self.lengths = list(lengths)
+
+    def first_rows(self, n: int) -> "KVCache":
+        """A cache of the first n rows: the same tensors, with lengths of its own."""
+        rows = copy.copy(self)
+        rows.keys, rows.values = self.keys[:, :n], self.values[:, :n]
+        rows.lengths = self.lengths[:n]
+        return rows
 
     def replace_rows(self, rows: Sequence[int], other: "KVCache") -> None:
         """Overwrite these rows with the rows of another cache."""
