@@ -115,6 +115,15 @@ def test_a_window_stops_the_growth_of_the_local_layers_only() -> None:
     short, longer = (kv_cache_bytes(gemma, 1, T) for T in (gemma.window, gemma.window + 1))
     assert short == kv_cache_bytes(replace(gemma, window=None), 1, gemma.window)
     assert longer - short == gemma.n_global_layers * 2 * gemma.n_kv_heads * gemma.d_head * 2
+    assert kv_cache_bytes(gemma, 1, 10) == kv_cache_bytes(replace(gemma, window=None), 1, 10)
+
+
+def test_qk_norm_has_a_scale_for_queries_and_one_for_keys() -> None:
+    qwen = MODELS["Qwen3 8B"]
+    plain = parameter_count(replace(qwen, qk_norm=False))
+    assert parameter_count(qwen) - plain == qwen.n_layers * size_of(
+        nn.RMSNorm(128), nn.RMSNorm(128)
+    )
 
 
 def test_a_latent_is_cached_once_for_all_heads() -> None:

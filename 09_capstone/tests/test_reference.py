@@ -463,6 +463,27 @@ def test_further_numbers_of_sentences() -> None:
     assert kv_cache_bytes(MODELS["Llama 3.1 8B"], 1, 1) == 2 * 32 * 8 * 128 * 2
 
 
+def test_muon_leaves_singular_values_in_the_range_that_the_page_says() -> None:
+    assert "between 0.68 and 1.13" in PROSE
+    s = np.linspace(0.01, 1, 100_000)  # of the normalised matrix; smaller ones need more steps
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    assert [f"{s.min():.2f}", f"{s.max():.2f}"] == ["0.68", "1.13"]
+
+
+def test_the_rules_of_multiple_choice_disagree_as_the_page_says(page: SimpleNamespace) -> None:
+    sums, means = [], []
+    for option in page.options:
+        ids = torch.tensor([page.tokenizer.encode("\n\n" + page.question + option)])
+        with torch.no_grad():
+            log_probs = page.token_log_probs(page.policy, ids)[0, -len(option) :]
+        sums.append(log_probs.sum().item())
+        means.append(log_probs.mean().item())
+    lengths = [len(option) for option in page.options]
+    assert sums.index(max(sums)) == 0 and lengths[0] == min(lengths)
+    assert means.index(max(means)) == lengths.index(max(lengths))
+
+
 # --- finding things ---
 
 
