@@ -117,7 +117,7 @@ class BPETokenizer:
 
     def _ids(self, text: str, allow_special: bool) -> Iterable[int]:
         refuse_lone_surrogates(text)
-        if not allow_special:  # "<|eos|>" in somebody's text is seven characters, not the end
+        if not allow_special:  # "<|eos|>" in a stranger's text is seven characters
             return self._encode_words(text)
         return chain.from_iterable(
             [self.special_ids[part]] if part in self.special_ids else self._encode_words(part)
