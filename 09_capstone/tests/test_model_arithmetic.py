@@ -120,10 +120,8 @@ def test_a_window_stops_the_growth_of_the_local_layers_only() -> None:
 
 def test_qk_norm_has_a_scale_for_queries_and_one_for_keys() -> None:
     qwen = MODELS["Qwen3 8B"]
-    plain = parameter_count(replace(qwen, qk_norm=False))
-    assert parameter_count(qwen) - plain == qwen.n_layers * size_of(
-        nn.RMSNorm(128), nn.RMSNorm(128)
-    )
+    more = parameter_count(qwen) - parameter_count(replace(qwen, qk_norm=False))
+    assert more == qwen.n_layers * size_of(nn.RMSNorm(128), nn.RMSNorm(128))
 
 
 def test_a_latent_is_cached_once_for_all_heads() -> None:

@@ -196,10 +196,13 @@ def test_dpo_is_bradley_terry_of_beta_times_the_log_ratios(
     assert_gradient(page.dpo_loss, h)
 
 
-def test_the_tiny_policy_of_the_page_has_learned_its_preference(page: SimpleNamespace) -> None:
+def test_the_tiny_models_of_the_page_have_learned_their_preference(page: SimpleNamespace) -> None:
     with torch.no_grad():
-        before, after = (page.answer_log_probs(m) for m in (page.policy, page.dpo_policy))
+        before = page.answer_log_probs(page.policy).sum(-1)
+        after = page.answer_log_probs(page.dpo_policy).sum(-1)
+        rewards = page.reward_model(page.tokens)[:, -1, 0]
     assert before[0] < before[1] and after[0] > after[1]
+    assert rewards[0] > rewards[1]
 
 
 def test_ipo_wants_h_at_its_target(page: SimpleNamespace, numbers: np.random.Generator) -> None:
