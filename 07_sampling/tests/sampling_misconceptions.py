@@ -1136,7 +1136,7 @@ MIN_P = mistakes(
         {"hidden": -1e9},
     ),
     half_precision=(
-        "the probabilities are computed in half precision, which is too coarse; use float32",
+        "half precision is computed with as it is, which is too coarse; convert it to float32 first",
         {"precision": "of the logits"},
     ),
     always_float32=(
