@@ -1136,7 +1136,7 @@ MIN_P = mistakes(
         {"hidden": -1e9},
     ),
     half_precision=(
-        "half precision is computed with as it is, which is too coarse; convert it to float32 first",
+        "half precision is used as it is, which is too coarse; convert it to float32 first",
         {"precision": "of the logits"},
     ),
     always_float32=(
