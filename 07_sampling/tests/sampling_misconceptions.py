@@ -32,6 +32,7 @@ def predicted_with(
     end: float = 2.0,
     of_second: bool = False,
     merged: bool = False,
+    unit: float = 1.0,
 ) -> tuple[float, ...]:
     """The four numbers."""
     p = [0.5, 0.25, 0.125] if merged else [0.5, 0.25, 0.125, 0.125]
@@ -53,6 +54,7 @@ def predicted_with(
         return powers[1 if of_second else 0] / sum(powers)
 
     sharp, flat = first_at(2.0), first_at(0.5)
+    sharp, flat = sharp * unit, flat * unit
     return (entropy, flat, sharp, end) if exchanged else (entropy, sharp, flat, end)
 
 
@@ -92,6 +94,17 @@ PREDICTED = mistakes(
         "is to base 2",
         {"square": "binary logits"},
     ),
+    negative_entropies=(
+        "an entropy is never negative: a minus is missing, because the logarithms of probabilities "
+        "are negative",
+        {"base": 0.5, "end": -2.0},
+    ),
+    negative_first_entropy=(
+        "an entropy is never negative: a minus is missing, because the logarithms of probabilities "
+        "are negative",
+        {"base": 0.5},
+    ),
+    percent=("the probabilities are in percent; a half is 0.5", {"unit": 100.0}),
     equal_tokens_merged=(
         "the two tokens of 1/8 are counted as one; there are four tokens",
         {"merged": True},
@@ -161,6 +174,8 @@ def temperature_with(
             scaled_logits = logits / (1 + temperature)
         elif scaled == "squared":
             scaled_logits = logits / temperature**2
+        elif scaled == "power":
+            scaled_logits = logits ** (1 / temperature)
         elif scaled == "root":
             scaled_logits = logits / math.sqrt(temperature)
         else:
@@ -216,6 +231,11 @@ TEMPERATURE = mistakes(
         "the largest logit is subtracted: the same distribution, but not the logits divided by "
         "the temperature",
         {"scaled": "shifted"},
+    ),
+    power_of_the_logits=(
+        "the logits are raised to the power of 1 / temperature; that is what happens to the "
+        "probabilities, while the logits are divided",
+        {"scaled": "power"},
     ),
     temperature_ignored=("the temperature is ignored", {"scaled": "not"}),
     one_plus_temperature=(
@@ -641,6 +661,9 @@ def top_k_with(
     elif ties == "all":
         kth = values.sort(-1, descending=which != "smallest").values[..., max(k - 1, 0)][..., None]
         keep = values <= kth if which == "smallest" else values >= kth
+    elif ties == "kthvalue":
+        kth = values.sort(-1).values[..., k - 1 if k < V else 0][..., None]
+        keep = values >= kth
     elif ties == "strictly above":
         kth = values.sort(-1, descending=True).values[..., max(k - 1, 0)][..., None]
         keep = values > kth
@@ -689,6 +712,11 @@ TOP_K = mistakes(
         "every logit that equals the k-th largest is kept, so more than k can stay; keep exactly "
         "k, of equal ones those with the lowest ids",
         {"ties": "all"},
+    ),
+    counted_from_the_smallest=(
+        "the k-th smallest is taken for the k-th largest; kthvalue and an ascending sort count "
+        "from the other end",
+        {"ties": "kthvalue"},
     ),
     ties_all_dropped=(
         "only logits above the k-th largest are kept: that one itself is lost, and with it "
@@ -867,6 +895,8 @@ def top_p_with(
         result = logits.masked_fill(dropped, hidden)
     if returned == "softmax":
         result = torch.softmax(result, -1)
+    elif returned == "probabilities":
+        result = logits.softmax(-1).masked_fill(dropped, 0.0)
     return at_least_single(result) if precision == "always float32" else result
 
 
@@ -984,6 +1014,10 @@ TOP_P = mistakes(
         {"returned": "sorted"},
     ),
     softmax_taken=("the softmax is taken already; logits are asked for", {"returned": "softmax"}),
+    probabilities_returned=(
+        "probabilities are returned; logits are asked for, with -inf for what is dropped",
+        {"returned": "probabilities"},
+    ),
     tail_kept=("the tail is kept and the nucleus dropped", {"kept": "tail"}),
 )
 
@@ -1012,6 +1046,8 @@ def min_p_with(
         p = single
     elif weights == "of all":
         p = torch.softmax(single.flatten(), 0).view(single.shape)
+    elif weights == "log-probabilities":
+        p = torch.log_softmax(single, -1)
     elif weights == "first axis":
         p = torch.softmax(single, 0)
     else:
@@ -1100,7 +1136,7 @@ MIN_P = mistakes(
         {"hidden": -1e9},
     ),
     half_precision=(
-        "the probabilities are computed in half precision, which is too coarse; use float32",
+        "half precision is used as it is, which is too coarse; convert it to float32 first",
         {"precision": "of the logits"},
     ),
     always_float32=(
@@ -1118,6 +1154,11 @@ MIN_P = mistakes(
     logits_compared=(
         "the logits are compared as if they were probabilities; take the softmax",
         {"weights": "logits"},
+    ),
+    log_probabilities_compared=(
+        "the logarithms of the probabilities are compared with a share of the largest logarithm; "
+        "compare the probabilities",
+        {"weights": "log-probabilities"},
     ),
     softmax_of_all=(
         "the softmax runs over the whole tensor; each row is a distribution of its own",
@@ -1455,6 +1496,8 @@ def next_logits_with(
     longest = max(lengths)
     if padding == "cut":
         longest = min(lengths)
+    if padding == "one more":
+        longest += 1
     padded = torch.full((len(prompts), longest), pad, dtype=torch.long)
     for row, prompt in zip(padded, prompts, strict=True):
         kept = list(prompt)[-longest:] if padding == "cut" else list(prompt)
@@ -1505,6 +1548,10 @@ NEXT = mistakes(
     one_too_far=(
         "the column is one too far: a prompt of n tokens ends in column n - 1",
         {"column": "one too far"},
+    ),
+    one_too_far_in_a_longer_batch=(
+        "the column is one too far: a prompt of n tokens ends in column n - 1",
+        {"column": "one too far", "padding": "one more"},
     ),
     one_too_early=(
         "the column is one too early: a prompt of n tokens ends in column n - 1",
@@ -1623,6 +1670,8 @@ def feed_with(
         shown = text[:end]
         if cut == "nothing":
             shown = ""
+        if cut == "held text":
+            shown = text[len(held_back) : end]
         held = {"empty": "", "rest": text[at + len(stop) :], "stop": stop}[after]
         return shown, held, flag != "never"
     lengths = range(min(len(stop) - 1, len(text)), 0, -1)
@@ -1632,7 +1681,8 @@ def feed_with(
         lengths = reversed(lengths)
     if hold == "piece only":
         lengths = range(min(len(stop) - 1, len(piece)), 0, -1)
-    n = next((m for m in lengths if stop.startswith(text[len(text) - m :])), 0)
+    fits = stop.endswith if hold == "ends with" else stop.startswith
+    n = next((m for m in lengths if fits(text[len(text) - m :])), 0)
     if hold == "all or nothing":
         n = len(text) if stop.startswith(text) else 0
     elif hold == "first character":
@@ -1696,6 +1746,10 @@ STOP = mistakes(
         "had fitted may begin the stop string once more",
         {"hold": "restarted"},
     ),
+    end_of_the_stop_string=(
+        "what could be the end of the stop string is held back; it has to be its beginning",
+        {"hold": "ends with"},
+    ),
     its_characters_in_any_order=(
         "every end that is made of the stop string's characters is held back, in whatever order; "
         "it has to be the beginning of the stop string",
@@ -1738,6 +1792,10 @@ STOP = mistakes(
     text_before_lost=(
         "the text before the stop string is lost; it should be shown",
         {"cut": "nothing"},
+    ),
+    held_text_lost_at_the_end=(
+        "when the stop string is complete, the text that was held back before it is lost; show it",
+        {"cut": "held text"},
     ),
     last_occurrence=(
         "the text ends at the last occurrence of the stop string; it should end at the first",
@@ -2039,6 +2097,8 @@ def start_with(
     if step == "keeps half, rounded down":
         return length - context // 2
     jump = (context + 1) // 2 if half == "up" else max(1, context // 2)
+    if half == "plus one":
+        jump = context // 2 + 1
     if half == "to even":
         jump = max(1, round(context / 2))
     if length == context and fits == "< at first":
@@ -2114,6 +2174,10 @@ WINDOW = mistakes(
     rounded_at_the_end=(
         "half of an odd context is not rounded; a jump is a whole number of tokens, rounded up",
         {"half": "rounded at the end"},
+    ),
+    half_plus_one=(
+        "one is added to half of an even context, too; only half of an odd one is rounded up",
+        {"half": "plus one"},
     ),
     half_rounded_to_even=(
         "round takes 2.5 to 2, the even number; half of an odd context is rounded up",

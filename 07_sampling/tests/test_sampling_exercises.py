@@ -225,6 +225,8 @@ def test_noise_of_a_u_close_to_0_or_1_counts_in_full(ex):
     for u in ([0.5, 0.9995, 0.99999], [0.002, 0.0001, 0.5], [0.5, 0.999, 0.9999]):
         uniform = torch.tensor([u, u[::-1]])
         expect_equal(ex.sample_gumbel(logits, uniform), true_gumbel(logits, uniform), what=IDS)
+    logits, uniform = torch.tensor([[0.3, 0.0, -5.0]]), torch.tensor([[1e-6, 1e-4, 0.5]])
+    expect_equal(ex.sample_gumbel(logits, uniform), true_gumbel(logits, uniform), what=IDS)
 
 
 def test_noise_cannot_choose_what_is_excluded(ex):

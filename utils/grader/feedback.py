@@ -130,18 +130,18 @@ def expect_prediction(
     """Raise Wrong unless a predicted row of numbers is right; the message does not tell the row."""
     origin = history.origin(actual)
     call = None if origin is None else origin[0]
-    known = {} if call is None else {diagnosis(m): call.repeat(m) for m in call.misconceptions}
+    known = [] if call is None else [(diagnosis(m), call.repeat(m)) for m in call.misconceptions]
     found = prediction_problem(actual, expected, what, within)
     if found and call is not None:
         history.suspects.answer_is_wrong(
             call.misconceptions,
             lambda pair: prediction_problem(actual, call.repeat(pair), what, within) == "",
         )
-    wrong = {name for name, row in known.items() if prediction_problem(row, expected, what, within)}
+    wrong = [one for one in known if prediction_problem(one[1], expected, what, within)]
     if not found:
-        history.refuted |= wrong
+        history.refuted |= {name for name, _ in wrong}
         return
-    alike = [name for name in wrong if prediction_problem(actual, known[name], what, within) == ""]
+    alike = [name for name, row in wrong if prediction_problem(actual, row, what, within) == ""]
     raise Wrong(found, frozenset(alike))
 
 

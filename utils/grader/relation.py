@@ -25,7 +25,8 @@ def relation(actual: Tensor, expected: Tensor, name: str) -> str:
     ours, truth = ours.double(), truth.double()
     if same(ours, truth):
         return "the difference is small: rounding, or a small term in another place, such as eps"
-    checks = (of_nan, of_order, of_scale, of_sums if "weights" in name else of_nothing, of_place)
+    of_rows = of_sums if "weights" in name else of_nothing
+    checks = (of_nan, of_infinity, of_order, of_scale, of_rows, of_place)
     return next((found for check in checks if (found := check(ours, truth))), "")
 
 
@@ -45,6 +46,18 @@ def of_nan(ours: Tensor, truth: Tensor) -> str:
     count = int((ours.isnan() & ~truth.isnan()).sum())
     verb = "is" if count == 1 else "are"
     return f"{count} of your {ours.numel()} values {verb} nan" if count else ""
+
+
+def of_infinity(ours: Tensor, truth: Tensor) -> str:
+    """One finite number where there should be an infinite one, and everything else right."""
+    infinite = truth.isinf()
+    values = ours[infinite]
+    if not infinite.any() or not same(ours.where(~infinite, 0.0), truth.where(~infinite, 0.0)):
+        return ""
+    if not values.isfinite().all() or not bool((values == values[0]).all()):
+        return ""
+    should = " or ".join(f"{value:g}" for value in truth[infinite].unique().tolist())
+    return f"everything is right, but {values[0].item():.4g} in place of {should}"
 
 
 def of_order(ours: Tensor, truth: Tensor) -> str:

@@ -37,6 +37,11 @@ def changed(row: int, column: int, value: float) -> Tensor:
         (X + 1, X, "every value is the expected one plus 1"),
         (changed(1, 2, float("nan")), X, "1 of your 9 values is nan"),
         (changed(1, 2, 5.0), X, "one of your rows sums to 5.8; it should sum to 1"),
+        (
+            torch.tensor([1.0, -1e4, 2.0, -1e4]),
+            torch.tensor([1.0, -math.inf, 2.0, -math.inf]),
+            "everything is right, but -1e+04 in place of -inf",
+        ),
         (X.softmax(0), X, "your columns sum to 1; the rows should"),
     ],
 )
