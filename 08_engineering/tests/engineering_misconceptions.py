@@ -360,7 +360,7 @@ ROWS = mistakes(
         {"torn": "the last line always"},
     ),
     damaged_lines_skipped=(
-        "damaged lines in the middle are skipped, and nobody will ever know; raise an error",
+        "damaged lines in the middle are skipped without a word; raise an error",
         {"damaged": "skipped", "other": "skipped"},
     ),
     reading_ends_at_the_damage=(
