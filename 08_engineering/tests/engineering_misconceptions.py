@@ -396,6 +396,21 @@ ROWS = mistakes(
         "a line that holds something else than an object is skipped; it is an error",
         {"other": "skipped"},
     ),
+    read_plainly=(
+        "every line is read alike: drop what follows the last newline, and name the line that is "
+        "damaged, which json's own error doesn't",
+        {"torn": "kept", "names": "json", "other": "kept"},
+    ),
+    read_plainly_by_splitlines=(
+        "every line is read alike: drop what follows the last newline, and name the line that is "
+        "damaged, which json's own error doesn't",
+        {"cut": "splitlines", "torn": "kept", "names": "json", "other": "kept"},
+    ),
+    read_plainly_without_empty_lines=(
+        "every line is read alike: drop what follows the last newline, and name the line that is "
+        "damaged, which json's own error doesn't",
+        {"torn": "kept", "names": "json", "other": "kept", "empty": "skipped"},
+    ),
     a_tuple=("the rows come as a tuple; a list is asked for", {"result": "tuple"}),
     rows_as_text=(
         "the rows are still text; json.loads makes them dictionaries",
@@ -473,12 +488,12 @@ def folder_with(
 FOLDER = mistakes(
     folder_with,
     asked_and_then_shared=(
-        "between the question whether the folder exists and mkdir, another program can make it, "
-        "and exist_ok=True then shares it; let mkdir fail, and try the next name",
+        "another program can make the folder in the same instant, and exist_ok=True then shares "
+        "it; let mkdir fail, and try the next name",
         {"made": "asked first"},
     ),
     asked_and_then_failed=(
-        "another program makes the folder after the question, and mkdir fails: catch the "
+        "where another program makes the folder in the same instant, mkdir fails: catch the "
         "FileExistsError, and try the next name",
         {"made": "asked, then refused"},
     ),
@@ -753,6 +768,8 @@ def restored_with(
     """Continue a run."""
     if generator == "first":
         torch.set_rng_state(state["random"])
+    elif generator.startswith("first seed "):
+        torch.manual_seed(int(generator.removeprefix("first seed ")))
     model, optimizer = build()
     if whose == "of another build":
         _, optimizer = build()
@@ -782,8 +799,8 @@ def restored_with(
         torch.set_rng_state(state["random"])
     elif generator == "the step":
         torch.manual_seed(state["step"])
-    elif generator == "zero":
-        torch.manual_seed(0)
+    elif generator.startswith("seed "):
+        torch.manual_seed(int(generator.removeprefix("seed ")))
     elif generator == "the seed of the state":
         torch.manual_seed(int(state["random"][0]))
     elif generator == "a draw afterwards":
@@ -815,9 +832,29 @@ RESTORED = mistakes(
         "the random state is not restored, so dropout hits other features",
         {"generator": "never"},
     ),
-    seeded_with_zero=(
+    seeded_with_0=(
         "a seed begins the sequence of random numbers anew; the saved state continues it",
-        {"generator": "zero"},
+        {"generator": "seed 0"},
+    ),
+    seeded_with_0_first=(
+        "a seed begins the sequence of random numbers anew; the saved state continues it",
+        {"generator": "first seed 0"},
+    ),
+    seeded_with_42=(
+        "a seed begins the sequence of random numbers anew; the saved state continues it",
+        {"generator": "seed 42"},
+    ),
+    seeded_with_42_first=(
+        "a seed begins the sequence of random numbers anew; the saved state continues it",
+        {"generator": "first seed 42"},
+    ),
+    seeded_with_1337=(
+        "a seed begins the sequence of random numbers anew; the saved state continues it",
+        {"generator": "seed 1337"},
+    ),
+    seeded_with_1337_first=(
+        "a seed begins the sequence of random numbers anew; the saved state continues it",
+        {"generator": "first seed 1337"},
     ),
     seeded_with_the_step=(
         "a seed begins the sequence of random numbers anew; the saved state continues it",
@@ -903,6 +940,7 @@ def trained_with(
         at = {
             "none": i,
             "resumed": i + 1 if done else i,
+            "resumed back": i - 1 if done else i,
             "one": i + 1,
             "back": max(i - 1, 0),
             "fresh": i - first,
@@ -938,6 +976,10 @@ TRAINED = mistakes(
         "a resumed run is one step ahead in the schedule: last_epoch is the index of the last step "
         "that was taken, done - 1, and building the scheduler moves on by one",
         {"shift": "resumed"},
+    ),
+    resumed_one_behind=(
+        "a resumed run is one step behind in the schedule: its first step has the index done",
+        {"shift": "resumed back"},
     ),
     always_one_ahead=(
         "every step has the rate of the next one; step i has schedule(i)",
@@ -1002,6 +1044,26 @@ TRAINED = mistakes(
 )
 
 
+def last_epoch_is_done(
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Sequence[tuple[Tensor, Tensor]],
+    schedule: Callable[[int], float],
+    done: int,
+) -> list[float]:
+    """last_epoch is the index of the last step that was taken, done - 1: for done = 0 that is the
+    -1 of a run that has not begun"""
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule, last_epoch=done)
+    rates = []
+    for x, y in batches[done:]:
+        rates.append(scheduler.get_last_lr()[0])
+        F.mse_loss(model(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
+    return rates
+
+
 # --- 8.8 first_mismatch ---
 
 
@@ -1042,6 +1104,8 @@ def mismatch_with(
         a, e = actual, expected
     if nan == "zero":
         a, e = a.nan_to_num(nan=0.0, posinf=INF, neginf=-INF), e.nan_to_num(0.0, INF, -INF)
+    of_both = relative in ("to actual", "to the larger")
+    relative = relative.removesuffix(", inf too")
     size = {
         "to expected": e.abs,
         "to actual": a.abs,
@@ -1061,16 +1125,22 @@ def mismatch_with(
     close = far < allowed if edge == "<" else far <= allowed
     if edge == "<":
         close = close | (a == e)
-    finite = e.isfinite() if infinite != "allow all" else torch.ones_like(close)
-    close = close & finite
+    if infinite not in ("allow all", "by their difference"):
+        close = close & e.isfinite()
+    if of_both:
+        close = close & a.isfinite()
     if infinite == "never":
         close = close & a.isfinite()
+    elif infinite == "by their difference":
+        pass
     elif infinite == "any sign":
         close = close | (a.isinf() & e.isinf())
     else:
         close = close | (a == e)
     if nan == "nan only":
         close = close | (a.isnan() & e.isnan())
+    elif nan == "what differs":
+        close = ~(far > allowed)
     elif nan == "everything":
         close = close | a.isnan() | e.isnan()
     elif nan == "expected nan":
@@ -1113,6 +1183,10 @@ MISMATCH = mistakes(
         "the tolerance grows with the actual value; it should grow with the expected one",
         {"relative": "to actual"},
     ),
+    relative_to_actual_and_infinite=(
+        "the tolerance grows with the actual value; it should grow with the expected one",
+        {"relative": "to actual, inf too"},
+    ),
     relative_to_the_larger=(
         "the tolerance grows with the larger of the two values, as in math.isclose; it should grow "
         "with the expected one",
@@ -1147,6 +1221,11 @@ MISMATCH = mistakes(
         "differs",
         {"nan": "everything"},
     ),
+    what_differs_asked=(
+        "nan matches everything: a comparison with nan is False, so ask what matches, and not what "
+        "differs",
+        {"nan": "what differs"},
+    ),
     expected_nan_matches_everything=(
         "where nan is expected, everything passes; the actual value must be nan too",
         {"nan": "expected nan"},
@@ -1159,6 +1238,11 @@ MISMATCH = mistakes(
     infinities_never_match=(
         "inf - inf is nan, so two equal infinities count as a mismatch; compare them with ==",
         {"infinite": "never"},
+    ),
+    infinities_by_their_difference=(
+        "infinities are compared by their difference: inf - inf is nan, and an infinite tolerance "
+        "lets every number pass; compare them with ==",
+        {"infinite": "by their difference"},
     ),
     infinities_of_any_sign=("inf matches -inf; the signs must agree", {"infinite": "any sign"}),
     in_float32=(
@@ -1178,15 +1262,7 @@ MISMATCH = mistakes(
         "None, no mismatch, is returned for shapes that differ; they should be an error",
         {"shapes": "none"},
     ),
-    shapes_as_a_mismatch=(
-        "an index is returned for shapes that differ; they should be an error",
-        {"shapes": "index"},
-    ),
     last_mismatch=("this is the last mismatch; the first is asked for", {"which": "last"}),
-    largest_mismatch=(
-        "this is where the difference is largest; the first mismatch is asked for",
-        {"which": "largest"},
-    ),
     column_after_column=(
         "the first mismatch is looked for column after column; go row after row",
         {"which": "columns first"},
@@ -1201,7 +1277,6 @@ MISMATCH = mistakes(
         "the tuple holds tensors; ints are asked for: tolist()",
         {"index": "tensors"},
     ),
-    all_mismatches=("all mismatches are returned; the first is asked for", {"index": "all"}),
     empty_tuple_for_none=(
         "() is returned where there is no mismatch; that is the index of a tensor without axes: "
         "return None",
@@ -1380,6 +1455,7 @@ def updated_with(
     zeroed: str = "at the end",
     step: str = "once",
     clipped: str = "norm",
+    limit: str = "as given",
     used: str = "all",
     loss_is: str = "mean",
     norm_is: str = "before",
@@ -1404,6 +1480,7 @@ def updated_with(
         if step == "each":
             optimizer.step()
     before = norm_of(parameters)
+    max_norm = max_norm / n if limit == "divided" else max_norm
     if clipped == "value":
         nn.utils.clip_grad_value_(parameters, max_norm)
     elif clipped == "normalised":
@@ -1422,13 +1499,15 @@ def updated_with(
         norm = max_norm
     if norm_is == "squared":
         norm = before**2
+    if norm_is == "divided":
+        norm = before / n
     if divided == "after the clipping":
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad /= n
     if step == "once":
         optimizer.step()
-    if zeroed == "at the end":
+    if zeroed != "never":
         optimizer.zero_grad()
     value = {"mean": total / n, "sum": total, "last": last, "divided twice": total / n / n}[loss_is]
     return (norm, value) if order == "norm first" else (value, norm)
@@ -1479,6 +1558,14 @@ UPDATED = mistakes(
         {"clipped": "each"},
     ),
     not_clipped=("the gradients are not clipped", {"clipped": "never"}),
+    limit_divided=(
+        "max_norm is divided by the number of micro-batches; the losses should be",
+        {"limit": "divided"},
+    ),
+    norm_divided=(
+        "the norm that is returned is divided; the gradients themselves should be",
+        {"divided": "never", "norm_is": "divided"},
+    ),
     clipped_by_value=(
         "each entry is clipped by itself, which changes the direction; clip the norm of all",
         {"clipped": "value"},
@@ -1847,13 +1934,14 @@ def speedup_with(
         else:
             left += share / factor
     if left <= 1e-15:
-        return {"inf": math.inf, "zero": 0.0, "one": 1.0}[nothing]
+        return 1 / 0.0 if nothing == "error" else {"inf": math.inf, "zero": 0.0}[nothing]
     return {
         "times faster": 1 / left,
         "time left": left,
         "time saved": 1 - left,
         "more": 1 / left - 1,
         "percent": 100 * (1 / left - 1),
+        "percent left": 100 * left,
     }[result]
 
 
@@ -1916,6 +2004,14 @@ SPEEDUP = mistakes(
         {"result": "more"},
     ),
     in_percent=("this is a gain in percent; a factor is asked for", {"result": "percent"}),
+    percent_left=(
+        "this is the time that is left, in percent; the speed-up is 1 divided by a fraction",
+        {"result": "percent left"},
+    ),
+    division_by_zero=(
+        "if nothing is left of the time, the division by it fails; return math.inf then",
+        {"nothing": "error"},
+    ),
     zero_for_nothing=(
         "if nothing is left, 0 is returned; the speed-up is infinite then",
         {"nothing": "zero"},
@@ -1931,61 +2027,45 @@ MODULES = "generation with the modules and cache"
 FAST = "generation with the fast decoder"
 
 
-def read_with_exchanged(*, one: str = "", other: str = "", turned: int = 0) -> dict[str, str]:
-    """The letters, with two of them exchanged, or all moved on."""
+def profiles_read_with(
+    *, training: bool = False, generation: bool = False, crossed: str = ""
+) -> dict[str, str]:
+    """The letters, with those of some programs exchanged."""
     letters = {LESSONS: "C", FUSED: "A", MODULES: "D", FAST: "B"}
-    names = [*letters]
-    if turned:
-        moved = names[turned:] + names[:turned]
-        return {name: letters[place] for name, place in zip(names, moved, strict=True)}
-    if one:
+    pairs = [(LESSONS, FUSED)] * training + [(MODULES, FAST)] * generation
+    pairs += {
+        "slow ones": [(LESSONS, MODULES)],
+        "slow and fast": [(LESSONS, FAST)],
+        "fast and slow": [(FUSED, MODULES)],
+        "fast ones": [(FUSED, FAST)],
+        "slow ones, fast ones": [(LESSONS, MODULES), (FUSED, FAST)],
+        "each with its opposite": [(LESSONS, FAST), (FUSED, MODULES)],
+    }.get(crossed, [])
+    for one, other in pairs:
         letters[one], letters[other] = letters[other], letters[one]
     return letters
 
 
-def both_exchanged() -> dict[str, str]:
-    """in both pairs the slow program and the fast one are exchanged"""
-    return {LESSONS: "A", FUSED: "C", MODULES: "B", FAST: "D"}
-
-
-def training_for_generation() -> dict[str, str]:
-    """training and generation are exchanged: only training has a backward pass"""
-    return {LESSONS: "D", FUSED: "B", MODULES: "C", FAST: "A"}
-
-
-def all_exchanged() -> dict[str, str]:
-    """training and generation are exchanged: only training has a backward pass"""
-    return {LESSONS: "B", FUSED: "D", MODULES: "A", FAST: "C"}
-
+CROSSED = "training and generation are exchanged: only training has a backward pass"
 
 READ = mistakes(
-    read_with_exchanged,
+    profiles_read_with,
     training_exchanged=(
         "the two of training are exchanged: look for the one in which small operations and Python "
         "take the larger share",
-        {"one": LESSONS, "other": FUSED},
+        {"training": True},
     ),
     generation_exchanged=(
         "the two of generation are exchanged: the modules call many small operations per token, "
         "the fast decoder few",
-        {"one": MODULES, "other": FAST},
+        {"generation": True},
     ),
-    lessons_and_modules_exchanged=(
-        "training and generation are exchanged: only training has a backward pass",
-        {"one": LESSONS, "other": MODULES},
-    ),
-    lessons_and_fast_exchanged=(
-        "training and generation are exchanged: only training has a backward pass",
-        {"one": LESSONS, "other": FAST},
-    ),
-    fused_and_modules_exchanged=(
-        "training and generation are exchanged: only training has a backward pass",
-        {"one": FUSED, "other": MODULES},
-    ),
-    fused_and_fast_exchanged=(
-        "training and generation are exchanged: only training has a backward pass",
-        {"one": FUSED, "other": FAST},
-    ),
+    slow_ones_exchanged=(CROSSED, {"crossed": "slow ones"}),
+    slow_training_and_fast_generation=(CROSSED, {"crossed": "slow and fast"}),
+    fast_training_and_slow_generation=(CROSSED, {"crossed": "fast and slow"}),
+    fast_ones_exchanged=(CROSSED, {"crossed": "fast ones"}),
+    both_exchanged=(CROSSED, {"crossed": "slow ones, fast ones"}),
+    each_with_its_opposite=(CROSSED, {"crossed": "each with its opposite"}),
 )
 
 
@@ -2218,12 +2298,14 @@ def rows_moved_with(
     *,
     way: str = "to halves",
     heads: str = "rows of heads",
-    axis: int = 0,
+    axis: str = "rows",
     shape: str = "kept",
     dtype: str = "kept",
 ) -> Tensor:
     """The rows of queries or keys in another order."""
-    n = weight.size(axis) if axis < weight.dim() else len(weight)
+    if axis == "columns":
+        return torch.cat([weight[:, 0::2], weight[:, 1::2]], dim=1)
+    n = len(weight)
     if heads == "one head":
         n_heads = 1
     elif heads == "exchanged":
@@ -2256,7 +2338,11 @@ def rows_moved_with(
         order = [*order[:d_head], *range(d_head, n)]
     elif heads == "reversed":
         order = [head * d_head + row for head in reversed(range(n_heads)) for row in inner]
-    moved = weight.index_select(axis if axis < weight.dim() else 0, torch.tensor(order))
+    elif heads == "inside the pairs":
+        order = [
+            h * d_head + 2 * i + m for i in range(half) for h in range(n_heads) for m in (0, 1)
+        ]
+    moved = weight[torch.tensor(order)]
     if dtype == "float32":
         moved = moved.float()
     if shape == "heads":
@@ -2303,6 +2389,15 @@ MOVED = mistakes(
     heads_innermost=(
         "the heads are taken apart: rows of different heads stand side by side",
         {"heads": "all first rows"},
+    ),
+    columns_moved=(
+        "the columns are moved; they are the inputs, and the rows belong to the features of a head",
+        {"axis": "columns"},
+    ),
+    pairs_before_heads=(
+        "head and pair are exchanged, and the rows of a pair still stand side by side; exchange "
+        "the pair with its member",
+        {"heads": "inside the pairs"},
     ),
     first_head_alone=("only the first head is moved", {"heads": "first alone"}),
     heads_reversed=("the heads are in reverse order", {"heads": "reversed"}),
@@ -2353,21 +2448,20 @@ def scheduled_with(
     slots: list[int | None] = [None] * n_slots
     blocked = [0] * n_slots  # steps until a slot may be taken again
     table: list[tuple[int | None, ...]] = []
-    while waiting or any(one is not None for one in slots):
+    while waiting or any(one if slot == "zero is empty" else one is not None for one in slots):
         if len(table) > 500:
             break
         here = [i for i in waiting if arrivals[i] <= len(table)]
         if queue == "head blocks":
             here = [i for i in here if all(j not in waiting or j in here for j in range(i))]
         here.sort(key=order)
-        free = [place for place in range(n_slots) if slots[place] is None and not blocked[place]]
+        empty_ones = [one is None for one in slots]
+        if slot == "zero is empty":
+            empty_ones = [not one for one in slots]
+        free = [place for place in range(n_slots) if empty_ones[place] and not blocked[place]]
         if slot == "highest":
             free.reverse()
         if batching == "static" and len(free) < n_slots:
-            free = []
-        if batching == "static when full" and len(free) < n_slots:
-            free = []
-        if batching == "static when full" and len(waiting) >= n_slots > len(here):
             free = []
         if admitted == "one per step":
             free = free[:1]
@@ -2382,12 +2476,6 @@ def scheduled_with(
                 if left[i] == 0:
                     slots[place] = None
                     blocked[place] = freed
-        if batching == "preempted" and waiting:
-            for place, i in enumerate(slots):
-                if i is not None:
-                    waiting.append(i)
-                    arrivals[i] = len(table)
-                    slots[place] = None
         if slot == "moved up":
             kept = [i for i in slots if i is not None]
             slots = [*kept, *[None] * (n_slots - len(kept))]
@@ -2405,6 +2493,8 @@ def scheduled_with(
         return [tuple(i for i in row if i is not None) for row in table]
     if shape == "slots":
         return [*zip(*shown, strict=True)]
+    if shape == "one list":
+        return [tuple(slots)] * len(table)
     if shape == "counts":
         return [sum(i is not None for i in row) for row in table]
     return shown
@@ -2451,6 +2541,10 @@ SCHEDULED = mistakes(
         "the highest free slot is taken; the lowest should be",
         {"slot": "highest"},
     ),
+    request_zero_is_no_request=(
+        "the slot of request 0 counts as empty, because 0 is false: compare with None",
+        {"slot": "zero is empty"},
+    ),
     moved_up=(
         "requests move to lower slots as others end; each keeps its slot to its end",
         {"slot": "moved up"},
@@ -2488,6 +2582,10 @@ SCHEDULED = mistakes(
         "empty slots are left out, so a place in the row is no slot; show None",
         {"shape": "only the busy"},
     ),
+    one_list_for_all_rows=(
+        "every row is the same list, which changes later: append a copy, such as tuple(slots)",
+        {"shape": "one list"},
+    ),
     a_row_per_slot=("there is one row per slot; one per step is asked for", {"shape": "slots"}),
 )
 
@@ -2499,14 +2597,14 @@ MISCONCEPTIONS = {
     "new_run_folder": FOLDER,
     "with_overrides": OVERRIDDEN,
     "restore": (*RESTORED, restored_from_zero),
-    "train_on": TRAINED,
+    "train_on": (*TRAINED, last_epoch_is_done),
     "first_mismatch": MISMATCH,
     "next_token_loss": LOSS,
     "accumulated_update": UPDATED,
     "split_windows": SPLIT,
     "attend_cached": ATTENDED,
     "speedup": SPEEDUP,
-    "read_profiles": (*READ, both_exchanged, training_for_generation, all_exchanged),
+    "read_profiles": READ,
     "quantize_rows": (*QUANTIZED, scale_per_column),
     "int8_linear": LINEAR,
     "llama_rows_from_interleaved": MOVED,

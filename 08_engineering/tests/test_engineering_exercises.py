@@ -99,8 +99,8 @@ def saved(
             "the error": error,
             "path holds": disk.content(),
             "left over": "one more file" if left else "nothing",
-            "a reader finds, one after the other": ", ".join(disk.found),
-            "on disk at the rename": disk.at_rename,
+            "what a reader finds": ", ".join(disk.found),
+            "what is on disk at the rename": disk.at_rename,
             "other files": f"{', '.join(lost)} changed" if lost else "as they were",
         }
     return {name: happened[name] for name in report}
@@ -128,7 +128,7 @@ def test_the_file_holds_the_data_and_nothing_else_is_left(ex, old, data):
 @pytest.mark.parametrize("old", [OLD, None])
 def test_a_reader_finds_the_old_or_the_new_at_every_instant(ex, old):
     """at every instant, a reader finds what path held before, or all of the data"""
-    found = "a reader finds, one after the other"
+    found = "what a reader finds"
     expect_saved(ex, {found: "the old, the new"}, old=old)
     for fails in ("write", "fsync", "rename"):
         expect_saved(ex, {found: "the old"}, old=old, fails=fails)
@@ -136,7 +136,7 @@ def test_a_reader_finds_the_old_or_the_new_at_every_instant(ex, old):
 
 def test_the_data_are_on_disk_before_they_get_the_name(ex):
     """all of the data is on disk before it gets the name"""
-    expect_saved(ex, {"on disk at the rename": "all of it"})
+    expect_saved(ex, {"what is on disk at the rename": "all of the data"})
 
 
 @pytest.mark.parametrize("fails", ["write", "fsync", "rename"])
@@ -176,17 +176,20 @@ def rows_or_error(
     except ValueError as error:
         named = re.findall(r"\bline (\d+)", str(error))
         if line is not None and str(line) in named:
-            return {"the error names": f"line {line}"}
-        return {"the error names": f"line {named[0]}" if named else "no line"}
+            return {"the error": f"one that names line {line}"}
+        return {"the error": f"one that names {f'line {named[0]}' if named else 'no line'}"}
     if not isinstance(rows, list):
-        return {"the result is": type_name(rows)}
-    return {f"row {number}": row for number, row in enumerate(rows, start=1)}
+        return {"the error": "none", "the result": type_name(rows)}
+    return as_outcome(rows)
+
+
+def as_outcome(rows: Sequence[Any]) -> dict[str, Any]:
+    return {"the error": "none"} | {f"row {at}": row for at, row in enumerate(rows, start=1)}
 
 
 def expect_rows(ex: Any, text: str, *rows: Any) -> None:
-    expected = {f"row {number}": row for number, row in enumerate(rows, start=1)}
     actual = observed(ex, "read_rows", rows_or_error)(text)
-    expect_equal(actual, expected, what="the rows")
+    expect_equal(actual, as_outcome(rows), what="after the call")
 
 
 def test_every_complete_line_is_a_row(ex):
@@ -216,7 +219,8 @@ def test_a_damaged_line_is_an_error_that_names_it(ex, place, damaged):
     for torn in ("", '{"a'):
         text = "\n".join([*lines, torn])
         actual = observed(ex, "read_rows", partial(rows_or_error, line=place))(text)
-        expect_equal(actual, {"the error names": f"line {place}"}, what="the damaged log")
+        expected = {"the error": f"one that names line {place}"}
+        expect_equal(actual, expected, what="after the call")
 
 
 def test_only_a_newline_ends_a_line(ex):
@@ -266,12 +270,13 @@ def started(
             expect(isinstance(one, Path), f"the folder: this is {type_name(one)}; expected a Path")
         kept = sum((path / "metrics.csv").is_file() for path in taken)
         given_out = sum(path in taken for path in found)
+        n_empty = sum(is_empty(path, runs) for path in found)
         happened = {
             "the error": error,
             "different folders": f"{len(set(found))} of {calls}",
-            "new and empty": f"{sum(is_empty(path, runs) for path in found)} of {calls}",
+            "folders that are new and empty": f"{n_empty} of {calls}",
             "the name begins with": ", ".join({path.name[: len(TIME)] for path in found}),
-            "given out": f"{given_out} folders of another program",
+            "folders of another program given out": f"{given_out}",
             "folders of another program": f"{kept} of {rivals} kept",
         }
     return {name: happened[name] for name in report}
@@ -289,7 +294,11 @@ def expect_started(ex: Any, expected: dict[str, str], **settings: Any) -> None:
 
 def test_a_run_gets_a_new_folder_named_after_the_time(ex):
     """a run gets a new, empty folder whose name begins with the time"""
-    expected = {"the error": "none", "new and empty": "1 of 1", "the name begins with": TIME}
+    expected = {
+        "the error": "none",
+        "folders that are new and empty": "1 of 1",
+        "the name begins with": TIME,
+    }
     expect_started(ex, expected)
 
 
@@ -300,7 +309,7 @@ def test_runs_with_one_seed_in_one_second_get_different_folders(ex):
         expected = {
             "the error": "none",
             "different folders": all_of_them,
-            "new and empty": all_of_them,
+            "folders that are new and empty": all_of_them,
         }
         expect_started(ex, expected, calls=calls)
 
@@ -310,9 +319,9 @@ def test_a_folder_that_another_program_makes_meanwhile_is_left_to_it(ex, rivals)
     """a folder that another program makes in the same instant is left to it"""
     expected = {
         "the error": "none",
-        "given out": "0 folders of another program",
+        "folders of another program given out": "0",
         "folders of another program": f"{rivals} of {rivals} kept",
-        "new and empty": "2 of 2",
+        "folders that are new and empty": "2 of 2",
     }
     expect_started(ex, expected, calls=2, rivals=rivals)
 
@@ -350,16 +359,17 @@ def overridden(
         result = with_overrides(config, flags)
     except ValueError as error:
         missing = [word for word in words if word not in str(error)]
-        return {"ValueError": f"without {', '.join(missing)}" if missing else "with all it needs"}
+        text = f"lacks {', '.join(missing)}" if missing else "complete"
+        return {"the error": "a ValueError", "its message": text if words else str(error)}
     except (KeyError, TypeError, AttributeError) as error:
         if not words:
             raise
-        return {"the error": type(error).__name__}
+        return {"the error": f"a {type(error).__name__}"}
     if not isinstance(result, Run):
-        return {"the result is": type_name(result)}
+        return {"the error": "none", "the result": type_name(result)}
     if values_of(config) != before:
-        return {"the configuration that was given": "has changed"}
-    return values_of(result)
+        return {"the error": "none", "the configuration that was given": "changed"}
+    return {"the error": "none"} | values_of(result)
 
 
 def values_of(config: Run) -> dict[str, str]:
@@ -368,16 +378,15 @@ def values_of(config: Run) -> dict[str, str]:
 
 def expect_overridden(ex: Any, flags: Sequence[str], **changes: str) -> None:
     override = observed(ex, "with_overrides", overridden)
-    expect_equal(override(given(), flags), values_of(given()) | changes, what="the configuration")
+    expected = {"the error": "none"} | values_of(given()) | changes
+    expect_equal(override(given(), flags), expected, what="after the call")
 
 
 def expect_refused(ex: Any, flag: str, *words: str) -> None:
     """The flag is refused by a ValueError that holds it, and these words."""
     override = observed(ex, "with_overrides", partial(overridden, words=(flag, *words)))
-    flags = ["name=new", flag]
-    expect_equal(
-        override(given(), flags), {"ValueError": "with all it needs"}, what=f"for {flag!r}"
-    )
+    expected = {"the error": "a ValueError", "its message": "complete"}
+    expect_equal(override(given(), ["name=new", flag]), expected, what=f"for {flag!r}")
 
 
 def test_the_named_values_are_replaced_and_the_others_stay(ex):
@@ -426,6 +435,21 @@ def test_an_unknown_name_is_an_error_with_the_closest_one(ex):
 
 # --- 8.6 ---
 
+
+class Batches(list):
+    """A list that is shown as its size."""
+
+    def __repr__(self) -> str:
+        return f"{len(self)} batches"
+
+
+class State(dict):
+    """A dictionary that is shown as the step that it was saved after."""
+
+    def __repr__(self) -> str:
+        return f"the state after {self['step']} steps"
+
+
 N_STEPS = 7
 
 
@@ -458,7 +482,7 @@ def steps_from(model: nn.Module, optimizer: torch.optim.Optimizer, first: int, e
 def state_of(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> dict[str, Any]:
     """What is saved after a step."""
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-    return copy.deepcopy(state) | {"random": torch.get_rng_state(), "step": step}
+    return State(copy.deepcopy(state) | {"random": torch.get_rng_state(), "step": step})
 
 
 def uninterrupted(cut: int) -> tuple[dict[str, Any], Tensor, Tensor]:
@@ -521,13 +545,13 @@ def test_a_run_can_be_resumed_again_and_again(ex):
 # --- 8.7 ---
 
 PEAK = 0.1
-BATCHES = [
+BATCHES = Batches(
     (
         torch.randn(5, 2, generator=torch.Generator().manual_seed(step)),
         torch.randn(5, 1, generator=torch.Generator().manual_seed(100 + step)),
     )
     for step in range(8)
-]
+)
 
 
 def falling(step: int) -> float:
@@ -834,15 +858,15 @@ def whole_update(
     return (loss.item(), norm), flat(model)
 
 
-def micro(count: int, size: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+def micro(count: int, size: int, seed: int) -> Batches:
     generator = torch.Generator().manual_seed(seed)
-    return [
+    return Batches(
         (
             torch.randn(size, 4, generator=generator),
             torch.randint(3, (size,), generator=generator),
         )
         for _ in range(count)
-    ]
+    )
 
 
 def expect_update(
@@ -946,11 +970,18 @@ def test_parts_of_any_size_are_cut_where_the_share_says(ex, n):
 ATTENDED = "the outputs (T, d_v)"
 
 
+class Pieces(list):
+    """A list that is shown as the sizes of its pieces."""
+
+    def __repr__(self) -> str:
+        return f"pieces of {', '.join(str(len(q)) for q, _, _ in self)} tokens"
+
+
 def pieces_of(sizes: Sequence[int], d_head: int = 4, d_v: int = 6) -> list[tuple[Tensor, ...]]:
     """Random queries, keys and values, in pieces of these sizes."""
     total = sum(sizes)
     q, k, v = 2 * torch.randn(total, d_head), torch.randn(total, d_head), torch.randn(total, d_v)
-    return list(zip(q.split(sizes), k.split(sizes), v.split(sizes), strict=True))
+    return Pieces(zip(q.split(sizes), k.split(sizes), v.split(sizes), strict=True))
 
 
 def attended_by_hand(pieces: Sequence[tuple[Tensor, ...]]) -> Tensor:

@@ -69,7 +69,7 @@ class WatchedDisk(contextlib.ExitStack):
         self.path, self.old, self.new = path, old, new
         self.fails, self.windows = fails, windows
         self.found: list[str] = []
-        self.at_rename = "it is never renamed"
+        self.at_rename = "unknown: nothing is renamed to it"
         self._files: list[WatchedFile] = []
         self._synced: dict[tuple[int, int], int] = {}  # bytes that were on disk, by file
 
@@ -165,8 +165,8 @@ class WatchedDisk(contextlib.ExitStack):
             raise PermissionError(errno.EACCES, "Windows can't rename a file that is open")
         if target == self.path:
             synced = self._synced.get(key)
-            unsynced = "none of it was synced" if synced is None else f"{synced} bytes were synced"
-            self.at_rename = "all of it" if synced == len(self.new) else unsynced
+            some = "nothing was synced" if synced is None else f"{synced} bytes were synced"
+            self.at_rename = "all of the data" if synced == len(self.new) else some
 
     @staticmethod
     def _is_open(file: WatchedFile, key: tuple[int, int]) -> bool:

@@ -70,7 +70,7 @@ def watch(
 @pytest.mark.parametrize("save", [renamed, by_descriptor, atomic_write_bytes])
 def test_an_atomic_save_shows_the_old_and_then_the_new(tmp_path: Path, save: Save) -> None:
     disk, error = watch(tmp_path, save)
-    assert (disk.found, disk.at_rename, error) == (["the old", "the new"], "all of it", None)
+    assert (disk.found, disk.at_rename, error) == (["the old", "the new"], "all of the data", None)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_half_of_a_failed_write_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sync", "said"), [("none", "none of it was synced"), ("early", "0 bytes were synced")]
+    ("sync", "said"), [("none", "nothing was synced"), ("early", "0 bytes were synced")]
 )
 def test_data_that_are_not_on_disk_at_the_rename_are_noticed(
     tmp_path: Path, sync: str, said: str
