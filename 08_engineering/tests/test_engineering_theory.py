@@ -325,7 +325,7 @@ def test_the_times_of_one_row() -> None:
 def test_the_mean_number_of_positions() -> None:
     """For 255 new tokens without a cache, 1 to 255 positions are computed: 128 on average."""
     assert sum(range(1, 256)) / 255 == 128
-    assert "128 times fewer on average" in words("performance")
+    assert "128 times less on average" in words("performance")
 
 
 # --- README.md ---
