@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attention import AttentionFunction, causal_mask, scaled_dot_product_attention
+from initialization import initialize_
 from multi_head import MultiHeadAttention
 from parts import Parts
 from pattern_lab import START, VOCAB_SIZE, Task, fit, jumps, shift_right
-from tiny_transformer_lm import TinyTransformerLM, initialize_
+from tiny_transformer_lm import TinyTransformerLM
 from utils.config import ModelConfig
 from utils.errors import run_program
 

@@ -4,19 +4,25 @@ Equal probabilities for V tokens have the loss log V. A model starts there if it
 and it starts there exactly if they are 0: an untied output matrix of zeros. Projections that write
 to the residual stream are zero too, so that a pre-norm block starts as the identity.
 
-`initialize_` in tiny_transformer_lm.py sets the weights of a model in place, by the same rules and
-from the same random numbers. Here they are as values, so that engines without PyTorch modules can
-start from the same weights.
+`initial_weights` gives the first weights as values, so that engines without PyTorch modules can
+start from them too; `initialize_` puts them into a model.
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from tiny_transformer_lm import ZERO_INIT, TinyTransformerLM
 from utils.config import ModelConfig
 from utils.errors import run_program
+
+if TYPE_CHECKING:
+    from tiny_transformer_lm import TinyTransformerLM  # it imports this module
+
+# The ends of the names of all parameters that start at zero.
+ZERO_INIT = ("out_proj.weight", "down_proj.weight", "unembedding.weight", "bias")
 
 
 def initial_weights(
@@ -41,7 +47,15 @@ def initial_weights(
 
 
 @torch.no_grad()
-def first_loss(model: TinyTransformerLM, seed: int = 0) -> float:
+def initialize_(model: nn.Module, seed: int) -> None:
+    """Set every parameter of the model to its first value."""
+    values = initial_weights(shapes_of(model), seed)
+    for name, parameter in model.named_parameters():
+        parameter.copy_(values[name])
+
+
+@torch.no_grad()
+def first_loss(model: "TinyTransformerLM", seed: int = 0) -> float:
     """The loss on random tokens, before any training, in nats."""
     config = model.config
     generator = torch.Generator().manual_seed(seed)
@@ -50,12 +64,12 @@ def first_loss(model: TinyTransformerLM, seed: int = 0) -> float:
     return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).item()
 
 
-def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter by its name."""
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
-def pytorch_default_(model: TinyTransformerLM, seed: int = 0) -> TinyTransformerLM:
+def pytorch_default_(model: "TinyTransformerLM", seed: int = 0) -> "TinyTransformerLM":
     """What PyTorch would draw: embeddings with standard deviation 1, matrices by their width."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -70,6 +84,8 @@ def pytorch_default_(model: TinyTransformerLM, seed: int = 0) -> TinyTransformer
 
 def main() -> None:
     """Print the first loss for several beginnings."""
+    from tiny_transformer_lm import TinyTransformerLM
+
     config = ModelConfig(tie_weights=False)
     tied = ModelConfig()
     print(f"log V = log {config.vocab_size} = {math.log(config.vocab_size):.4f}\n")

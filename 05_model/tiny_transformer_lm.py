@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attention import AttentionFunction
+from initialization import initialize_
 from layer_norm import rms_normalize
 from parts import Parts
 from utils.config import ModelConfig
@@ -157,28 +158,6 @@ class TinyTransformerLM(nn.Module):
         if self.config.qk_norm:
             x = rms_normalize(x)
         return x if rotation is None else self.parts.apply_rotary(x, *rotation)
-
-
-ZERO_INIT = ("out_proj.weight", "down_proj.weight", "unembedding.weight", "bias")
-
-
-def initialize_(model: nn.Module, seed: int) -> None:
-    """Set every parameter of the model, from one generator, in alphabetical order of their names.
-
-    Matrices and embeddings are drawn with standard deviation 0.02; norm weights start at one and
-    biases at zero. Projections that write to the residual stream start at zero, so a pre-norm block
-    starts as the identity. An untied output projection starts at zero too, so the first loss is
-    exactly log(vocab_size).
-    """
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in sorted(model.named_parameters()):
-        with torch.no_grad():
-            if name.endswith(ZERO_INIT):
-                parameter.zero_()
-            elif "norm" in name:
-                parameter.fill_(1.0)
-            else:
-                parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from training_loop import Callback, Trainer
 from utils.config import ModelConfig, TrainConfig
 from utils.corpus import load_corpus, split_text
 from utils.errors import run_program
+from utils.recipes import MODERN, MODERN_TRAINING
 
 THRESHOLDS = (2.5, 2.0, 1.7)  # and the end of the run, at about 1.5
 PROMPT = "\n\n"
@@ -42,27 +43,15 @@ def configuration(vocab_size: int, max_steps: int = 1100) -> TrainConfig:
         d_model=192,
         n_layers=4,
         n_heads=4,
-        norm="rmsnorm",
-        activation="relu2",
-        position="rope",
-        qk_norm=True,
-        bias=False,
-        tie_weights=False,
+        **MODERN,
     )
     return TrainConfig(
         model,
         batch_size=16,
         max_steps=max_steps,
-        optimizer="muon",
-        lr=4e-3,
-        momentum=0.9,
-        weight_decay=0.0,
-        schedule="wsd",
-        decay_fraction=0.8,
         warmup_steps=50,
-        min_lr_ratio=0.0,
-        grad_clip=0.0,
         eval_interval=5,
+        **MODERN_TRAINING,
     )
 
 

@@ -29,33 +29,16 @@ from utils.config import ModelConfig, TrainConfig, from_dict, to_dict
 from utils.corpus import load_corpus, split_text
 from utils.errors import run_program
 from utils.files import atomic_write_bytes
+from utils.recipes import MODERN, MODERN_TRAINING
 
 PATH = Path(__file__).resolve().with_suffix(".safetensors")
-MODEL = ModelConfig(
-    max_seq_len=128,
-    d_model=96,
-    n_layers=3,
-    n_heads=4,
-    norm="rmsnorm",
-    activation="relu2",
-    position="rope",
-    qk_norm=True,
-    bias=False,
-    tie_weights=False,
-)
+MODEL = ModelConfig(max_seq_len=128, d_model=96, n_layers=3, n_heads=4, **MODERN)
 TRAINING: dict[str, Any] = {
     "batch_size": 8,
     "max_steps": 4000,
-    "optimizer": "muon",
-    "lr": 4e-3,
-    "momentum": 0.9,
-    "weight_decay": 0.0,
-    "grad_clip": 0.0,
-    "schedule": "wsd",
-    "decay_fraction": 0.8,
-    "min_lr_ratio": 0.0,
     "warmup_steps": 50,
     "eval_interval": 1000,
+    **MODERN_TRAINING,
 }
 
 

@@ -1,8 +1,6 @@
 """What train.py prints: the data, the run, its result, and how to continue it."""
 
-import textwrap
 from pathlib import Path
-from typing import Any
 
 from any_tokenizer import tokenizer_kind
 from loss_functions import bits_per_char
@@ -11,15 +9,14 @@ from training_data import TrainingData
 from training_loop import Trainer
 from training_run import Run
 from utils.files import quoted, shown
-
-HANGING: Any = {"subsequent_indent": " " * 8, "break_long_words": False, "break_on_hyphens": False}
+from utils.terminal import labelled
 
 
 def describe_data(data: TrainingData, requested: int | None = None) -> None:
     """Print what the model is trained on; measuring the engines may take a while after this."""
     n_chars, V = sum(data.n_characters), data.tokenizer.vocab_size
     is_char = tokenizer_kind(data.tokenizer) == "char"
-    print(textwrap.fill(data.origin, 80, initial_indent="data    ", **HANGING))
+    print(labelled("data", data.origin))
     print(
         f"        {n_chars:,} characters{f', {V} distinct' if is_char else ''}; "
         f"the last {data.n_characters[1]:,} for validation",

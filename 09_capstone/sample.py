@@ -16,12 +16,14 @@ except ImportError:
     raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from checkpointing import load_checkpoint
+from any_tokenizer import tokenizer_kind
+from checkpointing import Checkpoint, load_checkpoint
 from fast_decoder import fast_decode_step
 from gallery import GallerySource, check_output, write_gallery
 from generator import TextGenerator
@@ -34,6 +36,7 @@ from utils.command_line import config_from_args
 from utils.config import SampleConfig
 from utils.device import pick_device
 from utils.errors import CourseError
+from utils.terminal import labelled
 
 HERE = Path(__file__).resolve().parent
 
@@ -45,7 +48,10 @@ def main(interactive: bool = False) -> None:
     if args.batch:
         check_output(args.output)
     path = args.checkpoint or newest_checkpoint(args.checkpoint_dir)
-    generator = load_generator(args, path, pick_device(sampling.device))
+    checkpoint = load_checkpoint(path)
+    generator = build_generator(args, checkpoint, pick_device(sampling.device))
+    generator.encode(sampling.prompt)  # refuses a bad prompt before anything is printed
+    print(model_line(checkpoint), file=sys.stderr)  # the texts alone are the output
     if args.interactive:
         prompt_loop(generator, sampling)
     elif args.compare:
@@ -58,23 +64,36 @@ def main(interactive: bool = False) -> None:
         print_samples(generator, sampling)
 
 
-def load_generator(args: argparse.Namespace, path: Path, device: torch.device) -> TextGenerator:
+def build_generator(
+    args: argparse.Namespace, checkpoint: Checkpoint, device: torch.device
+) -> TextGenerator:
     """The model of a checkpoint, and its draft if one was named, on the device."""
-    checkpoint = load_checkpoint(path)
     model = checkpoint.build_model(Parts.fused()).to(device)
-    draft = None
-    if args.draft is not None:
-        small = load_checkpoint(args.draft)
-        if small.tokenizer.to_dict() != checkpoint.tokenizer.to_dict():
-            raise CourseError(
-                f"the draft {args.draft} has other tokens than {path}; "
-                "a draft must be trained with the same tokenizer"
-            )
-        draft_model = small.build_model(Parts.fused()).to(device)
-        draft = Draft(draft_model, small.model_config, args.draft_tokens)
+    draft = None if args.draft is None else load_draft(args, checkpoint, device)
     return TextGenerator(
         model, checkpoint.model_config, checkpoint.tokenizer, fast_decode_step, draft
     )
+
+
+def load_draft(args: argparse.Namespace, checkpoint: Checkpoint, device: torch.device) -> Draft:
+    """The model that drafts for a checkpoint. Raises CourseError if it has other tokens."""
+    small = load_checkpoint(args.draft)
+    if small.tokenizer.to_dict() != checkpoint.tokenizer.to_dict():
+        raise CourseError(
+            f"the draft {args.draft} has other tokens than {checkpoint.name}; "
+            "a draft must be trained with the same tokenizer"
+        )
+    model = small.build_model(Parts.fused()).to(device)
+    return Draft(model, small.model_config, args.draft_tokens)
+
+
+def model_line(checkpoint: Checkpoint) -> str:
+    """Which model generates, its loss, and the step that it is from, as its file says."""
+    loss, step = checkpoint.info.get("val_loss"), checkpoint.info.get("step")
+    unit = "" if tokenizer_kind(checkpoint.tokenizer) == "char" else " nats per token"
+    known = f"validation loss {loss:.3f}{unit}" if isinstance(loss, float) else "no loss recorded"
+    known += f", step\xa0{step}" if isinstance(step, int) else ""  # one word where a line breaks
+    return labelled("model", f"{Path(checkpoint.name).stem}: {known}").replace("\xa0", " ")
 
 
 def newest_checkpoint(folder: Path) -> Path:
@@ -95,7 +114,7 @@ def print_samples(generator: TextGenerator, sampling: SampleConfig) -> None:
         pieces = generator.stream(next_seed(sampling, number))
         if not prompt:
             pieces = from_first_line(pieces)
-        first = next(pieces, "")  # refuses a bad prompt before anything is printed
+        first = next(pieces, "")  # the prompt appears when the model has begun
         if sampling.num_samples > 1:
             print(f"--- sample {number + 1} of {sampling.num_samples} ---")
         print(prompt + first, end="", flush=True)

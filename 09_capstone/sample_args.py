@@ -109,6 +109,9 @@ def refuse_ignored_flags(args: argparse.Namespace) -> None:
         refuse(given, SET_BY_COMPARE, why)
         refuse(given, ("num_samples",), "with --compare, which shows one text for each strategy")
         refuse(given, ("draft", "draft_tokens"), "with --compare, which decodes without a draft")
+    if args.interactive:
+        refuse(given, ("prompt",), "in the prompt loop, where you type the prompts")
+        refuse(given, ("num_samples",), "in the prompt loop, which continues each prompt once")
     if beams and not args.interactive:
         why = "with --beams, which searches by the model's own probabilities"
         refuse(given, UNUSED_BY_BEAMS, why)

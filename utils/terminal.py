@@ -2,6 +2,7 @@
 
 import os
 import sys
+import textwrap
 from typing import Any, TextIO
 
 WIDEST = 79  # columns: one less than the usual 80, so that a full line does not wrap
@@ -23,6 +24,18 @@ def columns(stream: TextIO) -> int:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):  # not a terminal, or not a file at all
         return 80
+
+
+def labelled(label: str, text: str) -> str:
+    """A text beside its label, in lines of at most 80 characters; words are kept whole."""
+    return textwrap.fill(
+        text,
+        WIDEST + 1,
+        initial_indent=f"{label:8}",
+        subsequent_indent=" " * 8,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def bar_options() -> dict[str, Any]:

@@ -276,6 +276,17 @@ def test_initial_weights_are_those_of_the_model(tied):
         assert torch.equal(values[name], parameter)
 
 
+def test_a_models_random_weights_are_drawn_in_alphabetical_order_from_one_generator():
+    model = TinyTransformerLM(replace(SMALL, tie_weights=False), seed=5)
+    generator = torch.Generator().manual_seed(5)
+    drawn = ("k_proj.weight", "q_proj.weight", "v_proj.weight", "up_proj.weight")
+    names = [name for name, _ in model.named_parameters() if name.endswith(drawn)]
+    names += ["position_embedding.weight", "token_embedding.weight"]
+    for name in sorted(names):
+        parameter = model.get_parameter(name)
+        assert torch.equal(parameter, 0.02 * torch.randn(parameter.shape, generator=generator))
+
+
 def test_the_first_loss_of_an_untied_model_is_exactly_log_v():
     model = TinyTransformerLM(replace(SMALL, tie_weights=False))
     assert math.isclose(initialization.first_loss(model), math.log(V), abs_tol=1e-6)

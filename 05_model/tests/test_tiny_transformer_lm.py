@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attention import scaled_dot_product_attention
+from initialization import initialize_
 from parts import Parts
 from positional_embeddings import sinusoidal_encoding
-from tiny_transformer_lm import TinyTransformerLM, initialize_
+from tiny_transformer_lm import TinyTransformerLM
 from utils.config import ModelConfig
 from utils.errors import UsageError
 from utils.kv_cache import KVCache

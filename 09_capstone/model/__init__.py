@@ -1,1 +1,1 @@
-"""The capstone's model: its presets."""
+"""The capstone's model: its presets, and the whole of it on one page."""

@@ -9,29 +9,7 @@ baby_gpt   six layers, six heads, 384 wide: for a GPU
 
 from utils.config import ModelConfig, TrainConfig
 from utils.errors import pick
-
-# What small models have gained since GPT-2: rotary positions, norms without biases, ReLU squared,
-# normalised queries and keys, and an untied output layer.
-MODERN = {
-    "norm": "rmsnorm",
-    "activation": "relu2",
-    "position": "rope",
-    "qk_norm": True,
-    "bias": False,
-    "tie_weights": False,
-}
-# Muon for the matrices; a learning rate that stays high and then decays to zero.
-MODERN_TRAINING = {
-    "optimizer": "muon",
-    "lr": 4e-3,
-    "muon_lr": 0.02,
-    "momentum": 0.9,
-    "weight_decay": 0.0,
-    "schedule": "wsd",
-    "decay_fraction": 0.8,
-    "min_lr_ratio": 0.0,
-    "grad_clip": 0.0,
-}
+from utils.recipes import MODERN, MODERN_TRAINING
 
 PRESETS = {
     "smoke": TrainConfig(

@@ -69,7 +69,7 @@ def make(call: Call, checkpoint: Path, output: Path, *arguments: object) -> str:
         *("--checkpoint", checkpoint, "--batch", "--output", output, "--max-tokens", 25),
         *arguments,
     )
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, f"model   {checkpoint.stem}: no loss recorded\n")
     page = output.read_text(encoding="utf-8")
     n = len(samples_of(page))
     assert done.out == f"{n} sample{'s' * (n > 1)} in {output}\n"
@@ -108,7 +108,7 @@ def test_each_command_prints_its_sample_again(
     samples = samples_of(make(call, checkpoint, tmp_path / "gallery.md", *arguments))
     for _, typed, text in samples[:: max(1, len(samples) // 5)]:
         done = call(*typed)
-        assert (done.code, done.err) == (0, "")
+        assert done.code == 0 and done.err.startswith("model   ")
         shown = done.out.removesuffix("\n\n").strip("\n")
         assert shown == text or (not shown.strip("\n") and text == "(only empty lines)")
 
@@ -182,7 +182,8 @@ def test_an_old_gallery_is_replaced_in_one_step(
         *("--checkpoint", checkpoint, "--batch", "--output", output),
         *("--num-samples", 3, "--max-tokens", 3),
     )
-    assert (done.code, done.err) == (1, f"error: No space left on device: {output}\n")
+    assert done.code == 1
+    assert done.err.endswith(f"\nerror: No space left on device: {output}\n")
     assert "2 samples" in output.read_text(encoding="utf-8")
 
 

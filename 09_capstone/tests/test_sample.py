@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def text_of(call: Call, checkpoint: Path) -> Callable[..., str]:
 
     def text_of(*arguments: object) -> str:
         done = call("--checkpoint", checkpoint, "--max-tokens", 60, *arguments)
-        assert (done.code, done.err) == (0, "")
+        assert (done.code, done.err) == (0, "model   romeo: no loss recorded\n")
         return done.out
 
     return text_of
@@ -241,6 +242,46 @@ def test_the_newest_checkpoint_is_taken(call: Call, tmp_path: Path) -> None:
     assert call("--max-tokens", 3).out == "aaa\n\n"
 
 
+@pytest.mark.parametrize(
+    ("info", "line"),
+    [
+        ({"val_loss": 1.58949, "step": 1400}, "model   romeo: validation loss 1.589, step 1400\n"),
+        ({"step": 7}, "model   romeo: no loss recorded, step 7\n"),
+        ({"val_loss": "low", "step": None}, "model   romeo: no loss recorded\n"),
+    ],
+)
+def test_it_says_which_checkpoint_it_took_and_its_loss(
+    call: Call, checkpoint: Path, tmp_path: Path, info: dict[str, Any], line: str
+) -> None:
+    loaded = load_checkpoint(checkpoint)
+    path = tmp_path / "romeo.safetensors"
+    save_checkpoint(path, loaded.build_model(), loaded.tokenizer, info)
+    modes = ([], ["--compare"], ["--beams", 2], ["--batch", "--output", tmp_path / "gallery.md"])
+    for mode in modes:
+        done = call("--checkpoint", path, "--max-tokens", 3, *mode)
+        assert (done.code, done.err) == (0, line)
+        assert line not in done.out
+
+
+def test_a_long_name_breaks_the_line_before_the_step(checkpoint: Path) -> None:
+    info = {"val_loss": 1.5, "step": 1302}
+    name = "20261130-052853-shakespeare-4d3b4663715c"
+    loaded = replace(load_checkpoint(checkpoint), info=info, name=f"there/{name}.safetensors")
+    assert sample.model_line(loaded) == (
+        f"model   {name}: validation loss 1.500,\n        step 1302"
+    )
+
+
+def test_the_loss_of_a_model_with_learned_tokens_is_one_per_token(
+    call: Call, learned: Path, tmp_path: Path
+) -> None:
+    loaded = load_checkpoint(learned)
+    path = tmp_path / "learned.safetensors"
+    save_checkpoint(path, loaded.build_model(), loaded.tokenizer, {"val_loss": 2.5, "step": 10})
+    done = call("--checkpoint", path, "--max-tokens", 3)
+    assert done.err == "model   learned: validation loss 2.500 nats per token, step 10\n"
+
+
 def test_without_any_checkpoint_the_error_says_how_to_get_one(call: Call, tmp_path: Path) -> None:
     done = call()
     assert (done.code, done.out) == (1, "")
@@ -321,6 +362,14 @@ REFUSED = {
         for mode, flags in (("--beams", ["--beams", "3"]), ("--compare", ["--compare"]))
         for name in ("temperature", "top-k", "top-p", "min-p", "repetition-penalty")
     },
+    "a prompt and a loop": (
+        ["--interactive", "--prompt", "x"],
+        "--prompt has no effect in the prompt",
+    ),
+    "samples in a loop": (
+        ["--interactive", "--num-samples", "2"],
+        "--num-samples has no effect in the prompt loop",
+    ),
     "beams and seed": (["--beams", "3", "--seed", "1"], "--seed has no effect with --beams"),
 }
 
@@ -355,7 +404,7 @@ def test_ctrl_c_ends_a_sample_without_a_traceback(checkpoint: Path) -> None:
     assert process.stdout.read(10).startswith("ROMEO:")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "interrupted\n")
+    assert (process.returncode, err) == (130, "model   romeo: no loss recorded\ninterrupted\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows tells of a closed pipe otherwise")
@@ -364,7 +413,7 @@ def test_a_closed_pipe_is_not_an_error(checkpoint: Path) -> None:
     assert process.stdout and process.stderr
     assert process.stdout.readline() == "ROMEO:\n"
     process.stdout.close()  # as `| head -1` does
-    assert process.stderr.read() == ""
+    assert process.stderr.read() == "model   romeo: no loss recorded\n"
     process.stderr.close()
     assert process.wait(timeout=60) == 0
 
@@ -393,7 +442,7 @@ def test_learned_tokens_continue_any_prompt_as_a_fresh_pass_does(
     done = call(
         *("--checkpoint", learned, "--prompt", prompt, "--temperature", 0, "--max-tokens", 20)
     )
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
     assert done.out == f"{prompt}{expected if prompt else expected.lstrip(chr(10))}\n\n"
 
 

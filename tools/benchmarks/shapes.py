@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from model.config import MODERN, MODERN_TRAINING, preset
+from model.config import preset
 from tools.benchmarks.baseline import gpt2_layout
 from utils.config import ModelConfig, TrainConfig
+from utils.recipes import MODERN, MODERN_TRAINING
 
 LARGE = ModelConfig(max_seq_len=256, d_model=384, n_layers=6, n_heads=6, **MODERN)
 SMALL = replace(LARGE, d_model=128, n_layers=4, n_heads=4)

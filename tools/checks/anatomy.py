@@ -44,6 +44,7 @@ REQUIRED = (  # whatever the state of the lessons
     *("06_training/training_loop.py", "06_training/data_parallel.py"),
     *("07_sampling/generator.py", "08_engineering/fast_decoder.py"),
     *("09_capstone/train.py", "09_capstone/sample.py", "09_capstone/data/prepare_data.py"),
+    "09_capstone/model/tiny_transformer.py",
     *("09_capstone/runs/README.md", "09_capstone/checkpoints/README.md"),
 )
 ANATOMY = (  # patterns; a complete lesson has a file for each

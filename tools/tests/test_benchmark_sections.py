@@ -18,7 +18,6 @@ import tools.benchmarks.training as training_section
 from compute_peak import training_flops_per_token
 from engine import choose_engine
 from fast_decoder import FastDecoder
-from model.config import MODERN, MODERN_TRAINING
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from tools.benchmarks import shapes
@@ -41,6 +40,7 @@ from tools.benchmarks.training import training
 from training_data import TrainingData
 from utils.config import ModelConfig, TrainConfig
 from utils.errors import CourseError
+from utils.recipes import MODERN, MODERN_TRAINING
 
 MODEL = ModelConfig(max_seq_len=8, d_model=16, n_layers=1, n_heads=2, **MODERN)
 TRAIN = TrainConfig(MODEL, batch_size=2, max_steps=6, dtype="float32", **MODERN_TRAINING)

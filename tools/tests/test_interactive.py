@@ -44,7 +44,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def test_it_continues_what_is_typed_until_the_input_ends(run: Run, checkpoint: Path) -> None:
     typed = "aa\n/max_tokens 5\nb\naa\n"
     code, out, err = run("--checkpoint", checkpoint, "--max-tokens", 3, typed=typed)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "model   a: no loss recorded\n")
     _, first, setting, mistake, second, _ = out.split("\n> ")
     assert (first, setting, second) == ("aaaaa\n", "max_tokens 5\n", "aaaaaaa\n")
     assert mistake.startswith("error: unknown character 'b'")

@@ -48,3 +48,14 @@ def test_the_environment_may_say_how_wide_it_is(monkeypatch):
     assert terminal.columns(sys.stderr) == 50
     monkeypatch.setenv("COLUMNS", "wide")
     assert terminal.columns(io.StringIO()) == 80
+
+
+def test_a_labelled_text_stands_beside_its_label_in_eighty_columns():
+    assert terminal.labelled("data", "a short text") == "data    a short text"
+    words = " ".join(["well-known"] * 30)
+    first, *others = terminal.labelled("model", words).split("\n")
+    assert first.startswith("model   well-known") and len(others) > 2
+    assert all(line.startswith(" " * 8 + "well-known") for line in others)
+    assert max(map(len, (first, *others))) <= 80
+    assert " ".join(" ".join((first[8:], *others)).split()) == words
+    assert "x" * 99 in terminal.labelled("run", "x" * 99)  # a path can be copied
