@@ -45,6 +45,7 @@ def run_worker(workers: DistributedContext) -> int:
     trainer = training.make_trainer()
     with stop_on_signal(trainer, announce=False):
         training.restore(trainer)
+        training.initial_loss(trainer)
         fit_silently(trainer, workers.rank)
     return 0
 

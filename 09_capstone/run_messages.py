@@ -53,9 +53,8 @@ def describe_run(run: Run) -> None:
     print(f"run     {shown(run.folder)}", flush=True)
 
 
-def describe_initial(run: Run, trainer: Trainer) -> str:
-    """Print the loss of the given weights before the first step; returns the line for log.txt."""
-    loss = trainer.evaluate()
+def describe_initial(run: Run, loss: float) -> str:
+    """Print the loss of given weights before the first step; returns the line for log.txt."""
     print(f"start   {run.config.init_from}: validation loss {loss:.4f}", flush=True)
     return f"started from {run.config.init_from}: validation {loss:.4f}"
 

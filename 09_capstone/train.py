@@ -145,8 +145,8 @@ def train(run: Run) -> int:
         run.restore(trainer)
         if run.state is not None:
             recorder.samples.add_if_due(trainer)
-        elif run.config.init_from is not None:
-            recorder.log.write(describe_initial(run, trainer))
+        if (loss := run.initial_loss(trainer)) is not None:
+            recorder.log.write(describe_initial(run, loss))
         finished = fit(trainer, recorder)
     conclude(run, trainer, recorder, finished)
     return 0 if finished else 130

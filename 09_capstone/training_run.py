@@ -53,6 +53,14 @@ class Training:
         trainer.load_state_dict(self.state.position)
         restore_random_states(self.state.random)
 
+    def initial_loss(self, trainer: Trainer) -> float | None:
+        """The validation loss of given weights before the first step; else None.
+
+        Every process of a run calls it, because they share an evaluation.
+        """
+        given = self.state is None and self.config.init_from is not None
+        return trainer.evaluate() if given else None
+
     def writing_to(self, folder: Path, checkpoint_dir: Path) -> "Run":
         """The same, for the process that writes."""
         return Run(**vars(self), folder=folder, checkpoint_dir=checkpoint_dir)

@@ -358,7 +358,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: (f / "config.json").write_text("{", encoding="utf-8"),
         "config.json is not valid JSON",
     ),
-    "config.json is no text": (
+    "config.json is not UTF-8": (
         lambda f: (f / "config.json").write_bytes(b"\xff\xfe"),
         "config.json is not valid JSON",
     ),

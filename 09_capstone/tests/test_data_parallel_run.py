@@ -230,6 +230,17 @@ def test_workers_with_wrong_shards_have_other_losses(
     assert weights_differ(wrong, alone) > 1e-3
 
 
+def test_two_workers_fine_tune_a_model_as_one_process_does(alone: Team, tmp_path: Path) -> None:
+    given = str(alone.folder / "best.safetensors")
+    options = [*EXACT, "--max-steps", "4", "--init-from", given]
+    one, both = Team(tmp_path / "one"), Team(tmp_path / "both")
+    (single,) = one.by_hand(options=options, world_size=1)
+    main, other = both.by_hand(options=options)
+    assert (single.code, main.code, other.code) == (0, 0, 0), main.output
+    assert lines(main.output, "start ") == lines(single.output, "start ") != []
+    assert weights_differ(both, one) < 1e-5
+
+
 # --- one of them writes -------------------------------------------------------------------------
 
 
