@@ -19,8 +19,9 @@ from bpe_tokenizer import train_bpe
 from checkpointing import Checkpoint, load_checkpoint, save_checkpoint
 from distributed_worker import announce_run, receive_run
 from interop_checkpoint import export_folder
+from interop_models import FORMATS, fitting_format
 from logging_utils import read_csv
-from model.config import preset
+from model.config import PRESETS, preset
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from training_loop import Trainer
@@ -318,3 +319,15 @@ def test_overwrite_removes_what_an_earlier_run_had_started_from(
     assert (tmp_path / "run" / "initial.safetensors").exists()
     assert call("--preset", "smoke", "--overwrite", *QUICK, *places(tmp_path)).code == 0
     assert not (tmp_path / "run" / "initial.safetensors").exists()
+
+
+# --- and the way out ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_can_be_exported_to_hugging_face(name: str) -> None:
+    config = preset(name).model
+    model_type = fitting_format(config)
+    assert model_type == ("gpt2" if name in ("nano", "baby_gpt") else "qwen3")
+    stored = {"model_type": model_type, **FORMATS[model_type].to_config(config)}
+    assert FORMATS[model_type].from_config(stored) == config
