@@ -12,7 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from serving_helpers import LIMITS, MAX_TOKENS, TOKENIZER, TestServer, running_server, wait_until
+from serving_helpers import (  # pyright: ignore[reportMissingImports]
+    LIMITS,
+    MAX_TOKENS,
+    TOKENIZER,
+    TestServer,
+    running_server,
+    wait_until,
+)
 
 from text_job import TextJob
 from utils.config import SampleConfig
