@@ -37,7 +37,7 @@ demo: install ## train a small model and sample (ARGS="--parts mine": yours)
 	@$(PY) tools/demo.py $(ARGS)
 
 # The server needs a few packages more; a stamp in .venv makes the second time quick.
-serve: ## serve the newest model: an API and a chat page (ARGS="--port 80")
+serve: ## serve the newest model: API and chat page (ARGS="--port 80")
 	@$(PYTHON) tools/install.py --extra serve
 	@$(EXEC) $(PY) 09_capstone/serve.py $(ARGS)
 

@@ -32,28 +32,41 @@ class ThreadBell:
 
 
 class Changes:
-    """What happens to the jobs of one request, as events that their thread sets."""
+    """What happens to the jobs of one request.
+
+    A stream that has just sent a piece pauses before the next one. Tokens that come meanwhile don't
+    wake it: the event loop is woken only for those that wait.
+    """
 
     def __init__(self, bell: ThreadBell, stream: bool) -> None:
         self._bell = bell
         self._stream = stream
-        self.news = asyncio.Event()  # a job has new text (in a stream), or has ended
-        self.end = asyncio.Event()  # a job has ended
+        self._fresh = False  # there is news that `next` has not told yet
+        self._listening = False  # `next` waits for it
+        self._news = asyncio.Event()
+        self._end = asyncio.Event()
 
     def note(self, job: TextJob) -> None:
-        """The jobs' `on_change`."""
+        """The jobs' `on_change`, in the engine's thread."""
         if job.finish_reason is not None:
-            self._bell.ring(self.end)
-        if self._stream or job.finish_reason is not None:
-            self._bell.ring(self.news)
+            self._bell.ring(self._end)
+        elif not self._stream:
+            return
+        self._fresh = True  # first this, then the question: `next` does both in the other order
+        if self._listening:
+            self._bell.ring(self._news)
 
     async def next(self) -> None:
-        """Wait for news."""
-        await self.news.wait()
-        self.news.clear()
+        """Wait until a job has new text (in a stream), or has ended."""
+        self._listening = True
+        while not self._fresh:
+            self._news.clear()
+            if not self._fresh:
+                await self._news.wait()
+        self._listening = self._fresh = False
 
     async def pause(self, seconds: float) -> None:
         """Wait so long, or until a job ends."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.end.wait(), seconds)
-        self.end.clear()
+            await asyncio.wait_for(self._end.wait(), seconds)
+        self._end.clear()

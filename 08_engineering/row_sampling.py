@@ -29,6 +29,7 @@ class RowSampler:
         self.generator = torch.Generator().manual_seed(sampling.seed)
         # Rows that differ only in what doesn't change the distribution share a group.
         self.settings = replace(sampling, seed=0, prompt="", stop=(), max_tokens=0)
+        self.group = repr(self.settings)  # a text computes its hash once, a dataclass every time
         self.counts = None
         if has_penalties(sampling):
             self.counts = TokenCounts.of_prompts([prompt], vocab_size)  # (1, V) each
@@ -41,12 +42,13 @@ def choose_tokens(logits: Tensor, samplers: Sequence[RowSampler]) -> list[int]:
     With equal logits, a row gets the tokens that `generator.choose_with` would give it alone.
     """
     logits = logits.float().cpu()
-    groups: dict[SampleConfig, list[int]] = defaultdict(list)
+    groups: dict[str, list[int]] = defaultdict(list)
     for row, sampler in enumerate(samplers):
-        groups[sampler.settings].append(row)
+        groups[sampler.group].append(row)
     noisy = torch.empty_like(logits)
-    for settings, rows in groups.items():
+    for rows in groups.values():
         members = [samplers[row] for row in rows]
+        settings = members[0].settings
         of_group = logits if len(groups) == 1 else logits[rows]
         processed = process_logits(of_group, settings, joined_counts(members))  # (rows, V)
         if settings.temperature >= GREEDY_BELOW:

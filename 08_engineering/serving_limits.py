@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 MAX_STOPS = 4
 LONGEST_STOP = 64  # characters
+SLOTS = 16  # texts that are generated together
+QUEUE = 64  # texts that may wait for a slot
+DRAIN_SECONDS = 20.0  # to finish them after a signal
 
 
 @dataclass(frozen=True)

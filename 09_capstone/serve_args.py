@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from chat_prompt import Speakers
-from serving_limits import Limits
+from serving_limits import DRAIN_SECONDS, QUEUE, SLOTS, Limits
 from slot_decoder import GROUP
 from utils.command_line import OneLineParser
 from utils.errors import UsageError
@@ -19,11 +19,11 @@ TEXTS = {  # flag: default, help
 }
 NUMBERS: dict[str, tuple[int | float, float, str]] = {  # flag: default, at least, help
     "port": (8000, 0, "port to listen at; 0 takes a free one"),
-    "slots": (16, 1, "texts that are generated together"),
-    "queue": (64, 0, "texts that may wait for a slot"),
+    "slots": (SLOTS, 1, "texts that are generated together"),
+    "queue": (QUEUE, 0, "texts that may wait for a slot"),
     "max-tokens": (Limits.max_tokens, 1, "new tokens per text, at most"),
     "max-seconds": (Limits.seconds, 0.001, "time limit of a request"),
-    "drain-seconds": (20.0, 0, "time to finish after a signal"),
+    "drain-seconds": (DRAIN_SECONDS, 0, "time to finish after a signal"),
     "threads": (1, 1, "threads of PyTorch; more may pay for a large model"),
     "group": (GROUP, 1, "rows are computed in groups of N; 1: see serving.md"),
 }

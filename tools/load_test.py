@@ -1,8 +1,9 @@
-"""Put a server under load, and check that no text is lost and none goes to another client.
+r"""Put a server under load, and check that no text is lost and none goes to another client.
 
     python tools/load_test.py                                  1,000 requests from 32 clients
     python tools/load_test.py --requests 100 --clients 8       less
-    python tools/load_test.py --output 08_engineering/serving_measured.json
+    python tools/load_test.py --output 08_engineering/serving_measured.json \
+        --page 08_engineering/serving.md                       write the figures and the tables
 
 It starts 09_capstone/serve.py by itself. One client asks all requests first, one after the other;
 then the clients ask the same requests together, and every text must be the same. The second part
@@ -26,6 +27,7 @@ from typing import Any
 
 from experiment_tracking import cpu_model
 from tools.benchmarks.load_client import Pass, Question, percentile, run_pass
+from tools.benchmarks.load_page import write_tables
 from tools.benchmarks.load_server import LoadServer, serving, untrained
 from utils.command_line import OneLineParser
 from utils.errors import CourseError, UsageError
@@ -53,8 +55,11 @@ def main() -> int:
     record["ratios"] = ratio_tests(args) if args.rounds else {}
     record["load_after"] = load()
     print(f"load average before and after: {record['load_before']}, {record['load_after']}")
+    text = json.dumps(record, indent=2) + "\n"
     if args.output is not None:
-        atomic_write_text(args.output, json.dumps(record, indent=2) + "\n")
+        atomic_write_text(args.output, text)
+    if args.page is not None:
+        write_tables(args.page, json.loads(text))
     crowd = record["crowd"]
     return 1 if crowd["lost"] or crowd["mixed_up"] else 0
 
@@ -69,6 +74,7 @@ def read_options() -> argparse.Namespace:
     add("--slots", type=int, default=16, metavar="N", help="texts generated together (16)")
     add("--rounds", type=int, default=7, metavar="N", help="rounds of 8 clients against 1 (7)")
     add("--output", type=Path, metavar="FILE", help="write the figures there, as JSON")
+    add("--page", type=Path, metavar="FILE", help="and the tables into this page")
     args = parser.parse_args()
     for name, at_least in (("requests", 1), ("clients", 1), ("slots", 1), ("rounds", 0)):
         if getattr(args, name) < at_least:

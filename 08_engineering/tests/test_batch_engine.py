@@ -93,6 +93,7 @@ def test_texts_take_slots_in_order_of_arrival_and_as_soon_as_one_is_free(make_en
     wait_until(lambda: all(one.finish_reason for one in jobs))
     started = [one.started_at for one in jobs]
     assert started == sorted(started)
+    assert fourth.finished_at and second.finished_at
     assert fourth.finished_at < second.finished_at  # static batching would make it wait
     assert engine.batch.n_steps == 60  # and the three short ones cost no step of their own
     assert engine.n_tokens == 90 and engine.n_finished == 4
@@ -141,7 +142,7 @@ def test_draining_finishes_short_texts_ends_long_ones_and_accepts_none(make_engi
     assert len(text_of(short)) == 30 and len(text_of(waiting)) == 5
     text_of(long)
     assert long.finish_reason == "timeout"
-    assert long.finished_at - long.created < 5
+    assert long.finished_at and long.finished_at - long.created < 5
 
 
 def test_closing_ends_everything_and_the_thread(make_engine) -> None:

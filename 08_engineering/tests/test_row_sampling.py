@@ -48,12 +48,9 @@ def test_a_row_that_leaves_changes_nothing_for_the_others() -> None:
 def test_only_settings_that_change_the_distribution_separate_groups() -> None:
     base = SampleConfig(seed=1, prompt="a", stop=("x",), max_tokens=5)
     other = SampleConfig(seed=2, prompt="b", stop=(), max_tokens=9)
-    assert RowSampler(base, [0], V).settings == RowSampler(other, [0], V).settings
-    for changes in ({"temperature": 0.5}, {"top_p": 0.5}, {"presence_penalty": 1.0}):
-        assert (
-            RowSampler(SampleConfig(**changes), [0], V).settings
-            != RowSampler(base, [0], V).settings
-        )
+    assert RowSampler(base, [0], V).group == RowSampler(other, [0], V).group
+    for changed in (SampleConfig(temperature=0.5), SampleConfig(top_p=0.5), SampleConfig(top_k=2)):
+        assert RowSampler(changed, [0], V).group != RowSampler(base, [0], V).group
 
 
 def test_draws_follow_the_distribution() -> None:

@@ -1,9 +1,17 @@
 """The real client, the package openai, against a real server."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from serving_helpers import INSTALL, TestServer, running_server
+from serving_helpers import (  # pyright: ignore[reportMissingImports]
+    INSTALL,
+    TestServer,
+    running_server,
+    wait_until,
+)
 
 openai = pytest.importorskip("openai", reason=INSTALL)
 
@@ -17,17 +25,17 @@ def server() -> Iterator[TestServer]:
 
 
 @pytest.fixture
-def client(server: TestServer) -> Iterator["openai.OpenAI"]:
+def client(server: TestServer) -> Iterator[Any]:
     url = f"http://127.0.0.1:{server.port}/v1"
     with openai.OpenAI(base_url=url, api_key="open sesame", max_retries=0) as made:
         yield made
 
 
-def test_models_are_listed(client: "openai.OpenAI") -> None:
+def test_models_are_listed(client: Any) -> None:
     assert [model.id for model in client.models.list()] == ["small"]
 
 
-def test_a_completion(client: "openai.OpenAI") -> None:
+def test_a_completion(client: Any) -> None:
     ask = {"model": "small", "prompt": "Nurse:\n", "max_tokens": 30, "seed": 3}
     done = client.completions.create(**ask)
     assert len(done.choices[0].text) == done.usage.completion_tokens == 30
@@ -37,7 +45,7 @@ def test_a_completion(client: "openai.OpenAI") -> None:
     assert len(pieces) > 2
 
 
-def test_a_chat_with_all_settings(client: "openai.OpenAI") -> None:
+def test_a_chat_with_all_settings(client: Any) -> None:
     done = client.chat.completions.create(
         model="small",
         messages=[{"role": "system", "content": "A street."}, USER],
@@ -51,7 +59,7 @@ def test_a_chat_with_all_settings(client: "openai.OpenAI") -> None:
     assert done.usage.total_tokens == done.usage.prompt_tokens + done.usage.completion_tokens
 
 
-def test_a_chat_as_a_stream(client: "openai.OpenAI") -> None:
+def test_a_chat_as_a_stream(client: Any) -> None:
     ask = {"model": "small", "messages": [USER], "seed": 1, "max_tokens": 400}
     whole = client.chat.completions.create(**ask).choices[0]
     options = {"stream": True, "stream_options": {"include_usage": True}}
@@ -63,7 +71,7 @@ def test_a_chat_as_a_stream(client: "openai.OpenAI") -> None:
     assert usage.usage.completion_tokens > 0
 
 
-def test_a_continued_chat(client: "openai.OpenAI") -> None:
+def test_a_continued_chat(client: Any) -> None:
     messages = [USER]
     for text in ("How now?", "What news?"):
         done = client.chat.completions.create(model="small", messages=messages, max_tokens=80)
@@ -72,9 +80,7 @@ def test_a_continued_chat(client: "openai.OpenAI") -> None:
     assert done.usage.prompt_tokens > 28
 
 
-def test_errors_are_the_exceptions_of_the_client(
-    client: "openai.OpenAI", server: TestServer
-) -> None:
+def test_errors_are_the_exceptions_of_the_client(client: Any, server: TestServer) -> None:
     with pytest.raises(openai.NotFoundError) as unknown:
         client.completions.create(model="gpt-4o", prompt="a")
     assert unknown.value.code == "model_not_found"
@@ -85,6 +91,18 @@ def test_errors_are_the_exceptions_of_the_client(
         client.with_options(api_key="guess").models.list()
     with pytest.raises(openai.BadRequestError, match="unknown character"):
         client.completions.create(model="small", prompt="€")
+
+
+def test_the_transcript_of_the_page_is_what_the_client_gets(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = (Path(__file__).resolve().parents[1] / "serving.md").read_text(encoding="utf-8")
+    shown = re.search(r"```python notest\n(.*?)```\n```text\n(.*?)```", page, re.DOTALL)
+    assert shown is not None
+    with running_server() as server:
+        code = shown[1].replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
+        exec(code, {})  # the page is ours
+    assert capsys.readouterr().out == shown[2]
 
 
 def test_a_full_queue_is_a_rate_limit_error() -> None:
@@ -99,11 +117,7 @@ def test_a_full_queue_is_a_rate_limit_error() -> None:
             stream.close()
 
 
-def test_a_stream_that_is_closed_early_frees_its_slot(
-    client: "openai.OpenAI", server: TestServer
-) -> None:
-    from serving_helpers import wait_until
-
+def test_a_stream_that_is_closed_early_frees_its_slot(client: Any, server: TestServer) -> None:
     stream = client.completions.create(model="small", prompt="a", max_tokens=20_000, stream=True)
     next(iter(stream))
     assert server.service.engine.running

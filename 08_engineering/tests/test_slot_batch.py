@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_slot_decoder import MODERN, OTHERS, random_model, random_sequences
+from test_slot_decoder import (  # pyright: ignore[reportMissingImports]
+    MODERN,
+    OTHERS,
+    random_model,
+    random_sequences,
+)
 
 from decoding_loop import generate_tokens
 from greedy import greedy

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from importlib.metadata import entry_points
@@ -78,6 +79,25 @@ def test_the_developer_tools_are_a_separate_step(root: Path) -> None:
     install.install(root, dev=True)
     install.install(root, dev=True)
     assert pip_calls(root) == ["-r requirements.txt", "-e .[dev]"]
+
+
+def test_an_extra_is_a_step_of_its_own_that_is_done_once(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install.install(root, extras=["serve"])
+    assert "the packages of the server" in capsys.readouterr().out
+    install.install(root, extras=["serve"])
+    assert capsys.readouterr().out == ""
+    assert pip_calls(root) == ["-r requirements.txt", "-e .[serve]"]
+
+
+def test_every_extra_is_declared_and_exactly_pinned() -> None:
+    text = (TOOLS.parent / "pyproject.toml").read_text(encoding="utf-8")
+    declared = tomllib.loads(text)["project"]["optional-dependencies"]
+    for extra in install.EXTRAS:
+        assert all("==" in package for package in declared[extra])
+        assert install.STEPS[extra][1] == ["-e", f".[{extra}]"]
+    assert "tiny-transformer-course[serve]" in declared["dev"]
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "pyproject.toml"])
