@@ -31,6 +31,15 @@ def test_no_text_was_lost_or_mixed_up() -> None:
     assert crowd["passes"][0]["tokens"] == crowd["passes"][1]["tokens"]
 
 
+def test_what_the_page_says_of_the_groups_is_what_was_measured() -> None:
+    ratios = {name: result["cpu_ratio"] for name, result in MEASURED["ratios"].items()}
+    assert sorted(ratios) == [
+        f"{model}, group {group}" for model in ("laptop", "small_model") for group in (1, 4)
+    ]
+    assert all((ratio > 4) == name.endswith("4") for name, ratio in ratios.items())
+    assert "in processor time, eight clients then get less than four times as much" in WORDS
+
+
 def slots_of(heading: str) -> list[list[str]]:
     """The two rows of the first table after these words."""
     table = PAGE[PAGE.index(heading) :]
