@@ -4,7 +4,7 @@
     a step               one token for every occupied slot, whatever the others are doing
 
 Static batching would wait until the longest text of a batch is complete before it starts the next
-batch. Here a slot is never empty while a text is waiting (Yu et al. 2022, "Orca", section 3.1).
+batch. Here a slot is never empty while a text is waiting (Yu et al. 2022, "Orca", section 3).
 The model is used by this thread alone, so it needs no lock; what two threads touch is the queue,
 under one condition.
 """

@@ -102,9 +102,7 @@ class JobReply(Response):
         for i, job in enumerate(self.jobs):
             if i in ended:
                 continue
-            complete = (
-                job.finish_reason is not None
-            )  # read before the text: then all of it is there
+            complete = job.finish_reason is not None  # asked first: then all of the text is there
             text = job.take()
             chunks += [self.form.piece(i, text)] if text else []
             if complete:

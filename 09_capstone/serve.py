@@ -48,6 +48,7 @@ from utils.device import pick_device
 
 HERE = Path(__file__).resolve().parent
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+CONNECTIONS = 800  # and requests: systems often allow a process 1,024 open files
 STOPPING = b"finishing what is being generated; a second signal exits at once\n"
 
 
@@ -66,6 +67,7 @@ def main() -> None:
         log_level="warning",
         ws="none",
         access_log=False,
+        limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=round(args.drain_seconds + service.limits.seconds_to_send),
     )
     host, port = listener.getsockname()[:2]

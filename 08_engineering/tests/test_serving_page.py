@@ -31,6 +31,19 @@ def test_no_text_was_lost_or_mixed_up() -> None:
     assert crowd["passes"][0]["tokens"] == crowd["passes"][1]["tokens"]
 
 
+def test_what_the_page_says_of_the_groups_is_what_was_measured() -> None:
+    ratios = {name: result["cpu_ratio"] for name, result in MEASURED["ratios"].items()}
+    assert sorted(ratios) == [
+        f"{model}, group {group}" for model in ("laptop", "small_model") for group in (1, 4)
+    ]
+    for name, ratio in ratios.items():
+        low, high = (3.5, 5) if name.endswith("4") else (2.5, 3.5)
+        assert low <= ratio <= high
+    assert (
+        "between 3.5 and 5 times as much as one in groups of four, and between 2.5 and 3.5" in WORDS
+    )
+
+
 def slots_of(heading: str) -> list[list[str]]:
     """The two rows of the first table after these words."""
     table = PAGE[PAGE.index(heading) :]

@@ -179,6 +179,11 @@ def test_a_key_in_the_environment_counts_unless_a_file_is_named(
     assert serve_program.read_key(file) == "from the file"
 
 
+def test_the_page_names_the_limit_of_connections() -> None:
+    page = (ROOT / "08_engineering" / "serving.md").read_text(encoding="utf-8")
+    assert f"| {serve_program.CONNECTIONS} connections and requests being answered |" in page
+
+
 def test_which_addresses_are_this_machine_s_own() -> None:
     local = ("127.0.0.1", "127.1.2.3", "::1", "localhost")
     assert all(serve_program.is_loopback(host) for host in local)
