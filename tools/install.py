@@ -33,8 +33,9 @@ STEPS = {  # name of the stamp: what is installed, and the arguments for pip
     "course": ("the packages of the course", ["-r", "requirements.txt"]),
     "dev": ("the development tools", ["-e", ".[dev]"]),
     "serve": ("the packages of the server", ["-e", ".[serve]"]),
+    "interop": ("the library transformers", ["-e", ".[interop]"]),
 }
-EXTRAS = ("serve",)  # for --extra
+EXTRAS = ("interop", "serve")  # for --extra
 # Run in another Python. 32-bit and free-threaded builds print nothing: some packages have no wheel.
 ASK_VERSION = """
 import {needs}, sys, sysconfig
@@ -64,7 +65,8 @@ def main() -> int:
         action="append",
         choices=EXTRAS,
         default=[],
-        help="also install what one part needs: serve (the capstone's server)",
+        help="also install what one part needs: interop (comparisons with transformers), "
+        "serve (the capstone's server)",
     )
     parser.add_argument("--force", action="store_true", help="delete .venv and start from scratch")
     options = parser.parse_args()
