@@ -20,7 +20,7 @@ pytest_plugins = ["utils.grader.pytest_plugin"]  # the fixture `ex`, --solutions
 MARKERS = {
     "gpu": "needs a GPU that PyTorch can use (CUDA or MPS)",
     "browser": "needs Playwright, which drives a headless Chromium",
-    "transformers": "needs the library transformers to compare with: pip install -e .[interop]",
+    "transformers": "needs transformers: python tools/install.py --extra interop",
     "compiler": "needs a C++ compiler for torch.compile, and a path without spaces",
 }
 LOOPBACK = ("127.", "::1", "localhost")

@@ -1,7 +1,7 @@
 """distribution.py: the whole chain of settings, against NumPy one token at a time.
 
-Where the library transformers is installed (`pip install -e .[interop]`), the filters are compared
-with its logits processors as well; where the two differ on purpose, a test says how.
+Where the library transformers is installed (`python tools/install.py --extra interop`), the filters
+are compared with its logits processors as well; where the two differ on purpose, a test says how.
 """
 
 import importlib

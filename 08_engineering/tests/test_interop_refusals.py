@@ -547,7 +547,9 @@ def test_check_says_how_to_install_the_library(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     outcome = call_program(main, "check", folder)
     assert outcome.code == 1
-    assert outcome.err == "error: check needs transformers: pip install -e '.[interop]'\n"
+    assert (
+        outcome.err == "error: check needs transformers: python tools/install.py --extra interop\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_the_stages_are_those_of_figure_1_of_the_zero_paper() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_the_library_transformers_counts_the_same(name: str) -> None:
     transformers = pytest.importorskip(
-        "transformers", reason="compares with transformers: pip install -e .[interop]"
+        "transformers", reason="compares with transformers: python tools/install.py --extra interop"
     )
     model, extra = MODELS[name], {}
     family = name.split()[0] + (" 2" if name.startswith("Gemma 2") else "")

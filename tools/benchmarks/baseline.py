@@ -6,7 +6,7 @@ default (sdpa), PyTorch's fused AdamW, no gradient clipping, and no KV cache dur
 computes GPT-2's architecture and ours the newer one of the capstone, so a ratio compares two
 programs that do the same job, not two implementations of the same arithmetic.
 
-    pip install -e .[interop]
+    python tools/install.py --extra interop
 """
 
 import importlib
@@ -22,7 +22,7 @@ from data_loader import DataLoader
 from utils.config import ModelConfig, TrainConfig
 from utils.device import autocast
 
-NOT_INSTALLED = "not measured: pip install -e .[interop]"
+NOT_INSTALLED = "not measured: python tools/install.py --extra interop"
 CPU = torch.device("cpu")
 
 

@@ -25,7 +25,7 @@ from utils.errors import CourseError
 
 FAST = Row("ours, float32", (300.0, 100.0, 200.0), of_peak=(0.5, 0.1, 0.25))
 SLOW = Row("transformers, float32", (100.0, 100.0, 50.0))
-ABSENT = Row("transformers", note="not measured: pip install -e .[interop]")
+ABSENT = Row("transformers", note="not measured: python tools/install.py --extra interop")
 TRAINING = Section("training tiny", SPEED, (FAST, SLOW, ratio("ratio: a / b", (3.0,), (2.0,))))
 MEMORY = Section("memory", "MiB", (Row("train.py", (1234.4,)), ABSENT))
 
@@ -65,14 +65,14 @@ def test_headings_are_aligned_with_their_columns() -> None:
 def test_a_single_value_has_no_range_and_a_missing_one_has_its_reason() -> None:
     *_, single, absent = table(MEMORY).splitlines()
     assert single.split()[-1] == "1,234"
-    assert absent == "  transformers: not measured: pip install -e .[interop]"
+    assert absent == "  transformers: not measured: python tools/install.py --extra interop"
 
 
 def test_markdown_shows_the_same_as_the_table(machine: dict[str, Any]) -> None:
     page = markdown(machine, [TRAINING, MEMORY], "a legend")
     assert "| ours, float32, 25% of peak | 200 | 100-300 |" in page
     assert "| train.py | 1,234 |  |" in page
-    assert "| transformers, not measured: pip install -e .[interop] |  |  |" in page
+    assert "| transformers, not measured: python tools/install.py --extra interop |  |  |" in page
     assert page.endswith("\n\na legend\n")
 
 

@@ -247,7 +247,8 @@ def test_without_transformers_its_row_says_how_to_install_it(
         assert (row.values, row.note) == ((), NOT_INSTALLED)
         assert not any(" / transformers" in label for label in labels(section))
         assert (
-            "\n  transformers: not measured: pip install -e .[interop]\n" in table(section) + "\n"
+            "\n  transformers: not measured: python tools/install.py --extra interop\n"
+            in table(section) + "\n"
         )
 
 

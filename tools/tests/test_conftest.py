@@ -70,7 +70,7 @@ def test_a_comparison_with_a_library_is_skipped_where_it_is_not_installed(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     conftest.pytest_runtest_setup(item)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(pytest.skip.Exception, match=r"pip install -e .\[interop\]"):
+    with pytest.raises(pytest.skip.Exception, match=r"python tools/install.py --extra interop"):
         conftest.pytest_runtest_setup(item)
 
 
