@@ -97,7 +97,7 @@ def test_every_extra_is_declared_and_exactly_pinned() -> None:
     for extra in install.EXTRAS:
         assert all("==" in package for package in declared[extra])
         assert install.STEPS[extra][1] == ["-e", f".[{extra}]"]
-    assert "tiny-transformer-course[serve]" in declared["dev"]
+    assert f"tiny-transformer-course[{','.join(install.EXTRAS)}]" in declared["dev"]
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "pyproject.toml"])
