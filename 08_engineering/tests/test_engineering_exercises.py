@@ -12,6 +12,7 @@ import os
 import random
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -242,8 +243,8 @@ def test_only_a_newline_ends_a_line(ex):
 
 # --- 8.4 ---
 
-RUNS, NOW = Path("runs"), datetime(2026, 11, 30, 17, 5, 9)
-TIME = "20261130-170509-"
+RUNS, NOW = Path("runs"), datetime(2025, 11, 30, 17, 5, 9)
+TIME = "20251130-170509-"
 REAL_MKDIR = os.mkdir
 
 
@@ -264,7 +265,8 @@ def started(
         taken: list[Path] = []
 
         def mkdir(path: Any, *args: Any, **kwargs: Any) -> None:
-            if Path(path).parent == runs and len(taken) < rivals and not Path(path).exists():
+            is_new = Path(path).parent == runs and runs.is_dir() and not Path(path).exists()
+            if is_new and len(taken) < rivals:
                 taken.append(Path(path))
                 REAL_MKDIR(path)
                 (Path(path) / "metrics.csv").write_text("step,loss\n", encoding="utf-8")
@@ -286,11 +288,17 @@ def started(
             "the error": error,
             "different folders": f"{len(set(found))} of {calls}",
             "folders that are new and empty": f"{n_empty} of {calls}",
-            "the name begins with": ", ".join({path.name[: len(TIME)] for path in found}),
+            "the name begins with": ", ".join({beginning(path) for path in found}),
             "folders of another program given out": f"{given_out}",
             "folders of another program": f"{kept} of {rivals} kept",
         }
     return {name: happened[name] for name in report}
+
+
+def beginning(path: Path) -> str:
+    """The time in the name of a folder; in words if it is the clock's."""
+    begins = path.name[: len(TIME)]
+    return "the time of the clock" if begins.startswith(f"{datetime.now():%Y%m%d}") else begins
 
 
 def is_empty(path: Path, parent: Path) -> bool:
@@ -315,7 +323,7 @@ def test_a_run_gets_a_new_folder_named_after_the_time(ex):
 
 def test_runs_with_one_seed_in_one_second_get_different_folders(ex):
     """runs with the same seed, in the same second, get different folders"""
-    for calls in (2, 5):
+    for calls in (2, 5, 40):
         all_of_them = f"{calls} of {calls}"
         expected = {
             "the error": "none",
@@ -1099,6 +1107,8 @@ def test_each_profile_is_given_its_program(ex, name):
     answer = ex.read_profiles()
     expect(isinstance(answer, dict), "return a dictionary from the programs to letters")
     expect(name in answer, f"the programs: {name!r} is missing; keep the names as they are")
+    twice = [letter for letter, count in Counter(map(str, answer.values())).items() if count > 1]
+    expect(not twice, f"{', '.join(twice)} is given to more than one program; each has its own")
     given = answer[name]
     choice = given.strip().upper() if isinstance(given, str) else given
     expect_choice(answer, choice, LETTERS[name], name)
