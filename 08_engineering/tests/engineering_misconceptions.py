@@ -753,11 +753,11 @@ OVERRIDDEN = mistakes(
         {"whole": "int first"},
     ),
     cut_at_the_last=(
-        'a flag with a "=" in its value goes wrong: cut it at the first "=", and only there',
+        'a flag whose value holds a "=" goes wrong: cut it at the first "=", and only there',
         {"cut": "last"},
     ),
     two_parts_only=(
-        'a flag with a "=" in its value goes wrong: cut it at the first "=", and only there',
+        'a flag whose value holds a "=" goes wrong: cut it at the first "=", and only there',
         {"cut": "two parts only"},
     ),
     cut_at_every_one=(
@@ -2785,7 +2785,7 @@ def scheduled_with(
     blocked = [0] * n_slots  # steps until a slot may be taken again
     table: list[tuple[int | None, ...]] = []
     while waiting or any(one if slot == "zero is empty" else one is not None for one in slots):
-        if len(table) > 500:
+        if len(table) > 100:  # longer than any right one
             break
         here = [i for i in waiting if arrivals[i] <= len(table)]
         if queue == "head blocks":

@@ -415,11 +415,11 @@ def expect_overridden(ex: Any, flags: Sequence[str], **changes: str) -> None:
     expect_equal(override(given(), flags), expected, what="after the call")
 
 
-def expect_refused(ex: Any, flag: str, *words: str) -> None:
+def expect_refused(ex: Any, flag: str, *words: str, later: str = "name=new") -> None:
     """The flag is refused by a ValueError that holds it, and these words."""
     override = observed(ex, "with_overrides", partial(overridden, words=(flag, *words)))
     expected = {"the error": "a ValueError", "its message": "complete"}
-    expect_equal(override(given(), ["name=new", flag]), expected, what=f"for {flag!r}")
+    expect_equal(override(given(), ["name=new", flag, later]), expected, what=f"for {flag!r}")
 
 
 def test_the_named_values_are_replaced_and_the_others_stay(ex):
@@ -464,6 +464,7 @@ def test_an_unknown_name_is_an_error_with_the_closest_one(ex):
     expect_refused(ex, "learning_rat=0.5", "did you mean 'learning_rate'?")
     expect_refused(ex, "zzzz=5")
     expect_refused(ex, "resume")
+    expect_refused(ex, "max_steps=few", "int", later="max_steps=5")
 
 
 # --- 8.6 ---
