@@ -348,7 +348,7 @@ def speedup(shares: Sequence[float], times: Sequence[float]) -> float:
     """
     # Amdahl's rule: times add up, speeds don't. What is left of the old time, as a fraction:
     left = sum(share / factor for share, factor in zip(shares, times, strict=True))
-    left += max(0.0, 1 - sum(shares))  # shares of 0.1 may sum to a little more than 1
+    left += max(0.0, 1 - math.fsum(shares))  # sum makes 0.7 + 0.2 + 0.1 a little less than 1
     return 1 / left if left > 0 else math.inf
 
 

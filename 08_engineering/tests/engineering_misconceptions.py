@@ -197,8 +197,8 @@ SAVED = mistakes(
         {"place": "in place"},
     ),
     removed_before_the_rename=(
-        "path is removed before the rename: in between a reader finds nothing; one call can "
-        "replace it in one step",
+        "for an instant path holds nothing, and if the rename fails then, both files are lost; the "
+        "page bug_clinic.md, section 1, shows it",
         {"rename": "removed first"},
     ),
     removed_before_the_writing=(
@@ -2323,13 +2323,13 @@ CROSSED = "training and generation are exchanged: only training has a backward p
 READ = mistakes(
     profiles_read_with,
     training_exchanged=(
-        "the two of training are exchanged: look for the one in which small operations and Python "
-        "take the larger share",
+        "the two of training are exchanged: bfloat16 makes the products faster, and then all that "
+        "stays as it is, such as Python, takes a larger share",
         {"training": True},
     ),
     generation_exchanged=(
-        "the two of generation are exchanged: the modules call many small operations per token, "
-        "the fast decoder few",
+        "the two of generation are exchanged: the fast decoder has fewer norms, elementwise "
+        "operations and copies beside the same products",
         {"generation": True},
     ),
     slow_ones_exchanged=(CROSSED, {"crossed": "slow ones"}),

@@ -1076,6 +1076,7 @@ def test_what_is_left_of_the_time_adds_up(ex, shares, times):
         ([0.5, 0.3], [INF, 2.0]),
         ([0.5, 0.5], [INF, INF]),
         ([0.5, 0.5], [INF, 4.0]),
+        ([0.5, 0.25, 0.25], [INF, INF, INF]),
     ],
 )
 def test_a_part_that_disappears_leaves_the_rest(ex, shares, times):
