@@ -1099,6 +1099,10 @@ TRAINED = mistakes(
     ),
     batch_skipped=("batch `done` is skipped; it is the next one", {"start": "skip"}),
     batch_repeated=("the last batch is learned twice; the next one is `done`", {"start": "repeat"}),
+    batch_repeated_at_the_next_rate=(
+        "the last batch is learned twice; the next one is `done`",
+        {"start": "repeat", "shift": "resumed"},
+    ),
     first_batches_again=(
         "the steps learn from the first batches again; step i learns from batches[i]",
         {"start": "first batches"},
