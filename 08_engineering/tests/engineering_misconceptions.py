@@ -1238,7 +1238,7 @@ def mismatch_with(
     elif relative == "exchanged":
         allowed = rtol + atol * size
     far = a - e if sign == "signed" else (a - e).abs()
-    close = far < allowed if edge == "<" else far <= allowed
+    close = far <= allowed if edge == "<=" else far < allowed
     if edge == "<":
         close = close | (a == e)
     if infinite not in ("allow all", "by their difference"):
@@ -1251,6 +1251,8 @@ def mismatch_with(
         pass
     elif infinite == "any sign":
         close = close | (a.isinf() & e.isinf())
+    elif edge == "<, equal ones too":
+        close = close | ((a == e) & a.isinf())
     else:
         close = close | (a == e)
     if nan == "nan only":
@@ -1332,6 +1334,10 @@ MISMATCH = mistakes(
     exactly_the_tolerance=(
         "a difference of exactly the tolerance counts as a mismatch; it should match",
         {"edge": "<"},
+    ),
+    exactly_the_tolerance_of_0=(
+        "a difference of exactly the tolerance counts as a mismatch; it should match",
+        {"edge": "<, equal ones too"},
     ),
     nan_never_matches=(
         "nan doesn't equal itself, so two of them count as a mismatch; isnan on both sides",
@@ -1699,11 +1705,6 @@ UPDATED = mistakes(
         "losses before backward",
         {"divided": "after the clipping"},
     ),
-    norm_divided_after_the_clipping=(
-        "the gradients are divided after the clipping, which has measured the sum: divide the "
-        "losses before backward",
-        {"divided": "after the clipping", "norm_is": "divided"},
-    ),
     zeroed_in_the_loop_undivided=(
         "the gradients are zeroed before each backward, so only the last micro-batch counts",
         {"zeroed": "in the loop", "divided": "never"},
@@ -1739,7 +1740,8 @@ UPDATED = mistakes(
     ),
     not_clipped=("the gradients are not clipped", {"clipped": "never"}),
     limit_divided=(
-        "max_norm is divided by the number of micro-batches; the losses should be",
+        "the gradient of the mean gets a limit of max_norm divided by the number of micro-batches, "
+        "as where the division comes after the clipping: divide the losses before backward",
         {"limit": "divided"},
     ),
     norm_divided=(
@@ -2431,6 +2433,10 @@ QUANTIZED = mistakes(
     divided_by_128=(
         "the largest value is divided by 128; with 127, the largest code is 127",
         {"limit": 128.0},
+    ),
+    divided_by_128_down_to_it=(
+        "the largest value is divided by 128; with 127, the largest code is 127",
+        {"limit": 128.0, "overflow": "-128"},
     ),
     divided_by_255=(
         "the largest value is divided by 255, so codes above 127 are cut off; int8 ends at 127",
