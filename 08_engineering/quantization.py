@@ -38,13 +38,13 @@ GROUP = 32  # weights per 4-bit scale
 def quantize_rows(weight: Tensor, largest: int = INT8_MAX) -> tuple[Tensor, Tensor]:
     """Round each row of a matrix to integers from -largest to largest.
 
-    weight (d_out, d_in) -> q (d_out, d_in) int8 and scale (d_out,), with weight ~= scale[:, None]
-    q. A row of zeros gets the scale 1.
+    weight (d_out, d_in) -> q (d_out, d_in) int8 and scale (d_out,) float32, with
+    weight ~= scale[:, None] q. A row of zeros gets the scale 1.
     """
+    weight = weight.float()  # bfloat16 can't even tell 127 codes of one sign apart
     scale = weight.abs().amax(dim=-1) / largest  # (d_out,): the step between two codes
     scale = scale.where(scale > 0, 1.0)  # 0 / 0 would be nan
     codes = torch.round(weight / scale[:, None])  # halves go to the even integer
-    # In half precision the quotient of the largest weight can round to one too many.
     return codes.clamp(-largest, largest).to(torch.int8), scale
 
 
@@ -74,7 +74,7 @@ class Int8Linear(nn.Module):
         q, scale = quantize_rows(linear.weight.detach())
         # Buffers are saved and moved like parameters, but no optimizer changes them.
         self.register_buffer("q", q)
-        self.register_buffer("scale", scale)
+        self.register_buffer("scale", scale.to(linear.weight.dtype))
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().clone())
 
     @property
@@ -119,7 +119,7 @@ class Int4Linear(nn.Module):
         # Every group is a short row of its own: one large weight spoils 31 others, not the row.
         q, scale = quantize_rows(linear.weight.detach().reshape(-1, GROUP), INT4_MAX)
         self.register_buffer("packed", pack_nibbles(q))  # (d_out * G, 16)
-        self.register_buffer("scale", scale)  # (d_out * G,)
+        self.register_buffer("scale", scale.to(linear.weight.dtype))  # (d_out * G,)
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().clone())
         self.shape = linear.weight.shape
 

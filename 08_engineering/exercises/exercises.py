@@ -95,7 +95,8 @@ def read_rows(text: str) -> list[dict[str, Any]]:
     str.splitlines splits as well.
 
     Returns the rows, in order. Raises ValueError if a complete line isn't a JSON object; its
-    message names the line, counted from 1: "line 3". An empty line isn't an object either.
+    message names the line, counted from 1: "line 3". An empty line isn't an object either. JSON is
+    what json.loads reads: NaN and Infinity too.
     """
     raise NotImplementedError("Exercise 8.3: read_rows")  # TODO: your code here
 
@@ -107,9 +108,11 @@ def new_run_folder(parent: Path, seed: int, now: datetime) -> Path:
     which other runs have too. now: the time, which another run may share to the second.
 
     Makes a new, empty folder in parent and returns its path. Its name begins with the time, as in
-    20261130-081500-, so that runs sort by age. Several programs may call this at the same time: no
-    folder is ever given out twice, and one that another program makes is left alone. The code below
-    the raise has one mistake. Delete the raise line, find the mistake, repair it.
+    20261130-081500-, so that runs sort by age, those of one second in any order. Several programs
+    may call this at the same time: no folder is ever given out twice, however many runs share seed
+    and second, and one that another program makes is left alone. The code below the raise has one
+    mistake. That the digits come from the seed is not it: they make two runs meet, and meeting must
+    do no harm. Delete the raise line, find the mistake, repair it.
     """
     raise NotImplementedError("Exercise 8.4: new_run_folder")  # TODO: delete, then repair
     parent.mkdir(parents=True, exist_ok=True)
@@ -124,9 +127,10 @@ def new_run_folder(parent: Path, seed: int, now: datetime) -> Path:
 def with_overrides(config: Config, flags: Sequence[str]) -> Config:
     """Exercise 8.5: a configuration with some of its values replaced, as on a command line.
 
-    config: a frozen dataclass; its fields are annotated as int, float, bool or str, and a value is
-    read as its annotation says. flags: "name=value" each; a later one wins. What follows the first
-    "=" is the value. A bool is "true" or "false".
+    config: a frozen dataclass; its fields are annotated with the types int, float, bool or str, and
+    a value is what its type makes of the text: int("1_000") is 1000. A bool is "true" or "false".
+    flags: "name=value" each; a later one wins, but an error in an earlier one is still an error.
+    What follows the first "=" is the value.
 
     Returns a new configuration of the same class. Raises ValueError for a flag without "=", for an
     unknown name and for a value that isn't of its type. The message always holds the flag as it was
@@ -142,8 +146,8 @@ def restore(
     """Exercise 8.6, a repair: continue a run as if it had never stopped.
 
     state: what was saved after a step: "model" and "optimizer", their state dictionaries, "random",
-    what torch.get_rng_state() returned, and "step", the number of steps done. build() makes a new
-    model, in training mode, and the optimizer of its parameters.
+    what torch.get_rng_state() returned, and "step", the number of steps done; it is used once.
+    build() makes a new model, in training mode, and the optimizer of its parameters.
 
     Returns (model, optimizer, number of steps done). The steps that follow give the same weights,
     bit for bit, as those of a run that was never stopped; the model has dropout, which draws from
@@ -168,8 +172,9 @@ def train_on(
     """Exercise 8.7, a repair: the learning rates of a resumed run are those of the whole run.
 
     batches: those of the whole run, x (B, d_in) and y (B, d_out); step i, counted from 0, learns
-    from batches[i], at the learning rate of the optimizer's start times schedule(i). done: how many
-    steps were taken already; model and optimizer are as these left them.
+    from batches[i], at the learning rate of the optimizer's start times schedule(i), which may be
+    called for later steps too. done: how many steps were taken already; model and optimizer, with
+    one group of parameters, are as these left them.
 
     Trains the model on the remaining batches, in place, and returns the learning rate of each of
     these steps. The code below the raise has one mistake. Delete the raise line, find the mistake,
@@ -192,13 +197,13 @@ def first_mismatch(
 ) -> tuple[int, ...] | None:
     """Exercise 8.8: where do two results differ, as a test has to see it?
 
-    actual and expected: tensors of any real dtype, which may differ. Two values match if
+    actual and expected: tensors of any real dtype or bool, which may differ. Two values match if
     |actual - expected| <= atol + rtol * |expected|, computed in float64. nan matches nan only, inf
     only inf, and -inf only -inf, whatever the tolerances are.
 
     Returns the index of the first mismatch, row after row, as a tuple of ints, () for tensors
     without axes; None if there is none. Raises ValueError if the shapes differ: nothing is
-    broadcast. Write it without torch.isclose and torch.allclose.
+    broadcast. Write it without isclose and allclose, PyTorch's or NumPy's.
     """
     raise NotImplementedError("Exercise 8.8: first_mismatch")  # TODO: your code here
 
@@ -230,9 +235,10 @@ def accumulated_update(
     gradients are None before.
 
     Takes one step of the optimizer, as if all examples had come in one batch: on the gradient of
-    their mean loss, clipped to the norm max_norm. Leaves the gradients zeroed. Returns (the mean
-    loss over all examples, the norm of its gradient before the clipping). The code below the raise
-    has one mistake. Delete the raise line, find the mistake, repair it.
+    their mean loss, clipped to the norm max_norm as clip_grad_norm_ does it. Leaves the gradients
+    None or zero. Returns (the mean loss over all examples, the norm of its gradient before the
+    clipping). The code below the raise has one mistake. Delete the raise line, find the mistake,
+    repair it.
     """
     raise NotImplementedError("Exercise 8.10: accumulated_update")  # TODO: delete, then repair
     total = 0.0
@@ -269,8 +275,8 @@ def split_windows(
 def attend_cached(pieces: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
     """Exercise 8.12, a repair: causal attention over a text that comes in pieces, with a cache.
 
-    pieces: the queries (T, d_head), keys (T, d_head) and values (T, d_v) of the next T tokens each;
-    T may differ from piece to piece, as for a prompt and then one token after the other.
+    pieces: the queries (T, d_head), keys (T, d_head) and values (T, d_v) of the next T tokens each,
+    float32; T may differ from piece to piece, as for a prompt and then one token after the other.
 
     Returns (the sum of all T, d_v): each query attends to the keys of its own token and of all
     before it, in its piece and in those before. The code below the raise has one mistake. Delete
@@ -295,10 +301,11 @@ def speedup(shares: Sequence[float], times: Sequence[float]) -> float:
     """Exercise 8.13: how much faster does a program become if some of its parts do?
 
     shares: the fraction of the running time that each of the parts takes; together at most 1, and
-    the rest stays as it is. times: how many times faster each of them becomes, more than 0; below 1
-    it becomes slower, and math.inf means that it disappears.
+    the rest stays as it is. times: how many times faster each of them becomes, more than 0: at 2 it
+    takes half the time, below 1 it becomes slower, and math.inf means that it disappears.
 
-    Returns how many times faster the whole becomes; math.inf if nothing is left of it.
+    Returns how many times faster the whole becomes; math.inf if nothing is left of it (in the tests
+    the shares then add up to exactly 1).
     """
     raise NotImplementedError("Exercise 8.13: speedup")  # TODO: your code here
 
@@ -320,10 +327,11 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Exercise 8.15: weights in 8 bits, with one scale per row.
 
     weight (d_out, d_in), floating point. The scale of a row is its largest absolute value divided
-    by 127, or 1 for a row of zeros; each weight becomes the whole number that is closest to weight
-    / scale.
+    by 127, or 1 for a row of zeros (no other is below 1e-30); each weight becomes the whole number
+    that is closest to weight / scale, of two the even one.
 
-    Returns (q (d_out, d_in) int8, scale (d_out,) float32). Everything is computed in float32.
+    Returns (q (d_out, d_in) int8, scale (d_out,) float32). Everything is computed in float32, half
+    precision too.
     """
     raise NotImplementedError("Exercise 8.15: quantize_rows")  # TODO: your code here
 
@@ -363,7 +371,7 @@ def schedule(requests: Sequence[tuple[int, int]], n_slots: int) -> list[tuple[in
     others do; a static batch would wait until all of them had ended.
 
     Returns one row per step, up to the last token of all: for each slot the index of its request,
-    or None where it is empty.
+    or None where it is empty. Without requests there is no row.
     """
     raise NotImplementedError("Exercise 8.17: schedule")  # TODO: your code here
 

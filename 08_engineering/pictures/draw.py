@@ -462,7 +462,7 @@ def batching() -> Figure:
             axes.text(
                 (start + end) / 2,
                 slot,
-                str(request + 1),
+                str(request),
                 ha="center",
                 va="center",
                 fontsize=8,
@@ -473,7 +473,6 @@ def batching() -> Figure:
             f"{name}: {steps} steps, {use:.0%} of the slots in use", fontsize=10, loc="left"
         )
         axes.set(yticks=range(N_SLOTS), ylim=(N_SLOTS - 0.5, -0.5), ylabel="slot")
-        axes.set_yticklabels([str(slot + 1) for slot in range(N_SLOTS)])
     panels[1].set_xlabel("step: one token for each slot in use")
     hide_frame(*panels)
     return figure

@@ -6,6 +6,7 @@ setting is a function of its own, whose docstring is the diagnosis. `MISCONCEPTI
 the function that they imitate.
 """
 
+import ast
 import contextlib
 import copy
 import difflib
@@ -196,8 +197,8 @@ SAVED = mistakes(
         {"place": "in place"},
     ),
     removed_before_the_rename=(
-        "path is removed before the rename: in between a reader finds nothing; one call can "
-        "replace it in one step",
+        "for an instant path holds nothing, and if the rename fails then, both files are lost; the "
+        "page bug_clinic.md, section 1, shows it",
         {"rename": "removed first"},
     ),
     removed_before_the_writing=(
@@ -287,6 +288,8 @@ def rows_with(
         last = "" if text.endswith("\n") or not text else lines[-1]
     elif cut == "split anywhere":
         whole, last = text.split()[:-1], (text.split() or [""])[-1]
+    elif cut == "one array":
+        return rows_of_one_array(text)
     else:
         *whole, last = text.split("\n")
     if torn == "the last line always":
@@ -332,6 +335,21 @@ def rows_with(
     return rows
 
 
+def rows_of_one_array(text: str) -> list[Any]:
+    """All complete lines, joined by commas and read at once."""
+    whole = text.rpartition("\n")[0]
+    if not whole and not text.startswith("\n"):
+        return []
+    try:
+        rows = json.loads("[" + whole.replace("\n", ",\n") + "]")
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {error.lineno}: {error.msg}") from None
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is no object")
+    return rows
+
+
 def parses(line: str) -> bool:
     with contextlib.suppress(ValueError):
         return isinstance(json.loads(line), dict)
@@ -366,6 +384,16 @@ ROWS = mistakes(
     reading_ends_at_the_damage=(
         "at a damaged line the reading ends without an error, and all rows after it are lost",
         {"damaged": "ends"},
+    ),
+    whatever_parses=(
+        "every line is tried, and what can't be read is skipped: the torn line is dropped only by "
+        "luck, and damage in the middle is hidden",
+        {"torn": "kept if it parses", "damaged": "skipped"},
+    ),
+    all_lines_as_one_array=(
+        "all lines are read at once, as one array, in which a damaged line spoils the place of the "
+        "error: read each line by itself",
+        {"cut": "one array"},
     ),
     none_for_damaged_lines=(
         "a damaged line becomes None; raise an error that names it",
@@ -434,6 +462,7 @@ def folder_with(
     named: str = "time first",
     returned: str = "the folder",
     content: str = "nothing",
+    tries: int = 1000,
 ) -> Any:
     """The folder of a new run."""
     if above == "all":
@@ -441,8 +470,8 @@ def folder_with(
     elif above == "once":
         parent.mkdir()
     digits = random.Random(seed)
-    clock = datetime(2001, 1, 1) if named == "another time" else now
-    for _ in range(50):
+    clock = datetime.now() if named == "another time" else now
+    for _ in range(tries):
         text = f"{digits.getrandbits(24):06x}"
         name = f"{clock:{time}}{text}"
         if named == "digits first":
@@ -464,6 +493,10 @@ def folder_with(
             with contextlib.suppress(FileExistsError):
                 folder.mkdir()
             shutil.rmtree(folder)
+            folder.mkdir()
+        elif made == "asked, then emptied":
+            if folder.exists():
+                shutil.rmtree(folder)
             folder.mkdir()
         elif made == "never":
             if folder.exists():
@@ -488,8 +521,8 @@ def folder_with(
 FOLDER = mistakes(
     folder_with,
     asked_and_then_shared=(
-        "another program can make the folder in the same instant, and exist_ok=True then shares "
-        "it; let mkdir fail, and try the next name",
+        "two programs that begin in the same instant can be given the same folder; the page "
+        "bug_clinic.md, section 2, shows how",
         {"made": "asked first"},
     ),
     asked_and_then_failed=(
@@ -509,6 +542,18 @@ FOLDER = mistakes(
     folder_of_another_emptied=(
         "the folder of another program is deleted and made anew",
         {"made": "emptied"},
+    ),
+    folder_that_exists_emptied=(
+        "the folder of another program is deleted and made anew",
+        {"made": "asked, then emptied"},
+    ),
+    ten_tries=(
+        "after some tries it gives up, although other names are free: try until mkdir succeeds",
+        {"tries": 10},
+    ),
+    three_tries=(
+        "after some tries it gives up, although other names are free: try until mkdir succeeds",
+        {"tries": 3},
     ),
     folder_never_made=("the folder is never made", {"made": "never"}),
     one_more_name=(
@@ -577,6 +622,8 @@ def overridden_with(
     changes: dict[str, Any] = {}
     for flag in flags:
         name, equals, text = flag.rpartition("=") if cut == "last" else flag.partition("=")
+        if cut == "two parts only" and flag.count("=") > 1:
+            raise ValueError(f"{flag}: expected name=value")
         if cut == "all":
             name, equals, text = [*flag.split("="), "", ""][0], "=", [*flag.split("="), "", ""][1]
             equals = "=" if "=" in flag else ""
@@ -630,6 +677,11 @@ def read_with(kind: Any, text: str, kinds: str, booleans: str, whole: str, space
         with contextlib.suppress(ValueError):
             return json.loads(text)
         return text
+    if kinds == "Python literals":
+        value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+        if not isinstance(value, kind):
+            raise ValueError(text)
+        return value
     if kind is bool:
         if booleans == "bool":
             return bool(text)
@@ -683,6 +735,11 @@ OVERRIDDEN = mistakes(
         'the name "12" is text, and a float of 1 is 1.0',
         {"kinds": "literals"},
     ),
+    read_as_python=(
+        "the value is read as Python code, in which a text needs quotes and 1 is no float: call "
+        "the type of the field with the text",
+        {"kinds": "Python literals"},
+    ),
     whole_numbers_through_float=(
         "an int is read by way of a float, so 2.5 is cut to 2; it should be an error",
         {"whole": "through float"},
@@ -696,8 +753,12 @@ OVERRIDDEN = mistakes(
         {"whole": "int first"},
     ),
     cut_at_the_last=(
-        'the flag is cut at the last "="; a value may hold one: cut at the first',
+        'a flag whose value holds a "=" goes wrong: cut it at the first "=", and only there',
         {"cut": "last"},
+    ),
+    two_parts_only=(
+        'a flag whose value holds a "=" goes wrong: cut it at the first "=", and only there',
+        {"cut": "two parts only"},
     ),
     cut_at_every_one=(
         'the flag is cut at every "=", and the rest of the value is lost: cut at the first',
@@ -766,6 +827,7 @@ def restored_with(
     rate: float = 1.0,
 ) -> Any:
     """Continue a run."""
+    before = torch.get_rng_state()
     if generator == "first":
         torch.set_rng_state(state["random"])
     elif generator.startswith("first seed "):
@@ -797,6 +859,8 @@ def restored_with(
         model.eval()
     if generator == "last":
         torch.set_rng_state(state["random"])
+    elif generator == "as before the call":
+        torch.set_rng_state(before)
     elif generator == "the step":
         torch.manual_seed(state["step"])
     elif generator.startswith("seed "):
@@ -824,9 +888,13 @@ def without_steps(state: Mapping[str, Any]) -> dict[str, Any]:
 RESTORED = mistakes(
     restored_with,
     restored_before_the_building=(
-        "the random state is restored before build() draws new weights, which moves it on: restore "
-        "it last",
+        "the steps begin at another place in the sequence of random numbers than the one that was "
+        "saved; the page bug_clinic.md, section 3, shows how to see it",
         {"generator": "first"},
+    ),
+    put_back=(
+        "at the end the generator has the state from before the call; it should have the saved one",
+        {"generator": "as before the call"},
     ),
     not_restored=(
         "the random state is not restored, so dropout hits other features",
@@ -945,6 +1013,7 @@ def trained_with(
             "back": max(i - 1, 0),
             "fresh": i - first,
             "double": done + 2 * (i - done),
+            "added twice": i + done,
         }[shift]
         rate = base * schedule(at)
         if peak == "compounded":
@@ -957,7 +1026,7 @@ def trained_with(
             rate, now = now, rate
         else:
             now = rate
-        group["lr"] = rate
+        group["lr"] = base * schedule(at + 1) if change == "early" else rate
         F.mse_loss(model(x), y).backward()
         optimizer.step()
         if gradients == "zeroed":
@@ -973,8 +1042,8 @@ def trained_with(
 TRAINED = mistakes(
     trained_with,
     resumed_one_ahead=(
-        "a resumed run is one step ahead in the schedule: last_epoch is the index of the last step "
-        "that was taken, done - 1, and building the scheduler moves on by one",
+        "a resumed run is one step ahead in the schedule, and a run from the start isn't; the page "
+        "bug_clinic.md, section 4, shows where to look",
         {"shift": "resumed"},
     ),
     resumed_one_behind=(
@@ -996,6 +1065,15 @@ TRAINED = mistakes(
     scheduler_stepped_twice=(
         "the schedule moves two steps on for each step of the optimizer",
         {"shift": "double"},
+    ),
+    shifted_twice=(
+        "`done` is added to the steps twice: with last_epoch, the scheduler counts from the start "
+        "of the whole run already",
+        {"shift": "added twice"},
+    ),
+    scheduler_before_the_optimizer=(
+        "the scheduler steps before the optimizer, so each step is taken at the rate of the next",
+        {"change": "early"},
     ),
     last_rate_as_the_peak=(
         "the schedule multiplies the rate of the last step; it should multiply the optimizer's "
@@ -1021,6 +1099,10 @@ TRAINED = mistakes(
     ),
     batch_skipped=("batch `done` is skipped; it is the next one", {"start": "skip"}),
     batch_repeated=("the last batch is learned twice; the next one is `done`", {"start": "repeat"}),
+    batch_repeated_at_the_next_rate=(
+        "the last batch is learned twice; the next one is `done`",
+        {"start": "repeat", "shift": "resumed"},
+    ),
     first_batches_again=(
         "the steps learn from the first batches again; step i learns from batches[i]",
         {"start": "first batches"},
@@ -1053,7 +1135,41 @@ def last_epoch_is_done(
 ) -> list[float]:
     """last_epoch is the index of the last step that was taken, done - 1: for done = 0 that is the
     -1 of a run that has not begun"""
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule, last_epoch=done)
+    return trained_from(done, model, optimizer, batches, schedule, done)
+
+
+def last_epoch_at_least_0(
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Sequence[tuple[Tensor, Tensor]],
+    schedule: Callable[[int], float],
+    done: int,
+) -> list[float]:
+    """a last_epoch of 0 says that step 0 was taken; before the first step it is -1"""
+    return trained_from(max(done - 1, 0), model, optimizer, batches, schedule, done)
+
+
+def last_epoch_too_small(
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Sequence[tuple[Tensor, Tensor]],
+    schedule: Callable[[int], float],
+    done: int,
+) -> list[float]:
+    """a resumed run is one step behind in the schedule: its first step has the index done"""
+    return trained_from(max(done - 2, -1), model, optimizer, batches, schedule, done)
+
+
+def trained_from(
+    last_epoch: int,
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Sequence[tuple[Tensor, Tensor]],
+    schedule: Callable[[int], float],
+    done: int,
+) -> list[float]:
+    """Train with this last_epoch."""
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule, last_epoch=last_epoch)
     rates = []
     for x, y in batches[done:]:
         rates.append(scheduler.get_last_lr()[0])
@@ -1122,7 +1238,7 @@ def mismatch_with(
     elif relative == "exchanged":
         allowed = rtol + atol * size
     far = a - e if sign == "signed" else (a - e).abs()
-    close = far < allowed if edge == "<" else far <= allowed
+    close = far <= allowed if edge == "<=" else far < allowed
     if edge == "<":
         close = close | (a == e)
     if infinite not in ("allow all", "by their difference"):
@@ -1135,6 +1251,8 @@ def mismatch_with(
         pass
     elif infinite == "any sign":
         close = close | (a.isinf() & e.isinf())
+    elif edge == "<, equal ones too":
+        close = close | ((a == e) & a.isinf())
     else:
         close = close | (a == e)
     if nan == "nan only":
@@ -1150,7 +1268,8 @@ def mismatch_with(
         return {"None": None, "()": (), "False": False, "-1": (-1,)}[none]
     if which == "last":
         place = places[-1]
-    elif which == "largest" and close.dim():
+    elif which in ("largest", "largest excess") and close.dim():
+        far = far - allowed if which == "largest excess" else far
         error = far.double().nan_to_num(INF, INF, INF).masked_fill(close, -INF)
         place = (error == error.max()).nonzero()[0]
     elif which == "columns first":
@@ -1166,6 +1285,10 @@ def mismatch_with(
         return place.tolist()
     if index == "tensors":
         return tuple(place)
+    if index == "flat, in a tuple":
+        return (int((~close).flatten().int().argmax()),)
+    if index == "or None":
+        return tuple(place.tolist()) or None
     if index == "from 1":
         return tuple(i + 1 for i in place.tolist())
     if index == "count":
@@ -1211,6 +1334,10 @@ MISMATCH = mistakes(
     exactly_the_tolerance=(
         "a difference of exactly the tolerance counts as a mismatch; it should match",
         {"edge": "<"},
+    ),
+    exactly_the_tolerance_of_0=(
+        "a difference of exactly the tolerance counts as a mismatch; it should match",
+        {"edge": "<, equal ones too"},
     ),
     nan_never_matches=(
         "nan doesn't equal itself, so two of them count as a mismatch; isnan on both sides",
@@ -1263,6 +1390,14 @@ MISMATCH = mistakes(
         {"shapes": "none"},
     ),
     last_mismatch=("this is the last mismatch; the first is asked for", {"which": "last"}),
+    largest_difference=(
+        "this is where the difference is largest; the first mismatch is asked for",
+        {"which": "largest"},
+    ),
+    largest_excess=(
+        "this is where the difference is largest; the first mismatch is asked for",
+        {"which": "largest excess"},
+    ),
     column_after_column=(
         "the first mismatch is looked for column after column; go row after row",
         {"which": "columns first"},
@@ -1270,6 +1405,15 @@ MISMATCH = mistakes(
     flat_index=(
         "this is an index into the flattened tensor; one per axis is asked for",
         {"index": "flat"},
+    ),
+    flat_index_in_a_tuple=(
+        "this is an index into the flattened tensor; one per axis is asked for",
+        {"index": "flat, in a tuple"},
+    ),
+    empty_index_lost=(
+        "of tensors without axes the index is (), which counts as false: ask how many mismatches "
+        "there are, not whether the index is true",
+        {"index": "or None"},
     ),
     a_tensor=("the index is a tensor; a tuple of ints is asked for", {"index": "tensor"}),
     a_list=("the index is a list; a tuple is asked for", {"index": "list"}),
@@ -1309,6 +1453,7 @@ def loss_with(
         "twice": lambda: (logits[:, :-2], tokens[:, 2:]),
         "rolled": lambda: (logits, tokens.roll(-1, dims=1)),
         "padded": lambda: (logits, F.pad(tokens[:, 1:], (0, 1))),
+        "padding ignored": lambda: (logits[:, :-1], tokens[:, 1:]),
         "last only": lambda: (logits[:, -2:-1], tokens[:, -1:]),
         "rows joined": lambda: (
             logits.flatten(0, 1)[:-1][None],
@@ -1316,9 +1461,13 @@ def loss_with(
         ),
         "rows rolled": lambda: (logits[:-1], tokens[1:]),
     }
+    if shift == "twice if long enough":
+        shift = "twice" if tokens.size(1) > 2 else "next"
     x, y = pairs[shift]()
     if shift == "twice" and tokens.size(1) < 3:
         return logits.sum() * float("nan")
+    if shift == "padding ignored":
+        return F.cross_entropy(x.flatten(0, 1), y.flatten(), ignore_index=0)
     if shift == "rows rolled" and len(tokens) < 2:
         return logits.sum() * float("nan")
     flat = x.flatten(0, 1)
@@ -1359,7 +1508,8 @@ def loss_with(
 LOSS = mistakes(
     loss_with,
     not_shifted=(
-        "each position is asked for the token that it sees; position t has to predict token t + 1",
+        "the model is asked for what it has just been shown; the page bug_clinic.md, section 5, "
+        "shows what it learns from that",
         {"shift": "none"},
     ),
     not_shifted_last_left_out=(
@@ -1377,6 +1527,14 @@ LOSS = mistakes(
     shifted_twice=(
         "the targets are shifted by two: each position is asked for the token after the next",
         {"shift": "twice"},
+    ),
+    shifted_twice_if_long_enough=(
+        "the targets are shifted by two: each position is asked for the token after the next",
+        {"shift": "twice if long enough"},
+    ),
+    zero_as_padding=(
+        "token 0 is left out, as if it were padding; here it is a token like all others",
+        {"shift": "padding ignored"},
     ),
     first_token_at_the_end=(
         "the last position is asked for the first token of its row, as roll moves it there; leave "
@@ -1465,6 +1623,7 @@ def updated_with(
     n = len(micro_batches)
     parameters = [*model.parameters()]
     total, last, norm = 0.0, 0.0, 0.0
+    each: list[float] = []
     parts = micro_batches[-1:] if used == "the last" else micro_batches
     parts = micro_batches[:1] if used == "the first" else parts
     factor = {"never": 1, "twice": n * n, "by the examples": n * len(micro_batches[0][1])}
@@ -1475,11 +1634,17 @@ def updated_with(
         (loss / (1 if divided == "after the clipping" else factor.get(divided, n))).backward()
         total += loss.item()
         last = loss.item()
-        if clipped == "each":
-            nn.utils.clip_grad_norm_(parameters, max_norm)
+        if clipped.startswith("each"):
+            each.append(nn.utils.clip_grad_norm_(parameters, max_norm).item())
         if step == "each":
             optimizer.step()
+        if step == "each by itself":
+            each.append(nn.utils.clip_grad_norm_(parameters, max_norm).item())
+            optimizer.step()
+            optimizer.zero_grad()
     before = norm_of(parameters)
+    if clipped == "each alone" or step == "each by itself":
+        before = sum(each) / n if norm_is == "mean" else each[-1]
     max_norm = max_norm / n if limit == "divided" else max_norm
     if clipped == "value":
         nn.utils.clip_grad_value_(parameters, max_norm)
@@ -1490,7 +1655,7 @@ def updated_with(
     elif clipped == "per parameter":
         for parameter in parameters:
             nn.utils.clip_grad_norm_([parameter], max_norm)
-    elif clipped != "never":
+    elif clipped not in ("never", "each alone") and step != "each by itself":
         nn.utils.clip_grad_norm_(parameters, max_norm)
     norm = norm_of(parameters) if norm_is == "after" else before
     if norm_is == "after the step":
@@ -1522,8 +1687,8 @@ def norm_of(parameters: Iterable[nn.Parameter]) -> float:
 UPDATED = mistakes(
     updated_with,
     not_divided=(
-        "the gradients of the micro-batches are added up; divide each loss by their number before "
-        "backward",
+        "the more micro-batches, the longer the gradient; the page bug_clinic.md, section 6, shows "
+        "how to see it",
         {"divided": "never"},
     ),
     divided_twice=(
@@ -1540,6 +1705,10 @@ UPDATED = mistakes(
         "losses before backward",
         {"divided": "after the clipping"},
     ),
+    zeroed_in_the_loop_undivided=(
+        "the gradients are zeroed before each backward, so only the last micro-batch counts",
+        {"zeroed": "in the loop", "divided": "never"},
+    ),
     zeroed_in_the_loop=(
         "the gradients are zeroed before each backward, so only the last micro-batch counts",
         {"zeroed": "in the loop"},
@@ -1552,14 +1721,27 @@ UPDATED = mistakes(
         "the optimizer takes a step after every micro-batch; one after the last is asked for",
         {"step": "each"},
     ),
+    a_whole_update_per_micro_batch=(
+        "the optimizer takes a step after every micro-batch; one after the last is asked for",
+        {"step": "each by itself", "divided": "never"},
+    ),
+    a_whole_update_and_the_mean=(
+        "the optimizer takes a step after every micro-batch; one after the last is asked for",
+        {"step": "each by itself", "divided": "never", "norm_is": "mean"},
+    ),
     no_step=("the optimizer takes no step", {"step": "never"}),
     each_clipped=(
         "the gradients are clipped after every micro-batch; clip their sum once",
         {"clipped": "each"},
     ),
+    each_clipped_alone=(
+        "the gradients are clipped after every micro-batch; clip their sum once",
+        {"clipped": "each alone"},
+    ),
     not_clipped=("the gradients are not clipped", {"clipped": "never"}),
     limit_divided=(
-        "max_norm is divided by the number of micro-batches; the losses should be",
+        "the gradient of the mean gets a limit of max_norm divided by the number of micro-batches, "
+        "as where the division comes after the clipping: divide the losses before backward",
         {"limit": "divided"},
     ),
     norm_divided=(
@@ -1619,7 +1801,8 @@ def split_with(
         n_val = n - int(n * (1 - val_share))
     elif rounding == "nearest":
         n_val = round(n * val_share)
-    step = {"stride": stride, "one": 1, "length": length, "both": stride + length}[every]
+    steps = {"one": 1, "length": length, "both": stride + length}
+    step = steps.get(every, stride)
     size = length + wide
     windows = tokens.unfold(0, size, step) if n >= size else tokens[None]
     cut = n - n_val
@@ -1646,10 +1829,32 @@ def split_with(
     elif split == "validation with what precedes":
         train = tokens[:cut].unfold(0, size, step)
         val = tokens[max(cut - length + 1, 0) :].unfold(0, size, step)
+    elif split == "training by its starts":
+        starts = torch.arange(len(windows)) * step
+        train, val = windows[starts < cut], tokens[cut:].unfold(0, size, step)
+    elif split == "a window before":
+        train = tokens[:cut].unfold(0, size, step)
+        val = tokens[max(cut - length, 0) :].unfold(0, size, step)
+    elif split == "a gap":
+        train = tokens[: max(cut - length, length)].unfold(0, size, step)
+        val = tokens[cut:].unfold(0, size, step)
+    elif split == "every k-th, without those beside":
+        k = round(1 / val_share)
+        starts = torch.arange(len(windows)) * step
+        is_val = torch.arange(len(windows)) % k == k - 1
+        is_near = (starts[:, None] - starts[is_val]).abs() < size
+        train, val = windows[~is_near.any(dim=1)], windows[is_val]
     elif split == "first part":
         train, val = tokens[n_val:].unfold(0, size, step), tokens[:n_val].unfold(0, size, step)
     else:
         train, val = tokens[:cut].unfold(0, size, step), tokens[cut:].unfold(0, size, step)
+    if every == "the length for validation":
+        val = tokens[cut:].unfold(0, size, size)
+    if end == "filled up":
+        train, val = filled_up(tokens[:cut], size, step), filled_up(tokens[cut:], size, step)
+    if end == "without one that just fits":
+        train = train[: len(train) - ((cut - size) % step == 0)]
+        val = val[: len(val) - ((n_val - size) % step == 0)]
     if end == "without the last":
         train, val = train[:-1], val[:-1]
     if end == "axes":
@@ -1659,11 +1864,17 @@ def split_with(
     return (val, train) if order == "validation first" else (train, val)
 
 
+def filled_up(part: Tensor, size: int, step: int) -> Tensor:
+    """The windows of a part, and one more for what is left at its end, with zeros."""
+    rest = (len(part) - size) % step
+    return F.pad(part, (0, step - rest if rest else 0)).unfold(0, size, step)
+
+
 SPLIT = mistakes(
     split_with,
     every_kth_window=(
-        "every k-th window goes to validation, and its tokens are in the windows beside it too: "
-        "split the tokens first",
+        "most tokens of the validation are in windows for training too; the page bug_clinic.md, "
+        "section 7, shows what that does to the loss",
         {"split": "every k-th"},
     ),
     windows_split=(
@@ -1693,6 +1904,26 @@ SPLIT = mistakes(
         "predictions; they are in both parts",
         {"split": "validation with what precedes"},
     ),
+    training_by_its_starts=(
+        "the last training windows begin before the cut and end behind it: they hold tokens of the "
+        "validation",
+        {"split": "training by its starts"},
+    ),
+    validation_a_window_before=(
+        "the validation begins with tokens of the training text, as a context for its first "
+        "predictions; they are in both parts",
+        {"split": "a window before"},
+    ),
+    gap_before_the_cut=(
+        "the last tokens before the cut are left out; all that aren't for validation are for "
+        "training",
+        {"split": "a gap"},
+    ),
+    windows_from_all_over=(
+        "the windows for validation come from all over the text; its last int(n * val_share) "
+        "tokens are asked for",
+        {"split": "every k-th, without those beside"},
+    ),
     first_part_for_validation=(
         "the first part of the text is for validation; the last should be",
         {"split": "first part"},
@@ -1710,6 +1941,19 @@ SPLIT = mistakes(
     stride_of_the_length=(
         "the windows don't overlap: they begin at every stride-th token, not at every length-th",
         {"every": "length"},
+    ),
+    length_for_validation=(
+        "the stride is used for training only; validation has the same",
+        {"every": "the length for validation"},
+    ),
+    rest_filled_up=(
+        "the rest at the end of a part is filled up; a window ends within its part, and a rest is "
+        "left out",
+        {"end": "filled up"},
+    ),
+    one_that_fits_missing=(
+        "the last window of each part is missing; one that ends with its part still fits",
+        {"end": "without one that just fits"},
     ),
     gaps_between_the_windows=(
         "the stride is counted from the end of a window; it is counted from its beginning",
@@ -1767,6 +2011,8 @@ def attended_with(
         last = total if seen == "the whole cache" else end
         rows = torch.arange(first, first + T)[:, None]
         allowed = torch.arange(last) <= rows
+        if seen == "the whole cache":
+            allowed = allowed | (torch.arange(last) >= end)
         if mask == "none":
             allowed = torch.ones_like(allowed)
         if mask == "future":
@@ -1811,8 +2057,8 @@ def attended_with(
 ATTENDED = mistakes(
     attended_with,
     never_advanced=(
-        "the cache isn't advanced: every piece is written over the first; length grows by the "
-        "tokens of the piece",
+        "each piece attends to itself alone, as if it were the first; the page bug_clinic.md, "
+        "section 8, shows how to see it",
         {"advance": "never"},
     ),
     advanced_by_one=(
@@ -1839,6 +2085,11 @@ ATTENDED = mistakes(
     next_token_visible=(
         "each query sees one token of the future",
         {"mask": "one late"},
+    ),
+    empty_places_seen=(
+        "the places of the cache that are still empty get a share: a key of zeros has the score 0, "
+        "not -inf; end at the last token",
+        {"seen": "the whole cache"},
     ),
     own_token_hidden=("no query sees the key of its own token", {"mask": "past only"}),
     no_mask=(
@@ -1896,6 +2147,8 @@ def speedup_with(
     nothing: str = "inf",
 ) -> float:
     """How much faster a program becomes."""
+    if rest == "shared out" and sum(shares) > 0:
+        shares = [share / sum(shares) for share in shares]
     pairs = [*zip(shares, times, strict=True)]
     if which == "first":
         pairs = pairs[:1]
@@ -1906,6 +2159,10 @@ def speedup_with(
         left = 0.0
     elif rest == "all":
         left = 1.0
+    if parts == "inf at once" and any(math.isinf(factor) for _, factor in pairs):
+        return math.inf
+    if parts == "largest gain":
+        return max((speedup_with([share], [factor]) for share, factor in pairs), default=1.0)
     if parts == "speeds averaged":
         return sum(share * factor for share, factor in pairs) + left
     if parts == "each by itself":
@@ -1929,6 +2186,8 @@ def speedup_with(
             left += share * factor
         elif parts == "inf ignored" and math.isinf(factor):
             left += share
+        elif parts == "never slower":
+            left += share / max(factor, 1.0)
         elif parts == "one more":
             left += share / (1 + factor)
         else:
@@ -1942,6 +2201,7 @@ def speedup_with(
         "more": 1 / left - 1,
         "percent": 100 * (1 / left - 1),
         "percent left": 100 * left,
+        "rounded": round(1 / left, 2),
     }[result]
 
 
@@ -1984,6 +2244,24 @@ SPEEDUP = mistakes(
         "a part with math.inf stays as it is; it should disappear",
         {"parts": "inf ignored"},
     ),
+    infinite_at_once=(
+        "one part that disappears makes the whole infinitely fast; the others still take their "
+        "time",
+        {"parts": "inf at once"},
+    ),
+    never_slower=(
+        "a part with a factor below 1 stays as it is; it should become slower",
+        {"parts": "never slower"},
+    ),
+    largest_gain=(
+        "only the part that gains most is counted; the times of all parts add up",
+        {"parts": "largest gain"},
+    ),
+    rest_shared_out=(
+        "the shares are divided by their sum, so that nothing is left for the rest",
+        {"rest": "shared out"},
+    ),
+    rounded=("the result is rounded; return it as it is", {"result": "rounded"}),
     rest_forgotten=(
         "the rest is forgotten: what the shares leave of 1 takes its time too",
         {"rest": "forgotten"},
@@ -2051,13 +2329,13 @@ CROSSED = "training and generation are exchanged: only training has a backward p
 READ = mistakes(
     profiles_read_with,
     training_exchanged=(
-        "the two of training are exchanged: look for the one in which small operations and Python "
-        "take the larger share",
+        "the two of training are exchanged: bfloat16 makes the products faster, and then all that "
+        "stays as it is, such as Python, takes a larger share",
         {"training": True},
     ),
     generation_exchanged=(
-        "the two of generation are exchanged: the modules call many small operations per token, "
-        "the fast decoder few",
+        "the two of generation are exchanged: the fast decoder has fewer norms, elementwise "
+        "operations and copies beside the same products",
         {"generation": True},
     ),
     slow_ones_exchanged=(CROSSED, {"crossed": "slow ones"}),
@@ -2085,6 +2363,7 @@ def quantized_with(
     precision: str = "float32",
     order: str = "q first",
     returned: str = "codes",
+    overflow: str = "-127",
 ) -> Any:
     """Weights in 8 bits, and their scales."""
     given = weight
@@ -2121,7 +2400,13 @@ def quantized_with(
     }[rounding]()
     if zeros == "zero":
         rounded = rounded.nan_to_num()
-    q = rounded.clamp(-128, 127).to(codes)
+    if codes == torch.uint8:
+        rounded = rounded + 128
+    elif overflow == "wrapped":
+        rounded = (rounded.nan_to_num() + 128) % 256 - 128
+    else:
+        rounded = rounded.clamp(float(overflow), 127)
+    q = rounded.to(codes)
     if returned == "weights":
         return (q.float() * divisor).float(), scale
     if scales == "inverse":
@@ -2132,6 +2417,8 @@ def quantized_with(
         scale = torch.where(largest != 0, largest, torch.ones_like(largest))
     elif scales == "float64":
         scale = scale.double()
+    elif scales == "float32":
+        scale = scale.float()
     elif scales == "its dtype":
         scale = scale.to(given.dtype)
     return (scale, q) if order == "scale first" else (q, scale)
@@ -2147,6 +2434,10 @@ QUANTIZED = mistakes(
         "the largest value is divided by 128; with 127, the largest code is 127",
         {"limit": 128.0},
     ),
+    divided_by_128_down_to_it=(
+        "the largest value is divided by 128; with 127, the largest code is 127",
+        {"limit": 128.0, "overflow": "-128"},
+    ),
     divided_by_255=(
         "the largest value is divided by 255, so codes above 127 are cut off; int8 ends at 127",
         {"limit": 255.0},
@@ -2154,6 +2445,14 @@ QUANTIZED = mistakes(
     largest_without_its_sign=(
         "the largest value is taken, and a negative one may be larger: take absolute values",
         {"size": "largest"},
+    ),
+    largest_without_its_sign_to_128=(
+        "the largest value is taken, and a negative one may be larger: take absolute values",
+        {"size": "largest", "overflow": "-128"},
+    ),
+    largest_without_its_sign_wrapped=(
+        "the largest value is taken, and a negative one may be larger: take absolute values",
+        {"size": "largest", "overflow": "wrapped"},
     ),
     half_of_the_range=(
         "the scale comes from the distance between the smallest and the largest value, but no zero "
@@ -2174,6 +2473,10 @@ QUANTIZED = mistakes(
     ),
     codes_as_floats=("the codes are still floats; int8 is asked for", {"codes": torch.float32}),
     codes_as_int32=("the codes are int32, which saves nothing: int8", {"codes": torch.int32}),
+    codes_with_an_offset=(
+        "the codes are uint8, from 1 to 255; int8 from -127 to 127 is asked for",
+        {"codes": torch.uint8},
+    ),
     scale_upside_down=(
         "the scale is upside down: a weight is its code times the scale",
         {"scales": "inverse"},
@@ -2197,6 +2500,10 @@ QUANTIZED = mistakes(
     in_half_precision=(
         "half precision is quantized in half precision; convert to float32 first",
         {"precision": "its own"},
+    ),
+    in_half_precision_but_the_scale=(
+        "half precision is quantized in half precision; convert to float32 first",
+        {"precision": "its own", "scales": "float32"},
     ),
     scale_in_half_precision=(
         "the scales of half precision are in half precision; float32 is asked for",
@@ -2231,6 +2538,10 @@ def linear_with(
         x = x.round()
     elif inputs == "cut":
         x = x.trunc()
+    if product == "mm":
+        return torch.mm(x, weight.t()) * scale
+    if scaled == "columns":
+        return x @ (weight * scale).mT
     if product == "x q":
         out = x @ (weight if q.size(0) == q.size(1) else weight.mT)
     elif product == "codes by 127":
@@ -2276,6 +2587,14 @@ LINEAR = mistakes(
         "the scales multiply the inputs; they belong to the rows of q, that is to the outputs",
         {"scaled": "inputs"},
     ),
+    columns_scaled=(
+        "the scales multiply the inputs; they belong to the rows of q, that is to the outputs",
+        {"scaled": "columns"},
+    ),
+    matrices_only=(
+        "torch.mm takes matrices only; @ takes any leading axes",
+        {"product": "mm"},
+    ),
     divided_by_127=(
         "the outputs are divided by 127; that is in the scales already",
         {"product": "codes by 127"},
@@ -2303,6 +2622,19 @@ def rows_moved_with(
     dtype: str = "kept",
 ) -> Tensor:
     """The rows of queries or keys in another order."""
+    if shape == "a matrix":
+        _d_out, _d_model = weight.shape  # fails for a bias, as the answer does
+        return rows_moved_with(weight, n_heads)
+    if heads == "from the columns":
+        d_head = weight.shape[-1] // n_heads
+        pairs = weight.reshape(-1, d_head // 2, 2, *weight.shape[1:])
+        return pairs.transpose(1, 2).reshape(weight.shape)
+    if heads == "in groups of n_heads":
+        order = []
+        for start in range(0, len(weight), n_heads):
+            rows = [*range(start, min(start + n_heads, len(weight)))]
+            order += rows[0::2] + rows[1::2]
+        return weight[torch.tensor(order)]
     if axis == "columns":
         return torch.cat([weight[:, 0::2], weight[:, 1::2]], dim=1)
     n = len(weight)
@@ -2386,6 +2718,19 @@ MOVED = mistakes(
         "n_heads and d_head are exchanged: the rows of a head stand together",
         {"heads": "exchanged"},
     ),
+    groups_of_n_heads=(
+        "n_heads and d_head are exchanged: the rows of a head stand together",
+        {"heads": "in groups of n_heads"},
+    ),
+    d_head_from_the_columns=(
+        "d_head is computed from the columns, which are the inputs; it is the number of rows, "
+        "divided by n_heads",
+        {"heads": "from the columns"},
+    ),
+    columns_required=(
+        "a bias has no columns: write it so that any number of axes may follow the rows",
+        {"shape": "a matrix"},
+    ),
     heads_innermost=(
         "the heads are taken apart: rows of different heads stand side by side",
         {"heads": "all first rows"},
@@ -2446,21 +2791,24 @@ def scheduled_with(
     left = [max(need + length, 1) for _, need in requests]
     waiting = [*range(len(requests))]
     slots: list[int | None] = [None] * n_slots
+    since = [0] * n_slots  # the step from which on each slot is free
     blocked = [0] * n_slots  # steps until a slot may be taken again
     table: list[tuple[int | None, ...]] = []
     while waiting or any(one if slot == "zero is empty" else one is not None for one in slots):
-        if len(table) > 500:
+        if len(table) > 100:  # longer than any right one
             break
         here = [i for i in waiting if arrivals[i] <= len(table)]
         if queue == "head blocks":
             here = [i for i in here if all(j not in waiting or j in here for j in range(i))]
         here.sort(key=order)
         empty_ones = [one is None for one in slots]
-        if slot == "zero is empty":
+        if slot in ("zero is empty", "zero is free"):
             empty_ones = [not one for one in slots]
         free = [place for place in range(n_slots) if empty_ones[place] and not blocked[place]]
         if slot == "highest":
             free.reverse()
+        elif slot == "free for the longest":
+            free.sort(key=lambda place: (since[place], place))
         if batching == "static" and len(free) < n_slots:
             free = []
         if admitted == "one per step":
@@ -2476,11 +2824,15 @@ def scheduled_with(
                 if left[i] == 0:
                     slots[place] = None
                     blocked[place] = freed
+                    since[place] = len(table)
         if slot == "moved up":
             kept = [i for i in slots if i is not None]
             slots = [*kept, *[None] * (n_slots - len(kept))]
     if rows == "busy steps":
         table = [row for row in table if any(i is not None for i in row)]
+    elif rows == "up to a gap":
+        gap = (at for at, row in enumerate(table) if all(i is None for i in row))
+        table = table[: next(gap, len(table))]
     elif rows == "from the first arrival":
         first = next((at for at, row in enumerate(table) if any(i is not None for i in row)), 0)
         table = table[first:]
@@ -2545,6 +2897,14 @@ SCHEDULED = mistakes(
         "the slot of request 0 counts as empty, because 0 is false: compare with None",
         {"slot": "zero is empty"},
     ),
+    request_zero_is_replaced=(
+        "the slot of request 0 counts as empty, because 0 is false: compare with None",
+        {"slot": "zero is free"},
+    ),
+    free_for_the_longest=(
+        "the slot that has been free for the longest time is taken; the lowest should be",
+        {"slot": "free for the longest"},
+    ),
     moved_up=(
         "requests move to lower slots as others end; each keeps its slot to its end",
         {"slot": "moved up"},
@@ -2568,6 +2928,10 @@ SCHEDULED = mistakes(
     empty_steps_left_out=(
         "steps in which all slots are empty are left out; each has a row",
         {"rows": "busy steps"},
+    ),
+    ends_at_a_gap=(
+        "it ends as soon as all slots are empty, although requests are still to come",
+        {"rows": "up to a gap"},
     ),
     begins_at_the_first_arrival=(
         "the rows begin with the first request; they begin at step 0",
@@ -2597,7 +2961,7 @@ MISCONCEPTIONS = {
     "new_run_folder": FOLDER,
     "with_overrides": OVERRIDDEN,
     "restore": (*RESTORED, restored_from_zero),
-    "train_on": (*TRAINED, last_epoch_is_done),
+    "train_on": (*TRAINED, last_epoch_is_done, last_epoch_at_least_0, last_epoch_too_small),
     "first_mismatch": MISMATCH,
     "next_token_loss": LOSS,
     "accumulated_update": UPDATED,

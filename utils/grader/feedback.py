@@ -22,6 +22,11 @@ from utils.grader.plain_words import explain
 from utils.grader.resemblance import diagnosis, is_same, is_similar, is_wrong
 from utils.grader.values import is_number, type_name
 
+CUT_GRAPH = (
+    "the values are right, but no gradient flows back through them: .detach(), .item(), "
+    ".data, NumPy and torch.tensor(...) cut the graph; use tensor operations throughout"
+)
+
 
 class Wrong(AssertionError):  # noqa: N818 - an outcome; pytest's failures are AssertionErrors too
     """The answer is wrong; the message is for the learner.
@@ -213,10 +218,7 @@ def expect_same_gradients(actual: Tensor, expected: Tensor, inputs: Mapping[str,
     The inputs require gradients, and both results were computed from them.
     """
     if not actual.requires_grad:
-        raise Wrong(
-            "the values are right, but no gradient flows back through them: .detach(), .item(), "
-            ".data, NumPy and torch.tensor(...) cut the graph; use tensor operations throughout"
-        )
+        raise Wrong(CUT_GRAPH)
     weights = torch.linspace(-1, 1, expected.numel(), dtype=expected.dtype).view_as(expected)
     tensors = list(inputs.values())
     truths = gradients(expected, weights, tensors)
@@ -227,6 +229,8 @@ def expect_same_gradients(actual: Tensor, expected: Tensor, inputs: Mapping[str,
         plain = f"\nIn plain words: {meaning}" if meaning else ""
         cause = str(error).partition("Hint:")[0].strip()
         raise Wrong(f"the values are right, but the backward pass fails: {cause}{plain}") from None
+    if all(gradient is None for gradient in found):  # requires_grad=True came too late
+        raise Wrong(CUT_GRAPH)
     for name, gradient, truth in zip(inputs, found, truths, strict=True):
         if truth is None:
             continue

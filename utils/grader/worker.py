@@ -28,6 +28,8 @@ OPTIONS = [
     # A learner's leftover threads and objects would otherwise fail the next exercise.
     "-pno:threadexception",
     "-pno:unraisableexception",
+    # The summary would repeat each case, without an event, for longer than the reader waits.
+    "--no-summary",
 ]
 
 
