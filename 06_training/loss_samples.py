@@ -91,16 +91,17 @@ def longest_copy(text: str, source: str) -> int:
 
 @dataclass
 class SampleAtLosses(Callback):
-    """Keep a sample whenever the validation loss falls below the next of THRESHOLDS."""
+    """Keep a sample whenever the validation loss falls below the next threshold, and at the end."""
 
     tokenizer: CharTokenizer
     train_text: str
     val_tokens: np.ndarray  # the whole validation split; the trainer has the beginning of it
+    thresholds: tuple[float, ...] = THRESHOLDS
     samples: list[Sample] = field(default_factory=list)
 
     def on_step(self, trainer: Trainer, report: StepReport) -> None:
         """Look at the loss of the beginning first, which is quick, then at that of all of it."""
-        threshold = (*THRESHOLDS, -math.inf)[len(self.samples)]
+        threshold = (*self.thresholds, -math.inf)[len(self.samples)]
         if trainer.step == trainer.max_steps:
             threshold = math.inf  # the last sample, whatever the loss
         if report.val_loss is None or report.val_loss >= threshold:
