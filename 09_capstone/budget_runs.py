@@ -1,6 +1,6 @@
-"""Which size of model is best for a given amount of computing? Nine tiny runs.
+"""Which size of model is best for a given amount of computing? Fourteen tiny runs.
 
-    python 09_capstone/budget_runs.py        about a minute on an idle core
+    python 09_capstone/budget_runs.py        about four minutes on an idle core
 
 Training takes about 6 N D operations: N weights in the blocks, D characters read. A budget of
 operations can be spent on a large model that reads little or on a small one that reads much.
@@ -15,8 +15,8 @@ from utils.errors import run_program
 
 WIDTHS = (16, 32, 48, 64, 96)  # d_model; lesson 06 has the number of layers of each
 MIDDLE = 48
-STEPS_OF_MIDDLE = (100, 400)  # two budgets: what this many steps of the middle size cost
-MOST_STEPS = 2000
+STEPS_OF_MIDDLE = (100, 400, 1600)  # three budgets: what this many steps of the middle size cost
+MOST_STEPS = 6000
 
 
 def steps_for(d_model: int, budget: int) -> int:

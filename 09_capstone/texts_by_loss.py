@@ -15,6 +15,7 @@ Dimensions: V vocabulary size.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from utils.config import ModelConfig, SampleConfig, TrainConfig, to_dict
 from utils.corpus import load_corpus, split_text
 from utils.errors import run_program
 
-LOSSES = (3.3, 2.5, 2.0)  # and the end of the short run, at about 1.75
+LOSSES = (3.3, 2.2, 2.0)  # and the end of the short run, at about 1.75
 SHORT = 420  # steps
 N_TEXTS, N_CHARACTERS = 24, 400  # 9,600 characters at each loss
 WORD = re.compile(r"[A-Za-z']+")
@@ -49,7 +50,20 @@ class TextsAtLoss:
     step: int
     loss: float  # nats per character
     texts: list[str]
-    existing: float
+    shares: list[float]  # of each text
+    existing: float  # of all texts together
+
+
+@cache
+def known_words(source: str) -> frozenset[str]:
+    """All words of a text, in small letters."""
+    return frozenset(WORD.findall(source.lower()))
+
+
+def describe(step: int, loss: float, texts: list[str], source: str) -> TextsAtLoss:
+    """Count the words of the texts that exist in `source`."""
+    shares = [round(existing_words([text], source), 3) for text in texts]
+    return TextsAtLoss(step, round(loss, 4), texts, shares, round(existing_words(texts, source), 4))
 
 
 def existing_words(texts: Sequence[str], source: str) -> float:
@@ -57,7 +71,7 @@ def existing_words(texts: Sequence[str], source: str) -> float:
 
     The last word of a text may be cut off, so it doesn't count.
     """
-    known = set(WORD.findall(source.lower()))
+    known = known_words(source)
     words = [word for text in texts for word in WORD.findall(text.lower())[:-1]]
     return sum(word in known for word in words) / max(len(words), 1)
 
@@ -91,16 +105,17 @@ class WriteAtLosses(SampleAtLosses):
             return
         assert isinstance(trainer.model, TinyTransformerLM)
         texts = write_texts(trainer.model, self.tokenizer)
-        last, existing = self.samples[-1], existing_words(texts, self.train_text)
-        self.found.append(TextsAtLoss(last.step, last.loss, texts, existing))
-        print(f"{existing:.0%} of the words exist", flush=True)
+        last = self.samples[-1]
+        self.found.append(describe(last.step, last.loss, texts, self.train_text))
 
 
 def configuration(vocab_size: int) -> TrainConfig:
     """The preset `laptop`, shorter, and evaluated often."""
     laptop = preset("laptop")
     model = ModelConfig(**{**to_dict(laptop.model), "vocab_size": vocab_size})
-    return TrainConfig(**{**to_dict(laptop), "model": model, "max_steps": SHORT, "eval_interval": 5})
+    return TrainConfig(
+        **{**to_dict(laptop), "model": model, "max_steps": SHORT, "eval_interval": 5}
+    )
 
 
 def run() -> dict[str, TextsAtLoss]:
@@ -114,8 +129,8 @@ def run() -> dict[str, TextsAtLoss]:
     train_short(tokenizer.encode_array(train_text), val_tokens, writer)
     found = {f"{entry.loss:.2f} nats": entry for entry in writer.found}
     found["trained"] = from_checkpoint(newest_checkpoint(HERE / "checkpoints"), train_text)
-    texts, loss = write_pairs(train_text), pair_loss(train_text, val_text)
-    pairs = TextsAtLoss(0, loss, texts, existing_words(texts, train_text))
+    loss = pair_loss(train_text, val_text)
+    pairs = describe(0, loss, write_pairs(train_text), train_text)
     return found | {"a bigram table": pairs}
 
 
@@ -132,8 +147,7 @@ def from_checkpoint(path: Path, train_text: str) -> TextsAtLoss:
     saved = load_checkpoint(path)
     assert isinstance(saved.tokenizer, CharTokenizer)
     texts = write_texts(saved.build_model(Parts.fused()), saved.tokenizer)
-    existing = existing_words(texts, train_text)
-    return TextsAtLoss(saved.info["step"], saved.info["val_loss"], texts, existing)
+    return describe(saved.info["step"], saved.info["val_loss"], texts, train_text)
 
 
 def pair_loss(train_text: str, val_text: str) -> float:

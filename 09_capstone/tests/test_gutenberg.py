@@ -26,7 +26,9 @@ def test_typographical_marks_become_plain_ones() -> None:
 
 
 def test_the_older_form_of_the_lines_is_known() -> None:
-    book = "***START OF THIS PROJECT GUTENBERG EBOOK X***\nA\n***END OF THIS PROJECT GUTENBERG EBOOK"
+    book = (
+        "***START OF THIS PROJECT GUTENBERG EBOOK X***\nA\n***END OF THIS PROJECT GUTENBERG EBOOK"
+    )
     assert book_alone(book) == "A\n"
 
 
