@@ -26,8 +26,12 @@ import budget_runs
 import overfitting_runs
 import scaling_runs
 import texts_by_loss
+from generator import TextGenerator
+from loss_samples import longest_copy
 from parts import Parts
 from small_model import load_small_model
+from text_statistics import distinct_n, repeated_share
+from utils.config import SampleConfig
 from utils.corpus import load_corpus, split_text
 from utils.errors import run_program
 from utils.pictures import hide_frame, read_measured, save_pictures, write_measured
@@ -45,6 +49,8 @@ LETTERS = {  # of exercise 9.6, which rounds the losses
 WIDTH, HEIGHT = 54, 9  # of a panel, in characters and lines
 SMOOTH = 20  # steps
 N_WINDOWS = 300
+TEMPERATURES = (0.1, 0.5, 1.0, 1.5)
+LENGTH = texts_by_loss.N_CHARACTERS
 
 
 def main() -> None:
@@ -87,10 +93,50 @@ def measure_overfitting() -> dict[str, Any]:
     return {name: asdict(overfitting_runs.run(*how)) for name, how in overfitting_runs.RUNS.items()}
 
 
+def measure_diversity() -> dict[str, list[float]]:
+    """distinct-1, distinct-2, repeated share and existing words, by temperature; and the plays'."""
+    model, tokenizer = load_small_model(Parts.fused())
+    train_text, val_text = split_text(load_corpus("mock").text)
+    texts = {"the plays": pieces(val_text, 10)}
+    for temperature in TEMPERATURES:
+        sampling = SampleConfig(max_tokens=LENGTH, temperature=temperature)
+        generator = TextGenerator(model, model.config, tokenizer)
+        texts[str(temperature)] = generator.generate(["\n\n"] * 10, sampling)
+    return {name: statistics_of(samples, train_text) for name, samples in texts.items()}
+
+
+def statistics_of(samples: list[str], train_text: str) -> list[float]:
+    """The four numbers of a row of the table."""
+    repeated = sum(repeated_share(sample, 4) for sample in samples) / len(samples)
+    distinct = (distinct_n(samples, n) for n in (1, 2))
+    numbers = *distinct, repeated, texts_by_loss.existing_words(samples, train_text)
+    return [round(number, 3) for number in numbers]
+
+
+def measure_copies() -> dict[str, list[int]]:
+    """The longest copy from Tiny Shakespeare's training text, for each text of 400 characters."""
+    train_text, val_text = split_text(load_corpus("shakespeare").text)
+    found = read_measured(HERE)["texts"]
+    texts = {"validation": pieces(val_text, texts_by_loss.N_TEXTS)} | {
+        name: found[name]["texts"] for name in ("trained", "a bigram table")
+    }
+    return {
+        name: sorted(longest_copy(text, train_text)[1] for text in samples)
+        for name, samples in texts.items()
+    }
+
+
+def pieces(text: str, n: int) -> list[str]:
+    """n pieces of LENGTH characters, at equal distances."""
+    return [text[i : i + LENGTH] for i in range(0, len(text) - LENGTH, len(text) // n)][:n]
+
+
 MEASURE: dict[str, Callable[[], Any]] = {
     "texts": measure_texts,
     "budgets": measure_budgets,
     "overfitting": measure_overfitting,
+    "diversity": measure_diversity,
+    "copies": measure_copies,
 }
 
 
@@ -158,7 +204,7 @@ def scaling(budgets: Mapping[str, Mapping[str, float]]) -> Figure:
     left.axhline(lowest, color=GREY, linestyle="--", linewidth=1)
     left.text(sizes[0], lowest + 0.02, "the floor, E", color=GREY, va="bottom")
     left.set_title(f"the same text: E + {a:.0f} N^-{alpha:.2f}")
-    for (budget, row), colour in zip(budgets.items(), (ORANGE, PURPLE, GREEN), strict=False):
+    for (budget, row), colour in zip(budgets.items(), (ORANGE, PURPLE, GREEN), strict=True):
         places = [scaling_runs.n_block_weights(int(d_model)) for d_model in row]
         cost = budget_runs.n_operations(int(budget))
         right.plot(places, list(row.values()), "o-", color=colour, label=f"{cost:.0e} operations")
