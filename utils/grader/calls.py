@@ -26,7 +26,8 @@ class Call:
     """One call of a learner's code: copies of its inputs, and its result or error.
 
     For a method, `build` makes an object of another class with the same parameters, so that a
-    misconception can replace the learner's class; None for a plain function.
+    misconception can replace the learner's class; None for a plain function. `observe` calls a
+    function with effects and returns what they are, in place of its result.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Call:
     random_state: Tensor
     misconceptions: Sequence[Misconception] = ()
     build: Callable[[Misconception], nn.Module] | None = None
+    observe: Callable[..., Any] | None = None
     names: Sequence[str] = ()  # of the positional arguments
     result: Any = None
     error: BaseException | None = None
@@ -61,6 +63,8 @@ class Call:
                 if self.build is not None and class_of(misconception) is not None:
                     function = self.build(misconception)  # may draw random numbers
                 torch.set_rng_state(self.random_state)
+                if self.observe is not None:
+                    return self.observe(function, *args, **kwargs)
                 return function(*args, **kwargs)
         except Exception as error:
             return error

@@ -168,13 +168,13 @@ def expect_choice(answer: Any, choice: Any, expected: Any, name: str) -> None:
     answer: what the learner's function returned; choice: the part of it that belongs to `name`.
     """
     origin = history.origin(answer)
-    if choice == expected:
-        return
     call = None if origin is None else origin[0]
-    theirs = (
-        {} if call is None else {diagnosis(one): call.repeat(one) for one in call.misconceptions}
-    )
-    alike = frozenset(one for one, reading in theirs.items() if reading.get(name) == choice)
+    known = [] if call is None else [(diagnosis(m), call.repeat(m)) for m in call.misconceptions]
+    if choice == expected:
+        right = {one for one, reading in known if reading.get(name) == expected}
+        history.refuted |= {one for one, _ in known} - right
+        return
+    alike = frozenset(one for one, reading in known if reading.get(name) == choice)
     raise Wrong(f"{name}: {choice} is wrong", alike)
 
 

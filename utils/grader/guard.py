@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -235,18 +236,23 @@ class Guarded:
         self._clock = clock
 
     def __getattr__(self, name: str) -> Any:
+        value = self._function(name)
+        cls = class_of(value)
+        if cls is not None and issubclass(cls, nn.Module):
+            return self._guarded_class(name, value)
+        return self._guarded(name, value)
+
+    def _function(self, name: str) -> Callable[..., Any]:
+        """The learner's function or class. Raises Wrong if there is none."""
         if self._learner.problem:
             raise BrokenFile(self._learner.problem)
         value = getattr(self._learner.module, name, None)
         if value is None:
             reset = how_to("reset", self._exercise)
             raise Wrong(f"{name} is missing from the file: undo that, or restore the stub: {reset}")
-        cls = class_of(value)
-        if cls is not None and issubclass(cls, nn.Module):
-            return self._guarded_class(name, value)
         if not callable(value):
             raise Wrong(f"{name} is {type_name(value)}; expected a function")
-        return self._guarded(name, value)
+        return value
 
     def _guarded(
         self,
@@ -254,6 +260,7 @@ class Guarded:
         function: Callable[..., Any],
         known: str | None = None,
         build: Callable[[Misconception], nn.Module] | None = None,
+        observe: Callable[..., Any] | None = None,
     ) -> Callable[..., Any]:
         """The same function, guarded. `known` is the name under which misconceptions are listed."""
 
@@ -261,9 +268,11 @@ class Guarded:
             misconceptions = self._misconceptions.get(known or name, ())
             inputs = copy_of(args), copy_of(kwargs)
             names = argument_names(function, len(args))
-            call = Call(name, *inputs, torch.get_rng_state(), misconceptions, build, names)
+            state = torch.get_rng_state()
+            call = Call(name, *inputs, state, misconceptions, build, observe, names)
+            run = function if observe is None else partial(observe, function)
             history.add(call)
-            call.result = self._run(call, lambda: function(*args, **kwargs))
+            call.result = self._run(call, lambda: run(*args, **kwargs))
             expect_unchanged(call, function, args, kwargs)
             return call.result
 
@@ -326,6 +335,16 @@ class Guarded:
         plain = f"\nIn plain words: {meaning}" if meaning else ""
         same = misconceptions_with_same_error(call)
         return Wrong(f"{call}\n{problem}{plain}", same, function=call.function)
+
+
+def observed(ex: Guarded, name: str, observe: Callable[..., Any]) -> Callable[..., Any]:
+    """A learner's function whose effects are judged, and not its result.
+
+    observe(function, *args) calls the function, which may be the learner's or one of the
+    misconceptions, and returns what it did: the files it left, the error it raised, the weights it
+    trained. To the helpers of feedback.py that is the result of the call.
+    """
+    return ex._guarded(name, ex._function(name), observe=observe)
 
 
 def expect_unchanged(

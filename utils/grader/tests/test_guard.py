@@ -26,6 +26,7 @@ from utils.grader.guard import (
     LearnerModule,
     NotStarted,
     call_within,
+    observed,
     restored_state,
     unchanged,
 )
@@ -116,6 +117,56 @@ def test_a_function_that_works_returns_what_it_returns(tmp_path):
     assert ex.double(3) == 6
     assert ex.double(x=3, times=3) == 9
     assert history.calls[-1].kwargs == {"x": 3, "times": 3}
+
+
+# --- effects ---
+
+SAVES = """
+def save(folder, text):
+    (folder / "saved").write_text(text, encoding="utf-8")
+
+def stub(folder, text):
+    raise NotImplementedError("Exercise 1.1: stub")
+
+def breaks(folder, text):
+    return text / 2
+"""
+
+
+def test_what_a_function_did_is_compared_in_place_of_its_result(tmp_path):
+    def shouts(folder, text):
+        """all letters are capitals"""
+        (folder / "saved").write_text(text.upper(), encoding="utf-8")
+
+    def saves_twice(folder, text):
+        """the text is there twice"""
+        (folder / "saved").write_text(text + text, encoding="utf-8")
+
+    def what_is_saved(save, folder, text):
+        save(folder, text)
+        return (folder / "saved").read_text(encoding="utf-8")
+
+    ex = exercises(tmp_path, SAVES, {"save": [shouts, saves_twice]})
+    save = observed(ex, "save", what_is_saved)
+    expect_equal(save(tmp_path, "hello"), "hello", what="what is saved")
+    assert history.refuted == {"all letters are capitals", "the text is there twice"}
+    with pytest.raises(Wrong) as error:
+        expect_equal(save(tmp_path, "hello"), "hallo", what="what is saved")
+    assert error.value.explained_by == frozenset()
+    saved = save(tmp_path, "HELLO")
+    with pytest.raises(Wrong, match=r"^save\(") as error:
+        expect_equal(saved, "hello", what="what is saved")
+    assert error.value.explained_by == {"all letters are capitals"}
+
+
+def test_the_outcomes_of_an_observed_function_are_the_usual_ones(tmp_path):
+    ex = exercises(tmp_path, SAVES)
+    with pytest.raises(NotStarted, match=r"^1\.1 stub$"):
+        observed(ex, "stub", lambda save, *args: save(*args))(tmp_path, "hello")
+    with pytest.raises(Wrong, match="unsupported operand"):
+        observed(ex, "breaks", lambda save, *args: save(*args))(tmp_path, "hello")
+    with pytest.raises(Wrong, match="missing from the file"):
+        observed(ex, "gone", lambda save, *args: save(*args))
 
 
 RAISING = """

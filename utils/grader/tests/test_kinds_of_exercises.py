@@ -273,6 +273,24 @@ def test_a_known_wrong_choice_is_named() -> None:
     history.clear()
 
 
+def test_a_right_choice_refutes_those_who_chose_otherwise() -> None:
+    def swapped() -> dict[str, str]:
+        """the two are exchanged"""
+        return {"causal": "B", "padding": "A"}
+
+    def one_wrong() -> dict[str, str]:
+        """padding is a column"""
+        return {"causal": "A", "padding": "C"}
+
+    answer = {"causal": "A", "padding": "B"}
+    call = Call("read", (), {}, pytest.importorskip("torch").get_rng_state(), [swapped, one_wrong])
+    call.result = answer
+    history.add(call)
+    expect_choice(answer, answer["causal"], "A", "causal")
+    assert history.refuted == {"the two are exchanged"}
+    history.clear()
+
+
 # --- what exercises.yaml allows ---
 
 

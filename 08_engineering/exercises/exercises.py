@@ -1,0 +1,372 @@
+"""Exercises of lesson 08: engineering. Replace each `raise` with your own code.
+
+    python 08_engineering/exercises/exercises.py    check them all
+    make watch                                      check on every save, one after the other
+    make hint EX=8.2                                one more hint each time; three each
+
+`python` is the environment's (.venv/bin/python, on Windows .venv\\Scripts\\python). The docstrings
+say what is wanted, theory.md and bug_clinic.md why. Eight of them are repairs: the code below the
+raise is plausible and has one bug. Later exercises may use earlier ones.
+"""
+
+import json
+import math
+import os
+import random
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from utils.errors import did_you_mean
+from utils.grader.check import check_file
+
+Config = TypeVar("Config")  # a frozen dataclass
+
+
+def predict_after_crash() -> tuple[float, float, float, float]:
+    """Exercise 8.1, a prediction: what does a reader find after a crash?
+
+    best.bin holds 100 bytes, and a program replaces them by 60 new ones. It is killed with
+    `kill -9`; then another program reads best.bin. How many bytes does it find?
+
+    The first program writes in place, through the buffer that Python gives every file:
+
+        file = open("best.bin", "wb")
+        file.write(new[:30])                    # 1. killed right after this line
+        file.flush()                            # 2. or after this one
+        file.write(new[30:])
+        file.close()
+
+    The second one writes another file first:
+
+        file = open("best.bin.tmp", "wb")
+        file.write(new)
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()                            # 3. killed right after this line
+        os.replace("best.bin.tmp", "best.bin")  # 4. or after this one
+
+    Returns the four numbers of bytes.
+    """
+    raise NotImplementedError("Exercise 8.1: predict_after_crash")  # TODO: return your prediction
+
+
+def save_bytes(path: Path, data: bytes) -> None:
+    """Exercise 8.2, a repair: a file is whole or absent.
+
+    Writes data to path, whose folder exists. Whatever the instant at which a reader looks, and
+    whenever the program is killed, path holds what it held before or all of data, and data is on
+    the disk before it gets the name. If anything fails, the error is passed on, path holds what it
+    held before, and no file is left over. Other files of the folder stay as they are.
+
+    It works on Windows too, where a file that is open can't be renamed, and where os.rename refuses
+    a name that exists. The code below the raise has one mistake. Delete the raise line, find the
+    mistake, repair it.
+    """
+    raise NotImplementedError("Exercise 8.2: save_bytes")  # TODO: delete, then repair
+    sibling = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with sibling.open("xb") as file:
+            file.write(data)
+            file.flush()  # from Python's buffer to the system
+            os.fsync(file.fileno())  # from the system to the disk
+        path.unlink(missing_ok=True)
+        sibling.rename(path)
+    except BaseException:
+        sibling.unlink(missing_ok=True)
+        raise
+
+
+def read_rows(text: str) -> list[dict[str, Any]]:
+    r"""Exercise 8.3: read a log of JSON objects, one per line.
+
+    text: what the file holds. Every line that was written completely ends in "\n". A program that
+    was killed may have left the beginning of one more line, without its "\n": that is dropped,
+    whatever it holds. Only "\n" ends a line; a string in a row may hold U+2028, at which
+    str.splitlines splits as well.
+
+    Returns the rows, in order. Raises ValueError if a complete line isn't a JSON object; its
+    message names the line, counted from 1: "line 3". An empty line isn't an object either.
+    """
+    raise NotImplementedError("Exercise 8.3: read_rows")  # TODO: your code here
+
+
+def new_run_folder(parent: Path, seed: int, now: datetime) -> Path:
+    """Exercise 8.4, a repair: every run gets a folder of its own.
+
+    parent: where the runs are; it may not exist yet. seed: the seed of the run's weights and data,
+    which other runs have too. now: the time, which another run may share to the second.
+
+    Makes a new, empty folder in parent and returns its path. Its name begins with the time, as in
+    20261130-081500-, so that runs sort by age. Several programs may call this at the same time: no
+    folder is ever given out twice, and one that another program makes is left alone. The code below
+    the raise has one mistake. Delete the raise line, find the mistake, repair it.
+    """
+    raise NotImplementedError("Exercise 8.4: new_run_folder")  # TODO: delete, then repair
+    parent.mkdir(parents=True, exist_ok=True)
+    digits = random.Random(seed)
+    while True:
+        folder = parent / f"{now:%Y%m%d-%H%M%S}-{digits.getrandbits(24):06x}"
+        if not folder.exists():
+            folder.mkdir(exist_ok=True)
+            return folder
+
+
+def with_overrides(config: Config, flags: Sequence[str]) -> Config:
+    """Exercise 8.5: a configuration with some of its values replaced, as on a command line.
+
+    config: a frozen dataclass; its fields are annotated as int, float, bool or str, and a value is
+    read as its annotation says. flags: "name=value" each; a later one wins. What follows the first
+    "=" is the value. A bool is "true" or "false".
+
+    Returns a new configuration of the same class. Raises ValueError for a flag without "=", for an
+    unknown name and for a value that isn't of its type. The message always holds the flag as it was
+    given; for an unknown name also what did_you_mean(name, names) says, and for a wrong type the
+    type's name: "max_steps=1e3: expected int".
+    """
+    raise NotImplementedError("Exercise 8.5: with_overrides")  # TODO: your code here
+
+
+def restore(
+    state: Mapping[str, Any], build: Callable[[], tuple[nn.Module, Optimizer]]
+) -> tuple[nn.Module, Optimizer, int]:
+    """Exercise 8.6, a repair: continue a run as if it had never stopped.
+
+    state: what was saved after a step: "model" and "optimizer", their state dictionaries, "random",
+    what torch.get_rng_state() returned, and "step", the number of steps done. build() makes a new
+    model, in training mode, and the optimizer of its parameters.
+
+    Returns (model, optimizer, number of steps done). The steps that follow give the same weights,
+    bit for bit, as those of a run that was never stopped; the model has dropout, which draws from
+    PyTorch's global random generator. The code below the raise has one mistake. Delete the raise
+    line, find the mistake, repair it.
+    """
+    raise NotImplementedError("Exercise 8.6: restore")  # TODO: delete, then repair
+    torch.set_rng_state(state["random"])
+    model, optimizer = build()
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return model, optimizer, state["step"]
+
+
+def train_on(
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Sequence[tuple[Tensor, Tensor]],
+    schedule: Callable[[int], float],
+    done: int,
+) -> list[float]:
+    """Exercise 8.7, a repair: the learning rates of a resumed run are those of the whole run.
+
+    batches: those of the whole run, x (B, d_in) and y (B, d_out); step i, counted from 0, learns
+    from batches[i], at the learning rate of the optimizer's start times schedule(i). done: how many
+    steps were taken already; model and optimizer are as these left them.
+
+    Trains the model on the remaining batches, in place, and returns the learning rate of each of
+    these steps. The code below the raise has one mistake. Delete the raise line, find the mistake,
+    repair it.
+    """
+    raise NotImplementedError("Exercise 8.7: train_on")  # TODO: delete, then repair
+    scheduler = LambdaLR(optimizer, schedule, last_epoch=done if done else -1)
+    rates = []
+    for x, y in batches[done:]:
+        rates.append(scheduler.get_last_lr()[0])
+        F.mse_loss(model(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
+    return rates
+
+
+def first_mismatch(
+    actual: Tensor, expected: Tensor, rtol: float, atol: float
+) -> tuple[int, ...] | None:
+    """Exercise 8.8: where do two results differ, as a test has to see it?
+
+    actual and expected: tensors of any real dtype, which may differ. Two values match if
+    |actual - expected| <= atol + rtol * |expected|, computed in float64. nan matches nan only, inf
+    only inf, and -inf only -inf, whatever the tolerances are.
+
+    Returns the index of the first mismatch, row after row, as a tuple of ints, () for tensors
+    without axes; None if there is none. Raises ValueError if the shapes differ: nothing is
+    broadcast. Write it without torch.isclose and torch.allclose.
+    """
+    raise NotImplementedError("Exercise 8.8: first_mismatch")  # TODO: your code here
+
+
+def next_token_loss(model: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+    """Exercise 8.9, a repair: the loss of a language model.
+
+    model takes tokens (B, T) int64 and returns logits (B, T, V); its attention is causal, so that
+    the logits of a position depend on its token and on those before it. 2 <= T.
+
+    Returns the mean cross-entropy over all predictions of a next token, B * (T - 1) of them, a
+    tensor without axes, through which gradients flow. The code below the raise has one mistake.
+    Delete the raise line, find the mistake, repair it.
+    """
+    raise NotImplementedError("Exercise 8.9: next_token_loss")  # TODO: delete, then repair
+    logits = model(tokens)  # (B, T, V)
+    return F.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+
+
+def accumulated_update(
+    model: nn.Module,
+    optimizer: Optimizer,
+    micro_batches: Sequence[tuple[Tensor, Tensor]],
+    max_norm: float,
+) -> tuple[float, float]:
+    """Exercise 8.10, a repair: one step on a batch that comes in micro-batches of equal size.
+
+    micro_batches: x (n, d_in) and the targets y (n,) int64 each; model(x) are logits (n, V). The
+    gradients are None before.
+
+    Takes one step of the optimizer, as if all examples had come in one batch: on the gradient of
+    their mean loss, clipped to the norm max_norm. Leaves the gradients zeroed. Returns (the mean
+    loss over all examples, the norm of its gradient before the clipping). The code below the raise
+    has one mistake. Delete the raise line, find the mistake, repair it.
+    """
+    raise NotImplementedError("Exercise 8.10: accumulated_update")  # TODO: delete, then repair
+    total = 0.0
+    for x, y in micro_batches:
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        total += loss.item()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return total / len(micro_batches), norm.item()
+
+
+def split_windows(
+    tokens: Tensor, length: int, stride: int, val_share: float
+) -> tuple[Tensor, Tensor]:
+    """Exercise 8.11, a repair: nothing of the validation text is learned.
+
+    tokens (n,): a text. Its last int(n * val_share) tokens are for validation, the others for
+    training; both parts have at least length tokens. Windows of length tokens begin at every
+    stride-th token of a part, and end within it; with stride < length they overlap.
+
+    Returns (the windows for training (n_train, length), those for validation (n_val, length)), in
+    the order of the text. The code below the raise has one mistake. Delete the raise line, find the
+    mistake, repair it.
+    """
+    raise NotImplementedError("Exercise 8.11: split_windows")  # TODO: delete, then repair
+    windows = tokens.unfold(0, length, stride)  # (n_windows, length)
+    every = round(1 / val_share)  # one window of so many is for validation
+    is_val = torch.arange(len(windows)) % every == every - 1
+    return windows[~is_val], windows[is_val]
+
+
+def attend_cached(pieces: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """Exercise 8.12, a repair: causal attention over a text that comes in pieces, with a cache.
+
+    pieces: the queries (T, d_head), keys (T, d_head) and values (T, d_v) of the next T tokens each;
+    T may differ from piece to piece, as for a prompt and then one token after the other.
+
+    Returns (the sum of all T, d_v): each query attends to the keys of its own token and of all
+    before it, in its piece and in those before. The code below the raise has one mistake. Delete
+    the raise line, find the mistake, repair it.
+    """
+    raise NotImplementedError("Exercise 8.12: attend_cached")  # TODO: delete, then repair
+    total = sum(len(k) for _, k, _ in pieces)
+    keys = torch.zeros(total, pieces[0][1].size(-1))  # the cache, allocated once
+    values = torch.zeros(total, pieces[0][2].size(-1))
+    length, outputs = 0, []
+    for q, k, v in pieces:
+        end = length + len(k)
+        keys[length:end], values[length:end] = k, v
+        allowed = torch.arange(end) <= torch.arange(length, end)[:, None]  # (T, end)
+        scores = q @ keys[:end].mT / math.sqrt(q.size(-1))  # (T, end)
+        weights = scores.masked_fill(~allowed, -math.inf).softmax(dim=-1)
+        outputs.append(weights @ values[:end])
+    return torch.cat(outputs)
+
+
+def speedup(shares: Sequence[float], times: Sequence[float]) -> float:
+    """Exercise 8.13: how much faster does a program become if some of its parts do?
+
+    shares: the fraction of the running time that each of the parts takes; together at most 1, and
+    the rest stays as it is. times: how many times faster each of them becomes, more than 0; below 1
+    it becomes slower, and math.inf means that it disappears.
+
+    Returns how many times faster the whole becomes; math.inf if nothing is left of it.
+    """
+    raise NotImplementedError("Exercise 8.13: speedup")  # TODO: your code here
+
+
+def read_profiles() -> dict[str, str]:
+    """Exercise 8.14, reading: which profile belongs to which program?
+
+    The picture 08_engineering/pictures/which_profile.png (it is in theory.md too) shows where the
+    time of four programs goes, A to D, all with the same model on the same machine.
+
+    Returns the letter of each: {"training, the lessons' code in float32": ..., "training, fused
+    engine in bfloat16": ..., "generation with the modules and cache": ..., "generation with the
+    fast decoder": ...}, each "A" to "D".
+    """
+    raise NotImplementedError("Exercise 8.14: read_profiles")  # TODO: return your answer
+
+
+def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Exercise 8.15: weights in 8 bits, with one scale per row.
+
+    weight (d_out, d_in), floating point. The scale of a row is its largest absolute value divided
+    by 127, or 1 for a row of zeros; each weight becomes the whole number that is closest to weight
+    / scale.
+
+    Returns (q (d_out, d_in) int8, scale (d_out,) float32). Everything is computed in float32.
+    """
+    raise NotImplementedError("Exercise 8.15: quantize_rows")  # TODO: your code here
+
+
+def int8_linear(x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
+    """Also exercise 8.15: a linear layer with such weights.
+
+    x (..., d_in) float32; q (d_out, d_in) and scale (d_out,) as above.
+
+    Returns (..., d_out) float32: x times the transposed weights that q and scale stand for.
+    """
+    raise NotImplementedError("Exercise 8.15: int8_linear")  # TODO: your code here
+
+
+def llama_rows_from_interleaved(weight: Tensor, n_heads: int) -> Tensor:
+    """Exercise 8.16: carry query or key weights from one layout of RoPE to the other.
+
+    weight (n_heads * d_head, ...), the matrix (with d_model columns) or the bias of q_proj or
+    k_proj, d_head even: the rows of one head after those of another. In the interleaved layout,
+    rows 2i and 2i + 1 of a head are turned together; in that of halves, which Hugging Face's Llama
+    has, rows i and i + d_head / 2.
+
+    Returns the same rows in the order that halves need, the shape and dtype as they were.
+    """
+    raise NotImplementedError("Exercise 8.16: llama_rows_from_interleaved")  # TODO: your code here
+
+
+def schedule(requests: Sequence[tuple[int, int]], n_slots: int) -> list[tuple[int | None, ...]]:
+    """Exercise 8.17: continuous batching: who decodes when, and in which slot?
+
+    requests: (arrival, length) each: from step `arrival` on it waits for a slot, and then it needs
+    one for `length` steps, 1 or more, one token each. Those that came first are served first; of
+    equal arrivals, the one that stands first in the list.
+
+    At the beginning of each step, from step 0 on, waiting requests take the free slots, the lowest
+    slot first. A slot is free again in the step after the last token of its request, whatever the
+    others do; a static batch would wait until all of them had ended.
+
+    Returns one row per step, up to the last token of all: for each slot the index of its request,
+    or None where it is empty.
+    """
+    raise NotImplementedError("Exercise 8.17: schedule")  # TODO: your code here
+
+
+if __name__ == "__main__":
+    check_file(__file__)

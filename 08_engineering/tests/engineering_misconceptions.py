@@ -1,0 +1,2514 @@
+"""Common wrong answers to the exercises of lesson 08; each diagnosis is shown to a learner.
+
+Each exercise has one faulty implementation, `saved_with` and so on, which is right until a setting
+makes one mistake. Settings combine, so two mistakes at once are recognised as well. What fits no
+setting is a function of its own, whose docstring is the diagnosis. `MISCONCEPTIONS` lists them by
+the function that they imitate.
+"""
+
+import contextlib
+import copy
+import difflib
+import json
+import math
+import os
+import random
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from utils.grader.mistakes import mistakes
+
+# --- 8.1 predict_after_crash ---
+
+
+def predicted_with(
+    *, first: float = 0, second: float = 30, third: float = 100, fourth: float = 60
+) -> tuple[float, ...]:
+    """The four sizes."""
+    return first, second, third, fourth
+
+
+PREDICTED = mistakes(
+    predicted_with,
+    written_is_in_the_file=(
+        "the first size: write puts bytes into a buffer of the program's own, which dies with it",
+        {"first": 30},
+    ),
+    old_bytes_until_the_flush=(
+        'the first size: "wb" empties the file at once, whatever is written later',
+        {"first": 100},
+    ),
+    old_bytes_behind_the_unflushed=(
+        'the first size: neither has "wb" kept the old bytes, nor has write passed on the new ones',
+        {"first": 130},
+    ),
+    all_new_bytes_at_once=(
+        "the first size: half of the new bytes were not even written yet",
+        {"first": 60},
+    ),
+    flush_needs_fsync=(
+        "the second size: after a flush the bytes are with the system, which outlives the program; "
+        "fsync is for a power cut",
+        {"second": 0},
+    ),
+    old_bytes_behind_the_new=(
+        'the second size: "wb" has emptied the file, so no old bytes follow the new ones',
+        {"second": 100},
+    ),
+    appended=(
+        'the second size: "wb" writes from the beginning of an empty file; "ab" would append',
+        {"second": 130},
+    ),
+    flush_completes=(
+        "the second size: flush passes on what was written so far, and that is a half",
+        {"second": 60},
+    ),
+    sibling_read=(
+        "the third size: the new bytes are in best.bin.tmp; a reader opens best.bin",
+        {"third": 60},
+    ),
+    name_without_a_file=(
+        "the third size: nothing has touched best.bin yet, so it isn't empty",
+        {"third": 0},
+    ),
+    both_files_counted=(
+        "the third size: these are two files; a reader opens best.bin alone",
+        {"third": 160},
+    ),
+    rename_needs_a_sync=(
+        "the fourth size: every reader sees the new name at once; a sync of the folder is for a "
+        "power cut",
+        {"fourth": 100},
+    ),
+    rename_leaves_a_gap=(
+        "the fourth size: os.replace has no instant at which the name is missing",
+        {"fourth": 0},
+    ),
+    rename_appends=(
+        "the fourth size: os.replace gives the name to the other file; nothing is added up",
+        {"fourth": 160},
+    ),
+)
+
+
+# --- 8.2 save_bytes ---
+
+
+def saved_with(
+    path: Path,
+    data: bytes,
+    *,
+    place: str = "sibling",
+    synced: str = "before",
+    rename: str = "replace",
+    inside: bool = False,
+    on_error: str = "removed",
+    raised: bool = True,
+    name: str = "random",
+) -> None:
+    """Save a file."""
+    if place == "in place":
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return
+    if place == "written twice":
+        path.write_bytes(data)
+    if place == "removed first":
+        path.unlink(missing_ok=True)
+    sibling = {
+        "random": path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp"),
+        "suffix": path.with_suffix(".tmp"),
+        "added suffix": path.with_name(f"{path.name}.tmp"),
+    }[name]
+    if place == "temporary folder":
+        sibling = Path(tempfile.gettempdir()) / f"{secrets.token_hex(4)}.tmp"
+    try:
+        with sibling.open("wb") as file:
+            file.write(data)
+            if synced != "not flushed":
+                file.flush()
+            if synced in ("before", "not flushed"):
+                os.fsync(file.fileno())
+            if inside:
+                file.flush()
+                renamed_with(sibling, path, rename)
+        if not inside:
+            renamed_with(sibling, path, rename)
+        if synced == "after":
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    except BaseException:
+        if on_error == "removed":
+            sibling.unlink(missing_ok=True)
+        elif on_error == "the file itself removed":
+            path.unlink(missing_ok=True)
+            sibling.unlink(missing_ok=True)
+        if raised:
+            raise
+
+
+def renamed_with(sibling: Path, path: Path, rename: str) -> None:
+    """Give the sibling its name."""
+    if rename == "removed first":
+        path.unlink(missing_ok=True)
+        sibling.rename(path)
+    elif rename == "backup":
+        backup = path.with_name(f".{secrets.token_hex(4)}.old")
+        if path.exists():
+            path.replace(backup)
+        sibling.replace(path)
+        backup.unlink(missing_ok=True)
+    elif rename == "copied":
+        shutil.copyfile(sibling, path)
+        sibling.unlink()
+    elif rename == "os.rename":
+        sibling.rename(path)
+    elif rename == "kept":
+        path.hardlink_to(sibling) if not path.exists() else sibling.replace(path)
+    elif rename == "only a new one":
+        if path.exists():
+            sibling.unlink()
+        else:
+            sibling.replace(path)
+    else:
+        sibling.replace(path)
+
+
+SAVED = mistakes(
+    saved_with,
+    in_place=(
+        "path itself is opened for writing, which empties it at once; write a sibling, and rename "
+        "it at the end",
+        {"place": "in place"},
+    ),
+    removed_before_the_rename=(
+        "path is removed before the rename: in between a reader finds nothing; one call can "
+        "replace it in one step",
+        {"rename": "removed first"},
+    ),
+    removed_before_the_writing=(
+        "path is removed before the new file is written; for all that time there is none",
+        {"place": "removed first"},
+    ),
+    backup_made_first=(
+        "the old file is moved aside first: until the new one is renamed, a reader finds nothing",
+        {"rename": "backup"},
+    ),
+    copied_over=(
+        "the sibling is copied onto path, and a copy opens path for writing: rename it instead",
+        {"rename": "copied"},
+    ),
+    old_one_kept=(
+        "a file that exists is not replaced; the new data are thrown away",
+        {"rename": "only a new one"},
+    ),
+    plain_rename=(
+        "a plain rename fails on Windows where path exists; there is one that replaces",
+        {"rename": "os.rename"},
+    ),
+    not_synced=(
+        "nothing is synced: after a power cut, the new name may stand for an empty file; flush and "
+        "os.fsync before the rename",
+        {"synced": "never"},
+    ),
+    synced_before_the_flush=(
+        "os.fsync comes before the bytes have left Python's buffer: flush first",
+        {"synced": "not flushed"},
+    ),
+    synced_after_the_rename=(
+        "os.fsync comes after the rename; the data must be on disk before they get the name",
+        {"synced": "after"},
+    ),
+    renamed_while_open=(
+        "the file is renamed while it is open, which Windows refuses: leave the with block first",
+        {"inside": True},
+    ),
+    sibling_left_over=(
+        "after a failure the sibling is left over: remove it, and raise the error again",
+        {"on_error": "left"},
+    ),
+    file_removed_after_a_failure=(
+        "after a failure path itself is removed; it still held the old data",
+        {"on_error": "the file itself removed"},
+    ),
+    error_swallowed=(
+        "the error is swallowed, so the caller believes that the file was saved: raise it again",
+        {"raised": False},
+    ),
+    suffix_replaced=(
+        "the sibling has a name that another file may have; add something random",
+        {"name": "suffix"},
+    ),
+    suffix_added=(
+        "the sibling has a name that another file may have; add something random",
+        {"name": "added suffix"},
+    ),
+    in_a_temporary_folder=(
+        "the new file is written to a temporary folder, which may be on another disk, from where "
+        "nothing can be renamed; write beside path",
+        {"place": "temporary folder"},
+    ),
+)
+
+
+# --- 8.3 read_rows ---
+
+
+def rows_with(
+    text: str,
+    *,
+    cut: str = "newline",
+    torn: str = "dropped",
+    damaged: str = "error",
+    names: str = "line",
+    first: int = 1,
+    empty: str = "error",
+    other: str = "error",
+    result: str = "rows",
+) -> Any:
+    """The rows of a log."""
+    if cut == "splitlines":
+        lines = text.splitlines()
+        whole = lines if text.endswith("\n") or not text else lines[:-1]
+        last = "" if text.endswith("\n") or not text else lines[-1]
+    elif cut == "split anywhere":
+        whole, last = text.split()[:-1], (text.split() or [""])[-1]
+    else:
+        *whole, last = text.split("\n")
+    if torn == "the last line always":
+        whole, last = whole[:-1] if last == "" else whole, ""
+    if torn == "kept" and last:
+        whole = [*whole, last]
+    if torn == "kept if it parses" and last and parses(last):
+        whole = [*whole, last]
+    rows: list[Any] = []
+    for number, line in enumerate(whole, start=first):
+        if empty == "skipped" and not line:
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            if damaged == "skipped":
+                continue
+            if damaged == "ends":
+                break
+            if damaged == "none":
+                row = None
+                rows.append(row)
+                continue
+            if names == "json":
+                raise
+            if names == "text":
+                raise ValueError(f"damaged: {line!r}") from None
+            if names == "total":
+                raise ValueError(f"line {len(whole) + 1000} is damaged") from None
+            raise ValueError(f"line {number} is damaged: {error.__class__.__name__}") from None
+        if not isinstance(row, dict):
+            if other == "skipped":
+                continue
+            if other != "kept":
+                raise ValueError(f"line {number} is no object")
+        rows.append(row)
+    if result == "tuple":
+        return tuple(rows)
+    if result == "text":
+        return [json.dumps(row) for row in rows]
+    if result == "last":
+        return rows[-1:]
+    return rows
+
+
+def parses(line: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return isinstance(json.loads(line), dict)
+    return False
+
+
+ROWS = mistakes(
+    rows_with,
+    split_at_other_ends=(
+        "str.splitlines also splits at U+2028 and other characters, in the middle of a string; "
+        'split at "\\n"',
+        {"cut": "splitlines"},
+    ),
+    torn_line_read=(
+        "the torn line is read like the others; what follows the last newline is dropped",
+        {"torn": "kept"},
+    ),
+    torn_line_kept_if_it_parses=(
+        "a last line without a newline is kept if it can be read; it is torn all the same, and "
+        "might be the beginning of another value",
+        {"torn": "kept if it parses"},
+    ),
+    last_line_always_dropped=(
+        "the last line is dropped even if it is complete; only what follows the last newline is "
+        "torn",
+        {"torn": "the last line always"},
+    ),
+    damaged_lines_skipped=(
+        "damaged lines in the middle are skipped, and nobody will ever know; raise an error",
+        {"damaged": "skipped", "other": "skipped"},
+    ),
+    reading_ends_at_the_damage=(
+        "at a damaged line the reading ends without an error, and all rows after it are lost",
+        {"damaged": "ends"},
+    ),
+    none_for_damaged_lines=(
+        "a damaged line becomes None; raise an error that names it",
+        {"damaged": "none"},
+    ),
+    message_of_json=(
+        "the error is that of json, whose line is counted within one row: it is always 1",
+        {"names": "json"},
+    ),
+    line_not_named=(
+        "the error shows the text of the line, and not its number",
+        {"names": "text"},
+    ),
+    counted_from_zero=("the lines are counted from 0; count from 1", {"first": 0}),
+    counted_from_two=(
+        "the lines are counted as if there were a header; this log has none",
+        {"first": 2},
+    ),
+    empty_lines_skipped=(
+        "empty lines are skipped; an empty line that is complete is damaged",
+        {"empty": "skipped"},
+    ),
+    other_values_kept=(
+        "a number, a list or null counts as a row; only an object is one",
+        {"other": "kept"},
+    ),
+    other_values_skipped=(
+        "a line that holds something else than an object is skipped; it is an error",
+        {"other": "skipped"},
+    ),
+    a_tuple=("the rows come as a tuple; a list is asked for", {"result": "tuple"}),
+    rows_as_text=(
+        "the rows are still text; json.loads makes them dictionaries",
+        {"result": "text"},
+    ),
+    last_row_alone=("only the last row is returned", {"result": "last"}),
+)
+
+
+# --- 8.4 new_run_folder ---
+
+
+def folder_with(
+    parent: Path,
+    seed: int,
+    now: datetime,
+    *,
+    made: str = "tried",
+    above: str = "all",
+    time: str = "%Y%m%d-%H%M%S-",
+    named: str = "time first",
+    returned: str = "the folder",
+    content: str = "nothing",
+) -> Any:
+    """The folder of a new run."""
+    if above == "all":
+        parent.mkdir(parents=True, exist_ok=True)
+    elif above == "once":
+        parent.mkdir()
+    digits = random.Random(seed)
+    clock = datetime(2001, 1, 1) if named == "another time" else now
+    for _ in range(50):
+        text = f"{digits.getrandbits(24):06x}"
+        name = f"{clock:{time}}{text}"
+        if named == "digits first":
+            name = f"{text}-{clock:{time}}"
+        folder = parent / name
+        if made == "asked first":
+            if folder.exists():
+                continue
+            folder.mkdir(exist_ok=True)
+        elif made == "asked, then refused":
+            if folder.exists():
+                continue
+            folder.mkdir()
+        elif made == "shared":
+            folder.mkdir(exist_ok=True)
+        elif made == "tried once":
+            folder.mkdir()
+        elif made == "emptied":
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+            shutil.rmtree(folder)
+            folder.mkdir()
+        elif made == "never":
+            if folder.exists():
+                continue
+        elif made == "second try shared":
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                folder = folder.with_name(f"{folder.name}-2")
+                folder.mkdir(exist_ok=True)
+        else:
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+        if content == "a file":
+            (folder / "config.yaml").write_text("", encoding="utf-8")
+        return {"the folder": folder, "its name": name, "parent": parent}[returned]
+    raise FileExistsError("no name is free")
+
+
+FOLDER = mistakes(
+    folder_with,
+    asked_and_then_shared=(
+        "between the question whether the folder exists and mkdir, another program can make it, "
+        "and exist_ok=True then shares it; let mkdir fail, and try the next name",
+        {"made": "asked first"},
+    ),
+    asked_and_then_failed=(
+        "another program makes the folder after the question, and mkdir fails: catch the "
+        "FileExistsError, and try the next name",
+        {"made": "asked, then refused"},
+    ),
+    folder_shared=(
+        "with exist_ok=True a folder that exists is given out again: two runs with one seed in one "
+        "second share it",
+        {"made": "shared"},
+    ),
+    tried_once=(
+        "the name is tried once: where it is taken, the next one is needed",
+        {"made": "tried once"},
+    ),
+    folder_of_another_emptied=(
+        "the folder of another program is deleted and made anew",
+        {"made": "emptied"},
+    ),
+    folder_never_made=("the folder is never made", {"made": "never"}),
+    one_more_name=(
+        "after the first name there is one more, and that is shared by all others; try until mkdir "
+        "succeeds",
+        {"made": "second try shared"},
+    ),
+    folder_above_missing=(
+        "the folder of the runs may not exist yet: parents=True",
+        {"above": "never"},
+    ),
+    folder_above_made_once=(
+        "the folder of the runs exists already from the second run on: there exist_ok=True is "
+        "right",
+        {"above": "once"},
+    ),
+    minutes_for_months=(
+        "month and minute are exchanged: %m is the month, %M the minute",
+        {"time": "%Y%M%d-%H%m%S-"},
+    ),
+    twelve_hours=("the hours go to 12 only: %H, not %I", {"time": "%Y%m%d-%I%M%S-"}),
+    no_seconds=("the seconds are missing from the name", {"time": "%Y%m%d-%H%M-"}),
+    day_first=(
+        "the day comes first, so that names don't sort by age: year, month, day",
+        {"time": "%d%m%Y-%H%M%S-"},
+    ),
+    digits_first=(
+        "the digits come first, so that names don't sort by age: begin with the time",
+        {"named": "digits first"},
+    ),
+    time_ignored=("the time in the name isn't the one that was given", {"named": "another time"}),
+    parent_returned=(
+        "the folder above is returned; the run's own is asked for",
+        {"returned": "parent"},
+    ),
+    something_written=(
+        "there is already a file in the new folder; it should be empty",
+        {"content": "a file"},
+    ),
+)
+
+
+# --- 8.5 with_overrides ---
+
+
+def overridden_with(
+    config: Any,
+    flags: Sequence[str],
+    *,
+    kinds: str = "annotations",
+    booleans: str = "table",
+    whole: str = "int",
+    cut: str = "first",
+    order: str = "last wins",
+    others: str = "kept",
+    unknown: str = "error",
+    bare: str = "error",
+    says: str = "all",
+    spaces: str = "kept",
+    result: str = "new",
+) -> Any:
+    """A configuration with some values replaced."""
+    types = get_type_hints(type(config))
+    if kinds == "values":
+        types = {name: type(getattr(config, name)) for name in types}
+    changes: dict[str, Any] = {}
+    for flag in flags:
+        name, equals, text = flag.rpartition("=") if cut == "last" else flag.partition("=")
+        if cut == "all":
+            name, equals, text = [*flag.split("="), "", ""][0], "=", [*flag.split("="), "", ""][1]
+            equals = "=" if "=" in flag else ""
+        if not equals and bare == "ignored":
+            continue
+        if not equals and bare == "true":
+            text = "true"
+        elif not equals:
+            raise ValueError("expected name=value" + f": {flag}" * (says != "no flag"))
+        if name not in types:
+            if unknown == "ignored":
+                continue
+            if unknown == "TypeError":
+                raise TypeError(f"unexpected keyword {name}")
+            if unknown == "KeyError":
+                raise KeyError(flag)
+            close = difflib.get_close_matches(name, list(types), n=1, cutoff=0.6)
+            hint = f" (did you mean {close[0]!r}?)" if close and unknown != "no hint" else ""
+            if unknown == "all names":
+                hint = f"; known are {', '.join(types)}"
+            raise ValueError(f"unknown{hint}" + f": {flag}" * (says != "no flag"))
+        if order == "first wins" and name in changes:
+            continue
+        kind = types[name]
+        try:
+            changes[name] = read_with(kind, text, kinds, booleans, whole, spaces)
+        except (KeyError, ValueError, SyntaxError, NameError):
+            if bare == "true" and not equals:
+                raise ValueError(flag) from None
+            named = f", expected {kind.__name__}" * (says not in ("no type", "no flag or type"))
+            shown = "wrong value" if says in ("no flag", "no flag or type") else flag
+            if says == "name only":
+                shown = name
+            raise ValueError(f"{shown}{named}") from None
+    if others == "defaults":
+        return type(config)(**changes)
+    if result == "dictionary":
+        return {**vars(config), **changes}
+    if result == "in place":
+        for name, value in changes.items():
+            object.__setattr__(config, name, value)
+        return config
+    return replace(config, **changes)
+
+
+def read_with(kind: Any, text: str, kinds: str, booleans: str, whole: str, spaces: str) -> Any:
+    """One value."""
+    if kinds == "text":
+        return text
+    if kinds == "literals":
+        with contextlib.suppress(ValueError):
+            return json.loads(text)
+        return text
+    if kind is bool:
+        if booleans == "bool":
+            return bool(text)
+        if booleans == "any case":
+            return {"true": True, "false": False}[text.lower()]
+        if booleans == "anything else is false":
+            return text == "true"
+        if booleans == "words":
+            known = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+            return known[text]
+        if booleans == "exchanged":
+            return {"true": False, "false": True}[text]
+        return {"true": True, "false": False}[text]
+    if kind is int and whole == "through float":
+        return int(float(text))
+    if kind is int and whole == "empty is zero":
+        return int(text or 0)
+    if kind is float and whole == "int first" and re.fullmatch(r"-?\d+", text):
+        return int(text)
+    if kind is str and spaces == "lower":
+        return text.upper()
+    return kind(text)
+
+
+OVERRIDDEN = mistakes(
+    overridden_with,
+    any_text_is_true=(
+        'bool("false") is True, because the text is not empty; compare it with "true" and "false"',
+        {"booleans": "bool"},
+    ),
+    anything_else_is_false=(
+        'every text but "true" becomes False, a typing error too; only "false" should',
+        {"booleans": "anything else is false"},
+    ),
+    booleans_in_any_case=(
+        '"False" is accepted; a bool is "true" or "false"',
+        {"booleans": "any case"},
+    ),
+    more_words_for_booleans=(
+        '"yes" and "1" are accepted; a bool is "true" or "false"',
+        {"booleans": "words"},
+    ),
+    types_of_the_values=(
+        "the type is taken from the present value; a float field may hold the int 0: use the "
+        "annotation",
+        {"kinds": "values"},
+    ),
+    everything_is_text=("the values stay text; each has the type of its field", {"kinds": "text"}),
+    read_as_literals=(
+        "the type is guessed from the text; it should be that of the field: "
+        'the name "12" is text, and a float of 1 is 1.0',
+        {"kinds": "literals"},
+    ),
+    whole_numbers_through_float=(
+        "an int is read by way of a float, so 2.5 is cut to 2; it should be an error",
+        {"whole": "through float"},
+    ),
+    empty_is_zero=(
+        "nothing after the = becomes 0; it should be an error",
+        {"whole": "empty is zero"},
+    ),
+    int_in_a_float_field=(
+        "a float that looks like a whole number becomes an int",
+        {"whole": "int first"},
+    ),
+    cut_at_the_last=(
+        'the flag is cut at the last "="; a value may hold one: cut at the first',
+        {"cut": "last"},
+    ),
+    cut_at_every_one=(
+        'the flag is cut at every "=", and the rest of the value is lost: cut at the first',
+        {"cut": "all"},
+    ),
+    first_flag_wins=(
+        "of two flags with one name the first wins; the last should",
+        {"order": "first wins"},
+    ),
+    other_fields_reset=(
+        "the other fields get their defaults; they should stay as the configuration has them",
+        {"others": "defaults"},
+    ),
+    unknown_names_ignored=(
+        "an unknown name is ignored, and a typing error changes nothing: raise a ValueError",
+        {"unknown": "ignored"},
+    ),
+    no_suggestion=(
+        "the error for an unknown name lacks the closest one: did_you_mean(name, names)",
+        {"unknown": "no hint"},
+    ),
+    type_error_for_unknown=(
+        "an unknown name ends in the TypeError of the constructor; look it up first, and raise a "
+        "ValueError",
+        {"unknown": "TypeError"},
+    ),
+    key_error_for_unknown=(
+        "an unknown name ends in a KeyError; raise a ValueError",
+        {"unknown": "KeyError"},
+    ),
+    bare_flags_ignored=(
+        'a flag without "=" is ignored; it should be an error',
+        {"bare": "ignored"},
+    ),
+    bare_flags_true=('a flag without "=" becomes true; it should be an error', {"bare": "true"}),
+    flag_not_shown=("the error does not hold the flag as it was given", {"says": "no flag"}),
+    name_alone_shown=(
+        "the error for a wrong type holds the name without the value; show the whole flag",
+        {"says": "name only"},
+    ),
+    type_not_named=(
+        "the error for a wrong type does not say which type is expected",
+        {"says": "no type"},
+    ),
+    a_dictionary=("this is a dictionary; a configuration is asked for", {"result": "dictionary"}),
+    changed_in_place=(
+        "the configuration that was given is changed; dataclasses.replace makes a new one",
+        {"result": "in place"},
+    ),
+)
+
+
+# --- 8.6 restore ---
+
+
+def restored_with(
+    state: Mapping[str, Any],
+    build: Callable[[], tuple[nn.Module, Optimizer]],
+    *,
+    generator: str = "last",
+    weights: str = "loaded",
+    averages: str = "loaded",
+    whose: str = "its own",
+    steps: int = 0,
+    mode: str = "training",
+    rate: float = 1.0,
+) -> Any:
+    """Continue a run."""
+    if generator == "first":
+        torch.set_rng_state(state["random"])
+    model, optimizer = build()
+    if whose == "of another build":
+        _, optimizer = build()
+    if generator == "before the loading":
+        torch.set_rng_state(state["random"])
+        torch.rand(1)
+    if weights == "loaded":
+        model.load_state_dict(state["model"])
+    elif weights == "first layer":
+        model.load_state_dict({**model.state_dict(), **first_layer(state["model"])})
+    if averages == "loaded":
+        optimizer.load_state_dict(state["optimizer"])
+    elif averages == "rates only":
+        for mine, saved in zip(
+            optimizer.param_groups, state["optimizer"]["param_groups"], strict=True
+        ):
+            mine["lr"] = saved["lr"]
+    elif averages == "without their steps":
+        optimizer.load_state_dict(without_steps(state["optimizer"]))
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * rate
+    if whose == "of a copy":
+        model = copy.deepcopy(model)
+    if mode == "evaluation":
+        model.eval()
+    if generator == "last":
+        torch.set_rng_state(state["random"])
+    elif generator == "the step":
+        torch.manual_seed(state["step"])
+    elif generator == "zero":
+        torch.manual_seed(0)
+    elif generator == "the seed of the state":
+        torch.manual_seed(int(state["random"][0]))
+    elif generator == "a draw afterwards":
+        torch.set_rng_state(state["random"])
+        torch.rand(1)
+    return model, optimizer, state["step"] + steps
+
+
+def first_layer(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: weight for name, weight in weights.items() if name.startswith("0.")}
+
+
+def without_steps(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of an optimizer whose count of steps begins again."""
+    fresh = copy.deepcopy(dict(state))
+    for each in fresh["state"].values():
+        each["step"] = torch.zeros_like(each["step"])
+    return fresh
+
+
+RESTORED = mistakes(
+    restored_with,
+    restored_before_the_building=(
+        "the random state is restored before build() draws new weights, which moves it on: restore "
+        "it last",
+        {"generator": "first"},
+    ),
+    not_restored=(
+        "the random state is not restored, so dropout hits other features",
+        {"generator": "never"},
+    ),
+    seeded_with_zero=(
+        "a seed begins the sequence of random numbers anew; the saved state continues it",
+        {"generator": "zero"},
+    ),
+    seeded_with_the_step=(
+        "a seed begins the sequence of random numbers anew; the saved state continues it",
+        {"generator": "the step"},
+    ),
+    drawn_afterwards=(
+        "something draws a random number after the state was restored",
+        {"generator": "a draw afterwards"},
+    ),
+    weights_not_loaded=("the weights are those of a new model", {"weights": "new"}),
+    first_layer_alone=(
+        "some of the weights are loaded, and the others are new",
+        {"weights": "first layer"},
+    ),
+    averages_not_loaded=(
+        "the optimizer begins anew: its running averages are part of the state",
+        {"averages": "new"},
+    ),
+    steps_of_the_averages_lost=(
+        "the optimizer counts its steps from 0 again, so its averages are corrected as if they "
+        "were new",
+        {"averages": "without their steps"},
+    ),
+    optimizer_of_another_model=(
+        "the optimizer holds the parameters of another model, so no weight ever changes",
+        {"whose": "of another build"},
+    ),
+    model_copied=(
+        "the optimizer holds the parameters of another model, so no weight ever changes",
+        {"whose": "of a copy"},
+    ),
+    one_step_too_many=(
+        "the number of steps done is one too large, and a batch is skipped",
+        {"steps": 1},
+    ),
+    one_step_too_few=(
+        "the number of steps done is one too small, and a batch is repeated",
+        {"steps": -1},
+    ),
+    in_evaluation_mode=(
+        "the model is in evaluation mode, in which dropout does nothing",
+        {"mode": "evaluation"},
+    ),
+    rate_halved=("the learning rate is not the one that was saved", {"rate": 0.5}),
+)
+
+
+def restored_from_zero(
+    state: Mapping[str, Any], build: Callable[[], tuple[nn.Module, Optimizer]]
+) -> Any:
+    """the steps are counted from 0 again, so the first batches come twice"""
+    model, optimizer, _ = restored_with(state, build)
+    return model, optimizer, 0
+
+
+# --- 8.7 train_on ---
+
+
+def trained_with(
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Sequence[tuple[Tensor, Tensor]],
+    schedule: Callable[[int], float],
+    done: int,
+    *,
+    shift: str = "none",
+    peak: str = "start",
+    change: str = "before",
+    start: str = "done",
+    record: str = "used",
+    gradients: str = "zeroed",
+) -> Any:
+    """Continue a run with its learning rates."""
+    (group,) = optimizer.param_groups
+    now = group["lr"]
+    base = now if peak == "present" else group.get("initial_lr", now)
+    first = {"done": done, "zero": 0, "skip": done + 1, "repeat": max(done - 1, 0)}.get(start, done)
+    taken = [*enumerate(batches)][first:]
+    if start == "first batches":
+        taken = [(i, batches[i - done]) for i, _ in taken]
+    rates: list[float] = []
+    for i, (x, y) in taken:
+        at = {
+            "none": i,
+            "resumed": i + 1 if done else i,
+            "one": i + 1,
+            "back": max(i - 1, 0),
+            "fresh": i - first,
+            "double": done + 2 * (i - done),
+        }[shift]
+        rate = base * schedule(at)
+        if peak == "compounded":
+            rate = now * schedule(at)
+        if change == "constant":
+            rate = now
+        if change == "peak":
+            rate = base
+        if change == "after":
+            rate, now = now, rate
+        else:
+            now = rate
+        group["lr"] = rate
+        F.mse_loss(model(x), y).backward()
+        optimizer.step()
+        if gradients == "zeroed":
+            optimizer.zero_grad()
+        rates.append(base * schedule(at + 1) if record == "next" else rate)
+    if record == "factors":
+        return [rate / base for rate in rates]
+    if record == "whole run":
+        return [base * schedule(i) for i in range(done)] + rates
+    return rates
+
+
+TRAINED = mistakes(
+    trained_with,
+    resumed_one_ahead=(
+        "a resumed run is one step ahead in the schedule: last_epoch is the index of the last step "
+        "that was taken, done - 1, and building the scheduler moves on by one",
+        {"shift": "resumed"},
+    ),
+    always_one_ahead=(
+        "every step has the rate of the next one; step i has schedule(i)",
+        {"shift": "one"},
+    ),
+    one_behind=(
+        "every step has the rate of the one before; step i has schedule(i)",
+        {"shift": "back"},
+    ),
+    schedule_begins_again=(
+        "the schedule begins again at its start; step `done` has schedule(done)",
+        {"shift": "fresh"},
+    ),
+    scheduler_stepped_twice=(
+        "the schedule moves two steps on for each step of the optimizer",
+        {"shift": "double"},
+    ),
+    last_rate_as_the_peak=(
+        "the schedule multiplies the rate of the last step; it should multiply the optimizer's "
+        "initial_lr",
+        {"peak": "present"},
+    ),
+    rates_compounded=(
+        "each rate is multiplied into the one before; all are the initial rate times schedule(i)",
+        {"peak": "compounded"},
+    ),
+    rate_constant=("the rate stays that of the last step", {"change": "constant"}),
+    rate_of_the_peak=(
+        "the rate stays at its peak; the schedule is not used",
+        {"change": "peak"},
+    ),
+    changed_after_the_step=(
+        "the rate is set after the optimizer's step, so each is used one step late",
+        {"change": "after"},
+    ),
+    begins_at_the_first_batch=(
+        "the run begins again at batch 0; `done` steps were taken already",
+        {"start": "zero"},
+    ),
+    batch_skipped=("batch `done` is skipped; it is the next one", {"start": "skip"}),
+    batch_repeated=("the last batch is learned twice; the next one is `done`", {"start": "repeat"}),
+    first_batches_again=(
+        "the steps learn from the first batches again; step i learns from batches[i]",
+        {"start": "first batches"},
+    ),
+    rates_noted_too_late=(
+        "the rates are noted after scheduler.step(), so each is that of the next step",
+        {"record": "next"},
+    ),
+    factors_noted=(
+        "these are the factors of the schedule; the learning rates are asked for",
+        {"record": "factors"},
+    ),
+    rates_of_the_whole_run=(
+        "the rates of all steps are returned; only those of the remaining ones are asked for",
+        {"record": "whole run"},
+    ),
+    gradients_not_zeroed=(
+        "the gradients are not zeroed, so each step repeats those before",
+        {"gradients": "kept"},
+    ),
+)
+
+
+# --- 8.8 first_mismatch ---
+
+
+def mismatch_with(
+    actual: Tensor,
+    expected: Tensor,
+    rtol: float,
+    atol: float,
+    *,
+    relative: str = "to expected",
+    sign: str = "absolute",
+    edge: str = "<=",
+    nan: str = "nan only",
+    infinite: str = "themselves",
+    dtype: str = "float64",
+    shapes: str = "error",
+    which: str = "first",
+    index: str = "tuple",
+    none: str = "None",
+) -> Any:
+    """The first index where two tensors differ."""
+    if actual.shape != expected.shape:
+        if shapes == "error":
+            raise ValueError("the shapes differ")
+        if shapes == "none":
+            return None
+        if shapes == "index":
+            return ()
+        if shapes == "sizes" and actual.numel() != expected.numel():
+            raise ValueError("the sizes differ")
+        if shapes == "sizes":
+            actual, expected = actual.flatten(), expected.flatten()
+        actual, expected = torch.broadcast_tensors(actual, expected)
+    a, e = actual.double(), expected.double()
+    if dtype == "float32":
+        a, e = actual.float(), expected.float()
+    if dtype == "its own" and actual.dtype == expected.dtype and actual.dtype != torch.bool:
+        a, e = actual, expected
+    if nan == "zero":
+        a, e = a.nan_to_num(nan=0.0, posinf=INF, neginf=-INF), e.nan_to_num(0.0, INF, -INF)
+    size = {
+        "to expected": e.abs,
+        "to actual": a.abs,
+        "to the larger": lambda: torch.maximum(a.abs(), e.abs()),
+        "signed": lambda: e,
+    }[relative if relative in ("to actual", "to the larger", "signed") else "to expected"]()
+    allowed = atol + rtol * size
+    if relative == "larger of both":
+        allowed = torch.maximum(torch.full_like(rtol * size, atol), rtol * size)
+    elif relative == "alone":
+        allowed = rtol * size
+    elif relative == "never":
+        allowed = torch.full_like(rtol * size, atol)
+    elif relative == "exchanged":
+        allowed = rtol + atol * size
+    far = a - e if sign == "signed" else (a - e).abs()
+    close = far < allowed if edge == "<" else far <= allowed
+    if edge == "<":
+        close = close | (a == e)
+    finite = e.isfinite() if infinite != "allow all" else torch.ones_like(close)
+    close = close & finite
+    if infinite == "never":
+        close = close & a.isfinite()
+    elif infinite == "any sign":
+        close = close | (a.isinf() & e.isinf())
+    else:
+        close = close | (a == e)
+    if nan == "nan only":
+        close = close | (a.isnan() & e.isnan())
+    elif nan == "everything":
+        close = close | a.isnan() | e.isnan()
+    elif nan == "expected nan":
+        close = close | e.isnan()
+    places = (~close).nonzero()
+    if not len(places):
+        return {"None": None, "()": (), "False": False, "-1": (-1,)}[none]
+    if which == "last":
+        place = places[-1]
+    elif which == "largest" and close.dim():
+        error = far.double().nan_to_num(INF, INF, INF).masked_fill(close, -INF)
+        place = (error == error.max()).nonzero()[0]
+    elif which == "columns first":
+        place = min(places.tolist(), key=lambda one: one[::-1])
+        place = torch.tensor(place, dtype=torch.long)
+    else:
+        place = places[0]
+    if index == "tensor":
+        return place
+    if index == "flat":
+        return int((~close).flatten().int().argmax())
+    if index == "list":
+        return place.tolist()
+    if index == "tensors":
+        return tuple(place)
+    if index == "from 1":
+        return tuple(i + 1 for i in place.tolist())
+    if index == "count":
+        return len(places)
+    if index == "all":
+        return [tuple(one) for one in places.tolist()]
+    return tuple(place.tolist())
+
+
+INF = math.inf
+
+MISMATCH = mistakes(
+    mismatch_with,
+    relative_to_actual=(
+        "the tolerance grows with the actual value; it should grow with the expected one",
+        {"relative": "to actual"},
+    ),
+    relative_to_the_larger=(
+        "the tolerance grows with the larger of the two values, as in math.isclose; it should grow "
+        "with the expected one",
+        {"relative": "to the larger"},
+    ),
+    larger_of_the_two=(
+        "the larger of the two tolerances is taken, as in math.isclose; they are added",
+        {"relative": "larger of both"},
+    ),
+    no_absolute=("atol is missing", {"relative": "alone"}),
+    no_relative=("rtol is missing", {"relative": "never"}),
+    tolerances_exchanged=("rtol and atol are exchanged", {"relative": "exchanged"}),
+    negative_expected=(
+        "rtol is multiplied by a negative value where the expected one is negative: take its "
+        "absolute value",
+        {"relative": "signed"},
+    ),
+    differences_signed=(
+        "a difference below 0 always passes: take its absolute value",
+        {"sign": "signed"},
+    ),
+    exactly_the_tolerance=(
+        "a difference of exactly the tolerance counts as a mismatch; it should match",
+        {"edge": "<"},
+    ),
+    nan_never_matches=(
+        "nan doesn't equal itself, so two of them count as a mismatch; isnan on both sides",
+        {"nan": "never"},
+    ),
+    nan_matches_everything=(
+        "nan matches everything: a comparison with nan is False, so ask what matches, and not what "
+        "differs",
+        {"nan": "everything"},
+    ),
+    expected_nan_matches_everything=(
+        "where nan is expected, everything passes; the actual value must be nan too",
+        {"nan": "expected nan"},
+    ),
+    nan_as_zero=("nan counts as 0", {"nan": "zero"}),
+    infinite_tolerance=(
+        "where inf is expected, the tolerance is infinite and everything finite passes",
+        {"infinite": "allow all"},
+    ),
+    infinities_never_match=(
+        "inf - inf is nan, so two equal infinities count as a mismatch; compare them with ==",
+        {"infinite": "never"},
+    ),
+    infinities_of_any_sign=("inf matches -inf; the signs must agree", {"infinite": "any sign"}),
+    in_float32=(
+        "the values are compared in float32, which can't tell large whole numbers apart",
+        {"dtype": "float32"},
+    ),
+    in_their_own_dtype=(
+        "the difference is computed in the dtype of the tensors, and that of uint8 wraps around: "
+        "convert to float64 first",
+        {"dtype": "its own"},
+    ),
+    shapes_broadcast=(
+        "shapes that differ are broadcast; they should be an error",
+        {"shapes": "broadcast"},
+    ),
+    shapes_without_an_error=(
+        "None, no mismatch, is returned for shapes that differ; they should be an error",
+        {"shapes": "none"},
+    ),
+    shapes_as_a_mismatch=(
+        "an index is returned for shapes that differ; they should be an error",
+        {"shapes": "index"},
+    ),
+    last_mismatch=("this is the last mismatch; the first is asked for", {"which": "last"}),
+    largest_mismatch=(
+        "this is where the difference is largest; the first mismatch is asked for",
+        {"which": "largest"},
+    ),
+    column_after_column=(
+        "the first mismatch is looked for column after column; go row after row",
+        {"which": "columns first"},
+    ),
+    flat_index=(
+        "this is an index into the flattened tensor; one per axis is asked for",
+        {"index": "flat"},
+    ),
+    a_tensor=("the index is a tensor; a tuple of ints is asked for", {"index": "tensor"}),
+    a_list=("the index is a list; a tuple is asked for", {"index": "list"}),
+    tensors_in_the_tuple=(
+        "the tuple holds tensors; ints are asked for: tolist()",
+        {"index": "tensors"},
+    ),
+    all_mismatches=("all mismatches are returned; the first is asked for", {"index": "all"}),
+    empty_tuple_for_none=(
+        "() is returned where there is no mismatch; that is the index of a tensor without axes: "
+        "return None",
+        {"none": "()"},
+    ),
+)
+
+
+# --- 8.9 next_token_loss ---
+
+
+def loss_with(
+    model: Callable[[Tensor], Tensor],
+    tokens: Tensor,
+    *,
+    shift: str = "next",
+    taken: str = "mean",
+    values: str = "logits",
+    rows: str = "flattened",
+    result: str = "tensor",
+) -> Any:
+    """The loss of a language model."""
+    logits = model(tokens)
+    pairs: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
+        "next": lambda: (logits[:, :-1], tokens[:, 1:]),
+        "none": lambda: (logits, tokens),
+        "none, last left out": lambda: (logits[:, :-1], tokens[:, :-1]),
+        "none, first left out": lambda: (logits[:, 1:], tokens[:, 1:]),
+        "before": lambda: (logits[:, 1:], tokens[:, :-1]),
+        "twice": lambda: (logits[:, :-2], tokens[:, 2:]),
+        "rolled": lambda: (logits, tokens.roll(-1, dims=1)),
+        "padded": lambda: (logits, F.pad(tokens[:, 1:], (0, 1))),
+        "last only": lambda: (logits[:, -2:-1], tokens[:, -1:]),
+        "rows joined": lambda: (
+            logits.flatten(0, 1)[:-1][None],
+            tokens.flatten()[1:][None],
+        ),
+        "rows rolled": lambda: (logits[:-1], tokens[1:]),
+    }
+    x, y = pairs[shift]()
+    if shift == "twice" and tokens.size(1) < 3:
+        return logits.sum() * float("nan")
+    if shift == "rows rolled" and len(tokens) < 2:
+        return logits.sum() * float("nan")
+    flat = x.flatten(0, 1)
+    if rows == "axes exchanged":
+        flat = x.transpose(0, 1).flatten(0, 1)
+    if rows == "classes mixed":
+        flat = x.mT.reshape(-1, x.size(-1))
+    targets = y.flatten()
+    if values == "probabilities":
+        flat = flat.softmax(-1)
+    if values == "softmax over positions":
+        flat = x.softmax(1).flatten(0, 1)
+    losses = F.cross_entropy(flat, targets, reduction="none")
+    if values == "brier":
+        losses = (flat.softmax(-1) - F.one_hot(targets, flat.size(-1))).square().sum(-1)
+    loss = losses.mean()
+    if taken == "sum":
+        loss = losses.sum()
+    elif taken == "per row":
+        loss = losses.sum() / len(tokens)
+    elif taken == "by all positions":
+        loss = losses.sum() / tokens.numel()
+    elif taken == "bits":
+        loss = losses.mean() / math.log(2)
+    elif taken == "perplexity":
+        loss = losses.mean().exp()
+    elif taken == "each":
+        return losses.view(y.shape)
+    elif taken == "negative":
+        loss = -losses.mean()
+    if result == "number":
+        return loss.item()
+    if result == "detached":
+        return loss.detach()
+    return loss
+
+
+LOSS = mistakes(
+    loss_with,
+    not_shifted=(
+        "each position is asked for the token that it sees; position t has to predict token t + 1",
+        {"shift": "none"},
+    ),
+    not_shifted_last_left_out=(
+        "both are cut in the same way, so each position is still asked for the token that it sees",
+        {"shift": "none, last left out"},
+    ),
+    not_shifted_first_left_out=(
+        "both are cut in the same way, so each position is still asked for the token that it sees",
+        {"shift": "none, first left out"},
+    ),
+    shifted_backwards=(
+        "the shift goes the other way: each position is asked for the token before it",
+        {"shift": "before"},
+    ),
+    shifted_twice=(
+        "the targets are shifted by two: each position is asked for the token after the next",
+        {"shift": "twice"},
+    ),
+    first_token_at_the_end=(
+        "the last position is asked for the first token of its row, as roll moves it there; leave "
+        "that position out",
+        {"shift": "rolled"},
+    ),
+    padding_at_the_end=(
+        "the last position is asked for a token 0 that isn't in the text; leave it out",
+        {"shift": "padded"},
+    ),
+    last_prediction_alone=(
+        "only the last prediction of each row counts; all of them should",
+        {"shift": "last only"},
+    ),
+    rows_joined_first=(
+        "the rows are joined before the shift, so the end of one row has to predict the start of "
+        "the next; shift within each row",
+        {"shift": "rows joined"},
+    ),
+    batches_shifted=(
+        "the shift runs along the batch; the positions are axis 1",
+        {"shift": "rows rolled"},
+    ),
+    probabilities_given=(
+        "cross_entropy takes logits: it computes the softmax itself",
+        {"values": "probabilities"},
+    ),
+    softmax_over_the_positions=(
+        "a softmax runs over the positions; cross_entropy takes the logits as they are",
+        {"values": "softmax over positions"},
+    ),
+    logits_in_another_order=(
+        "the logits are flattened in another order than the targets",
+        {"rows": "axes exchanged"},
+    ),
+    classes_mixed_with_positions=(
+        "a reshape mixes tokens of the vocabulary with positions; flatten batch and positions",
+        {"rows": "classes mixed"},
+    ),
+    a_sum=("this is the sum over all predictions; the mean is asked for", {"taken": "sum"}),
+    a_sum_per_row=(
+        "this is the sum over the positions of a row; the mean over all predictions is asked for",
+        {"taken": "per row"},
+    ),
+    divided_by_all_positions=(
+        "the sum is divided by B * T; there are B * (T - 1) predictions",
+        {"taken": "by all positions"},
+    ),
+    in_bits=("this is in bits; the natural logarithm is asked for", {"taken": "bits"}),
+    the_perplexity=("this is the perplexity; the loss is its logarithm", {"taken": "perplexity"}),
+    a_loss_per_position=(
+        "the losses are not averaged; one tensor without axes is asked for",
+        {"taken": "each"},
+    ),
+    the_sign=(
+        "the sign is wrong: a loss is minus the logarithm of a probability",
+        {"taken": "negative"},
+    ),
+    a_number=(
+        "this is a number, through which no gradient flows; leave out item()",
+        {"result": "number"},
+    ),
+)
+
+
+# --- 8.10 accumulated_update ---
+
+
+def updated_with(
+    model: nn.Module,
+    optimizer: Optimizer,
+    micro_batches: Sequence[tuple[Tensor, Tensor]],
+    max_norm: float,
+    *,
+    divided: str = "each",
+    zeroed: str = "at the end",
+    step: str = "once",
+    clipped: str = "norm",
+    used: str = "all",
+    loss_is: str = "mean",
+    norm_is: str = "before",
+    order: str = "loss first",
+) -> Any:
+    """One step on several micro-batches."""
+    n = len(micro_batches)
+    parameters = [*model.parameters()]
+    total, last, norm = 0.0, 0.0, 0.0
+    parts = micro_batches[-1:] if used == "the last" else micro_batches
+    parts = micro_batches[:1] if used == "the first" else parts
+    factor = {"never": 1, "twice": n * n, "by the examples": n * len(micro_batches[0][1])}
+    for x, y in parts:
+        if zeroed == "in the loop":
+            optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        (loss / (1 if divided == "after the clipping" else factor.get(divided, n))).backward()
+        total += loss.item()
+        last = loss.item()
+        if clipped == "each":
+            nn.utils.clip_grad_norm_(parameters, max_norm)
+        if step == "each":
+            optimizer.step()
+    before = norm_of(parameters)
+    if clipped == "value":
+        nn.utils.clip_grad_value_(parameters, max_norm)
+    elif clipped == "normalised":
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad *= max_norm / before
+    elif clipped == "per parameter":
+        for parameter in parameters:
+            nn.utils.clip_grad_norm_([parameter], max_norm)
+    elif clipped != "never":
+        nn.utils.clip_grad_norm_(parameters, max_norm)
+    norm = norm_of(parameters) if norm_is == "after" else before
+    if norm_is == "after the step":
+        norm = norm_of(parameters)
+    if norm_is == "limit":
+        norm = max_norm
+    if norm_is == "squared":
+        norm = before**2
+    if divided == "after the clipping":
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad /= n
+    if step == "once":
+        optimizer.step()
+    if zeroed == "at the end":
+        optimizer.zero_grad()
+    value = {"mean": total / n, "sum": total, "last": last, "divided twice": total / n / n}[loss_is]
+    return (norm, value) if order == "norm first" else (value, norm)
+
+
+def norm_of(parameters: Iterable[nn.Parameter]) -> float:
+    """The norm of all gradients together."""
+    squares = [one.grad.square().sum().item() for one in parameters if one.grad is not None]
+    return math.sqrt(sum(squares))
+
+
+UPDATED = mistakes(
+    updated_with,
+    not_divided=(
+        "the gradients of the micro-batches are added up; divide each loss by their number before "
+        "backward",
+        {"divided": "never"},
+    ),
+    divided_twice=(
+        "the gradients are divided by the number of micro-batches twice",
+        {"divided": "twice"},
+    ),
+    divided_by_the_examples=(
+        "each loss is divided by the number of all examples, but it is a mean already: divide by "
+        "the number of micro-batches",
+        {"divided": "by the examples"},
+    ),
+    divided_after_the_clipping=(
+        "the gradients are divided after the clipping, which has measured the sum: divide the "
+        "losses before backward",
+        {"divided": "after the clipping"},
+    ),
+    zeroed_in_the_loop=(
+        "the gradients are zeroed before each backward, so only the last micro-batch counts",
+        {"zeroed": "in the loop"},
+    ),
+    never_zeroed=(
+        "the gradients are still there after the step, and will be added to the next ones",
+        {"zeroed": "never"},
+    ),
+    a_step_per_micro_batch=(
+        "the optimizer takes a step after every micro-batch; one after the last is asked for",
+        {"step": "each"},
+    ),
+    no_step=("the optimizer takes no step", {"step": "never"}),
+    each_clipped=(
+        "the gradients are clipped after every micro-batch; clip their sum once",
+        {"clipped": "each"},
+    ),
+    not_clipped=("the gradients are not clipped", {"clipped": "never"}),
+    clipped_by_value=(
+        "each entry is clipped by itself, which changes the direction; clip the norm of all",
+        {"clipped": "value"},
+    ),
+    always_normalised=(
+        "the gradient always gets the norm max_norm; a shorter one should stay as it is",
+        {"clipped": "normalised"},
+    ),
+    clipped_per_parameter=(
+        "each parameter is clipped by itself; the norm is that of all together",
+        {"clipped": "per parameter"},
+    ),
+    last_micro_batch_alone=("only the last micro-batch is used", {"used": "the last"}),
+    first_micro_batch_alone=("only the first micro-batch is used", {"used": "the first"}),
+    loss_summed=("the loss that is returned is a sum; the mean is asked for", {"loss_is": "sum"}),
+    last_loss=("the loss that is returned is that of the last micro-batch", {"loss_is": "last"}),
+    loss_divided_twice=(
+        "the loss that is returned is divided by the number of micro-batches twice: what is added "
+        "up is divided already",
+        {"loss_is": "divided twice"},
+    ),
+    norm_after_the_clipping=(
+        "this is the norm after the clipping; the one before is asked for",
+        {"norm_is": "after"},
+    ),
+    norm_squared=("this is the square of the norm", {"norm_is": "squared"}),
+    results_exchanged=("the two results are exchanged: first the loss", {"order": "norm first"}),
+)
+
+
+# --- 8.11 split_windows ---
+
+
+def split_with(
+    tokens: Tensor,
+    length: int,
+    stride: int,
+    val_share: float,
+    *,
+    split: str = "tokens first",
+    rounding: str = "down",
+    every: str = "stride",
+    end: str = "all",
+    order: str = "training first",
+    wide: int = 0,
+) -> Any:
+    """The windows of both parts."""
+    n = len(tokens)
+    n_val = int(n * val_share)
+    if rounding == "up":
+        n_val = n - int(n * (1 - val_share))
+    elif rounding == "nearest":
+        n_val = round(n * val_share)
+    step = {"stride": stride, "one": 1, "length": length, "both": stride + length}[every]
+    size = length + wide
+    windows = tokens.unfold(0, size, step) if n >= size else tokens[None]
+    cut = n - n_val
+    if split == "every k-th":
+        k = round(1 / val_share)
+        is_val = torch.arange(len(windows)) % k == k - 1
+        train, val = windows[~is_val], windows[is_val]
+    elif split == "windows":
+        count = int(len(windows) * val_share)
+        train, val = windows[: len(windows) - count], windows[len(windows) - count :]
+    elif split == "shuffled":
+        generator = torch.Generator().manual_seed(0)
+        shuffled = windows[torch.randperm(len(windows), generator=generator)]
+        count = int(len(windows) * val_share)
+        train, val = shuffled[count:], shuffled[:count]
+    elif split == "starts":
+        starts = torch.arange(len(windows)) * step
+        train, val = windows[starts < cut], windows[starts >= cut]
+    elif split == "crossing left out":
+        starts = torch.arange(len(windows)) * step
+        train, val = windows[starts + size <= cut], windows[starts >= cut]
+    elif split == "all for training":
+        train, val = windows, tokens[cut:].unfold(0, size, step)
+    elif split == "validation with what precedes":
+        train = tokens[:cut].unfold(0, size, step)
+        val = tokens[max(cut - length + 1, 0) :].unfold(0, size, step)
+    elif split == "first part":
+        train, val = tokens[n_val:].unfold(0, size, step), tokens[:n_val].unfold(0, size, step)
+    else:
+        train, val = tokens[:cut].unfold(0, size, step), tokens[cut:].unfold(0, size, step)
+    if end == "without the last":
+        train, val = train[:-1], val[:-1]
+    if end == "axes":
+        train, val = train.mT, val.mT
+    if end == "flattened":
+        train, val = train.flatten(), val.flatten()
+    return (val, train) if order == "validation first" else (train, val)
+
+
+SPLIT = mistakes(
+    split_with,
+    every_kth_window=(
+        "every k-th window goes to validation, and its tokens are in the windows beside it too: "
+        "split the tokens first",
+        {"split": "every k-th"},
+    ),
+    windows_split=(
+        "the windows are split, and at the cut they overlap: split the tokens first",
+        {"split": "windows"},
+    ),
+    windows_shuffled=(
+        "the windows are shuffled before they are split, so they overlap with those of the other "
+        "part: split the tokens first",
+        {"split": "shuffled"},
+    ),
+    split_by_their_starts=(
+        "windows that begin before the cut end behind it: they hold tokens of the validation",
+        {"split": "starts"},
+    ),
+    crossing_ones_left_out=(
+        "the windows of the validation begin at multiples of the stride of the whole text; they "
+        "begin at every stride-th token of their own part",
+        {"split": "crossing left out"},
+    ),
+    all_for_training=(
+        "the training windows come from the whole text",
+        {"split": "all for training"},
+    ),
+    validation_with_what_precedes=(
+        "the validation begins with tokens of the training text, as a context for its first "
+        "predictions; they are in both parts",
+        {"split": "validation with what precedes"},
+    ),
+    first_part_for_validation=(
+        "the first part of the text is for validation; the last should be",
+        {"split": "first part"},
+    ),
+    training_rounded_down=(
+        "the size of the training part is rounded down; that of the validation should be: "
+        "int(n * val_share)",
+        {"rounding": "up"},
+    ),
+    rounded_to_the_nearest=(
+        "the size of the validation is rounded to the nearest whole number; int rounds down",
+        {"rounding": "nearest"},
+    ),
+    stride_of_one=("a window begins at every token; one per stride is asked for", {"every": "one"}),
+    stride_of_the_length=(
+        "the windows don't overlap: they begin at every stride-th token, not at every length-th",
+        {"every": "length"},
+    ),
+    gaps_between_the_windows=(
+        "the stride is counted from the end of a window; it is counted from its beginning",
+        {"every": "both"},
+    ),
+    last_windows_missing=(
+        "the last window of each part is missing; one that ends with its part still fits",
+        {"end": "without the last"},
+    ),
+    axes_exchanged=("rows and columns are exchanged: one window per row", {"end": "axes"}),
+    one_token_more=("the windows have one token too many", {"wide": 1}),
+    results_exchanged=(
+        "the two results are exchanged: first training",
+        {"order": "validation first"},
+    ),
+)
+
+
+# --- 8.12 attend_cached ---
+
+
+def attended_with(
+    pieces: Sequence[tuple[Tensor, Tensor, Tensor]],
+    *,
+    advance: str = "by the piece",
+    mask: str = "causal",
+    scale: str = "d_head",
+    seen: str = "all",
+    values_at: str = "their place",
+    axis: int = -1,
+    result: str = "all",
+    stored: str = "all",
+) -> Tensor:
+    """Attention with a cache."""
+    total = sum(len(k) for _, k, _ in pieces)
+    keys = torch.zeros(total, pieces[0][1].size(-1))
+    values = torch.zeros(total, pieces[0][2].size(-1))
+    length, outputs = 0, []
+    for q, k, v in pieces:
+        T = len(k)
+        length = min(length, total - T)
+        end = length + T
+        keys[length:end] = k if stored != "values only" else keys[length:end]
+        place = 0 if values_at == "the beginning" else length
+        values[place : place + T] = v
+        if values_at == "nowhere":
+            values[length:end] = 0
+        first = length
+        if mask == "from 0":
+            first = 0
+        elif mask == "one late":
+            first = length + 1
+        elif mask == "one early":
+            first = length - 1
+        last = total if seen == "the whole cache" else end
+        rows = torch.arange(first, first + T)[:, None]
+        allowed = torch.arange(last) <= rows
+        if mask == "none":
+            allowed = torch.ones_like(allowed)
+        if mask == "future":
+            allowed = torch.arange(last) >= rows
+        if mask == "own piece":
+            allowed = allowed & (torch.arange(last) >= length)
+        if mask == "past only":
+            allowed = torch.arange(last) < rows.clamp(min=1)
+        if mask == "whole past":
+            allowed = (torch.arange(last) < length) | allowed
+        divisor = {
+            "d_head": math.sqrt(q.size(-1)),
+            "none": 1.0,
+            "d_v": math.sqrt(v.size(-1)),
+            "without root": float(q.size(-1)),
+            "length": math.sqrt(end),
+        }[scale]
+        scores = q @ keys[:last].mT / divisor
+        if mask == "zeros":
+            weights = (scores * allowed).softmax(dim=axis)
+        elif mask == "after the softmax":
+            weights = scores.softmax(dim=axis) * allowed
+        else:
+            weights = scores.masked_fill(~allowed, -math.inf).softmax(dim=axis)
+        outputs.append(weights.nan_to_num() @ values[:last])
+        length += {"by the piece": T, "never": 0, "by one": 1, "by two": T + 1}.get(advance, 0)
+        if advance == "to the first":
+            length = len(pieces[0][1])
+        elif advance == "to the piece":
+            length = T
+        elif advance == "one less":
+            length = end - 1
+    if result == "last piece":
+        return outputs[-1]
+    if result == "last rows":
+        return torch.stack([one[-1] for one in outputs])
+    if result == "reversed":
+        return torch.cat(outputs[::-1])
+    return torch.cat(outputs)
+
+
+ATTENDED = mistakes(
+    attended_with,
+    never_advanced=(
+        "the cache isn't advanced: every piece is written over the first; length grows by the "
+        "tokens of the piece",
+        {"advance": "never"},
+    ),
+    advanced_by_one=(
+        "the cache is advanced by one per piece; a prompt has more tokens than one",
+        {"advance": "by one"},
+    ),
+    advanced_to_the_first_piece=(
+        "after the first piece the cache isn't advanced any more",
+        {"advance": "to the first"},
+    ),
+    advanced_to_the_piece=(
+        "length becomes the size of the last piece; it grows by that",
+        {"advance": "to the piece"},
+    ),
+    advanced_by_one_less=(
+        "the cache is advanced by one token too few, and the next piece is written over the last "
+        "token",
+        {"advance": "one less"},
+    ),
+    rows_counted_from_zero=(
+        "the queries of every piece are counted from 0 in the mask; they begin at length",
+        {"mask": "from 0"},
+    ),
+    next_token_visible=(
+        "each query sees one token of the future",
+        {"mask": "one late"},
+    ),
+    own_token_hidden=("no query sees the key of its own token", {"mask": "past only"}),
+    no_mask=(
+        "nothing is masked, so the tokens of a piece see those after them",
+        {"mask": "none"},
+    ),
+    mask_of_zeros=(
+        "masked scores become 0, and exp(0) = 1 still gets a share; use -inf",
+        {"mask": "zeros"},
+    ),
+    masked_after_the_softmax=(
+        "the weights are masked after the softmax, so they don't sum to 1",
+        {"mask": "after the softmax"},
+    ),
+    not_scaled=("the division by the square root of d_head is missing", {"scale": "none"}),
+    scaled_by_d_v=(
+        "the scores are divided by the square root of d_v, not d_head",
+        {"scale": "d_v"},
+    ),
+    root_missing=(
+        "the scores are divided by d_head, not by its square root",
+        {"scale": "without root"},
+    ),
+    softmax_over_the_queries=(
+        "the softmax runs over the queries; each query needs weights that sum to 1",
+        {"axis": 0},
+    ),
+    values_at_the_beginning=(
+        "the keys go to their places, and the values always to the beginning",
+        {"values_at": "the beginning"},
+    ),
+    last_piece_alone=(
+        "only the outputs of the last piece are returned",
+        {"result": "last piece"},
+    ),
+    last_row_of_each_piece=(
+        "only the last output of each piece is returned",
+        {"result": "last rows"},
+    ),
+    pieces_reversed=("the pieces come back in reverse order", {"result": "reversed"}),
+)
+
+
+# --- 8.13 speedup ---
+
+
+def speedup_with(
+    shares: Sequence[float],
+    times: Sequence[float],
+    *,
+    parts: str = "divided",
+    rest: str = "as it is",
+    result: str = "times faster",
+    which: str = "all",
+    nothing: str = "inf",
+) -> float:
+    """How much faster a program becomes."""
+    pairs = [*zip(shares, times, strict=True)]
+    if which == "first":
+        pairs = pairs[:1]
+    elif which == "largest" and pairs:
+        pairs = [max(pairs)]
+    left = max(0.0, 1 - sum(share for share, _ in pairs))
+    if rest == "forgotten":
+        left = 0.0
+    elif rest == "all":
+        left = 1.0
+    if parts == "speeds averaged":
+        return sum(share * factor for share, factor in pairs) + left
+    if parts == "each by itself":
+        gains = [1 / (1 - s + s / t) if 1 - s + s / t > 0 else math.inf for s, t in pairs]
+        return math.prod(gains)
+    if parts == "gains added":
+        gains = [1 / (1 - s + s / t) - 1 if 1 - s + s / t > 0 else math.inf for s, t in pairs]
+        return 1 + sum(gains)
+    if parts == "product of the times":
+        return math.prod(factor for _, factor in pairs)
+    if parts == "mean of the times":
+        return sum(factor for _, factor in pairs) / len(pairs) if pairs else 1.0
+    if parts == "largest of the times":
+        return max((factor for _, factor in pairs), default=1.0)
+    if parts == "powers":
+        return math.prod(factor**share for share, factor in pairs)
+    for share, factor in pairs:
+        if parts == "saved twice":
+            left += share * (1 / factor) ** 2
+        elif parts == "multiplied":
+            left += share * factor
+        elif parts == "inf ignored" and math.isinf(factor):
+            left += share
+        elif parts == "one more":
+            left += share / (1 + factor)
+        else:
+            left += share / factor
+    if left <= 1e-15:
+        return {"inf": math.inf, "zero": 0.0, "one": 1.0}[nothing]
+    return {
+        "times faster": 1 / left,
+        "time left": left,
+        "time saved": 1 - left,
+        "more": 1 / left - 1,
+        "percent": 100 * (1 / left - 1),
+    }[result]
+
+
+SPEEDUP = mistakes(
+    speedup_with,
+    speeds_averaged=(
+        "the speeds are averaged; it is the times that add up: share / times",
+        {"parts": "speeds averaged"},
+    ),
+    gains_multiplied=(
+        "the speed-ups of the parts are computed one by one and multiplied; their times add up",
+        {"parts": "each by itself"},
+    ),
+    gains_added=(
+        "the speed-ups of the parts are computed one by one and added; their times add up",
+        {"parts": "gains added"},
+    ),
+    times_multiplied=(
+        "the factors are multiplied, as if each part were the whole",
+        {"parts": "product of the times"},
+    ),
+    factors_averaged=("the shares are ignored", {"parts": "mean of the times"}),
+    largest_factor=(
+        "the largest factor is returned; a part can't make the whole that much faster",
+        {"parts": "largest of the times"},
+    ),
+    geometric_mean=(
+        "this is a geometric mean of the factors; the times of the parts add up",
+        {"parts": "powers"},
+    ),
+    shares_multiplied=(
+        "each share is multiplied by its factor; a part that is 2 times faster takes half the time",
+        {"parts": "multiplied"},
+    ),
+    one_plus_the_factor=(
+        "each share is divided by 1 + its factor; 2 times faster means half the time",
+        {"parts": "one more"},
+    ),
+    infinity_ignored=(
+        "a part with math.inf stays as it is; it should disappear",
+        {"parts": "inf ignored"},
+    ),
+    rest_forgotten=(
+        "the rest is forgotten: what the shares leave of 1 takes its time too",
+        {"rest": "forgotten"},
+    ),
+    rest_is_everything=(
+        "the rest counts as 1; it is what the shares leave of 1",
+        {"rest": "all"},
+    ),
+    first_part_alone=("only the first part is used", {"which": "first"}),
+    largest_part_alone=("only the largest part is used", {"which": "largest"}),
+    time_left=(
+        "this is the time that is left, as a fraction; the speed-up is 1 divided by that",
+        {"result": "time left"},
+    ),
+    time_saved=("this is the time that is saved, as a fraction", {"result": "time saved"}),
+    gain_only=(
+        "1 is subtracted: a program as fast as before is 1 times as fast",
+        {"result": "more"},
+    ),
+    in_percent=("this is a gain in percent; a factor is asked for", {"result": "percent"}),
+    zero_for_nothing=(
+        "if nothing is left, 0 is returned; the speed-up is infinite then",
+        {"nothing": "zero"},
+    ),
+)
+
+
+# --- 8.14 read_profiles ---
+
+LESSONS = "training, the lessons' code in float32"
+FUSED = "training, fused engine in bfloat16"
+MODULES = "generation with the modules and cache"
+FAST = "generation with the fast decoder"
+
+
+def read_with_exchanged(*, one: str = "", other: str = "", turned: int = 0) -> dict[str, str]:
+    """The letters, with two of them exchanged, or all moved on."""
+    letters = {LESSONS: "C", FUSED: "A", MODULES: "D", FAST: "B"}
+    names = [*letters]
+    if turned:
+        moved = names[turned:] + names[:turned]
+        return {name: letters[place] for name, place in zip(names, moved, strict=True)}
+    if one:
+        letters[one], letters[other] = letters[other], letters[one]
+    return letters
+
+
+def both_exchanged() -> dict[str, str]:
+    """in both pairs the slow program and the fast one are exchanged"""
+    return {LESSONS: "A", FUSED: "C", MODULES: "B", FAST: "D"}
+
+
+def training_for_generation() -> dict[str, str]:
+    """training and generation are exchanged: only training has a backward pass"""
+    return {LESSONS: "D", FUSED: "B", MODULES: "C", FAST: "A"}
+
+
+def all_exchanged() -> dict[str, str]:
+    """training and generation are exchanged: only training has a backward pass"""
+    return {LESSONS: "B", FUSED: "D", MODULES: "A", FAST: "C"}
+
+
+READ = mistakes(
+    read_with_exchanged,
+    training_exchanged=(
+        "the two of training are exchanged: look for the one in which small operations and Python "
+        "take the larger share",
+        {"one": LESSONS, "other": FUSED},
+    ),
+    generation_exchanged=(
+        "the two of generation are exchanged: the modules call many small operations per token, "
+        "the fast decoder few",
+        {"one": MODULES, "other": FAST},
+    ),
+    lessons_and_modules_exchanged=(
+        "training and generation are exchanged: only training has a backward pass",
+        {"one": LESSONS, "other": MODULES},
+    ),
+    lessons_and_fast_exchanged=(
+        "training and generation are exchanged: only training has a backward pass",
+        {"one": LESSONS, "other": FAST},
+    ),
+    fused_and_modules_exchanged=(
+        "training and generation are exchanged: only training has a backward pass",
+        {"one": FUSED, "other": MODULES},
+    ),
+    fused_and_fast_exchanged=(
+        "training and generation are exchanged: only training has a backward pass",
+        {"one": FUSED, "other": FAST},
+    ),
+)
+
+
+# --- 8.15 quantize_rows, int8_linear ---
+
+
+def quantized_with(
+    weight: Tensor,
+    *,
+    per: str = "row",
+    limit: float = 127.0,
+    size: str = "absolute",
+    rounding: str = "nearest",
+    codes: torch.dtype = torch.int8,
+    scales: str = "(d_out,)",
+    zeros: str = "one",
+    precision: str = "float32",
+    order: str = "q first",
+    returned: str = "codes",
+) -> Any:
+    """Weights in 8 bits, and their scales."""
+    given = weight
+    weight = weight.float() if precision != "its own" else weight
+    by_size = {
+        "absolute": weight.abs,
+        "largest": lambda: weight,
+        "smallest": lambda: -weight,
+    }.get(size, weight.abs)()
+    if size == "range":
+        largest = (weight.amax(-1) - weight.amin(-1)) / 2
+    elif size == "mean":
+        largest = weight.abs().mean(-1)
+    elif size == "spread":
+        largest = weight.std(-1, correction=0)
+    elif per == "matrix":
+        largest = by_size.amax().expand(weight.size(0))
+    else:
+        largest = by_size.amax(-1)
+    if per == "column":
+        largest = weight.abs().amax(0)
+    scale = largest / limit
+    if zeros == "one":
+        scale = torch.where(largest != 0, scale, torch.ones_like(scale))
+    elif zeros == "small":
+        scale = torch.where(largest != 0, scale, torch.full_like(scale, 1e-8))
+    divisor = scale if per == "column" else scale[:, None]
+    ratio = weight / divisor
+    rounded = {
+        "nearest": ratio.round,
+        "cut": ratio.trunc,
+        "floor": ratio.floor,
+        "ceil": ratio.ceil,
+    }[rounding]()
+    if zeros == "zero":
+        rounded = rounded.nan_to_num()
+    q = rounded.clamp(-128, 127).to(codes)
+    if returned == "weights":
+        return (q.float() * divisor).float(), scale
+    if scales == "inverse":
+        scale = 1 / scale
+    elif scales == "(d_out, 1)":
+        scale = scale[:, None]
+    elif scales == "largest":
+        scale = torch.where(largest != 0, largest, torch.ones_like(largest))
+    elif scales == "float64":
+        scale = scale.double()
+    elif scales == "its dtype":
+        scale = scale.to(given.dtype)
+    return (scale, q) if order == "scale first" else (q, scale)
+
+
+QUANTIZED = mistakes(
+    quantized_with,
+    one_scale_for_all=(
+        "there is one scale for the whole matrix; each row has its own",
+        {"per": "matrix"},
+    ),
+    divided_by_128=(
+        "the largest value is divided by 128; with 127, the largest code is 127",
+        {"limit": 128.0},
+    ),
+    divided_by_255=(
+        "the largest value is divided by 255, so codes above 127 are cut off; int8 ends at 127",
+        {"limit": 255.0},
+    ),
+    largest_without_its_sign=(
+        "the largest value is taken, and a negative one may be larger: take absolute values",
+        {"size": "largest"},
+    ),
+    half_of_the_range=(
+        "the scale comes from the distance between the smallest and the largest value, but no zero "
+        "point goes with it",
+        {"size": "range"},
+    ),
+    mean_in_place_of_the_largest=(
+        "the scale comes from the mean of the absolute values; all above it are cut off",
+        {"size": "mean"},
+    ),
+    cut_not_rounded=(
+        "the conversion to int8 cuts the digits off: round first",
+        {"rounding": "cut"},
+    ),
+    rounded_down=(
+        "the values are rounded down; to the nearest whole number is asked for",
+        {"rounding": "floor"},
+    ),
+    codes_as_floats=("the codes are still floats; int8 is asked for", {"codes": torch.float32}),
+    codes_as_int32=("the codes are int32, which saves nothing: int8", {"codes": torch.int32}),
+    scale_upside_down=(
+        "the scale is upside down: a weight is its code times the scale",
+        {"scales": "inverse"},
+    ),
+    scale_with_an_axis=(
+        "the scales have an axis of size 1 at the end; (d_out,) is asked for",
+        {"scales": "(d_out, 1)"},
+    ),
+    largest_returned=(
+        "the largest values are returned as scales; divide them by 127",
+        {"scales": "largest"},
+    ),
+    zero_scale_for_zeros=(
+        "a row of zeros has scale 0, or a tiny one; give it scale 1",
+        {"zeros": "zero"},
+    ),
+    small_scale_for_zeros=(
+        "a row of zeros has scale 0, or a tiny one; give it scale 1",
+        {"zeros": "small"},
+    ),
+    in_half_precision=(
+        "half precision is quantized in half precision; convert to float32 first",
+        {"precision": "its own"},
+    ),
+    scale_in_half_precision=(
+        "the scales of half precision are in half precision; float32 is asked for",
+        {"scales": "its dtype"},
+    ),
+    results_exchanged=("the two results are exchanged: first the codes", {"order": "scale first"}),
+    weights_returned=(
+        "the rounded weights are returned as floats; the codes in int8 are asked for",
+        {"returned": "weights"},
+    ),
+)
+
+
+def scale_per_column(weight: Tensor) -> Any:
+    """there is one scale per column; each row has its own"""
+    return quantized_with(weight, per="column")
+
+
+def linear_with(
+    x: Tensor,
+    q: Tensor,
+    scale: Tensor,
+    *,
+    scaled: str = "outputs",
+    product: str = "x q^T",
+    inputs: str = "as they are",
+    result: str = "outputs",
+) -> Tensor:
+    """A linear layer with weights in 8 bits."""
+    weight = q.float()
+    if inputs == "rounded":
+        x = x.round()
+    elif inputs == "cut":
+        x = x.trunc()
+    if product == "x q":
+        out = x @ (weight if q.size(0) == q.size(1) else weight.mT)
+    elif product == "codes by 127":
+        out = x @ weight.mT / 127
+    else:
+        out = x @ weight.mT
+    if scaled == "outputs":
+        out = out * scale
+    elif scaled == "divided":
+        out = out / scale
+    elif scaled == "squared":
+        out = out * scale**2
+    elif scaled == "the first":
+        out = out * scale[0]
+    elif scaled == "mean":
+        out = out * scale.mean()
+    elif scaled == "largest":
+        out = out * scale.max()
+    elif scaled == "reversed":
+        out = out * scale.flip(0)
+    elif scaled == "inputs":
+        ours = x * scale if q.size(0) == q.size(1) else x
+        out = ours @ weight.mT * (1.0 if q.size(0) == q.size(1) else scale)
+    if result == "half":
+        return out.bfloat16()
+    if result == "double":
+        return out.double()
+    if result == "rounded":
+        return out.round()
+    return out
+
+
+LINEAR = mistakes(
+    linear_with,
+    scale_forgotten=("the scales are forgotten", {"scaled": "never"}),
+    divided_by_the_scale=("the scales divide; they should multiply", {"scaled": "divided"}),
+    scaled_twice=("the scales are multiplied in twice", {"scaled": "squared"}),
+    first_scale_for_all=(
+        "all outputs have the first scale; each has its own",
+        {"scaled": "the first"},
+    ),
+    inputs_scaled=(
+        "the scales multiply the inputs; they belong to the rows of q, that is to the outputs",
+        {"scaled": "inputs"},
+    ),
+    divided_by_127=(
+        "the outputs are divided by 127; that is in the scales already",
+        {"product": "codes by 127"},
+    ),
+    not_transposed=("q has to be transposed: its rows belong to the outputs", {"product": "x q"}),
+    inputs_cut=(
+        "the inputs are converted to whole numbers, which cuts digits off; convert q to float",
+        {"inputs": "cut"},
+    ),
+    outputs_in_float64=("the outputs are float64; float32 is asked for", {"result": "double"}),
+)
+
+
+# --- 8.16 llama_rows_from_interleaved ---
+
+
+def rows_moved_with(
+    weight: Tensor,
+    n_heads: int,
+    *,
+    way: str = "to halves",
+    heads: str = "rows of heads",
+    axis: int = 0,
+    shape: str = "kept",
+    dtype: str = "kept",
+) -> Tensor:
+    """The rows of queries or keys in another order."""
+    n = weight.size(axis) if axis < weight.dim() else len(weight)
+    if heads == "one head":
+        n_heads = 1
+    elif heads == "exchanged":
+        n_heads = n // n_heads
+    if n % (2 * n_heads):
+        n_heads = 1
+    d_head = n // n_heads
+    half = d_head // 2
+    inner = {
+        "to halves": [*range(0, d_head, 2), *range(1, d_head, 2)],
+        "back": [row for i in range(half) for row in (i, i + half)],
+        "unchanged": [*range(d_head)],
+        "second rows first": [*range(1, d_head, 2), *range(0, d_head, 2)],
+        "pairs exchanged": [row for i in range(0, d_head, 2) for row in (i + 1, i)],
+        "halves exchanged": [*range(half, d_head), *range(half)],
+        "reversed": [*range(d_head - 1, -1, -1)],
+        "second rows reversed": [*range(0, d_head, 2), *range(d_head - 1, 0, -2)],
+        "twice": [
+            [*range(0, d_head, 2), *range(1, d_head, 2)][row]
+            for row in [*range(0, d_head, 2), *range(1, d_head, 2)]
+        ],
+    }[way]
+    order = [head * d_head + row for head in range(n_heads) for row in inner]
+    if heads == "all first rows":
+        order = [head * d_head + row for row in inner for head in range(n_heads)]
+    elif heads == "halves of all":
+        order = [head * d_head + row for head in range(n_heads) for row in inner[:half]]
+        order += [head * d_head + row for head in range(n_heads) for row in inner[half:]]
+    elif heads == "first alone":
+        order = [*order[:d_head], *range(d_head, n)]
+    elif heads == "reversed":
+        order = [head * d_head + row for head in reversed(range(n_heads)) for row in inner]
+    moved = weight.index_select(axis if axis < weight.dim() else 0, torch.tensor(order))
+    if dtype == "float32":
+        moved = moved.float()
+    if shape == "heads":
+        return moved.unflatten(0, (n_heads, d_head))
+    if shape == "columns":
+        return moved[:, None] if moved.dim() == 1 else moved
+    return moved
+
+
+MOVED = mistakes(
+    rows_moved_with,
+    the_other_way=(
+        "this goes from halves to the interleaved layout; the other way is asked for",
+        {"way": "back"},
+    ),
+    nothing_moved=(
+        "nothing is moved: a reshape alone keeps the order; the axes of pair and member have to be "
+        "exchanged",
+        {"way": "unchanged"},
+    ),
+    second_rows_first=(
+        "the second rows of the pairs come first: the turn would go the other way",
+        {"way": "second rows first"},
+    ),
+    pairs_exchanged=(
+        "the two rows of each pair are exchanged, and still stand side by side",
+        {"way": "pairs exchanged"},
+    ),
+    halves_exchanged=("the halves of each head are exchanged", {"way": "halves exchanged"}),
+    rows_reversed=("the rows of each head are in reverse order", {"way": "reversed"}),
+    second_rows_reversed=(
+        "the second rows are in reverse order; row i belongs to row i + d_head / 2",
+        {"way": "second rows reversed"},
+    ),
+    moved_twice=("the rows are moved twice", {"way": "twice"}),
+    heads_ignored=(
+        "all rows are taken for one head; each head keeps its own rows",
+        {"heads": "one head"},
+    ),
+    n_heads_for_d_head=(
+        "n_heads and d_head are exchanged: the rows of a head stand together",
+        {"heads": "exchanged"},
+    ),
+    heads_innermost=(
+        "the heads are taken apart: rows of different heads stand side by side",
+        {"heads": "all first rows"},
+    ),
+    first_head_alone=("only the first head is moved", {"heads": "first alone"}),
+    heads_reversed=("the heads are in reverse order", {"heads": "reversed"}),
+    heads_as_an_axis=(
+        "the heads have an axis of their own; the shape should be as it was",
+        {"shape": "heads"},
+    ),
+    always_float32=("the dtype becomes float32; it should stay", {"dtype": "float32"}),
+)
+
+
+# --- 8.17 schedule ---
+
+
+def scheduled_with(
+    requests: Sequence[tuple[int, int]],
+    n_slots: int,
+    *,
+    batching: str = "continuous",
+    queue: str = "first come",
+    slot: str = "lowest",
+    arrives: int = 0,
+    length: int = 0,
+    freed: int = 0,
+    admitted: str = "all",
+    rows: str = "every step",
+    empty: Any = None,
+    ids: int = 0,
+    shape: str = "rows",
+) -> Any:
+    """Which request is in which slot at each step."""
+    arrivals = [
+        max(arrival + arrives, 0) if queue != "no waiting" else 0 for arrival, _ in requests
+    ]
+    order: Callable[[int], Any] = {
+        "first come": lambda i: (arrivals[i], i),
+        "last come": lambda i: (-arrivals[i], -i),
+        "shortest": lambda i: (requests[i][1], arrivals[i], i),
+        "longest": lambda i: (-requests[i][1], arrivals[i], i),
+        "list": lambda i: i,
+        "ties reversed": lambda i: (arrivals[i], -i),
+        "ties shortest": lambda i: (arrivals[i], requests[i][1], i),
+        "no waiting": lambda i: i,
+        "head blocks": lambda i: i,
+    }[queue]
+    left = [max(need + length, 1) for _, need in requests]
+    waiting = [*range(len(requests))]
+    slots: list[int | None] = [None] * n_slots
+    blocked = [0] * n_slots  # steps until a slot may be taken again
+    table: list[tuple[int | None, ...]] = []
+    while waiting or any(one is not None for one in slots):
+        if len(table) > 500:
+            break
+        here = [i for i in waiting if arrivals[i] <= len(table)]
+        if queue == "head blocks":
+            here = [i for i in here if all(j not in waiting or j in here for j in range(i))]
+        here.sort(key=order)
+        free = [place for place in range(n_slots) if slots[place] is None and not blocked[place]]
+        if slot == "highest":
+            free.reverse()
+        if batching == "static" and len(free) < n_slots:
+            free = []
+        if batching == "static when full" and len(free) < n_slots:
+            free = []
+        if batching == "static when full" and len(waiting) >= n_slots > len(here):
+            free = []
+        if admitted == "one per step":
+            free = free[:1]
+        blocked = [max(0, steps - 1) for steps in blocked]
+        for place, i in zip(free, here, strict=False):
+            slots[place] = i
+            waiting.remove(i)
+        table.append(tuple(slots))
+        for place, i in enumerate(slots):
+            if i is not None:
+                left[i] -= 1
+                if left[i] == 0:
+                    slots[place] = None
+                    blocked[place] = freed
+        if batching == "preempted" and waiting:
+            for place, i in enumerate(slots):
+                if i is not None:
+                    waiting.append(i)
+                    arrivals[i] = len(table)
+                    slots[place] = None
+        if slot == "moved up":
+            kept = [i for i in slots if i is not None]
+            slots = [*kept, *[None] * (n_slots - len(kept))]
+    if rows == "busy steps":
+        table = [row for row in table if any(i is not None for i in row)]
+    elif rows == "from the first arrival":
+        first = next((at for at, row in enumerate(table) if any(i is not None for i in row)), 0)
+        table = table[first:]
+    elif rows == "one more":
+        table.append((None,) * n_slots)
+    elif rows == "without the last":
+        table = table[:-1]
+    shown = [tuple(empty if i is None else i + ids for i in row) for row in table]
+    if shape == "only the busy":
+        return [tuple(i for i in row if i is not None) for row in table]
+    if shape == "slots":
+        return [*zip(*shown, strict=True)]
+    if shape == "counts":
+        return [sum(i is not None for i in row) for row in table]
+    return shown
+
+
+SCHEDULED = mistakes(
+    scheduled_with,
+    static_batches=(
+        "a new batch begins only when all of the last have ended; a slot is free as soon as its "
+        "own request has ended",
+        {"batching": "static"},
+    ),
+    last_come_first=("those that came last are served first", {"queue": "last come"}),
+    shortest_first=(
+        "the shortest requests are served first; the order is that of arrival",
+        {"queue": "shortest"},
+    ),
+    longest_first=(
+        "the longest requests are served first; the order is that of arrival",
+        {"queue": "longest"},
+    ),
+    order_of_the_list=(
+        "among those that wait, the order is that of the list; the one that arrived first comes "
+        "first",
+        {"queue": "list"},
+    ),
+    head_of_the_list_blocks=(
+        "a request that hasn't arrived yet holds up those after it in the list: sort by arrival",
+        {"queue": "head blocks"},
+    ),
+    ties_reversed=(
+        "of equal arrivals, the last in the list is served first; the first should be",
+        {"queue": "ties reversed"},
+    ),
+    ties_by_length=(
+        "of equal arrivals, the shortest is served first; the order is that of the list",
+        {"queue": "ties shortest"},
+    ),
+    arrivals_ignored=(
+        "the arrivals are ignored: a request waits from its arrival on",
+        {"queue": "no waiting"},
+    ),
+    highest_slot_first=(
+        "the highest free slot is taken; the lowest should be",
+        {"slot": "highest"},
+    ),
+    moved_up=(
+        "requests move to lower slots as others end; each keeps its slot to its end",
+        {"slot": "moved up"},
+    ),
+    one_step_late=(
+        "a request starts one step after its arrival; it may start in that very step",
+        {"arrives": 1},
+    ),
+    one_step_early=("a request starts one step before it arrives", {"arrives": -1}),
+    one_token_more=("each request stays one step too long", {"length": 1}),
+    one_token_less=("each request ends one step too early", {"length": -1}),
+    freed_late=(
+        "a slot stays empty for a step after its request has ended; the next one may take it at "
+        "once",
+        {"freed": 1},
+    ),
+    one_admitted_per_step=(
+        "only one request is admitted per step; all free slots are filled",
+        {"admitted": "one per step"},
+    ),
+    empty_steps_left_out=(
+        "steps in which all slots are empty are left out; each has a row",
+        {"rows": "busy steps"},
+    ),
+    begins_at_the_first_arrival=(
+        "the rows begin with the first request; they begin at step 0",
+        {"rows": "from the first arrival"},
+    ),
+    one_row_more=("there is a row after the last token", {"rows": "one more"}),
+    last_row_missing=("the row of the last token is missing", {"rows": "without the last"}),
+    zeros_for_empty=("an empty slot is shown as 0, which is a request; use None", {"empty": 0}),
+    minus_one_for_empty=("an empty slot is shown as -1; use None", {"empty": -1}),
+    counted_from_one=("the requests are counted from 1; their index begins at 0", {"ids": 1}),
+    empty_slots_left_out=(
+        "empty slots are left out, so a place in the row is no slot; show None",
+        {"shape": "only the busy"},
+    ),
+    a_row_per_slot=("there is one row per slot; one per step is asked for", {"shape": "slots"}),
+)
+
+
+MISCONCEPTIONS = {
+    "predict_after_crash": PREDICTED,
+    "save_bytes": SAVED,
+    "read_rows": ROWS,
+    "new_run_folder": FOLDER,
+    "with_overrides": OVERRIDDEN,
+    "restore": (*RESTORED, restored_from_zero),
+    "train_on": TRAINED,
+    "first_mismatch": MISMATCH,
+    "next_token_loss": LOSS,
+    "accumulated_update": UPDATED,
+    "split_windows": SPLIT,
+    "attend_cached": ATTENDED,
+    "speedup": SPEEDUP,
+    "read_profiles": (*READ, both_exchanged, training_for_generation, all_exchanged),
+    "quantize_rows": (*QUANTIZED, scale_per_column),
+    "int8_linear": LINEAR,
+    "llama_rows_from_interleaved": MOVED,
+    "schedule": SCHEDULED,
+}
