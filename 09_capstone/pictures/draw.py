@@ -113,6 +113,12 @@ def statistics_of(samples: list[str], train_text: str) -> list[float]:
     return [round(number, 3) for number in numbers]
 
 
+def measure_validation() -> dict[str, float]:
+    """Which share of the words of Tiny Shakespeare's validation text stands in the training text?"""
+    train_text, val_text = split_text(load_corpus("shakespeare").text)
+    return {"existing": round(texts_by_loss.existing_words([val_text], train_text), 4)}
+
+
 def measure_copies() -> dict[str, list[int]]:
     """The longest copy from Tiny Shakespeare's training text, for each text of 400 characters."""
     train_text, val_text = split_text(load_corpus("shakespeare").text)
@@ -137,6 +143,7 @@ MEASURE: dict[str, Callable[[], Any]] = {
     "overfitting": measure_overfitting,
     "diversity": measure_diversity,
     "copies": measure_copies,
+    "validation": measure_validation,
 }
 
 
