@@ -108,7 +108,9 @@ def main() -> None:
     text = "FRIAR ANSELM:\nNo truth so h"
     for depth, logits in enumerate(logit_lens(model, torch.tensor([tokenizer.encode(text)]))):
         p, ids = logits[0, -1].softmax(-1).topk(4)
-        shown = "  ".join(f"{tokenizer.characters[i]!r} {q:.2f}" for q, i in zip(p, ids))
+        shown = "  ".join(
+            f"{tokenizer.characters[i]!r} {q:.2f}" for q, i in zip(p, ids, strict=True)
+        )
         print(f"after {depth} blocks: {shown}")
 
 

@@ -18,6 +18,7 @@ import torch
 from any_tokenizer import tokenizer_kind
 from checkpointing import load_checkpoint
 from logging_utils import read_csv
+from model_analysis import attention_weights
 from token_colors import piece_of
 from utils.command_line import OneLineParser
 from utils.errors import CourseError

@@ -114,7 +114,7 @@ def statistics_of(samples: list[str], train_text: str) -> list[float]:
 
 
 def measure_validation() -> dict[str, float]:
-    """Which share of the words of Tiny Shakespeare's validation text stands in the training text?"""
+    """The share of the words of Tiny Shakespeare's validation text that the training text has."""
     train_text, val_text = split_text(load_corpus("shakespeare").text)
     return {"existing": round(texts_by_loss.existing_words([val_text], train_text), 4)}
 

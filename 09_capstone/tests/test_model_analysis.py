@@ -23,7 +23,7 @@ MODELS = {
 
 @pytest.fixture(params=MODELS)
 def model(request: pytest.FixtureRequest) -> TinyTransformerLM:
-    """Three layers of four heads, with random weights everywhere, those that begin at 0 included."""
+    """Three layers of four heads; also the weights that begin at 0 are random."""
     fields: dict[str, Any] = {"d_model": 32, "n_layers": 3, "n_heads": 4, "max_seq_len": 16}
     model = TinyTransformerLM(ModelConfig(11, **{**fields, **MODELS[request.param]})).eval()
     for weight in model.parameters():
@@ -74,7 +74,7 @@ def test_a_removed_head_is_one_whose_output_weights_are_zero(
     with head_removed(same, 1, 2):
         found = same(tokens), same(tokens)  # the second pass removes the same head
     assert torch.equal(same(tokens), before)
-    weight = model.blocks[1].attention.out_proj.weight  # pyright: ignore
+    weight = model.get_parameter("blocks.1.attention.out_proj.weight")
     with torch.no_grad():
         weight[:, 16:24] = 0  # head 2 of d_head 8
     expected = model(tokens)
@@ -87,6 +87,6 @@ def test_a_removed_head_is_one_whose_output_weights_are_zero(
 def test_a_head_that_is_not_there_is_refused(
     model: TinyTransformerLM, layer: int, head: int
 ) -> None:
-    with pytest.raises(UsageError, match=f"no layer {layer}, head {head}: 3 layers with 4 heads"):
-        with head_removed(model, layer, head):
-            pass
+    said = f"no layer {layer}, head {head}: 3 layers with 4 heads"
+    with pytest.raises(UsageError, match=said), head_removed(model, layer, head):
+        pass
