@@ -5,7 +5,7 @@ A hash of n tokens a, b, ..., z is the number whose digits they are, modulo a la
     h = (a base^(n-1) + b base^(n-2) + ... + z) mod m
 
 The next window loses its first digit and gets a new last one, so its hash takes three operations,
-however large n is (Rabin and Karp 1987). Equal hashes are a suspicion; the tokens are compared as
+however large n is (Karp and Rabin 1987). Equal hashes are a suspicion; the tokens are compared as
 well, so the result is exact. A token counts as contaminated if it is part of any n tokens in a row
 that the training data hold (Touvron et al. 2023, "Llama 2", appendix A.6).
 

@@ -1,8 +1,8 @@
 """Where does the loss come from? The mean loss of each group of targets.
 
-    losses = token_losses(logits, y)                     (B, T), lesson 06
-    loss_by_group(losses, places, T)                     by the place in the window
-    loss_by_group(losses, y, vocab_size)                 by the character to be predicted
+    losses = token_losses(logits, y)                  (B, T), lesson 06
+    loss_by_group(losses, places, T)                  by the place in the window
+    loss_by_group(losses, y, vocab_size)              by the character to be predicted
 
 The mean over all targets hides both: the first places of a window have little to go by, and some
 characters are as good as certain while others are a coin toss.
@@ -48,9 +48,12 @@ def main() -> None:
     losses = torch.cat([token_losses(model(x), y) for x, y in batches])  # (n_windows, T)
 
     print(f"all {losses.numel():,} targets: {losses.mean():.3f} nats per character")
-    by_place = loss_by_group(losses, torch.arange(T).expand_as(losses), T)
-    for place in (0, 1, 2, 4, 8, 16, 32, 64, T - 1):
-        print(f"place {place:>3}: {by_place[place]:.3f}")
+    # Groups of places, each twice as large as the one before: 0, 1-2, 3-6, 7-14, ...
+    octaves = (torch.arange(T) + 1).log2().long()  # (T,)
+    by_place = loss_by_group(losses, octaves.expand_as(losses), int(octaves[-1]) + 1)
+    for octave, loss in enumerate(by_place.tolist()):
+        first, last = 2**octave - 1, min(2 ** (octave + 1) - 2, T - 1)
+        print(f"places {first:>3} to {last:>3}: {loss:.3f}")
     by_character = loss_by_group(losses, targets, V)
     seen = torch.bincount(targets.flatten(), minlength=V) >= 100  # a mean of few says little
     order = by_character.masked_fill(~seen, torch.nan).argsort(descending=True)  # nan comes first

@@ -11,12 +11,15 @@ Rae et al. 2021, "Scaling language models: Gopher", appendix A.1.1 (duplicate n-
 
 from collections.abc import Sequence
 
+import torch
+
 from generator import TextGenerator
 from small_model import load_small_model
 from utils.config import SampleConfig
 from utils.errors import run_program
 from utils.mock_corpus import generate
 
+N_SAMPLES, LENGTH = 8, 240  # characters
 Gram = tuple[str, ...]
 
 
@@ -52,14 +55,15 @@ def repeated_share(sample: str, n: int) -> float:
 
 def main() -> None:
     """Samples of lesson 07's small model at three temperatures, and the plays themselves."""
+    torch.set_num_threads(1)  # the model is too small for more
     model, tokenizer = load_small_model()
     generator = TextGenerator(model, model.config, tokenizer)
     texts = {}
     for temperature in (0.1, 0.7, 1.2):
-        sampling = SampleConfig(max_tokens=400, temperature=temperature)
-        texts[f"temperature {temperature}"] = generator.generate(["\n\n"] * 8, sampling)
-    play = generate(8 * 400, seed=3)
-    texts["the plays"] = [play[i : i + 400] for i in range(0, 8 * 400, 400)]
+        sampling = SampleConfig(max_tokens=LENGTH, temperature=temperature)
+        texts[f"temperature {temperature}"] = generator.generate(["\n\n"] * N_SAMPLES, sampling)
+    play = generate(N_SAMPLES * LENGTH, seed=3)
+    texts["the plays"] = [play[i * LENGTH :][:LENGTH] for i in range(N_SAMPLES)]
     print(" " * 16, "  distinct-1  distinct-2  repeated 4-grams")
     for name, samples in texts.items():
         repeated = sum(repeated_share(sample, 4) for sample in samples) / len(samples)

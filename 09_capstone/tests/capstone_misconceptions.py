@@ -29,13 +29,22 @@ def predicted_with(
     *,
     per: float = 1 / 2.5,
     unit: float = 1 / math.log(2),
+    floor: str = "bits",
     excess: str = "difference",
     power: str = "e to the nats",
     share: str = "of the way",
 ) -> tuple[float, ...]:
     """The four numbers; what depends on a wrong one is wrong as well."""
-    nats, floor, uniform = 1.50 * per, 0.6266, math.log2(65)
+    nats, uniform = 1.50 * per, math.log2(65)
     bits = nats * unit
+    lowest = {"as nats": 0.6266 / math.log(2), "nats": 0.6266 * math.log(2)}.get(floor, 0.6266)
+    return numbers_with(nats, bits, lowest, uniform, excess, power, share)
+
+
+def numbers_with(
+    nats: float, bits: float, floor: float, uniform: float, excess: str, power: str, share: str
+) -> tuple[float, ...]:
+    """The loss in bits, and what follows from it."""
     above = {
         "ratio": bits / floor,
         "relative": bits / floor - 1,
@@ -56,6 +65,7 @@ def predicted_with(
         "left": (bits - floor) / (uniform - floor),
         "to zero": (uniform - bits) / uniform,
         "uniform in nats": (math.log(65) - bits) / (math.log(65) - floor),
+        "all in nats": (math.log(65) - bits) / (math.log(65) - floor),
         "uniform is 65": (65 - bits) / (65 - floor),
         "all but the floor in nats": (math.log(65) - nats) / (math.log(65) - floor),
         "floor of the loss": floor / bits,
@@ -93,6 +103,18 @@ PREDICTED = mistakes(
     decimal_logarithm=(
         "the loss is divided by the decimal logarithm of 2; nats belong to the natural one, ln",
         {"unit": 1 / math.log10(2)},
+    ),
+    floor_converted_again=(
+        "the floor is in bits already, and is not divided by ln 2 again",
+        {"floor": "as nats"},
+    ),
+    floor_in_nats=(
+        "the floor was converted to nats, and the loss is in bits",
+        {"floor": "nats"},
+    ),
+    all_in_nats=(
+        "the first two numbers are in nats; bits are asked for: divide by ln 2",
+        {"floor": "nats", "unit": 1.0, "share": "all in nats"},
     ),
     ratio=(
         "the second number is how many times the floor the loss is; a difference is asked for",
@@ -231,6 +253,8 @@ def grouped_with(
             value = found.median().item()
         elif taken == "last":
             value = found[-1].item()
+        elif taken == "last, divided":
+            value = found[-1].item() / found.numel()
         elif taken == "largest":
             value = found.max().item()
         elif taken == "perplexity":
@@ -297,6 +321,10 @@ GROUPED = mistakes(
         "an assignment to an index keeps the last loss of each group; index_add adds them up",
         {"taken": "last"},
     ),
+    last_of_each_divided=(
+        "an assignment to an index keeps the last loss of each group; index_add adds them up",
+        {"taken": "last, divided"},
+    ),
     largest=("these are the largest losses; the mean is asked for", {"taken": "largest"}),
     perplexities=("these are perplexities; the mean loss is asked for", {"taken": "perplexity"}),
     counts=("these are the numbers of targets, not their mean loss", {"taken": "count"}),
@@ -348,6 +376,8 @@ def fitted_with(
         steps = np.diff(x) != 0
         slope = float((np.diff(y)[steps] / np.diff(x)[steps]).mean())
         return float(np.exp(y.mean() - slope * x.mean())), -slope
+    if points == "in the losses":
+        return fitted_in_the_losses(size, loss - lowest)
     if points == "through the origin":
         slope, intercept = float((x * y).sum() / (x * x).sum()), 0.0
     elif axes == "exchanged":
@@ -371,12 +401,40 @@ def fitted_with(
         "alpha alone": alpha,
         "lowest too": (a, alpha, lowest),
         "slope and intercept": (slope, intercept),
-        "rounded": (round(a, 2), round(alpha, 2)),
+        "polyfit the other way round": (math.exp(min(slope, 99.0)), -intercept),
     }.get(result, (a, alpha))
+
+
+def fitted_in_the_losses(size: np.ndarray, above: np.ndarray) -> tuple[float, float]:
+    """The least squares of the losses themselves, by halving the interval of alpha."""
+
+    def factor(alpha: float) -> float:
+        powers = size**-alpha
+        return float((powers * above).sum() / (powers * powers).sum())
+
+    def error(alpha: float) -> float:
+        return float(((factor(alpha) * size**-alpha - above) ** 2).sum())
+
+    low, high = 0.0, 5.0
+    for _ in range(200):
+        third = (high - low) / 3
+        if error(low + third) < error(high - third):
+            high -= third
+        else:
+            low += third
+    return factor(low), low
 
 
 FITTED = mistakes(
     fitted_with,
+    least_squares_of_the_losses=(
+        "the errors of the losses themselves are made small; those of their logarithms are meant",
+        {"points": "in the losses"},
+    ),
+    polyfit_the_other_way_round=(
+        "np.polyfit returns the slope first, and then the intercept",
+        {"result": "polyfit the other way round"},
+    ),
     floor_ignored=(
         "lowest is not subtracted: the loss itself follows no power law, what is above the lowest "
         "does",
@@ -798,7 +856,9 @@ def row_with(
         "last": float(differences[-1]),
         "absolute": float(np.abs(differences).mean()),
     }.get(first, float(differences.mean()))
-    if n == 1:
+    if n == 1 and math.isinf(single) and single < 0:
+        error = statistics.stdev(differences)  # raises an error
+    elif n == 1:
         error = single
     elif paired == "unpaired":
         error = math.sqrt((mine.var(ddof=ddof) + theirs.var(ddof=ddof)) / n)
@@ -881,6 +941,15 @@ ABLATED = mistakes(
     infinity_for_one_seed=(
         "one seed has a standard error of inf; use math.nan",
         {"single": math.inf},
+    ),
+    error_for_one_seed=(
+        "a single seed has no standard deviation, and statistics.stdev raises an error: return "
+        "math.nan then",
+        {"single": -math.inf},
+    ),
+    key_error=(
+        "an unknown field raises a KeyError; a ValueError is asked for",
+        {"unknown": "KeyError"},
     ),
     changes_added_up=(
         "each change comes on top of those before it; start from base every time",
@@ -1107,6 +1176,8 @@ def distinct_with(
     }.get(over, len(grams))
     if counted == "all to different":
         return len(grams) / len(counts) if counts else empty
+    if not grams and empty < 0:
+        return len(grams) / len(grams)  # raises an error
     return value / whole if whole and grams else empty
 
 
@@ -1190,6 +1261,10 @@ DISTINCT = mistakes(
         {"stride": 2},
     ),
     one_for_nothing=("without n-grams the result is 1; 0.0 is asked for", {"empty": 1.0}),
+    error_for_nothing=(
+        "without n-grams there is nothing to divide by; return 0.0 then",
+        {"empty": -1.0},
+    ),
     short_text_kept=(
         "a text that is shorter than n counts as an n-gram; it has none",
         {"short": "kept"},
@@ -1262,6 +1337,8 @@ def repeated_with(
         value, whole = len(repeated), len(grams)
     else:
         value, whole = (len(repeated) if once else total), len(words)
+    if not words and empty < 0:
+        return len(words) / len(words)  # raises an error
     if not words or not whole:
         return empty
     return 1 - value / whole if inverted else value / whole
@@ -1336,6 +1413,10 @@ REPEATED = mistakes(
     ),
     repeated_one_word_more=("what is looked for has n + 1 words", {"length": 1}),
     repeated_one_for_nothing=("without words the result is 1; 0.0 is asked for", {"empty": 1.0}),
+    repeated_error_for_nothing=(
+        "without words there is nothing to divide by; return 0.0 then",
+        {"empty": -1.0},
+    ),
     inverted=("this is the share of words that are not repeated", {"inverted": True}),
     repeated_order_ignored=("the order of the words in an n-gram is ignored", {"ordered": False}),
 )
