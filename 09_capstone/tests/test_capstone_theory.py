@@ -10,6 +10,7 @@ import math
 import re
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +28,6 @@ from model.config import PRESETS
 from text_statistics import distinct_n, repeated_share
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
-from utils.config import ModelConfig
 from utils.mock_corpus import entropy_rate, generate
 
 LESSON = Path(__file__).resolve().parents[1]
@@ -85,8 +85,8 @@ def test_what_a_run_costs() -> None:
         read = run.batch_size * run.model.max_seq_len * run.max_steps
         cost = 6 * weights * read
         assert f"{cost / 10**exponent:.2f}" == power and power in THEORY
-        seconds = re.findall(rf"--preset {name}` \|.*?\| (\d+) s" if name == "full" else
-                             r"\| `train.py` \|.*?\| (\d+) s", BENCHMARKS)[0]  # fmt: skip
+        command = {"laptop": "train.py", "full": "train.py --preset full"}[name]
+        seconds = re.findall(rf"\| `{command}` \|.*?\| (\d+) s", BENCHMARKS)[0]
         assert f"`{name}` {power} × 10" in THEORY and f", {seconds} s" in THEORY
         if name == "laptop":
             assert f"N = {weights:,} and reads D = {read:,}" in THEORY
@@ -216,8 +216,8 @@ def test_what_the_ablations_of_the_course_say() -> None:
     assert "seven changes separate GPT-2's recipe" in THEORY and "are 7 changes apart" in ABLATIONS
     total = re.findall(r"changes from [\d.]+ to [\d.]+: -([\d.]+)\.", ABLATIONS)[0]
     assert f"lower the loss by {float(total):.2f}" in THEORY
-    added = dict(re.findall(r"\| \+ ([\w-]+)(?: = laptop)? \|[^|]+\|[^|]+\|[^|]+\| ([+-][\d.]+ ?~?)",
-                            ABLATIONS))  # fmt: skip
+    row = r"\| \+ ([\w-]+)(?: = laptop)? \|[^|]+\|[^|]+\|[^|]+\| ([+-][\d.]+ ?~?)"
+    added = dict(re.findall(row, ABLATIONS))
     assert added["rmsnorm"].endswith("~") and added["wsd"].endswith("~")
     assert added["untied"].startswith("+") and not added["untied"].endswith("~")
     assert -float(added["rope"]) - float(added["muon"]) > 0.9 * float(total)
@@ -274,12 +274,8 @@ def test_a_short_run_writes_at_each_loss(monkeypatch: pytest.MonkeyPatch) -> Non
     val_tokens = tokenizer.encode_array(val_text)
     writer = texts_by_loss.WriteAtLosses(tokenizer, train_text, val_tokens, (3.5, -math.inf))
     tiny = texts_by_loss.configuration(tokenizer.vocab_size)
-    small = ModelConfig(**{**vars(tiny.model), "d_model": 16, "n_layers": 1, "n_heads": 2})
-    monkeypatch.setattr(
-        texts_by_loss,
-        "configuration",
-        lambda vocab_size: type(tiny)(**{**vars(tiny), "model": small}),
-    )
+    config = replace(tiny, model=replace(tiny.model, d_model=16, n_layers=1, n_heads=2))
+    monkeypatch.setattr(texts_by_loss, "configuration", lambda vocab_size: config)
     texts_by_loss.train_short(tokenizer.encode_array(train_text), val_tokens, writer)
     first, last = writer.found
     assert first.step < last.step == 60 and first.loss < 3.5
@@ -370,10 +366,8 @@ def test_the_table_of_the_presets_is_that_of_the_code() -> None:
 
 
 def test_the_readme_and_the_roadmap_have_the_losses_of_the_benchmarks() -> None:
-    row = re.findall(
-        r"\| `train.py --preset full` \| [\d,]+ \| ([\d.]+) \(([^)]+)\) \|", BENCHMARKS
-    )
-    median, spread = row[0]
+    full = r"\| `train.py --preset full` \| [\d,]+ \| ([\d.]+) \(([^)]+)\) \|"
+    ((median, spread),) = re.findall(full, BENCHMARKS)
     assert f"a median of **{median}** nats per character ({spread})" in README
     assert f"it ends at {float(median):.2f}" in ROADMAP and float(median) < 1.5
     laptop = re.findall(r"\| `train.py` \| [\d,]+ \| ([\d.]+) \(", BENCHMARKS)[0]
