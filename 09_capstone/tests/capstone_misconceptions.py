@@ -458,6 +458,10 @@ FITTED = mistakes(
         "the logarithms of the losses are decimal, and the rest is natural: use one kind",
         {"y_is": "log10"},
     ),
+    decimal_logarithms_and_e=(
+        "the logarithms are decimal, but a is e to the power of the intercept; 10 belongs to them",
+        {"x_is": "log10", "y_is": "log10"},
+    ),
     binary_logarithms_of_the_losses=(
         "the logarithms of the losses are to the base 2, and the rest is natural: use one kind",
         {"y_is": "log2"},
@@ -1037,14 +1041,14 @@ TABLE = "a bigram table"
 def read_with(**exchanged: str) -> dict[str, str]:
     """The letters, some of them exchanged."""
     letters = {
-        "3.3 nats": "D",
-        "2.5 nats": "A",
+        "3.1 nats": "D",
+        "2.2 nats": "A",
         "2.0 nats": "F",
-        "1.75 nats": "C",
+        "1.8 nats": "C",
         "1.6 nats": "B",
         TABLE: "E",
     }
-    names = {"l33": "3.3 nats", "l25": "2.5 nats", "l20": "2.0 nats", "l175": "1.75 nats"}
+    names = {"l31": "3.1 nats", "l22": "2.2 nats", "l20": "2.0 nats", "l18": "1.8 nats"}
     names |= {"l16": "1.6 nats", "table": TABLE}
     return letters | {names[name]: letter for name, letter in exchanged.items()}
 
@@ -1054,29 +1058,30 @@ READ = mistakes(
     best_two_exchanged=(
         "the two best texts are exchanged: compare how many of their words are English, and "
         "whether the sentences hold together",
-        {"l175": "B", "l16": "C"},
+        {"l18": "B", "l16": "C"},
     ),
     middle_two_exchanged=(
-        "2.0 and 1.75 nats are exchanged: the lower loss has fewer invented words",
-        {"l20": "C", "l175": "F"},
+        "2.0 and 1.8 nats are exchanged: the lower loss has fewer invented words, and the form of "
+        "a play",
+        {"l20": "C", "l18": "F"},
     ),
     middle_and_best_exchanged=(
         "2.0 and 1.6 nats are exchanged: the lower loss has more English words",
         {"l20": "B", "l16": "F"},
     ),
     early_and_table_exchanged=(
-        "2.5 nats and the bigram table are exchanged: a table sees one character back, so "
-        "its lines and words have no shape beyond pairs",
-        {"l25": "E", "table": "A"},
+        "2.2 nats and the bigram table are exchanged: a table sees one character back, so hardly "
+        "any word that is longer than three letters exists, and the lines end anywhere",
+        {"l22": "E", "table": "A"},
     ),
     first_and_table_exchanged=(
-        "3.3 nats and the bigram table are exchanged: at 3.3 nats not even the pairs of characters "
+        "3.1 nats and the bigram table are exchanged: at 3.1 nats not even the pairs of characters "
         "are English",
-        {"l33": "E", "table": "D"},
+        {"l31": "E", "table": "D"},
     ),
     first_two_exchanged=(
-        "3.3 and 2.5 nats are exchanged: at 3.3 nats there are characters, but no words",
-        {"l33": "A", "l25": "D"},
+        "3.1 and 2.2 nats are exchanged: at 3.1 nats there are characters, but no words",
+        {"l31": "A", "l22": "D"},
     ),
     table_and_middle_exchanged=(
         "the bigram table and 2.0 nats are exchanged: a table of pairs writes hardly any long "
@@ -1084,21 +1089,21 @@ READ = mistakes(
         {"l20": "E", "table": "F"},
     ),
     early_and_middle_exchanged=(
-        "2.5 and 2.0 nats are exchanged: the lower loss has more English words",
-        {"l25": "F", "l20": "A"},
+        "2.2 and 2.0 nats are exchanged: the lower loss has more English words",
+        {"l22": "F", "l20": "A"},
     ),
     order_reversed=(
         "the order is reversed: a low loss writes the better text",
-        {"l33": "B", "l25": "C", "l175": "A", "l16": "D"},
+        {"l31": "B", "l22": "C", "l18": "A", "l16": "D"},
     ),
     table_is_the_best=(
         "the bigram table has got the best text; it knows nothing but pairs of characters",
         {"l16": "E", "table": "B"},
     ),
     table_is_1_75=(
-        "the bigram table and 1.75 nats are exchanged; a table knows nothing but pairs of "
+        "the bigram table and 1.8 nats are exchanged; a table knows nothing but pairs of "
         "characters",
-        {"l175": "E", "table": "C"},
+        {"l18": "E", "table": "C"},
     ),
 )
 
