@@ -12,6 +12,11 @@ the error of the pairs is often smaller than that of two independent means. A me
 errors may well be noise. `tools/ablations.py` does the same for the presets, in an hour.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utils.errors import did_you_mean, run_program
+from utils.errors import did_you_mean
 from utils.mock_corpus import generate
 
 N_TRAIN, N_VAL = 15_000, 4_000  # windows of the 20,000 characters

@@ -8,10 +8,14 @@ Somewhere between them is the lowest loss. Hoffmann et al. 2022, "Training compu
 language models", section 3.2. The models and their text, the mock plays, are those of lesson 06.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import torch
 
 from scaling_runs import final_loss, floor, n_block_weights, n_characters
-from utils.errors import run_program
 
 WIDTHS = (16, 32, 48, 64, 96)  # d_model; lesson 06 has the number of layers of each
 MIDDLE = 48

@@ -12,11 +12,15 @@ that the training data hold (Touvron et al. 2023, "Llama 2", appendix A.6).
 The longest copy in a single sample is lesson 06's `longest_copy`.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 from collections import defaultdict
 from collections.abc import Sequence
 
 from utils.corpus import split_text
-from utils.errors import run_program
 from utils.mock_corpus import generate
 
 BASE = 1_000_003

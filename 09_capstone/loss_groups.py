@@ -10,13 +10,17 @@ characters are as good as certain while others are a coin toss.
 Dimensions: B batch size, T sequence length, V vocabulary size.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import torch
 from torch import Tensor
 
 from data_loader import evaluation_blocks
 from loss_functions import token_losses
 from small_model import load_small_model
-from utils.errors import run_program
 from utils.mock_corpus import generate
 from utils.shape_checker import check_shape
 

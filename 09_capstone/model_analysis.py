@@ -12,6 +12,11 @@ et al. 2019, "Are sixteen heads really better than one?", section 3).
 Dimensions: B batch, T positions, V tokens.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,7 +28,7 @@ from torch import Tensor, nn
 from attention import AttentionFunction, scaled_dot_product_attention
 from small_model import load_small_model
 from tiny_transformer_lm import TinyTransformerLM
-from utils.errors import UsageError, run_program
+from utils.errors import UsageError
 
 
 @contextmanager

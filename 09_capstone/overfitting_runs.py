@@ -6,6 +6,11 @@ Three runs of one small model: 20,000 characters of Tiny Shakespeare, which it r
 the same with dropout; and the whole training text, of which it reads two fifths.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +22,6 @@ from tokenizer import CharTokenizer
 from training_loop import Callback, Trainer
 from utils.config import ModelConfig, TrainConfig
 from utils.corpus import load_corpus, split_text
-from utils.errors import run_program
 from utils.recipes import MODERN, MODERN_TRAINING
 
 LITTLE = 20_000  # characters

@@ -9,6 +9,11 @@ text as well. Li et al. 2016, "A diversity-promoting objective function", sectio
 Rae et al. 2021, "Scaling language models: Gopher", appendix A.1.1 (duplicate n-grams).
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +21,6 @@ import torch
 from generator import TextGenerator
 from small_model import load_small_model
 from utils.config import SampleConfig
-from utils.errors import run_program
 from utils.mock_corpus import generate
 
 N_SAMPLES, LENGTH = 8, 240  # characters

@@ -12,6 +12,11 @@ training text?
 Dimensions: V vocabulary size.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,7 +40,6 @@ from tokenizer import CharTokenizer
 from training_loop import Trainer
 from utils.config import ModelConfig, SampleConfig, TrainConfig, to_dict
 from utils.corpus import load_corpus, split_text
-from utils.errors import run_program
 
 LOSSES = (3.3, 2.2, 2.0)  # and the end of the short run, at about 1.75
 SHORT = 420  # steps

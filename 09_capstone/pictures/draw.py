@@ -8,6 +8,11 @@ folder are drawn by tools/make_pictures.py and tools/benchmark.py. Pictures have
 of their own, so they are legible on light and dark pages.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import argparse
 import math
 import textwrap
@@ -33,7 +38,6 @@ from small_model import load_small_model
 from text_statistics import distinct_n, repeated_share
 from utils.config import SampleConfig
 from utils.corpus import load_corpus, split_text
-from utils.errors import run_program
 from utils.pictures import hide_frame, read_measured, save_pictures, write_measured
 from utils.visualization import BLUE, GREEN, GREY, ORANGE, PURPLE
 
