@@ -186,7 +186,7 @@ def kept(
     if report == "whose weights":
         steps = enumerate(steps_by_hand(batches, val, lr), start=1)
         found = [step for step, (_, weights) in steps if torch.allclose(weights, flat(ours))]
-        return {"the model has the weights of": f"step {found[0]}" if found else "no step"}
+        return {"the model": f"that of step {found[0]}" if found else "that of no step"}
     if report == "dropout":
         on = {frozenset([True]): "on", frozenset([False]): "off", frozenset(): "never needed"}
         said = {was: on.get(frozenset(modes), "on and off") for was, modes in with_dropout.items()}
@@ -238,7 +238,7 @@ def expect_kept(
         "returned": (returned, ("the validation loss", "its step")),
         "weights": (weights, "the weights of the model at the end"),
         "whose weights": (
-            {"the model has the weights of": f"step {returned[1]}"},
+            {"the model": f"that of step {returned[1]}"},
             "at the end",
         ),
         "dropout": (
