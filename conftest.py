@@ -129,7 +129,7 @@ def shown_to_learner(request: pytest.FixtureRequest, tmp_path: Path) -> Callable
     def shown(exercise: str, body: str) -> str:
         for name in ("conftest.py", "pyproject.toml", "requirements.txt"):
             shutil.copy(folder.parent / name, tmp_path)
-        ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+        ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "runs", "checkpoints")
         shutil.copytree(folder, tmp_path / folder.name, ignore=ignored)
         lesson = read_lesson(tmp_path / folder.name)
         unsolved = emptied_solutions(lesson)

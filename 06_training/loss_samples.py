@@ -80,27 +80,32 @@ def write_text(
     return tokenizer.decode(tokens[len(PROMPT) :])
 
 
-def longest_copy(text: str, source: str) -> int:
-    """The length of the longest stretch of `text` that stands in `source`."""
-    longest = 0
-    for start in range(len(text)):
-        while text[start : start + longest + 1] in source and start + longest < len(text):
-            longest += 1
-    return longest
+def longest_copy(sample: str, corpus: str) -> tuple[int, int]:
+    """Start and length of the longest stretch of `sample` that stands in `corpus`; (0, 0) if none.
+
+    Of several as long, the first. A stretch that is no longer than the best so far is not looked
+    for, so the corpus is searched at most twice per character of the sample.
+    """
+    start, length = 0, 0
+    for i in range(len(sample)):
+        while i + length < len(sample) and sample[i : i + length + 1] in corpus:
+            start, length = i, length + 1
+    return start, length
 
 
 @dataclass
 class SampleAtLosses(Callback):
-    """Keep a sample whenever the validation loss falls below the next of THRESHOLDS."""
+    """Keep a sample whenever the validation loss falls below the next threshold, and at the end."""
 
     tokenizer: CharTokenizer
     train_text: str
     val_tokens: np.ndarray  # the whole validation split; the trainer has the beginning of it
+    thresholds: tuple[float, ...] = THRESHOLDS
     samples: list[Sample] = field(default_factory=list)
 
     def on_step(self, trainer: Trainer, report: StepReport) -> None:
         """Look at the loss of the beginning first, which is quick, then at that of all of it."""
-        threshold = (*THRESHOLDS, -math.inf)[len(self.samples)]
+        threshold = (*self.thresholds, -math.inf)[len(self.samples)]
         if trainer.step == trainer.max_steps:
             threshold = math.inf  # the last sample, whatever the loss
         if report.val_loss is None or report.val_loss >= threshold:
@@ -110,7 +115,7 @@ class SampleAtLosses(Callback):
             return
         assert isinstance(trainer.model, TinyTransformerLM)
         text = write_text(trainer.model, self.tokenizer, seed=SAMPLE_SEED)
-        copied = longest_copy(text, self.train_text)
+        _, copied = longest_copy(text, self.train_text)
         self.samples.append(Sample(report.step, loss, text, copied))
         print(f"--- step {report.step}: loss {loss:.3f}, {copied} characters copied\n{text}\n")
 

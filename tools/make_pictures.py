@@ -11,17 +11,14 @@ try:
 except ImportError:
     raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from any_tokenizer import tokenizer_kind
-from attention import scaled_dot_product_attention
-from checkpointing import Checkpoint, load_checkpoint
+from checkpointing import load_checkpoint
 from logging_utils import read_csv
-from parts import Parts
+from model_analysis import attention_weights
 from token_colors import piece_of
 from utils.command_line import OneLineParser
 from utils.errors import CourseError
@@ -52,38 +49,22 @@ def main() -> None:
     )
     args = parser.parse_args()
     loaded = load_checkpoint(args.run / "best.safetensors")
-    weights = attention_weights(loaded, args.text)
-    if not 0 <= args.layer < len(weights) or not 0 <= args.head < len(weights[0]):
-        sizes = f"{len(weights)} layers with {len(weights[0])} heads each"
+    tokens = loaded.tokenizer.encode(args.text)
+    weights = attention_weights(loaded.build_model().eval(), torch.tensor([tokens]))
+    if not 0 <= args.layer < len(weights) or not 0 <= args.head < weights[0].size(1):
+        sizes = f"{len(weights)} layers with {weights[0].size(1)} heads each"
         raise CourseError(
             f"no layer {args.layer}, head {args.head}: the model has {sizes}, counted from 0"
         )
     unit = "character" if tokenizer_kind(loaded.tokenizer) == "char" else "token"
     title = f"Layer {args.layer}, head {args.head}: where each {unit} looks"
-    head = weights[args.layer][args.head]
-    labels = [piece_of(loaded.tokenizer, i) for i in loaded.tokenizer.encode(args.text)]
+    head = weights[args.layer][0, args.head]
+    labels = [piece_of(loaded.tokenizer, i) for i in tokens]
     plot_attention(head, labels, title=title, path=PICTURES / "attention.png")
     rows = read_csv(args.run / "metrics.csv")
     title = "The laptop preset on Tiny Shakespeare"
     plot_training_curves(rows, title=title, path=PICTURES / "loss.png")
     print(f"wrote {PICTURES / 'attention.png'} and {PICTURES / 'loss.png'}")
-
-
-@torch.inference_mode()
-def attention_weights(loaded: Checkpoint, text: str) -> list[Tensor]:
-    """Each layer's attention weights for `text`: a list of (n_heads, T, T)."""
-    recorded: list[Tensor] = []
-
-    def attention(
-        q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        output, weights = scaled_dot_product_attention(q, k, v, mask)
-        recorded.append(weights[0])  # the batch holds one text
-        return output, weights
-
-    model = loaded.build_model(replace(Parts.reference(), attention=attention)).eval()
-    model(torch.tensor([loaded.tokenizer.encode(text)]))
-    return recorded
 
 
 if __name__ == "__main__":

@@ -89,7 +89,8 @@ def measure_copies() -> dict[str, Any]:
         model, _ = sick_runs.run(bug)
         text = loss_samples.write_text(model, sick_runs.vocabulary(), seed=COPY_SEED)
         source, _ = sick_runs.texts(bug)
-        found[bug] = {"text": text, "copied": loss_samples.longest_copy(text, source)}
+        _, copied = loss_samples.longest_copy(text, source)
+        found[bug] = {"text": text, "copied": copied}
     return found
 
 

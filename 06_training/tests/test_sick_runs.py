@@ -9,17 +9,19 @@ from utils.errors import UsageError
 
 
 @pytest.mark.parametrize(
-    ("text", "source", "longest"),
+    ("sample", "corpus", "start_and_length"),
     [
-        ("abcd", "xxabcyy", 3),
-        ("abcd", "dcba", 1),
-        ("abcd", "abcdabcd", 4),
-        ("ab", "xyz", 0),
-        ("", "a", 0),
+        ("xabcd", "yyabczz", (1, 3)),
+        ("abcd", "dcba", (0, 1)),
+        ("abcd", "abcdabcd", (0, 4)),
+        ("ab", "xyz", (0, 0)),
+        ("", "a", (0, 0)),
     ],
 )
-def test_the_longest_copy_is_found(text: str, source: str, longest: int) -> None:
-    assert loss_samples.longest_copy(text, source) == longest
+def test_the_longest_copy_is_found(
+    sample: str, corpus: str, start_and_length: tuple[int, int]
+) -> None:
+    assert loss_samples.longest_copy(sample, corpus) == start_and_length
 
 
 def test_a_sample_depends_on_its_seed_alone() -> None:

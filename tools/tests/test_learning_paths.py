@@ -321,7 +321,7 @@ def test_the_hours_of_finished_lessons_are_not_called_planned() -> None:
 @pytest.mark.parametrize("folder", [lesson for lesson in READY if lesson != "00_setup"])
 def test_a_finished_lesson_is_divided_as_its_readme_says(folder: str) -> None:
     found = re.search(
-        rf"hours: ({NUMBER}) for the theory with exercises .*?, ({NUMBER}) for [^,]* challenges, "
+        rf"hours: ({NUMBER}) for the theory with exercises .*?, ({NUMBER}) for [^,]* challenges?, "
         rf".*?, and ({NUMBER}) for (?:the )?reference code and (?:the )?notebook",
         text_of(ROOT / folder / "README.md"),
     )

@@ -29,6 +29,9 @@ PICTURES: dict[str, Callable[[Any], Figure]] = {
     "08_engineering/which_profile": lambda draw: draw.which_profile(
         draw.read_measured(draw.HERE)["profiles"]
     ),
+    "09_capstone/texts_by_loss": lambda draw: draw.draw_texts(
+        draw.read_measured(draw.HERE)["texts"]
+    ),
 }
 
 

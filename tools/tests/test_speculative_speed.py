@@ -76,7 +76,7 @@ def test_the_committed_figures_have_the_shape_of_these(results: dict[str, Any]) 
 
 def test_the_figures_of_the_capstone_s_page_are_the_committed_ones() -> None:
     committed = json.loads(RESULTS.read_text(encoding="utf-8"))
-    page = " ".join((RESULTS.parents[2] / "09_capstone/README.md").read_text("utf-8").split())
+    page = " ".join((RESULTS.parents[2] / "09_capstone/running.md").read_text("utf-8").split())
     drafted = [row for row in committed["rows"] if row["engine"] == "fast" and row["draft"]]
     speeds = [row["speed_up"] for row in drafted]
     settled = [row["tokens_per_pass"] for row in drafted]

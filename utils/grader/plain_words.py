@@ -258,6 +258,16 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         r"Sizes of tensors must match except in dimension|stack expects each tensor to be equal",
         "the tensors that are joined differ in size along another axis",
     ),
+    (
+        r"unhashable type: '(list|dict|set)'",
+        "what is put into a set, or is a key of a dictionary, must be something that can't change: "
+        "make it a tuple",
+    ),
+    (
+        r"unsupported operand type\(s\) for \S+: "
+        r"('list' and '(int|float)'|'(int|float)' and 'list')",
+        "a list doesn't compute: go through its elements, or make it an array or a tensor",
+    ),
 )
 
 

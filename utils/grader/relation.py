@@ -137,7 +137,10 @@ def of_numbers(ours: float, truth: float) -> str:
     """A simple factor between two numbers."""
     if not truth or not ours or not math.isfinite(ours) or not math.isfinite(truth):
         return ""
-    factor = Fraction(ours).limit_denominator(10**9) / Fraction(truth).limit_denominator(10**9)
+    mine, other = (Fraction(value).limit_denominator(10**9) for value in (ours, truth))
+    if not mine or not other:  # too small to tell
+        return ""
+    factor = mine / other
     smaller, larger = sorted((abs(factor.numerator), factor.denominator))
     if factor == 1 or larger > SIMPLE or smaller > SIMPLE_FRACTION:
         return ""

@@ -98,6 +98,8 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "a floating index": (lambda: X[torch.tensor([1.0])], "whole numbers"),
     "outer": (lambda: torch.outer(X, Y), "one axis each"),
     "an array in torch": (lambda: torch.exp(np.zeros(2)), "numpy array"),  # pyright: ignore[reportArgumentType]
+    "a list in a set": (lambda: {[1, 2]}, "a tuple"),  # pyright: ignore[reportUnhashable]
+    "list minus number": (lambda: [1.0, 2.0] - 1.0, "compute"),  # pyright: ignore[reportOperatorIssue]
     "a method of tensors": (lambda: np.zeros((2, 2)).masked_fill, "numpy array"),  # pyright: ignore[reportAttributeAccessIssue]
 }
 

@@ -78,3 +78,8 @@ def test_a_simple_factor_between_numbers(ours: float, truth: float, said: str) -
 @pytest.mark.parametrize(("ours", "truth"), [(math.nan, 1.0), (1.0, math.inf), (math.inf, 2.0)])
 def test_numbers_that_are_not_finite_have_no_relation(ours: float, truth: float) -> None:
     assert of_numbers(ours, truth) == ""
+
+
+@pytest.mark.parametrize(("ours", "truth"), [(1.0, 1e-12), (1e-12, 1.0), (0.0, 1.0), (1.0, 0.0)])
+def test_numbers_that_are_almost_zero_have_no_relation(ours: float, truth: float) -> None:
+    assert of_numbers(ours, truth) == ""

@@ -1,0 +1,701 @@
+"""What the exercises of lesson 09 must do, against NumPy in float64, by hand and by brute force.
+
+Where an exercise has effects, `observed` calls it on a model or a trainer of its own, and what it
+did is compared: the weights at the end, which models were trained. The first case of an exercise is
+small enough to be printed whole.
+"""
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from utils.grader.feedback import expect, expect_equal, expect_prediction
+from utils.grader.guard import observed
+from utils.grader.readings import expect_letters
+from utils.mock_corpus import entropy_rate
+
+# --- 9.1 ---
+
+ENTROPY = 0.6266  # bits per character, as the docstring says
+
+
+def test_the_entropy_of_the_docstring_is_that_of_the_plays():
+    assert f"{entropy_rate().bits_per_char:.4f}" == str(ENTROPY)
+
+
+def test_the_predicted_numbers_are_those_of_the_model(ex):
+    """each number is that of the model"""
+    nats = 1.50 / 2.5  # per character
+    bits, uniform = nats / math.log(2), math.log2(65)
+    share = (uniform - bits) / (uniform - ENTROPY)
+    row = [bits, bits - ENTROPY, math.exp(nats), share]
+    expect_prediction(ex.predict_floor(), row, what="the four numbers", within=0.0015)
+
+
+# --- 9.2 ---
+
+MEANS = "the mean losses (n_groups,)"
+
+
+def expect_means(ex: Any, losses: Tensor, groups: Tensor, n_groups: int) -> None:
+    """Group by group, in float64."""
+    rows = [losses.double()[groups == group] for group in range(n_groups)]
+    truth = torch.stack([row.mean() for row in rows]).float()  # the mean of nothing is nan
+    expect_equal(ex.loss_by_group(losses, groups, n_groups), truth, what=MEANS)
+
+
+def some_losses(*shape: int) -> Tensor:
+    return 4 * torch.rand(*shape)
+
+
+def test_each_group_gets_the_mean_of_its_losses(ex):
+    """each group gets the mean of its losses"""
+    expect_means(ex, torch.tensor([2.0, 4.0, 1.0, 6.0, 5.0]), torch.tensor([0, 1, 0, 1, 1]), 2)
+    groups = torch.cat([torch.arange(7), torch.randint(7, (43,))])  # none is empty
+    expect_means(ex, some_losses(50), groups, 7)
+
+
+def test_a_group_without_targets_is_nan(ex):
+    """a group without targets is nan"""
+    expect_means(ex, torch.tensor([2.0, 4.0, 1.0]), torch.tensor([3, 1, 3]), 5)
+    expect_means(ex, some_losses(6), torch.full((6,), 2), 3)
+
+
+def test_targets_of_no_group_do_not_count(ex):
+    """a target whose group is -1 doesn't count"""
+    expect_means(ex, torch.tensor([2.0, 4.0, 9.0, 6.0]), torch.tensor([0, 1, -1, 1]), 2)
+    expect_means(ex, some_losses(40), torch.arange(40) % 4 - 1, 3)
+    expect_means(ex, some_losses(3), torch.full((3,), -1), 2)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3, 5), (2, 3, 4), (1, 1)])
+def test_losses_of_any_shape_are_grouped(ex, shape):
+    """losses and groups may have any shape"""
+    expect_means(ex, some_losses(*shape), torch.randint(-1, 3, shape), 3)
+    places = torch.arange(shape[-1]).expand(shape)  # the place in the window
+    expect_means(ex, some_losses(*shape), places, shape[-1])
+
+
+# --- 9.3 ---
+
+LAW = ("a", "alpha")
+
+
+def line_of(sizes: Sequence[float], losses: Sequence[float], lowest: float) -> tuple[float, float]:
+    """(a, alpha) by the textbook's formula for the slope."""
+    x = np.log(np.array(sizes, dtype=np.float64))
+    y = np.log(np.array(losses, dtype=np.float64) - lowest)
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
+    return float(np.exp(y.mean() - slope * x.mean())), float(-slope)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "lowest", "a", "alpha"),
+    [
+        ([1, 4, 16], 1.0, 4.0, 0.5),
+        ([6144, 24576, 82944, 442368], 0.4343, 15.0, 0.27),
+        ([100.0, 300.0], 0.0, 2.0, 0.1),
+        ([10, 20, 40], 1.5, 0.5, 1.0),
+    ],
+)
+def test_losses_on_a_power_law_give_its_numbers(ex, sizes, lowest, a, alpha):
+    """losses that are on a power law give its a and alpha"""
+    losses = [lowest + a * size**-alpha for size in sizes]
+    expect_equal(ex.fit_power_law(sizes, losses, lowest), (a, alpha), what=LAW)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "losses", "lowest"),
+    [
+        ([1, 10, 100], [3.0, 1.5, 1.25], 1.0),
+        ([6144, 24576, 82944, 147456, 442368], [1.615, 1.221, 1.003, 0.922, 0.812], 0.4343),
+        ([50, 50, 200, 800, 800], [2.5, 2.75, 2.0, 1.5, 1.625], 0.5),
+    ],
+)
+def test_noisy_losses_give_the_line_of_least_squares(ex, sizes, losses, lowest):
+    """noisy losses give the line of the least squared errors in the logarithms"""
+    truth = line_of(sizes, losses, lowest)
+    expect_equal(ex.fit_power_law(sizes, losses, lowest), truth, what=LAW)
+
+
+@pytest.mark.parametrize(
+    ("size", "lowest", "a", "alpha"),
+    [(100, 1.0, 4.0, 0.5), (1e6, 0.4343, 15.0, 0.27), (1, 0.5, 2.0, 0.3), (8, 0.0, 1.0, 1.0)],
+)
+def test_the_law_predicts_the_loss_of_another_size(ex, size, lowest, a, alpha):
+    """a law predicts the loss of another size"""
+    truth = lowest + a / math.exp(alpha * math.log(size))
+    expect_equal(ex.predicted_loss(size, lowest, a, alpha), truth, what="the loss")
+
+
+# --- 9.4 ---
+
+Batch = tuple[Tensor, Tensor]
+
+
+def small_classifier(dropout: float) -> nn.Sequential:
+    """Always with the same weights."""
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Dropout(dropout), nn.Linear(6, 3))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            values = torch.arange(parameter.numel()).sin()
+            parameter.copy_(values.view_as(parameter))
+    return model
+
+
+def flat(model: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def kept(
+    train_keeping_best: Callable[..., Any],
+    model: str,
+    optimizer: str,
+    batches: Sequence[Batch],
+    val: Batch,
+    eval_every: int,
+    *,
+    lr: float = 0.5,
+    dropout: float = 0.0,
+    report: str,
+) -> Any:
+    """Train a new model: what was returned, the weights at the end, those of which step they are,
+    or when dropout was on.
+
+    The names of model and optimizer are for the message only; both are made here.
+    """
+    ours = small_classifier(dropout)
+    sgd = torch.optim.SGD(ours.parameters(), lr=lr)
+    with_dropout: dict[bool, set[bool]] = {True: set(), False: set()}  # by "is it validation?"
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        with_dropout[len(inputs[0]) == len(val[0])].add(module.training)
+
+    ours[2].register_forward_hook(note)
+    answer = train_keeping_best(ours, sgd, batches, val, eval_every)
+    if report == "weights":
+        return flat(ours)
+    if report == "whose weights":
+        steps = enumerate(steps_by_hand(batches, val, lr), start=1)
+        found = [step for step, (_, weights) in steps if torch.allclose(weights, flat(ours))]
+        return {"the model": f"that of step {found[0]}" if found else "that of no step"}
+    if report == "dropout":
+        on = {frozenset([True]): "on", frozenset([False]): "off", frozenset(): "never needed"}
+        said = {was: on.get(frozenset(modes), "on and off") for was, modes in with_dropout.items()}
+        return {"dropout in training": said[False], "dropout in validation": said[True]}
+    return answer
+
+
+def steps_by_hand(batches: Sequence[Batch], val: Batch, lr: float) -> list[tuple[float, Tensor]]:
+    """The validation loss and the weights after every step."""
+    model = small_classifier(0.0)
+    history = []
+    for x, y in batches:
+        gradients = torch.autograd.grad(F.cross_entropy(model(x), y), [*model.parameters()])
+        with torch.no_grad():
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter -= lr * gradient
+            history.append((F.cross_entropy(model(val[0]), val[1]).item(), flat(model).clone()))
+    return history
+
+
+def kept_by_hand(
+    batches: Sequence[Batch], val: Batch, eval_every: int, lr: float
+) -> tuple[tuple[float, int], Tensor]:
+    """Every step's weights are kept, and the best are chosen afterwards."""
+    history = steps_by_hand(batches, val, lr)
+    measured = {*range(eval_every, len(batches) + 1, eval_every), len(batches)}
+    step = min(sorted(measured), key=lambda one: history[one - 1][0])  # the first of equal ones
+    loss, weights = history[step - 1]
+    return (loss, step), weights
+
+
+def data_of(kinds: str) -> tuple[list[Batch], Batch]:
+    """One batch per letter, and validation data: "+" is like them, "-" has other targets."""
+    generator = torch.Generator().manual_seed(len(kinds))
+
+    def batch(rows: int, turned: bool) -> Batch:
+        x = torch.randn(rows, 4, generator=generator)
+        return x, (x[:, :3].argmax(dim=-1) + int(turned)) % 3
+
+    return [batch(5, kind == "-") for kind in kinds], batch(9, turned=False)
+
+
+def expect_kept(
+    ex: Any, kinds: str, eval_every: int, report: str, lr: float = 0.5, dropout: float = 0.0
+) -> None:
+    batches, val = data_of(kinds)
+    returned, weights = kept_by_hand(batches, val, eval_every, lr)
+    truth, what = {
+        "returned": (returned, ("the validation loss", "its step")),
+        "weights": (weights, "the weights of the model at the end"),
+        "whose weights": (
+            {"the model": f"that of step {returned[1]}"},
+            "at the end",
+        ),
+        "dropout": (
+            {"dropout in training": "on", "dropout in validation": "off"},
+            "during the call",
+        ),
+    }[report]
+    observe = partial(kept, lr=lr, dropout=dropout, report=report)
+    train = observed(ex, "train_keeping_best", observe)
+    expect_equal(train("a classifier", "SGD", batches, val, eval_every), truth, what=what)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "eval_every"), [("++--", 1), ("+++---", 2), ("+++++--+", 1), ("--++--+-", 2)]
+)
+def test_the_model_has_the_weights_of_the_best_step(ex, kinds, eval_every):
+    """at the end the model has the weights of the step with the lowest validation loss"""
+    expect_kept(ex, kinds, eval_every, "whose weights")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "eval_every", "lr"),
+    [("++--", 1, 0.5), ("+++---", 2, 0.5), ("----", 1, 0.5), ("+++++--+", 1, 0.5), ("+++", 1, 0.0)],
+)
+def test_the_lowest_validation_loss_and_its_step_are_returned(ex, kinds, eval_every, lr):
+    """the lowest validation loss and its step are returned, the first of equal ones"""
+    expect_kept(ex, kinds, eval_every, "returned", lr)
+
+
+def test_dropout_is_on_for_training_and_off_for_validation(ex):
+    """dropout is on for training and off for validation"""
+    expect_kept(ex, "++++-", 1, "dropout", dropout=0.5)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "eval_every"),
+    [("+++++++", 3), ("++++", 10), ("+-+++--", 3), ("++----+", 3), ("++", 2)],
+)
+@pytest.mark.parametrize("report", ["returned", "weights"])
+def test_the_loss_is_measured_at_intervals_and_at_the_end(ex, report, kinds, eval_every):
+    """the loss is measured after every eval_every-th step, and after the last one"""
+    expect_kept(ex, kinds, eval_every, report)
+
+
+# --- 9.5 ---
+
+Config = Mapping[str, Any]
+BASE = {"position": "rope", "d_model": 64, "lr": 0.5}
+CHANGES = {"learned positions": {"position": "learned"}, "wide": {"d_model": 96, "lr": 0.25}}
+
+
+def three_seeds(config: Config, seed: int) -> float:
+    """A table that can be followed by hand."""
+    rope, learned, wide = [1.52, 1.61, 1.57], [1.54, 1.66, 1.61], [1.47, 1.54, 1.53]
+    losses = {("rope", 64): rope, ("learned", 64): learned, ("rope", 96): wide}
+    return losses.get((config["position"], config["d_model"]), [9.0, 9.5, 9.25])[seed % 3]
+
+
+def some_training(config: Config, seed: int) -> float:
+    """A loss that depends on everything, and on the seed most."""
+    what = sorted((name, str(value)) for name, value in config.items())
+    return 1 + 3 * random.Random(seed).random() + random.Random(f"{what} {seed}").random() / 4
+
+
+def compared(
+    ablate: Callable[..., Any],
+    train: Callable[[Config, int], float],
+    base: Config,
+    changes: Mapping[str, Config],
+    seeds: Sequence[int],
+    *,
+    report: str,
+) -> Any:
+    """Ablate once: the table, how often each model was trained, or what became of an error."""
+    trained: list[tuple[Config, int]] = []
+
+    def counted(config: Config, seed: int) -> float:
+        trained.append((dict(config), seed))
+        return train(config, seed)
+
+    if report == "error":
+        try:
+            ablate(counted, base, changes, seeds)
+        except ValueError as error:
+            fields = {field for change in changes.values() for field in change} - {*base}
+            named = sorted(field for field in fields if field in str(error))
+            said = ", ".join(named) or "no field"
+            return {"the error names": said, "trained before it": f"{len(trained)} models"}
+        return {"the error names": "nothing: there is none"}
+    table = ablate(counted, base, changes, seeds)
+    if report == "table":
+        return table
+    configs = {"base": base} | {name: {**base, **change} for name, change in changes.items()}
+    counts = {
+        f"{name} was trained with": seeds_of(trained, config) for name, config in configs.items()
+    }
+    others = sum(config not in configs.values() for config, _ in trained)
+    return counts | {"other configurations": f"{others} trainings"}
+
+
+def seeds_of(trained: Sequence[tuple[Config, int]], config: Config) -> str:
+    found = [seed for one, seed in trained if one == config]
+    return f"seeds {', '.join(map(str, sorted(found)))}" if found else "no seed"
+
+
+def by_name(table: Any) -> dict[str, str]:
+    """The means and standard errors as text, so that they are shown in one line."""
+    if not isinstance(table, dict):
+        raise TypeError("a dictionary is asked for, with an entry for each change")
+    return {
+        name: f"mean {row[0]:.4f}, standard error {row[1]:.4f}"
+        if isinstance(row, tuple | list) and len(row) == 2
+        else f"{row}"
+        for name, row in table.items()
+    }
+
+
+def table_by_hand(
+    train: Callable[[Config, int], float], changes: Mapping[str, Config], seeds: Sequence[int]
+) -> dict[str, tuple[float, float]]:
+    table = {}
+    for name, change in changes.items():
+        pairs = [(train({**BASE, **change}, seed), train(BASE, seed)) for seed in seeds]
+        differences = np.array([mine - other for mine, other in pairs])
+        several = len(seeds) > 1
+        error = differences.std(ddof=1) / math.sqrt(len(seeds)) if several else math.nan
+        table[name] = (float(differences.mean()), float(error))
+    return table
+
+
+def expect_table(
+    ex: Any,
+    train: Callable[[Config, int], float],
+    changes: Mapping[str, Config],
+    seeds: Sequence[int],
+) -> None:
+    ablate = observed(ex, "ablate", partial(compared, report="table"))
+    answer = ablate(train, dict(BASE), changes, seeds)
+    truth = table_by_hand(train, changes, seeds)
+    expect_equal(answer, truth, what="the differences", view=by_name)
+
+
+@pytest.mark.parametrize("seeds", [[0, 1, 2], [0, 1], [2, 1]])
+def test_each_change_is_compared_with_base_seed_by_seed(ex, seeds):
+    """each change is compared with base, seed by seed"""
+    expect_table(ex, three_seeds, CHANGES, seeds)
+    changes = CHANGES | {"slow": {"lr": 0.125}}
+    expect_table(ex, some_training, changes, [seed + 7 for seed in range(2 * len(seeds))])
+
+
+def test_one_seed_has_no_standard_error(ex):
+    """with one seed the standard error is nan"""
+    expect_table(ex, three_seeds, CHANGES, [1])
+
+
+@pytest.mark.parametrize("seeds", [[0, 1, 2], [5]])
+def test_each_model_is_trained_once_with_its_own_configuration(ex, seeds):
+    """base and each change are trained once per seed, each with its own configuration"""
+    changes = CHANGES | {"slow": {"lr": 0.125}}
+    said = f"seeds {', '.join(map(str, seeds))}"
+    truth = {f"{name} was trained with": said for name in ("base", *changes)}
+    ablate = observed(ex, "ablate", partial(compared, report="trained"))
+    answer = ablate(some_training, dict(BASE), changes, seeds)
+    expect_equal(answer, truth | {"other configurations": "0 trainings"}, what="the trainings")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_unknown_field_is_an_error_before_anything_is_trained(ex, first):
+    """a field that base doesn't have is a ValueError that names it, before anything is trained"""
+    wrong = {"wider": {"d_modle": 96}}
+    changes = wrong | CHANGES if first else CHANGES | wrong
+    ablate = observed(ex, "ablate", partial(compared, report="error"))
+    answer = ablate(three_seeds, dict(BASE), changes, [0, 1])
+    truth = {"the error names": "d_modle", "trained before it": "0 models"}
+    expect_equal(answer, truth, what="the unknown field d_modle")
+
+
+# --- 9.6 ---
+
+LETTERS = {  # and the panels of the picture, in pictures/draw.py
+    "3.1 nats": "D",
+    "2.2 nats": "A",
+    "2.0 nats": "F",
+    "1.8 nats": "C",
+    "1.6 nats": "B",
+    "a bigram table": "E",
+}
+
+
+def test_each_text_is_given_its_model(ex):
+    """each text is given its model"""
+    expect_letters(ex.read_texts(), LETTERS, "the texts")
+
+
+# --- 9.7 ---
+
+NO_NO = "no no no no"
+TO_BE = "to be or not to be"
+KING = "Enter the king. The king is dead, the king is dead."
+
+
+def grams_of(text: str, n: int) -> list[str]:
+    """The n-grams of one text, as strings."""
+    words = text.split()
+    return [" ".join(words[i:][:n]) for i in range(len(words)) if i + n <= len(words)]
+
+
+def expect_distinct(ex: Any, samples: list[str], n: int) -> None:
+    grams = [gram for sample in samples for gram in grams_of(sample, n)]
+    different = sum(gram not in grams[:i] for i, gram in enumerate(grams))
+    truth = different / len(grams) if grams else 0.0
+    expect_equal(ex.distinct_n(samples, n), truth, what="the share of different n-grams")
+
+
+@pytest.mark.parametrize("n", [2, 1, 3])
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [TO_BE],
+        [NO_NO, "no"],
+        [TO_BE, "not to be or to be", NO_NO],
+        [KING, KING.upper(), KING],
+        ["a b\nc  d\n", "a b c\td"],
+    ],
+)
+def test_different_ngrams_are_counted_among_all(ex, samples, n):
+    """different n-grams are counted, and divided by the number of all"""
+    expect_distinct(ex, samples, n)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_no_ngram_reaches_from_one_text_into_the_next(ex, n):
+    """no n-gram reaches from one text into the next"""
+    expect_distinct(ex, ["a b c", "d e f", "c d a"], n)
+    expect_distinct(ex, ["a b a", "b a b", "b a", "a b a"], n)
+
+
+@pytest.mark.parametrize(
+    ("samples", "n"),
+    [(["to be"], 3), ([], 1), (["", " \n"], 1), (["a b", "a b c", "", "a b c d"], 3)],
+)
+def test_texts_without_ngrams_have_none(ex, samples, n):
+    """texts that are shorter than n have no n-grams; without any, the result is 0"""
+    expect_distinct(ex, samples, n)
+
+
+def expect_repeated(ex: Any, sample: str, n: int) -> None:
+    """Word by word: is one of the n-grams that hold it the repetition of an earlier one?"""
+    grams, length = grams_of(sample, n), len(sample.split())
+    repeated = [
+        any(grams[i] in grams[:i] for i in range(max(0, at - n + 1), at + 1) if i < len(grams))
+        for at in range(length)
+    ]
+    truth = sum(repeated) / length if length else 0.0
+    expect_equal(ex.repeated_share(sample, n), truth, what="the share of repeated words")
+
+
+@pytest.mark.parametrize("n", [2, 1, 3])
+@pytest.mark.parametrize(
+    "sample", [TO_BE, KING, "a b c d e a b c f a b g a b c d", "a b c a b x b c", "a b c"]
+)
+def test_words_of_an_ngram_that_occurred_before_are_repeated(ex, sample, n):
+    """the words of an n-gram that occurs earlier are repeated"""
+    expect_repeated(ex, sample, n)
+
+
+@pytest.mark.parametrize("n", [2, 1, 3, 5])
+@pytest.mark.parametrize(
+    "sample",
+    [NO_NO, "a b a b a b a", "the king the king the king and the king", "no", "", " \n"],
+)
+def test_a_word_counts_once(ex, sample, n):
+    """a word of several repeated n-grams counts once; a text without words has a share of 0"""
+    expect_repeated(ex, sample, n)
+
+
+# --- 9.8 ---
+
+COPY = ("the start", "the length")
+
+
+def copy_by_hand(sample: str, corpus: str) -> tuple[int, int]:
+    """Every stretch, the longest first."""
+    for length in range(len(sample), 0, -1):
+        for start in range(len(sample) - length + 1):
+            if sample[start : start + length] in corpus:
+                return start, length
+    return 0, 0
+
+
+def expect_copy(ex: Any, sample: str, corpus: str) -> None:
+    truth = copy_by_hand(sample, corpus)
+    expect_equal(ex.longest_copy(sample, corpus), truth, what=COPY)
+
+
+@pytest.mark.parametrize(
+    ("sample", "corpus"),
+    [
+        ("abcab", "bcaxab"),
+        ("the kind king", "he was a king and the king was kind"),
+        ("xxabc", "abc"),
+        ("abc", "xxabcxx"),
+        ("To be, or", "to be, OR not to be"),
+        ("a b\nc d", "b\nc e"),
+        ("aabaab", "abaa"),
+    ],
+)
+def test_the_longest_stretch_is_found(ex, sample, corpus):
+    """the longest stretch of the sample that is in the corpus is found"""
+    expect_copy(ex, sample, corpus)
+    chance = random.Random(len(sample))
+    expect_copy(ex, "".join(chance.choices("ab", k=40)), "".join(chance.choices("ab", k=200)))
+
+
+@pytest.mark.parametrize(
+    ("sample", "corpus"),
+    [("abxcd", "cd ab"), ("xay", "yabx"), ("abcXabc", "..abc"), ("baab", "ab ba"), ("aaaa", "aa")],
+)
+def test_the_first_of_several_is_returned(ex, sample, corpus):
+    """of several stretches of the same length, the first is returned"""
+    expect_copy(ex, sample, corpus)
+
+
+@pytest.mark.parametrize(
+    ("sample", "corpus"), [("abc", "xyz"), ("", "abc"), ("abc", ""), ("", ""), ("ABC", "abc")]
+)
+def test_nothing_in_common_gives_0_and_0(ex, sample, corpus):
+    """without a common character the result is (0, 0)"""
+    expect_copy(ex, sample, corpus)
+
+
+@cache
+def large_corpus() -> str:
+    return "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz ,.\n", k=500_000))
+
+
+def test_a_large_corpus_is_searched_in_time(ex):
+    """a corpus of 500,000 characters is searched in time"""
+    corpus = large_corpus()
+    chance = random.Random(1)
+    noise = "".join(chance.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=400)) + "abc " * 100
+    sample = noise[:200] + corpus[123_456:123_496] + noise[200:]
+    answer = ex.longest_copy(sample, corpus)
+    # (not expect_equal: each known wrong answer would have to search it as well)
+    said = f"a copy of 40 characters begins at place 200 of the sample: (200, 40), not {answer}"
+    expect(isinstance(answer, tuple | list) and tuple(answer) == (200, 40), said)
+
+
+# --- 9.9 ---
+
+HASHES = "the hashes"
+DIGITS = [3, 1, 4, 1, 5, 9, 2, 6]
+
+
+def as_tensor(hashes: Any) -> Tensor:
+    """The hashes as a tensor, so that the first that differs can be shown."""
+    if not isinstance(hashes, list | tuple):
+        raise TypeError("a list of whole numbers is asked for")
+    return torch.tensor([int(one) for one in hashes], dtype=torch.int64)
+
+
+def expect_hashes(ex: Any, tokens: list[int], n: int, *numbers: int) -> None:
+    base, modulus = numbers or (1_000_003, 2**61 - 1)
+    truth = [
+        sum(token * base**power for power, token in enumerate(reversed(tokens[i : i + n])))
+        % modulus
+        for i in range(len(tokens) - n + 1)
+    ]
+    answer = ex.rolling_hashes(tokens, n, *numbers)
+    expect_equal(answer, truth, what=HASHES, view=as_tensor)
+
+
+@pytest.mark.parametrize("n", [3, 1, 2, 5, 8])
+def test_each_hash_is_the_number_of_its_digits(ex, n):
+    """each hash is the number whose digits are the tokens, modulo the modulus"""
+    expect_hashes(ex, DIGITS, n, 10, 1_000_000)
+    expect_hashes(ex, DIGITS, n, 10, 97)
+    expect_hashes(ex, [0, 0, 7, 0, 7, 0, 0, 12], n, 10, 1009)
+    tokens = [random.Random(n).randrange(50_000) for _ in range(30)]
+    expect_hashes(ex, tokens, n, 257, 65_521)
+    expect_hashes(ex, tokens, n)
+
+
+@pytest.mark.parametrize("tokens", [[], [5], [5, 6]])
+def test_too_few_tokens_have_no_hash(ex, tokens):
+    """fewer than n tokens have no hash"""
+    expect_hashes(ex, tokens, 3, 10, 1000)
+    expect_hashes(ex, tokens, len(tokens) + 1, 10, 1000)
+
+
+def test_long_ngrams_take_no_longer(ex):
+    """n-grams of 8,000 tokens take no longer than short ones"""
+    tokens = random.Random(0).choices(range(65), k=20_000)
+    hashes = ex.rolling_hashes(tokens, 8000)
+    wrong = f"20,000 tokens have 12,001 n-grams of 8,000 tokens, not {len(hashes)}"
+    expect(len(hashes) == 12_001, wrong)
+
+
+def covered_by_hand(train: list[int], evaluation: list[int], n: int) -> float:
+    """Token by token: does one of the n-grams that hold it stand in train?"""
+    known = [train[i : i + n] for i in range(len(train) - n + 1)]
+    covered = [
+        any(
+            evaluation[i : i + n] in known
+            for i in range(max(0, at - n + 1), at + 1)
+            if i + n <= len(evaluation)
+        )
+        for at in range(len(evaluation))
+    ]
+    return sum(covered) / len(evaluation) if evaluation else 0.0
+
+
+def expect_share(ex: Any, train: list[int], evaluation: list[int], n: int) -> None:
+    truth = covered_by_hand(train, evaluation, n)
+    answer = ex.contaminated_share(train, evaluation, n)
+    expect_equal(answer, truth, what="the contaminated share")
+
+
+@pytest.mark.parametrize(
+    ("train", "evaluation", "n"),
+    [
+        ([1, 2, 3, 4], [9, 2, 3, 8, 4], 2),
+        ([1, 2, 3, 4, 5, 6], [2, 3, 4, 0, 4, 5, 6, 0, 0, 1], 3),
+        ([1, 2, 3], [3, 2, 1, 1, 3], 2),
+        ([1, 2, 3], [3, 2, 1, 7], 1),
+        ([5, 1, 2], [1, 2, 5, 1], 2),
+    ],
+)
+def test_tokens_of_shared_ngrams_are_contaminated(ex, train, evaluation, n):
+    """the tokens of n-grams that train holds are contaminated"""
+    expect_share(ex, train, evaluation, n)
+
+
+@pytest.mark.parametrize("n", [2, 3, 1, 4])
+def test_a_token_of_several_ngrams_counts_once(ex, n):
+    """a token that is part of several such n-grams counts once"""
+    expect_share(ex, [1, 2, 3, 4, 5], [9, 2, 3, 4, 5, 9, 9], n)
+    expect_share(ex, [7, 7, 7, 7, 1], [7, 7, 7, 7, 7, 0, 7, 7], n)
+    chance = random.Random(n)
+    expect_share(ex, chance.choices(range(3), k=30), chance.choices(range(3), k=25), n)
+    expect_share(ex, chance.choices(range(6), k=40), chance.choices(range(7), k=25), n)
+
+
+@pytest.mark.parametrize(
+    ("train", "evaluation"), [([1, 2, 3], []), ([1, 2], [1, 2]), ([], [1, 2, 3]), ([1], [1, 1, 1])]
+)
+def test_texts_too_short_for_an_ngram_share_none(ex, train, evaluation):
+    """texts that are too short for an n-gram share none"""
+    expect_share(ex, train, evaluation, 3)
+
+
+def test_large_data_are_compared_in_time(ex):
+    """30,000 tokens are compared with 20,000 in time"""
+    chance = random.Random(0)
+    train = chance.choices(range(1000), k=30_000)
+    evaluation = chance.choices(range(1000, 2000), k=20_000)
+    evaluation[5000:9000] = train[100:4100]
+    answer = ex.contaminated_share(train, evaluation, 13)
+    right = isinstance(answer, float) and math.isclose(answer, 0.2)
+    expect(right, f"4,000 of the 20,000 tokens are copied in a row: 0.2, not {answer}")
