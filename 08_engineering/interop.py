@@ -5,7 +5,7 @@
     python 08_engineering/interop.py check FOLDER                the same logits in both programs?
 
 Export and import move numbers between files and need nothing but this course. Only `check` runs
-the library: pip install -e '.[interop]'. How it works is told in interop.md.
+the library: python -m pip install -e ".[interop]". How it works is told in interop.md.
 """
 
 import importlib
@@ -29,7 +29,7 @@ from utils.config import ModelConfig
 from utils.errors import CourseError, run_program
 
 TOLERANCE = 1e-5  # of a logit, relative to the largest one if that is above 1
-INSTALL = "check needs transformers: pip install -e '.[interop]'"
+INSTALL = 'check needs transformers: python -m pip install -e ".[interop]"'
 
 
 @dataclass(frozen=True)

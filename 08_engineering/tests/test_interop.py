@@ -38,7 +38,7 @@ from utils.config import ModelConfig, SampleConfig
 from utils.kv_cache import KVCache
 from utils.mock_corpus import generate
 
-INSTALL = "needs the library transformers: pip install -e '.[interop]'"
+INSTALL = 'needs the library transformers: python -m pip install -e ".[interop]"'
 transformers: Any = pytest.importorskip("transformers", reason=INSTALL)
 tokenizers: Any = pytest.importorskip("tokenizers", reason=INSTALL)
 

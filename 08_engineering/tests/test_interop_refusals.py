@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from bpe_tokenizer import BPETokenizer, train_bpe
 from checkpointing import Checkpoint, load_checkpoint, save_checkpoint
-from interop import main
+from interop import INSTALL, main
 from interop_checkpoint import export_folder, import_folder
 from interop_foreign_tokenizer import from_tokenizer_json
 from interop_models import fitting_format, from_hugging_face, to_hugging_face
@@ -547,7 +547,7 @@ def test_check_says_how_to_install_the_library(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     outcome = call_program(main, "check", folder)
     assert outcome.code == 1
-    assert outcome.err == "error: check needs transformers: pip install -e '.[interop]'\n"
+    assert outcome.err == f"error: {INSTALL}\n"
 
 
 @pytest.mark.parametrize(
