@@ -19,6 +19,7 @@ from utils.files import atomic_write_bytes
 SUFFIXES = (".png", ".svg", ".pdf")
 # The Okabe-Ito colours, which colour-blind readers can tell apart, and grey.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
+BUSY = 3.0  # the profiler alone never makes a step so many times as long
 HEAD = f"{'milliseconds':>14} {'share':>8} {'GFLOP/s':>12} {'of the peak':>12}"
 
 
@@ -75,6 +76,8 @@ def table(profile: Profile) -> str:
     lines += ["", f"{'by kind of operation':<22} {HEAD}"]
     lines += [_line(row, peak) for row in (*profile.kinds, _total(profile.kinds))]
     lines += [f"  (the step takes {overhead:.2f} times as long under the profiler)"]
+    if overhead > BUSY:
+        lines += ["  (so much is the noise of a busy machine: measure again)"]
     if profile.weight_bytes:
         reading = next(row.seconds for row in profile.stages if row.name == profile.reading)
         speed = profile.weight_bytes / reading

@@ -375,7 +375,7 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
 
     weight (d_out, d_in), floating point. The scale of a row is its largest absolute value divided
     by 127, or 1 for a row of zeros (no other is below 1e-30); each weight becomes the whole number
-    that is closest to weight / scale, of two the even one.
+    that is closest to weight / scale, halfway either one.
 
     Returns (q (d_out, d_in) int8, scale (d_out,) float32). Everything is computed in float32, half
     precision too.

@@ -1150,7 +1150,7 @@ def test_the_largest_weight_of_each_row_becomes_127(ex):
     """the largest absolute value of each row becomes 127 or -127"""
     weight = torch.tensor([[0.5, -2.54, 1.3], [12.7, 0.23, -0.16]])
     expect_equal(ex.quantize_rows(weight), quantized_by_hand(weight), what=QUANTIZED)
-    weight = torch.tensor([[-1.0, -2.0, -0.3], [0.001, 0.0, 0.0009], [-3.0, 2.9, 0.01]])
+    weight = torch.tensor([[-1.1, -2.0, -0.3], [0.001, 0.0, 0.0009], [-3.0, 2.9, 0.01]])
     expect_equal(ex.quantize_rows(weight), quantized_by_hand(weight), what=QUANTIZED)
 
 
@@ -1171,7 +1171,7 @@ def test_a_row_of_zeros_has_scale_1(ex):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_quantized_in_float32(ex, dtype):
     """half precision is quantized in float32"""
-    weight = torch.tensor([[0.511, -0.213, 0.007], [-0.9, 0.33, 0.4501]], dtype=dtype)
+    weight = torch.tensor([[0.511, -0.213, 0.007], [-0.9, 0.33, 0.46]], dtype=dtype)
     expect_equal(ex.quantize_rows(weight), quantized_by_hand(weight), what=QUANTIZED)
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import count, islice, repeat
 from types import SimpleNamespace
@@ -355,6 +356,12 @@ def made_up(scale: float = 1.0) -> Profile:
     )
 
 
+def test_the_table_of_a_busy_machine_says_so():
+    noisy = replace(made_up(), stages=made_up(scale=0.1).stages)
+    assert "12.50 times as long" in table(noisy)
+    assert "busy machine" in table(noisy)
+
+
 def test_the_table_shows_time_share_and_speed():
     lines = [line.split() for line in table(made_up()).splitlines()]
     assert ["forward", "4.000", "25.0%", "25.00", "25.0%"] in lines
@@ -363,6 +370,7 @@ def test_the_table_shows_time_share_and_speed():
     assert ["matrix", "products", "10.000", "50.0%", "40.00", "40.0%"] in lines
     assert "the peak: 100.0 GFLOP/s" in table(made_up())
     assert "1.25 times as long" in table(made_up())
+    assert "busy machine" not in table(made_up())
     assert "10.00 MB of weights, read once in the 4.00 ms of the model: 2.50 GB/s" in table(
         made_up()
     )

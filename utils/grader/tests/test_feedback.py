@@ -282,10 +282,7 @@ def test_the_same_gradients_pass_in_another_style():
             lambda x: x.detach() * x,
             "the values are right, but the gradient of x: the first difference at",
         ),
-        (
-            lambda x: x.detach().square() + 0 * leaf(),
-            "but the gradient of x: the first difference at",
-        ),
+        (lambda x: x.detach().square() + 0 * leaf(), "no gradient flows back through them"),
         (lambda x: torch.tensor(x.square().tolist()), "no gradient flows back through them"),
         (lambda x: Broken.apply(x), "the backward pass fails: no way back"),
     ],
