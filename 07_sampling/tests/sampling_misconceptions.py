@@ -1666,6 +1666,8 @@ def feed_with(
     if found:
         last = occurrence == "last" or search == "at the end"
         at = text.rindex(stop) if last else text.index(stop)
+        if occurrence == "split from the right":
+            at = len(text.rsplit(stop)[0])
         end = at + len(stop) if cut == "after" else at
         shown = text[:end]
         if cut == "nothing":
@@ -1800,6 +1802,11 @@ STOP = mistakes(
     last_occurrence=(
         "the text ends at the last occurrence of the stop string; it should end at the first",
         {"occurrence": "last"},
+    ),
+    split_from_the_right=(
+        "the text is split from its right end (rsplit): where stop strings overlap, that is "
+        "another place; it should end at the first one",
+        {"occurrence": "split from the right"},
     ),
     text_after_it_held_back=(
         "what follows the stop string is held back; nothing should be",

@@ -641,6 +641,8 @@ def true_feed(held_back: str, piece: str, stop: str) -> tuple[str, str, bool]:
         ("", ".", "..."),
         ("..", ".", "..."),
         ("", "aaa", "aaaa"),
+        ("", "x\n\n\ny", "\n\n"),
+        ("", "aaa", "aa"),
     ],
 )
 def test_what_can_be_shown_is_shown(ex, held_back, piece, stop):

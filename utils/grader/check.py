@@ -158,10 +158,19 @@ def place(lesson: Lesson, path: Path) -> str:
 
 
 def line_of_exercise(lesson: Lesson, exercise: Exercise) -> int | None:
-    """The line where its function or class begins in the learner's file; None if it is missing."""
-    begin = re.compile(rf"(async def|def|class) {exercise.names[0]}\b")
+    """The line in the learner's file where to write: the first of its functions still to do.
+
+    Without a stub, where its first function or class begins; None if that is missing.
+    """
     try:
         lines = lesson.file.read_bytes().decode("utf-8", "replace").splitlines()
     except OSError:
         return None
-    return next((number for number, line in enumerate(lines, 1) if begin.match(line)), None)
+    stub = re.compile(rf'\s*raise NotImplementedError\("Exercise {re.escape(exercise.id)}:')
+    todo = next((at for at, line in enumerate(lines) if stub.match(line)), None)
+    begin = re.compile(rf"(async def|def|class) {exercise.names[0]}\b")
+    first = next((at for at, line in enumerate(lines) if begin.match(line)), None)
+    if todo is None:
+        return None if first is None else first + 1
+    heads = [at for at in range(todo) if re.match(r"\s*(async def|def|class) ", lines[at])]
+    return heads[-1] + 1 if heads else first

@@ -356,7 +356,10 @@ def expect_unchanged(
     pairs += [(name, call.kwargs[name], kwargs[name]) for name in kwargs]
     for name, before, after in pairs:
         if not unchanged(before, after):
-            way_out = "tensor instead (masked_fill, not masked_fill_; x = x - 1, not x -= 1)"
+            way_out = (
+                "tensor instead (masked_fill, not masked_fill_; x = x - 1, not x -= 1; or change a "
+                "copy, x.clone())"
+            )
             if isinstance(before, list | dict) and not any(isinstance(x, Tensor) for x in before):
                 way_out = f"{type(before).__name__} instead, or change a copy"
             raise Wrong(
