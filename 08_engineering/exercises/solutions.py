@@ -111,8 +111,9 @@ def read_rows(text: str) -> list[dict[str, Any]]:
 def new_run_folder(parent: Path, seed: int, now: datetime) -> Path:
     """Exercise 8.4, a repair: every run gets a folder of its own.
 
-    parent: where the runs are; it may not exist yet. seed: the seed of the run's weights and data,
-    which other runs have too. now: the time, which another run may share to the second.
+    parent: where the runs are; it may not exist yet, nor the folder above it. seed: the seed of the
+    run's weights and data, which other runs have too. now: the time, which another run may share to
+    the second.
 
     Makes a new, empty folder in parent and returns its path. Its name begins with the time, as in
     20261130-081500-, so that runs sort by age, those of one second in any order. Several programs

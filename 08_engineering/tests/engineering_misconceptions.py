@@ -467,8 +467,10 @@ def folder_with(
     """The folder of a new run."""
     if above == "all":
         parent.mkdir(parents=True, exist_ok=True)
+    elif above == "one level":
+        parent.mkdir(exist_ok=True)
     elif above == "once":
-        parent.mkdir()
+        parent.mkdir(parents=True)
     digits = random.Random(seed)
     clock = datetime.now() if named == "another time" else now
     for _ in range(tries):
@@ -562,8 +564,12 @@ FOLDER = mistakes(
         {"made": "second try shared"},
     ),
     folder_above_missing=(
-        "the folder of the runs may not exist yet: parents=True",
+        "neither the folder of the runs nor the one above it needs to exist yet: parents=True",
         {"above": "never"},
+    ),
+    folder_two_above_missing=(
+        "neither the folder of the runs nor the one above it needs to exist yet: parents=True",
+        {"above": "one level"},
     ),
     folder_above_made_once=(
         "the folder of the runs exists already from the second run on: there exist_ok=True is "

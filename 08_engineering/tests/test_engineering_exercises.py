@@ -244,7 +244,7 @@ def test_only_a_newline_ends_a_line(ex):
 
 # --- 8.4 ---
 
-RUNS, NOW = Path("runs"), datetime(2025, 11, 30, 17, 5, 9)
+RUNS, NOW = Path("work/runs"), datetime(2025, 11, 30, 17, 5, 9)
 TIME = "20251130-170509-"
 REAL_MKDIR = os.mkdir
 
@@ -465,6 +465,7 @@ def test_an_unknown_name_is_an_error_with_the_closest_one(ex):
     expect_refused(ex, "learning_rat=0.5", "did you mean 'learning_rate'?")
     expect_refused(ex, "zzzz=5")
     expect_refused(ex, "resume")
+    expect_refused(ex, "name")
     expect_refused(ex, "max_steps=few", "int", later="max_steps=5")
 
 
