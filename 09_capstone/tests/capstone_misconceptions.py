@@ -1135,6 +1135,7 @@ def read_with(**exchanged: str) -> dict[str, str]:
     return letters | {names[name]: letter for name, letter in exchanged.items()}
 
 
+LETTER_TWICE = "two names have the same letter; each text has one model"
 READ = mistakes(
     read_with,
     best_two_exchanged=(
@@ -1182,6 +1183,15 @@ READ = mistakes(
         "the bigram table has got the best text; it knows nothing but pairs of characters",
         {"l16": "E", "table": "B"},
     ),
+    table_middle_early=(
+        "2.2 nats, 2.0 nats and the bigram table are exchanged in a circle: a table writes hardly "
+        "any long words, and of the other two the lower loss writes more English ones",
+        {"l22": "E", "l20": "A", "table": "F"},
+    ),
+    middle_twice=(LETTER_TWICE, {"l22": "F"}),
+    early_twice=(LETTER_TWICE, {"l20": "A"}),
+    best_twice=(LETTER_TWICE, {"l18": "B"}),
+    second_best_twice=(LETTER_TWICE, {"l16": "C"}),
     table_is_1_75=(
         "the bigram table and 1.8 nats are exchanged; a table knows nothing but pairs of "
         "characters",

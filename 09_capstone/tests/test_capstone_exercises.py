@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch._dynamo  # the first optimizer imports it, for seconds: not while a limit is running
 import torch.nn.functional as F
 from torch import Tensor, nn
 
