@@ -27,7 +27,7 @@ def predict_floor() -> tuple[float, float, float, float]:
     A model of the mock plays has tokens that are 2.5 characters long on average, and a validation
     loss of 1.50 nats per token. The entropy of the plays is 0.6266 bits per character.
 
-    Returns four numbers, to three decimals or better, with a pocket calculator:
+    Returns four numbers, correct to 0.001, with a pocket calculator:
 
     1. the model's loss in bits per character;
     2. how many bits per character it is above the floor;
@@ -45,8 +45,8 @@ def loss_by_group(losses: Tensor, groups: Tensor, n_groups: int) -> Tensor:
     """Exercise 9.2: where does the loss come from?
 
     losses, of any shape, float32: the loss of each target, in nats. groups, of the same shape,
-    int64: to which group it belongs, 0 to n_groups - 1; -1 if it doesn't count. A group may be the
-    place in the window, or the character that had to be predicted.
+    int64: to which group it belongs, 0 to n_groups - 1; -1 if it doesn't count, and its loss may
+    be nan or inf. A group may be the place in the window, or the character to be predicted.
 
     Returns (n_groups,) float32: the mean loss of each group; nan for one without targets.
     """
@@ -93,9 +93,10 @@ def train_keeping_best(
 
     Trains the model in place, one step per batch, with dropout. The validation loss is measured
     after every eval_every-th step, the first of which is step eval_every, and after the last one,
-    without dropout. At the end the model has the weights with which that loss was lowest, the first
-    of equal ones. Returns (that loss, its step, counted from 1). The code below the raise has one
-    mistake. Delete the raise line, find the mistake, repair it.
+    without dropout. At the end the model has the weights and buffers with which that loss was
+    lowest, the first of equal ones; the mode may be either. Returns (that loss, its step, counted
+    from 1). The code below the raise has one mistake. Delete the raise line, find the mistake,
+    repair it.
     """
     best_loss, best_step, best_weights = math.inf, 0, {}
     for step, (x, y) in enumerate(batches, start=1):
@@ -124,8 +125,9 @@ def ablate(
 ) -> dict[str, tuple[float, float]]:
     """Exercise 9.5: what does each change do to the loss, and how sure is that?
 
-    train(config, seed) trains a model and returns its loss. base: a configuration. changes: by
-    name, the fields that differ from base, with their new values. seeds: one or more.
+    train(config, seed) trains a model and returns its loss; config is a whole configuration, as
+    base is. changes: by name, the fields that differ from base, with their new values. seeds: one
+    or more, all different. base and changes stay as they are.
 
     Returns for each name (mean, standard error) of the differences: for each seed, the loss with
     the change minus the loss of base with the same seed. The standard error is their standard
@@ -207,13 +209,14 @@ def repeated_share(sample: str, n: int) -> float:
 
 
 def longest_copy(sample: str, corpus: str) -> tuple[int, int]:
-    """Exercise 9.8: the longest stretch of a sample that stands in the corpus, word for word.
+    """Exercise 9.8: the longest stretch of a sample that stands in the corpus.
 
     The sample may have a thousand characters and the corpus a million: 2000 searches of the corpus
     take a second, a search for each of the 500,000 stretches of the sample minutes.
 
-    Returns (start, length): sample[start : start + length] is in corpus, and no longer stretch of
-    the sample is. Of several as long as this, the first; (0, 0) if no character is in corpus.
+    Returns (start, length): sample[start : start + length] is in corpus, character for character,
+    and no longer stretch of the sample is; both ends may be within a word. Of several as long as
+    this, the first; (0, 0) if no character is in corpus.
     """
     start, length = 0, 0
     for i in range(len(sample)):
@@ -255,8 +258,9 @@ def contaminated_share(train: list[int], evaluation: list[int], n: int) -> float
     Returns the share of the tokens of evaluation that are part of n tokens in a row which train
     holds, too. A token counts once. 0.0 if evaluation is empty.
 
-    The answer is exact: different n-grams may have one hash. The number of comparisons grows with
-    the number of tokens, and not with its square.
+    The answer is exact, although different n-grams may have one hash: 0, base and 1, 0 have. The
+    number of comparisons grows with that of tokens, not with its square. rolling_hashes is one way,
+    a set of tuples another.
     """
     places = defaultdict(list)
     for start, value in enumerate(rolling_hashes(train, n)):

@@ -6,9 +6,9 @@ fits no setting is a function of its own, whose docstring is the diagnosis. `MIS
 them by the function that they imitate.
 """
 
-import copy
 import difflib
 import math
+import re
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -33,12 +33,14 @@ def predicted_with(
     excess: str = "difference",
     power: str = "e to the nats",
     share: str = "of the way",
+    digits: int = 9,
 ) -> tuple[float, ...]:
     """The four numbers; what depends on a wrong one is wrong as well."""
     nats, uniform = 1.50 * per, math.log2(65)
     bits = nats * unit
     lowest = {"as nats": 0.6266 / math.log(2), "nats": 0.6266 * math.log(2)}.get(floor, 0.6266)
-    return numbers_with(nats, bits, lowest, uniform, excess, power, share)
+    row = numbers_with(nats, bits, lowest, uniform, excess, power, share)
+    return tuple(round(number, digits) for number in row)
 
 
 def numbers_with(
@@ -66,6 +68,7 @@ def numbers_with(
         "to zero": (uniform - bits) / uniform,
         "uniform in nats": (math.log(65) - bits) / (math.log(65) - floor),
         "all in nats": (math.log(65) - bits) / (math.log(65) - floor),
+        "of 57": (math.log2(57) - bits) / (math.log2(57) - floor),
         "uniform is 65": (65 - bits) / (65 - floor),
         "all but the floor in nats": (math.log(65) - nats) / (math.log(65) - floor),
         "floor of the loss": floor / bits,
@@ -111,6 +114,18 @@ PREDICTED = mistakes(
     floor_in_nats=(
         "the floor was converted to nats, and the loss is in bits",
         {"floor": "nats"},
+    ),
+    nats_as_bits=(
+        "nats per character are taken for bits, in all four numbers; divide by ln 2 first",
+        {"unit": 1.0, "power": "2 to the nats"},
+    ),
+    two_decimals=(
+        "two decimals are too few: the numbers must be correct to 0.001",
+        {"digits": 2},
+    ),
+    uniform_of_57=(
+        "the uniform guess is among the 57 characters of the theory; here there are 65",
+        {"share": "of 57"},
     ),
     all_in_nats=(
         "the first two numbers are in nats; bits are asked for: divide by ln 2",
@@ -213,6 +228,7 @@ def grouped_with(
     order: int = 0,
     rows: str = "all",
     unit: float = 1.0,
+    zeros: str = "counted",
     dtype: torch.dtype = torch.float32,
 ) -> Any:
     """The means, group by group."""
@@ -232,6 +248,12 @@ def grouped_with(
     values = []
     for group in range(n_groups):
         chosen = groups == group
+        if minus_one == "shifted":
+            chosen = groups == group - 1
+        if minus_one == "0 as well" and group == 0:
+            chosen = torch.zeros_like(chosen)
+        if zeros == "left out":
+            chosen = chosen & (losses != 0)
         if minus_one == "the last group" and group == n_groups - 1:
             chosen = chosen | (groups == -1)
         if minus_one == "the first group" and group == 0:
@@ -249,6 +271,8 @@ def grouped_with(
         by = {"by all": losses.numel(), "never": 1, "by the counted": int((groups >= 0).sum())}
         by |= {"by the groups": n_groups, "by one more": found.numel() + 1}
         value = found.sum().item() / by.get(divided, found.numel())
+        if minus_one == "times 0":
+            value = (losses * chosen).sum().item() / found.numel()
         if taken == "median":
             value = found.median().item()
         elif taken == "last":
@@ -264,6 +288,8 @@ def grouped_with(
         values.append(value * unit)
     if length == "one more":
         values.append(empty)
+    if length == "up to the last that occurs":
+        values = values[: int(groups.max()) + 1]
     if length == "a dictionary":
         return dict(enumerate(values))
     if length == "a list":
@@ -308,6 +334,27 @@ GROUPED = mistakes(
         "the losses of the group -1 are left out of the sum, but they are counted in the last "
         "group",
         {"minus_one": "counted"},
+    ),
+    minus_one_times_zero=(
+        "the losses of the group -1 are multiplied by 0, and 0 times nan is nan; leave them out",
+        {"minus_one": "times 0"},
+    ),
+    shifted_by_one=(
+        "each mean is one place late: 1 was added to the groups, so that -1 is 0, and not taken "
+        "away again",
+        {"minus_one": "shifted"},
+    ),
+    zero_left_out=(
+        "group 0 is left out as well; only -1 doesn't count: >= 0, not > 0",
+        {"minus_one": "0 as well"},
+    ),
+    zeros_not_counted=(
+        "a target with a loss of 0 isn't counted; count the targets of a group, not their losses",
+        {"zeros": "left out"},
+    ),
+    empty_at_the_end_missing=(
+        "groups without targets are missing at the end; bincount has minlength",
+        {"length": "up to the last that occurs"},
     ),
     only_groups_that_occur=(
         "groups without targets are missing, so the others move up; each has a place, nan if need "
@@ -372,14 +419,17 @@ def fitted_with(
     elif points == "last two":
         different = int(np.argmax((x != x[-1])[::-1]))
         x, y = x[[-1 - different, -1]], y[[-1 - different, -1]]
-    elif points == "mean of slopes":
+    elif points in ("mean of slopes", "mean of slopes, the first"):
         steps = np.diff(x) != 0
         slope = float((np.diff(y)[steps] / np.diff(x)[steps]).mean())
-        return float(np.exp(y.mean() - slope * x.mean())), -slope
+        at = (x[0], y[0]) if points.endswith("first") else (x.mean(), y.mean())
+        return float(np.exp(at[1] - slope * at[0])), -slope
     if points == "in the losses":
         return fitted_in_the_losses(size, loss - lowest)
     if points == "through the origin":
         slope, intercept = float((x * y).sum() / (x * x).sum()), 0.0
+    elif points == "weighted":
+        slope, intercept = map(float, np.polyfit(x, y, 1, w=np.sqrt(size)))
     elif axes == "exchanged":
         back, start = np.polyfit(y, x, 1)
         slope, intercept = float(1 / back), float(-start / back)
@@ -393,7 +443,7 @@ def fitted_with(
         "ten": lambda value: 10.0**value,
         "two": lambda value: 2.0**value,
         "negative": lambda value: math.exp(-value),
-        "log": lambda value: math.log(abs(value)),
+        "less lowest": lambda value: math.exp(value) - lowest,
     }
     a, alpha = values[factor](intercept), sign * slope
     return {
@@ -506,6 +556,18 @@ FITTED = mistakes(
         "the slopes between neighbours are averaged; least squares weighs them by their distance",
         {"points": "mean of slopes"},
     ),
+    slopes_averaged_from_the_first=(
+        "the slopes between neighbours are averaged; least squares weighs them by their distance",
+        {"points": "mean of slopes, the first"},
+    ),
+    weighted_by_size=(
+        "the large sizes count for more in the fit; all squared errors count the same",
+        {"points": "weighted"},
+    ),
+    lowest_subtracted_from_a=(
+        "lowest is subtracted from a; subtract it from each loss, before the logarithm",
+        {"above": "never", "factor": "less lowest"},
+    ),
     through_the_origin=(
         "the line is forced through the origin, so that a is 1; it needs an intercept",
         {"points": "through the origin"},
@@ -594,7 +656,6 @@ def kept_with(
     mode: str = "switched",
     ties: str = "first",
     highest: bool = False,
-    restored: str = "best",
     step_is: str = "from 1",
     measured: str = "both",
     loss_is: str = "best",
@@ -604,6 +665,7 @@ def kept_with(
     stops: bool = False,
     reduction: str = "mean",
     grad: str = "none",
+    goes_back: bool = False,
 ) -> Any:
     """Train, and keep the best weights."""
     best = math.inf if not highest else -math.inf
@@ -622,7 +684,7 @@ def kept_with(
             "end": step == len(batches),
             "from step 1": (step - 1) % eval_every == 0 or step == len(batches),
         }.get(measured, step % eval_every == 0 or step == len(batches))
-        before = copy.deepcopy(model.state_dict())
+        before = values_of(model) if when == "before" else {}
         train_loss = F.cross_entropy(model(x), y)
         train_loss.backward()
         optimizer.step()
@@ -630,12 +692,13 @@ def kept_with(
             optimizer.zero_grad()
         if not due:
             continue
-        now = copy.deepcopy(model.state_dict())
+        now = values_of(model) if when == "before" else {}
         if when == "before":
             model.load_state_dict(before)
         if mode in ("switched", "once"):
             model.eval()
-        loss = F.cross_entropy(model(val[0]), val[1], reduction=reduction)
+        with torch.set_grad_enabled(grad == "kept"):
+            loss = F.cross_entropy(model(val[0]), val[1], reduction=reduction)
         if grad == "kept":
             loss.backward()
         loss = loss.item()
@@ -654,17 +717,17 @@ def kept_with(
         if better:
             best, best_value = value, loss
             best_step = n_measured if step_is == "measurement" else step
-            state = model.state_dict()
-            if when == "before":
-                state = before
+            weights = values_of(model) if when == "after" else before
             if copied == "alias":
-                weights = state
-            elif copied == "dict":
-                weights = dict(state)
-            else:
-                weights = copy.deepcopy(state)
-    if restored == "best" and weights:
-        model.load_state_dict(weights)
+                weights = model.state_dict() if when == "after" else before
+            elif copied == "parameters":
+                weights = {name: weights[name] for name, _ in model.named_parameters()}
+            elif copied == "called weight":
+                weights = {name: weights[name] for name in weights if name.endswith("weight")}
+        elif goes_back:
+            model.load_state_dict(weights, strict=False)
+    if weights:
+        model.load_state_dict(weights, strict=False)
     steps = {"from 0": best_step - 1, "last": len(batches), "at most": best_step % eval_every}
     value = {"last": loss, "training": best}.get(loss_is, best_value)
     step = steps.get(step_is, best_step)
@@ -675,17 +738,32 @@ def kept_with(
     return (step, value) if order == "step first" else (value, step)
 
 
+def values_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a model's weights and buffers."""
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
 KEPT = mistakes(
     kept_with,
     not_copied=(
-        "at the end the model has the weights of the last step: best_weights holds the parameters "
-        "themselves, which go on learning, even in a new dictionary; copy their values",
+        "at the end the model has the weights of the last step: either best_weights holds the "
+        "parameters themselves, which go on learning, even in a new dictionary (copy their "
+        "values), or a copy was never loaded into the caller's model",
         {"copied": "alias"},
     ),
-    shallow_copy=(
-        "at the end the model has the weights of the last step: best_weights holds the parameters "
-        "themselves, which go on learning, even in a new dictionary; copy their values",
-        {"copied": "dict"},
+    parameters_alone=(
+        "the buffers stay those of the last step, as the running means of a batch norm: "
+        "state_dict() holds them, named_parameters() doesn't",
+        {"copied": "parameters"},
+    ),
+    called_weight_alone=(
+        "only what is called weight goes back to the best step; a bias belongs to it as well",
+        {"copied": "called weight"},
+    ),
+    goes_back_at_once=(
+        "after a loss that is no better, the training goes on from the best weights; load them at "
+        "the end only",
+        {"goes_back": True},
     ),
     chosen_by_training_loss=(
         "the best step is chosen by its training loss, which falls even while the model overfits",
@@ -816,8 +894,8 @@ def ablated_with(
         whole: Config = {**base, **change}
         if config == "cumulative":
             whole = dict(so_far)
-        elif config == "base":
-            whole = dict(base)
+        elif config == "the change alone":
+            whole = dict(change)
         elif config == "base wins":
             whole = {**change, **base}
         elif config == "first field":
@@ -963,6 +1041,10 @@ ABLATED = mistakes(
         "the changes have no effect: where base and a change have a field, the change must win",
         {"config": "base wins"},
     ),
+    change_without_base=(
+        "a change is trained without the other fields of base: {**base, **change} has both",
+        {"config": "the change alone"},
+    ),
     first_field_alone=(
         "only the first field of each change is used",
         {"config": "first field"},
@@ -1053,6 +1135,7 @@ def read_with(**exchanged: str) -> dict[str, str]:
     return letters | {names[name]: letter for name, letter in exchanged.items()}
 
 
+LETTER_TWICE = "two names have the same letter; each text has one model"
 READ = mistakes(
     read_with,
     best_two_exchanged=(
@@ -1100,6 +1183,15 @@ READ = mistakes(
         "the bigram table has got the best text; it knows nothing but pairs of characters",
         {"l16": "E", "table": "B"},
     ),
+    table_middle_early=(
+        "2.2 nats, 2.0 nats and the bigram table are exchanged in a circle: a table writes hardly "
+        "any long words, and of the other two the lower loss writes more English ones",
+        {"l22": "E", "l20": "A", "table": "F"},
+    ),
+    middle_twice=(LETTER_TWICE, {"l22": "F"}),
+    early_twice=(LETTER_TWICE, {"l20": "A"}),
+    best_twice=(LETTER_TWICE, {"l18": "B"}),
+    second_best_twice=(LETTER_TWICE, {"l16": "C"}),
     table_is_1_75=(
         "the bigram table and 1.8 nats are exchanged; a table knows nothing but pairs of "
         "characters",
@@ -1111,14 +1203,14 @@ READ = mistakes(
 # --- 9.7 distinct_n, repeated_share ---
 
 
-def words_with(text: str, unit: str) -> list[str]:
+def words_with(text: str, unit: str, lower: bool = False, punctuation: bool = True) -> list[str]:
     """What the n-grams are made of."""
+    if lower:
+        text = text.lower()
+    if not punctuation:
+        text = "".join(c for c in text if c.isalnum() or c.isspace())
     if unit == "characters":
         return [*text]
-    if unit == "lower case":
-        return text.lower().split()
-    if unit == "no punctuation":
-        return "".join(c for c in text if c.isalnum() or c.isspace()).split()
     if unit == "split at blanks":
         return text.split(" ")
     return text.split()
@@ -1129,6 +1221,9 @@ def distinct_with(
     n: int,
     *,
     unit: str = "words",
+    lower: bool = False,
+    punctuation: bool = True,
+    glued: bool = False,
     joined: str = "never",
     over: str = "all",
     counted: str = "different",
@@ -1140,7 +1235,7 @@ def distinct_with(
     short: str = "nothing",
 ) -> Any:
     """The share of different n-grams."""
-    texts = [words_with(sample, unit) for sample in samples]
+    texts = [words_with(sample, unit, lower, punctuation) for sample in samples]
     if joined == "texts":
         texts = [[word for text in texts for word in text]]
     if joined == "the first":
@@ -1159,6 +1254,8 @@ def distinct_with(
             grams = [tuple(words[i : i + size]) for i in range(len(words))]
         if not ordered:
             grams = [tuple(sorted(gram)) for gram in grams]
+        if glued:
+            grams = [("".join(gram),) for gram in grams]
         by_text.append(grams)
     if joined == "mean of texts":
         shares = [len(set(grams)) / len(grams) for grams in by_text if grams]
@@ -1194,11 +1291,11 @@ DISTINCT = mistakes(
     ),
     lower_case=(
         "the words are made lower case; The and the are different words here",
-        {"unit": "lower case"},
+        {"lower": True},
     ),
     no_punctuation=(
         "punctuation is removed; words are what split() gives",
-        {"unit": "no punctuation"},
+        {"punctuation": False},
     ),
     split_at_blanks=(
         'split(" ") leaves line breaks in the words and makes empty ones; use split()',
@@ -1256,6 +1353,10 @@ DISTINCT = mistakes(
         "the order of the words is ignored: to be and be to are different",
         {"ordered": False},
     ),
+    glued=(
+        "the words are joined without a blank, so that ab c and a bc look the same; use a tuple",
+        {"glued": True},
+    ),
     one_word_more=("the n-grams have n + 1 words", {"length": 1}),
     last_one_missing=(
         "the last n-gram of each text is missing: there are len(words) - n + 1",
@@ -1286,6 +1387,9 @@ def repeated_with(
     n: int,
     *,
     unit: str = "words",
+    lower: bool = False,
+    punctuation: bool = True,
+    glued: bool = False,
     marked: str = "n words",
     earlier: str = "anywhere",
     over: str = "words",
@@ -1297,12 +1401,14 @@ def repeated_with(
     ordered: bool = True,
 ) -> Any:
     """The share of words that have been said before."""
-    words = words_with(sample, unit)
+    words = words_with(sample, unit, lower, punctuation)
     size = n + length
     starts = range(max(0, len(words) - size + end))
     grams = [tuple(words[i : i + size]) for i in starts]
     if not ordered:
         grams = [tuple(sorted(gram)) for gram in grams]
+    if glued:
+        grams = [("".join(gram),) for gram in grams]
     counts = Counter(grams)
     repeated: set[int] = set()
     total = 0
@@ -1357,11 +1463,11 @@ REPEATED = mistakes(
     ),
     repeated_lower_case=(
         "the words are made lower case, so that The repeats the; they are different words here",
-        {"unit": "lower case"},
+        {"lower": True},
     ),
     repeated_no_punctuation=(
         "punctuation is removed before the comparison; words are what split() gives",
-        {"unit": "no punctuation"},
+        {"punctuation": False},
     ),
     share_of_ngrams=(
         "this is the share of n-grams; the share of words is asked for",
@@ -1416,6 +1522,10 @@ REPEATED = mistakes(
         "the last n-gram is missing: there are len(words) - n + 1",
         {"end": 0},
     ),
+    repeated_glued=(
+        "the words are joined without a blank, so that a bc seems to repeat ab c; use a tuple",
+        {"glued": True},
+    ),
     repeated_one_word_more=("what is looked for has n + 1 words", {"length": 1}),
     repeated_one_for_nothing=("without words the result is 1; 0.0 is asked for", {"empty": 1.0}),
     repeated_error_for_nothing=(
@@ -1443,6 +1553,7 @@ def copied_with(
     last: int = 0,
     nothing: Any = (0, 0),
     minimum: int = 1,
+    shorter: bool = False,
     result: str = "both",
     found_by: str = "search",
 ) -> Any:
@@ -1453,6 +1564,8 @@ def copied_with(
         sample_used, corpus_used = sample, corpus
     if found_by == "reversed":
         corpus_used = corpus_used[::-1]
+    if found_by == "whole words":
+        return whole_words(sample, corpus)
     if found_by == "difflib":
         match = difflib.SequenceMatcher(None, sample, corpus[:2000]).find_longest_match()
         return (match.a, match.size) if match.size else (0, 0)
@@ -1464,6 +1577,9 @@ def copied_with(
         places = starts_after(sample_used, corpus_used)
     elif starts == "words":
         places = [i for i in places if i == 0 or sample[i - 1].isspace()]
+    elif starts == "up to a stranger":
+        strange = [i for i in places if sample_used[i] not in corpus_used]
+        places = places[: strange[0]] if strange else places
     elif starts == "the end":
         places = [i for i in places if sample_used[i:] in corpus_used][:1]
     for i in places:
@@ -1478,6 +1594,8 @@ def copied_with(
             start, length = i, end
         if grows == "first find" and length:
             break
+    if shorter and length == len(sample):
+        length = max(0, length - 1)
     if length < minimum:
         return nothing
     values = {
@@ -1499,6 +1617,18 @@ def copied_with(
     if result == "three":
         return start, length, values["in the corpus"]
     return values[first], values[second]
+
+
+def whole_words(sample: str, corpus: str) -> tuple[int, int]:
+    """The longest stretch from the beginning of a word to the end of one."""
+    spans = [found.span() for found in re.finditer(r"\S+", sample)]
+    found = [
+        (start, end - start)
+        for i, (start, _) in enumerate(spans)
+        for _, end in spans[i:]
+        if sample[start:end] in corpus
+    ]
+    return max(found, key=lambda one: (one[1], -one[0]), default=(0, 0))
 
 
 def starts_after(sample: str, corpus: str) -> list[int]:
@@ -1555,6 +1685,18 @@ COPIED = mistakes(
     from_words_alone=(
         "only stretches that begin with a word are found; each character may be the start",
         {"starts": "words"},
+    ),
+    whole_words_alone=(
+        "only whole words are found; a stretch may begin and end within a word",
+        {"found_by": "whole words"},
+    ),
+    given_up=(
+        "the search ends at the first character that isn't in the corpus; go on after it",
+        {"starts": "up to a stranger"},
+    ),
+    whole_sample_never=(
+        "the sample as a whole is never looked for; it is a stretch, too",
+        {"shorter": True},
     ),
     end_alone=("only stretches that end the sample are found", {"starts": "the end"}),
     first_find=(
@@ -1618,6 +1760,8 @@ def hashed_with(
         "never": 0,
         "times base": base % modulus,
     }.get(removed, power)
+    if reduced == "the first only":
+        power = pow(base, n - 1, modulus) * base
     if digits == "n in place of base":
         base = n
         power = pow(base, n, modulus)
@@ -1631,7 +1775,7 @@ def hashed_with(
             value = value * base + token + shift
             if i >= n:
                 value -= (tokens[i - n] + shift) * power
-            if reduced == "always":
+            if reduced == "always" or (reduced == "the first only" and i < n):
                 value %= modulus
             elif reduced == "remainder":
                 value = int(math.fmod(value, modulus))
@@ -1641,13 +1785,33 @@ def hashed_with(
         hashes = hashes[1:]
     elif kept == "the last missing":
         hashes = hashes[:-1]
-    elif kept == "short too" and 0 < len(tokens) < n:
+    elif kept == "short too" and len(tokens) < n:
         hashes = [value]
     hashes = hashes[::n] if stride != 1 else hashes
     if result == "a set":
         return set(hashes)
     if result == "the last":
         return hashes[-1] if hashes else 0
+    return hashes
+
+
+def hashed_in_int64(
+    tokens: Sequence[int], n: int, base: int = 1_000_003, modulus: int = 2**61 - 1
+) -> list[int]:
+    """a product is too large for int64, which ends at 2^63; Python's own numbers have no end"""
+
+    def wrapped(number: int) -> int:
+        return (number + 2**63) % 2**64 - 2**63
+
+    power, value, hashes = 1, 0, []
+    for _ in range(n - 1):
+        power = wrapped(power * base) % modulus
+    for i, token in enumerate(tokens):
+        if i >= n:
+            value = wrapped(value - tokens[i - n] * power)
+        value = wrapped(value * base + token) % modulus
+        if i >= n - 1:
+            hashes.append(value)
     return hashes
 
 
@@ -1661,12 +1825,13 @@ def hashed_by_python(
 HASHED = mistakes(
     hashed_with,
     removed_one_power_early=(
-        "the token that leaves is subtracted times base^(n-1); after the window was shifted, it "
-        "has base^n",
+        "the token that leaves is subtracted with one power too few: before the others move up it "
+        "has base^(n-1), afterwards base^n",
         {"removed": "times base^(n-1)"},
     ),
     removed_one_power_late=(
-        "the token that leaves is subtracted times base^(n+1); it has base^n",
+        "the token that leaves is subtracted with one power too many: before the others move up it "
+        "has base^(n-1), afterwards base^n",
         {"removed": "times base^(n+1)"},
     ),
     removed_as_it_is=(
@@ -1690,6 +1855,10 @@ HASHED = mistakes(
         {"added": "summed"},
     ),
     no_modulus=("the modulus is missing", {"reduced": "never"}),
+    first_reduced_alone=(
+        "only the first hash is reduced by the modulus; each of them is",
+        {"reduced": "the first only"},
+    ),
     negative_remainder=(
         "the remainder may be negative, as with math.fmod; % of Python isn't",
         {"reduced": "remainder"},
@@ -1728,6 +1897,7 @@ def contaminated_with(
     empty: float = 0.0,
     marked: str = "n tokens",
     exact: str = "tuples",
+    source: str = "train",
     stride: int = 1,
     inverted: bool = False,
 ) -> Any:
@@ -1737,12 +1907,8 @@ def contaminated_with(
         train, evaluation = evaluation, train
 
     def key(tokens: list[int]) -> Any:
-        if exact == "small modulus":
-            return sum(token * 10**k for k, token in enumerate(reversed(tokens))) % 5
-        if exact == "sums":
-            return sum(tokens)
-        if exact == "single tokens":
-            return 0
+        if exact == "hashes":
+            return hash_of(tokens)
         return tuple(tokens) if ordered else tuple(sorted(tokens))
 
     if exact == "single tokens":
@@ -1751,8 +1917,16 @@ def contaminated_with(
         return len(hits) / len(evaluation) if evaluation else empty
     step = size if stride != 1 else 1
     known = {key(train[i : i + size]) for i in range(0, len(train) - size + 1, step)}
+    if exact in ("the last of a hash", "the first of a hash"):
+        grams = [tuple(train[i : i + size]) for i in range(len(train) - size + 1)]
+        order = grams if exact == "the last of a hash" else grams[::-1]
+        known = {*{hash_of(gram): gram for gram in order}.values()}
     starts = range(max(0, len(evaluation) - size + 1 - last))
     hits = [i for i in starts if key(evaluation[i : i + size]) in known]
+    if source == "both":
+        both, first = train + evaluation, len(train)
+        grams = [key(both[i : i + size]) for i in range(len(both) - size + 1)]
+        hits = [i for i in starts if grams[first + i] in grams[: first + i]]
     if marked == "the first only":
         hits = hits[:1]
     if marked == "the whole text":
@@ -1780,6 +1954,11 @@ def contaminated_with(
     return 1 - value / whole if inverted else value / whole
 
 
+def hash_of(tokens: Sequence[int]) -> int:
+    """As rolling_hashes computes it."""
+    return hashed_with(tokens, len(tokens))[0] if tokens else 0
+
+
 def longest_run(places: set[int]) -> int:
     """The length of the longest run of neighbouring places."""
     best = 0
@@ -1792,6 +1971,10 @@ def longest_run(places: set[int]) -> int:
     return best
 
 
+ONE_PLACE = (
+    "only one place of train is kept for each hash, which hides another n-gram with the same hash; "
+    "keep all of them"
+)
 CONTAMINATED = mistakes(
     contaminated_with,
     share_of_ngrams=(
@@ -1832,7 +2015,13 @@ CONTAMINATED = mistakes(
     ),
     hash_alone=(
         "different n-grams have the same hash, and are taken for equal; compare their tokens, too",
-        {"exact": "small modulus"},
+        {"exact": "hashes"},
+    ),
+    one_place_per_hash=(ONE_PLACE, {"exact": "the last of a hash"}),
+    first_place_per_hash=(ONE_PLACE, {"exact": "the first of a hash"}),
+    own_repetitions=(
+        "what evaluation says twice counts as well; only what train holds does",
+        {"source": "both"},
     ),
     one_token_more=("the n-grams have n + 1 tokens", {"length": 1}),
     last_ngram_missing=(
@@ -1869,6 +2058,6 @@ MISCONCEPTIONS = {
     "distinct_n": DISTINCT,
     "repeated_share": REPEATED,
     "longest_copy": COPIED,
-    "rolling_hashes": (*HASHED, hashed_by_python),
+    "rolling_hashes": (*HASHED, hashed_in_int64, hashed_by_python),
     "contaminated_share": CONTAMINATED,
 }

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch._dynamo  # the first optimizer imports it, for seconds: not while a limit is running
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,7 +38,7 @@ def test_the_predicted_numbers_are_those_of_the_model(ex):
     bits, uniform = nats / math.log(2), math.log2(65)
     share = (uniform - bits) / (uniform - ENTROPY)
     row = [bits, bits - ENTROPY, math.exp(nats), share]
-    expect_prediction(ex.predict_floor(), row, what="the four numbers", within=0.0015)
+    expect_prediction(ex.predict_floor(), row, what="the four numbers", within=0.001)
 
 
 # --- 9.2 ---
@@ -61,6 +62,7 @@ def test_each_group_gets_the_mean_of_its_losses(ex):
     expect_means(ex, torch.tensor([2.0, 4.0, 1.0, 6.0, 5.0]), torch.tensor([0, 1, 0, 1, 1]), 2)
     groups = torch.cat([torch.arange(7), torch.randint(7, (43,))])  # none is empty
     expect_means(ex, some_losses(50), groups, 7)
+    expect_means(ex, torch.tensor([0.0, 4.0, 1.0, 0.0]), torch.tensor([0, 1, 0, 1]), 2)
 
 
 def test_a_group_without_targets_is_nan(ex):
@@ -74,6 +76,8 @@ def test_targets_of_no_group_do_not_count(ex):
     expect_means(ex, torch.tensor([2.0, 4.0, 9.0, 6.0]), torch.tensor([0, 1, -1, 1]), 2)
     expect_means(ex, some_losses(40), torch.arange(40) % 4 - 1, 3)
     expect_means(ex, some_losses(3), torch.full((3,), -1), 2)
+    for loss in (math.nan, math.inf):
+        expect_means(ex, torch.tensor([2.0, loss, 4.0, 1.0]), torch.tensor([0, -1, 1, 0]), 2)
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (3, 5), (2, 3, 4), (1, 1)])
@@ -141,9 +145,10 @@ def test_the_law_predicts_the_loss_of_another_size(ex, size, lowest, a, alpha):
 Batch = tuple[Tensor, Tensor]
 
 
-def small_classifier(dropout: float) -> nn.Sequential:
-    """Always with the same weights."""
-    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Dropout(dropout), nn.Linear(6, 3))
+def small_classifier(dropout: float, norm: bool = False) -> nn.Sequential:
+    """Always with the same weights; norm gives it buffers, the running means and variances."""
+    middle = nn.BatchNorm1d(6) if norm else nn.Tanh()
+    model = nn.Sequential(nn.Linear(4, 6), middle, nn.Dropout(dropout), nn.Linear(6, 3))
     with torch.no_grad():
         for parameter in model.parameters():
             values = torch.arange(parameter.numel()).sin()
@@ -153,6 +158,16 @@ def small_classifier(dropout: float) -> nn.Sequential:
 
 def flat(model: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def flat_buffers(model: nn.Module) -> Tensor:
+    return torch.cat([torch.zeros(0), *(buffer.flatten().float() for buffer in model.buffers())])
+
+
+def step_of(values: Tensor, history: Sequence[Tensor]) -> str:
+    """The step, counted from 1, after which these were the values."""
+    found = [step for step, one in enumerate(history, start=1) if torch.allclose(one, values)]
+    return f"{found[0]}" if found else "none of them"
 
 
 def kept(
@@ -166,13 +181,14 @@ def kept(
     lr: float = 0.5,
     dropout: float = 0.0,
     report: str,
+    history: Sequence[tuple[float, Tensor, Tensor]] = (),
 ) -> Any:
     """Train a new model: what was returned, the weights at the end, those of which step they are,
-    or when dropout was on.
+    or when dropout was on. history: for the steps, the weights and buffers after each of them.
 
     The names of model and optimizer are for the message only; both are made here.
     """
-    ours = small_classifier(dropout)
+    ours = small_classifier(dropout, norm=report == "whose weights")
     sgd = torch.optim.SGD(ours.parameters(), lr=lr)
     with_dropout: dict[bool, set[bool]] = {True: set(), False: set()}  # by "is it validation?"
 
@@ -184,9 +200,11 @@ def kept(
     if report == "weights":
         return flat(ours)
     if report == "whose weights":
-        steps = enumerate(steps_by_hand(batches, val, lr), start=1)
-        found = [step for step, (_, weights) in steps if torch.allclose(weights, flat(ours))]
-        return {"the model": f"that of step {found[0]}" if found else "that of no step"}
+        _, weights, buffers = zip(*history, strict=True)
+        return {
+            "the step of the weights": step_of(flat(ours), weights),
+            "the step of the buffers": step_of(flat_buffers(ours), buffers),
+        }
     if report == "dropout":
         on = {frozenset([True]): "on", frozenset([False]): "off", frozenset(): "never needed"}
         said = {was: on.get(frozenset(modes), "on and off") for was, modes in with_dropout.items()}
@@ -194,28 +212,28 @@ def kept(
     return answer
 
 
-def steps_by_hand(batches: Sequence[Batch], val: Batch, lr: float) -> list[tuple[float, Tensor]]:
-    """The validation loss and the weights after every step."""
-    model = small_classifier(0.0)
+def steps_by_hand(
+    batches: Sequence[Batch], val: Batch, lr: float, norm: bool
+) -> list[tuple[float, Tensor, Tensor]]:
+    """The validation loss, the weights and the buffers after every step."""
+    model = small_classifier(0.0, norm)
     history = []
     for x, y in batches:
+        model.train()
         gradients = torch.autograd.grad(F.cross_entropy(model(x), y), [*model.parameters()])
         with torch.no_grad():
             for parameter, gradient in zip(model.parameters(), gradients, strict=True):
                 parameter -= lr * gradient
-            history.append((F.cross_entropy(model(val[0]), val[1]).item(), flat(model).clone()))
+            model.eval()
+            loss = F.cross_entropy(model(val[0]), val[1]).item()
+            history.append((loss, flat(model).clone(), flat_buffers(model).clone()))
     return history
 
 
-def kept_by_hand(
-    batches: Sequence[Batch], val: Batch, eval_every: int, lr: float
-) -> tuple[tuple[float, int], Tensor]:
-    """Every step's weights are kept, and the best are chosen afterwards."""
-    history = steps_by_hand(batches, val, lr)
-    measured = {*range(eval_every, len(batches) + 1, eval_every), len(batches)}
-    step = min(sorted(measured), key=lambda one: history[one - 1][0])  # the first of equal ones
-    loss, weights = history[step - 1]
-    return (loss, step), weights
+def best_step(history: Sequence[tuple[float, Tensor, Tensor]], eval_every: int) -> int:
+    """Every step was kept, and the best is chosen afterwards."""
+    measured = {*range(eval_every, len(history) + 1, eval_every), len(history)}
+    return min(sorted(measured), key=lambda one: history[one - 1][0])  # the first of equal ones
 
 
 def data_of(kinds: str) -> tuple[list[Batch], Batch]:
@@ -233,12 +251,13 @@ def expect_kept(
     ex: Any, kinds: str, eval_every: int, report: str, lr: float = 0.5, dropout: float = 0.0
 ) -> None:
     batches, val = data_of(kinds)
-    returned, weights = kept_by_hand(batches, val, eval_every, lr)
+    history = steps_by_hand(batches, val, lr, norm=report == "whose weights")
+    step = best_step(history, eval_every)
     truth, what = {
-        "returned": (returned, ("the validation loss", "its step")),
-        "weights": (weights, "the weights of the model at the end"),
+        "returned": ((history[step - 1][0], step), ("the validation loss", "its step")),
+        "weights": (history[step - 1][1], "the weights of the model at the end"),
         "whose weights": (
-            {"the model": f"that of step {returned[1]}"},
+            {"the step of the weights": f"{step}", "the step of the buffers": f"{step}"},
             "at the end",
         ),
         "dropout": (
@@ -246,7 +265,7 @@ def expect_kept(
             "during the call",
         ),
     }[report]
-    observe = partial(kept, lr=lr, dropout=dropout, report=report)
+    observe = partial(kept, lr=lr, dropout=dropout, report=report, history=history)
     train = observed(ex, "train_keeping_best", observe)
     expect_equal(train("a classifier", "SGD", batches, val, eval_every), truth, what=what)
 
@@ -255,7 +274,7 @@ def expect_kept(
     ("kinds", "eval_every"), [("++--", 1), ("+++---", 2), ("+++++--+", 1), ("--++--+-", 2)]
 )
 def test_the_model_has_the_weights_of_the_best_step(ex, kinds, eval_every):
-    """at the end the model has the weights of the step with the lowest validation loss"""
+    """at the end the model has the weights and buffers of the step with the lowest loss"""
     expect_kept(ex, kinds, eval_every, "whose weights")
 
 
@@ -462,6 +481,7 @@ def expect_distinct(ex: Any, samples: list[str], n: int) -> None:
         [TO_BE, "not to be or to be", NO_NO],
         [KING, KING.upper(), KING],
         ["a b\nc  d\n", "a b c\td"],
+        ["a b c", "a bc", "ab c", "ab cd e", "a bc de"],
     ],
 )
 def test_different_ngrams_are_counted_among_all(ex, samples, n):
@@ -498,7 +518,15 @@ def expect_repeated(ex: Any, sample: str, n: int) -> None:
 
 @pytest.mark.parametrize("n", [2, 1, 3])
 @pytest.mark.parametrize(
-    "sample", [TO_BE, KING, "a b c d e a b c f a b g a b c d", "a b c a b x b c", "a b c"]
+    "sample",
+    [
+        TO_BE,
+        KING,
+        "a b c d e a b c f a b g a b c d",
+        "a b c a b x b c",
+        "a b c",
+        "a bc ab c d a bcd",
+    ],
 )
 def test_words_of_an_ngram_that_occurred_before_are_repeated(ex, sample, n):
     """the words of an n-gram that occurs earlier are repeated"""
@@ -597,7 +625,8 @@ def as_tensor(hashes: Any) -> Tensor:
     """The hashes as a tensor, so that the first that differs can be shown."""
     if not isinstance(hashes, list | tuple):
         raise TypeError("a list of whole numbers is asked for")
-    return torch.tensor([int(one) for one in hashes], dtype=torch.int64)
+    limit = 2**62  # more than any modulus here; what was never reduced may be far above it
+    return torch.tensor([max(-limit, min(int(one), limit)) for one in hashes], dtype=torch.int64)
 
 
 def expect_hashes(ex: Any, tokens: list[int], n: int, *numbers: int) -> None:
@@ -614,12 +643,14 @@ def expect_hashes(ex: Any, tokens: list[int], n: int, *numbers: int) -> None:
 @pytest.mark.parametrize("n", [3, 1, 2, 5, 8])
 def test_each_hash_is_the_number_of_its_digits(ex, n):
     """each hash is the number whose digits are the tokens, modulo the modulus"""
-    expect_hashes(ex, DIGITS, n, 10, 1_000_000)
+    expect_hashes(ex, DIGITS, n, 10, 1_000_003)
     expect_hashes(ex, DIGITS, n, 10, 97)
     expect_hashes(ex, [0, 0, 7, 0, 7, 0, 0, 12], n, 10, 1009)
     tokens = [random.Random(n).randrange(50_000) for _ in range(30)]
     expect_hashes(ex, tokens, n, 257, 65_521)
     expect_hashes(ex, tokens, n)
+    if n == 8:  # once only: without a common divisor, a wrong inverse is told by its hashes
+        expect_hashes(ex, DIGITS * 2, n, 10, 1_000_000)
 
 
 @pytest.mark.parametrize("tokens", [[], [5], [5, 6]])
@@ -688,6 +719,22 @@ def test_a_token_of_several_ngrams_counts_once(ex, n):
 def test_texts_too_short_for_an_ngram_share_none(ex, train, evaluation):
     """texts that are too short for an n-gram share none"""
     expect_share(ex, train, evaluation, 3)
+
+
+BASE_OF_HASHES = 1_000_003  # 0, BASE_OF_HASHES and 1, 0 are the same number
+
+
+@pytest.mark.parametrize(
+    ("train", "evaluation"),
+    [
+        ([1, 0, 5], [7, 0, BASE_OF_HASHES, 7]),
+        ([1, 0, 5, 0, BASE_OF_HASHES], [1, 0, 8, 7, 0, BASE_OF_HASHES, 7]),
+        ([2, BASE_OF_HASHES, 5, 3, 0, 4], [3, 0, 7, 7, 2, BASE_OF_HASHES]),
+    ],
+)
+def test_ngrams_with_one_hash_are_told_apart(ex, train, evaluation):
+    """different n-grams that have the same hash are told apart"""
+    expect_share(ex, train, evaluation, 2)
 
 
 def test_large_data_are_compared_in_time(ex):
