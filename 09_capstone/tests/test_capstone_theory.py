@@ -53,7 +53,7 @@ def test_the_three_conversions_of_the_example() -> None:
     per_char, floor = bits / 3.2, entropy_rate().bits_per_char
     uniform = math.log2(57)
     for said in (
-        f"| 2.40 / {math.log(2):.4f} | {bits:.3f} bits per token |",
+        f"| 2.40 / {math.log(2):.5f} | {bits:.3f} bits per token |",
         f"| {bits:.3f} / 3.2 | {per_char:.3f} bits per character |",
         f"| 2^{per_char:.3f} | perplexity {2**per_char:.3f} per character |",
         f"it is {floor:.4f} bits per character",
@@ -208,8 +208,8 @@ def test_the_table_of_the_pairs() -> None:
     assert f"= {alone:.3f}. Then the same six numbers" in THEORY
     mean = -statistics.mean(differences)
     assert round(mean / paired) == 8 and f"{mean / alone:.1f} standard errors" in THEORY
-    beyond_two = 2 * (1 - statistics.NormalDist().cdf(2))
-    assert 0.9 / 20 < beyond_two < 1.1 / 20
+    beyond_three = 1 - 3 / math.sqrt(2 + 3**2)  # Student's t with 3 - 1 degrees of freedom
+    assert round(20 * beyond_three) == 2 and "of twenty changes that do nothing, two are" in THEORY
 
 
 def test_what_the_ablations_of_the_course_say() -> None:
