@@ -1825,12 +1825,12 @@ STOP = mistakes(
         {"rest": "held text shown too"},
     ),
     cut_with_minus_zero=(
-        "where nothing is to be held back, text[:-n] with n = 0 is no text at all, and text[-n:] "
+        "where nothing is to be held back, text[:-n] with n = 0 is empty, and text[-n:] "
         "is all of it",
         {"rest": "cut with -0"},
     ),
     cut_with_minus_zero_alone=(
-        "where nothing is to be held back, text[:-n] with n = 0 is no text at all, and text[-n:] "
+        "where nothing is to be held back, text[:-n] with n = 0 is empty, and text[-n:] "
         "is all of it",
         {"rest": "cut with -0, held by the stop string"},
     ),

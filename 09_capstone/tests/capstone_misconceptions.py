@@ -761,7 +761,7 @@ KEPT = mistakes(
         {"copied": "called weight"},
     ),
     goes_back_at_once=(
-        "after a loss that is no better, the training goes on from the best weights; load them at "
+        "after a loss that is no better, the training continues from the best weights; load them at "
         "the end only",
         {"goes_back": True},
     ),
