@@ -761,8 +761,8 @@ KEPT = mistakes(
         {"copied": "called weight"},
     ),
     goes_back_at_once=(
-        "after a loss that is no better, the training continues from the best weights; load them at "
-        "the end only",
+        "after a loss that is no better, the training continues from the best weights; load them "
+        "at the end only",
         {"goes_back": True},
     ),
     chosen_by_training_loss=(
