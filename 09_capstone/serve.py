@@ -72,11 +72,11 @@ def main() -> None:
     )
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
+    if not local and key is None:
+        warn_about_missing_key(args.host)
     print(f"model   {service.name}: {path}")
     print(f"chat    http://{shown}:{port}/")
     print(f"API     http://{shown}:{port}/v1", flush=True)
-    if not local and key is None:
-        warn_about_missing_key(args.host)
     Server(config, lambda: service.engine.drain(args.drain_seconds)).run([listener])
 
 
