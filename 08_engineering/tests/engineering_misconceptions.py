@@ -2568,6 +2568,8 @@ def linear_with(
         out = out * scale.max()
     elif scaled == "reversed":
         out = out * scale.flip(0)
+    elif scaled == "a column":
+        out = out * scale[:, None]
     elif scaled == "inputs":
         ours = x * scale if q.size(0) == q.size(1) else x
         out = ours @ weight.mT * (1.0 if q.size(0) == q.size(1) else scale)
@@ -2592,6 +2594,11 @@ LINEAR = mistakes(
     inputs_scaled=(
         "the scales multiply the inputs; they belong to the rows of q, that is to the outputs",
         {"scaled": "inputs"},
+    ),
+    scales_as_a_column=(
+        "the scales are made a column, as in quantize_rows; here they belong to the last axis of "
+        "the outputs",
+        {"scaled": "a column"},
     ),
     columns_scaled=(
         "the scales multiply the inputs; they belong to the rows of q, that is to the outputs",
