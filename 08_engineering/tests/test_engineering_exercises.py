@@ -12,7 +12,6 @@ import os
 import random
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,12 +31,12 @@ from positional_embeddings import apply_rotary, rotary_angles
 from rotary_layouts import apply_rotary_interleaved
 from utils.grader.feedback import (
     expect,
-    expect_choice,
     expect_equal,
     expect_prediction,
     expect_same_gradients,
 )
 from utils.grader.guard import observed
+from utils.grader.readings import expect_letters
 from utils.grader.values import type_name
 from utils.grader.watched_disk import WatchedDisk
 
@@ -1106,17 +1105,9 @@ LETTERS = {
 }
 
 
-@pytest.mark.parametrize("name", LETTERS)
-def test_each_profile_is_given_its_program(ex, name):
+def test_each_profile_is_given_its_program(ex):
     """each program is given its profile"""
-    answer = ex.read_profiles()
-    expect(isinstance(answer, dict), "return a dictionary from the programs to letters")
-    expect(name in answer, f"the programs: {name!r} is missing; keep the names as they are")
-    twice = [letter for letter, count in Counter(map(str, answer.values())).items() if count > 1]
-    expect(not twice, f"{', '.join(twice)} is given to more than one program; each has its own")
-    given = answer[name]
-    choice = given.strip().upper() if isinstance(given, str) else given
-    expect_choice(answer, choice, LETTERS[name], name)
+    expect_letters(ex.read_profiles(), LETTERS, "the programs")
 
 
 # --- 8.15 ---

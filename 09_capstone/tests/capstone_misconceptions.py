@@ -747,7 +747,7 @@ KEPT = mistakes(
     kept_with,
     not_copied=(
         "at the end the model has the weights of the last step: either best_weights holds the "
-        "parameters themselves, which go on learning, even in a new dictionary (copy their "
+        "parameters themselves, which keep changing, even in a new dictionary (copy their "
         "values), or a copy was never loaded into the caller's model",
         {"copied": "alias"},
     ),
@@ -1691,7 +1691,7 @@ COPIED = mistakes(
         {"found_by": "whole words"},
     ),
     given_up=(
-        "the search ends at the first character that isn't in the corpus; go on after it",
+        "the search ends at the first character that isn't in the corpus; continue after it",
         {"starts": "up to a stranger"},
     ),
     whole_sample_never=(
