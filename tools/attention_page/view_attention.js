@@ -3,14 +3,14 @@
 
 const ARC_HEIGHT = 130;
 
-/** Draw an arc from the chosen token to every token that gets a weight. */
+/** Draw an arc from the chosen token to every token that gets at least a hundredth. */
 function drawArcs(svg, { tokens, weights, chosen, cell, numbers, label }) {
   const width = tokens.length * cell;
   const height = ARC_HEIGHT + 48;
   const at = (i) => (i + 0.5) * cell;
   filled(svg, { width, height, viewBox: `0 0 ${width} ${height}`, "aria-label": label }, []);
   const arcs = largestFirst(weights, weights.length)
-    .filter((j) => weights[j] >= 0.004)
+    .filter((j) => weights[j] >= 0.01)
     .reverse() // the strongest arc lies on top
     .map((j) => arc(at(chosen), at(j), weights[j], width));
   const names = tokens.map((token, j) =>
@@ -26,7 +26,7 @@ function arc(from, to, weight, width) {
   const path = from === to
     ? `M ${from - 5} ${ARC_HEIGHT} C ${from - 16} ${top - 6}, ${from + 16} ${top - 6}, ${from + 5} ${ARC_HEIGHT}`
     : `M ${from} ${ARC_HEIGHT} C ${from} ${top}, ${to} ${top}, ${to} ${ARC_HEIGHT}`;
-  const stroke = `rgb(${weightColour(0.12 + 0.88 * weight).join(" ")})`;
+  const stroke = `rgb(${weightColour(0.04 + 0.96 * weight).join(" ")})`;
   return makeSvg("path", { d: path, fill: "none", stroke, "stroke-width": (1 + 8 * weight).toFixed(2) });
 }
 

@@ -74,5 +74,5 @@ function renderBar() {
   byId("mask-causal").checked = state.causal;
   byId("mask-none").checked = !state.causal;
   document.querySelector(".bar").classList.toggle("untrained", !state.causal);
-  say("bar-chosen", state.run?.result ? `token ${tokenAt(state.chosen)}` : "");
+  say("bar-chosen", state.run?.result ? `of ${tokenAt(state.chosen)}` : "");
 }

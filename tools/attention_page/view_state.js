@@ -41,9 +41,10 @@ function walkKey() {
   return largestFirst(weightRow(state.chosen), 1)[0];
 }
 
-/** "“h” at 4", for sentences. */
+/** "“h” at 4" or "the space at 5", for sentences. */
 function tokenAt(i) {
-  return `${nameToken(state.run.tokens[i])} at ${i}`;
+  const name = nameToken(state.run.tokens[i]);
+  return `${name.startsWith("“") ? "" : "the "}${name} at ${i}`;
 }
 
 /** headsOff as the forward pass wants it: [[layer, head], ...]. */
