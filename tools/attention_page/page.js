@@ -51,7 +51,7 @@ function render() {
 
 /** Show another model. */
 async function showModel(model) {
-  Object.assign(state, { model, run: null, layer: 0, head: 0, key: null, chosen: 0, causal: true, headsOff: new Set(), generatedFrom: null });
+  Object.assign(state, { model, run: null, layer: 0, head: 0, key: null, chosen: 0, causal: true, headsOff: new Set(), step: 0, generatedFrom: null });
   document.body.classList.remove("without-model");
   byId("no-model").hidden = true;
   say("model-line", modelLine(model));

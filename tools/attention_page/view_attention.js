@@ -57,12 +57,15 @@ function renderArcs() {
   scrollToToken(byId("arcs-scroll"), state.chosen, cell);
 }
 
-/** The largest weights as a list. */
+/** The five largest weights as a list; empty places keep its height. */
 function renderStrongest() {
   const weights = weightRow(state.chosen);
-  const items = largestFirst(weights, 5)
-    .filter((j) => weights[j] > 0)
-    .map((j) => make("li", {}, make("b", {}, showToken(state.run.tokens[j])), ` at ${j}: ${show(weights[j])}`));
+  const best = largestFirst(weights, 5).filter((j) => weights[j] > 0);
+  const items = Array.from({ length: 5 }, (_, rank) => {
+    const j = best[rank];
+    if (j === undefined) return make("li", { "aria-hidden": "true" }, "\u00a0");
+    return make("li", {}, make("b", {}, showToken(state.run.tokens[j])), ` at ${j}: ${show(weights[j])}`);
+  });
   byId("strongest").replaceChildren(...items);
 }
 

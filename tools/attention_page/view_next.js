@@ -45,12 +45,14 @@ function renderSliders() {
   say("top-p-value", topP.toFixed(2));
 }
 
-/** Sliders of a new model: k may be as large as its vocabulary, which keeps all. */
+/** The sliders for a new model, where they change nothing; k goes up to all of its tokens. */
 function buildSliders() {
-  const slider = byId("top-k");
-  slider.max = String(state.model.config.vocab_size);
-  slider.value = slider.max;
-  state.sampling = { ...state.sampling, topK: 0 };
+  const size = String(state.model.config.vocab_size);
+  byId("top-k").max = size;
+  byId("temperature").value = "1";
+  byId("top-k").value = size;
+  byId("top-p").value = "1";
+  state.sampling = { temperature: 1, topK: 0, topP: 1 };
 }
 
 /** Read the sliders; change(...) is called with what they say. */

@@ -10,7 +10,7 @@ function measuredFor(run) {
 
 /** The switches, when a model arrives; toggle(name, on) is called for each change. */
 function buildSwitches(toggle) {
-  measured.of = null;
+  Object.assign(measured, { of: null, losses: new Map() });
   buildHeadRows(byId("switch-grid"), (layer, head) => {
     const name = `${layer}.${head}`;
     const box = make("input", { type: "checkbox", role: "switch", "data-head": name, "aria-label": `Layer ${layer}, head ${head}` });
@@ -30,7 +30,10 @@ function renderSwitches() {
   const run = state.run;
   for (const box of byId("switch-grid").querySelectorAll("input")) box.checked = !state.headsOff.has(box.dataset.head);
   say("loss-says", lossSentence(run));
-  if (measured.of !== measuredFor(run)) measured.losses.clear();
+  if (measured.of !== null && measured.of !== measuredFor(run)) {
+    Object.assign(measured, { of: null, losses: new Map() });
+    say("measure-says", "");
+  }
   for (const small of byId("switch-grid").querySelectorAll("small")) {
     const loss = measured.losses.get(small.dataset.loss);
     small.textContent = loss === undefined ? "" : showChange(loss - measured.full);

@@ -72,9 +72,9 @@ function startTasks() {
 
 /** The options that depend on the model, when one arrives. What was solved was another model's. */
 function buildTasks() {
-  solved.clear();
   Object.assign(notes, { runs: new Map(), snapshot: null, future: null, oneChoice: new Set() });
-  for (const task of TASKS) {
+  for (const task of TASKS.filter((one) => !one.toy)) {
+    solved.delete(task.id);
     const card = byId(`task-${task.id}`);
     card.classList.remove("done");
     card.querySelector(".verdict").textContent = "";

@@ -65,7 +65,7 @@ function scaleStep(n) {
 }
 
 function maskStep(n) {
-  const keys = keysToShow(n, 8);
+  const keys = keysToShow(n, 6);
   const rows = keys.map((key) => {
     const hidden = key >= n.visible;
     const after = hidden ? "−∞" : show(n.scaled[key]);
@@ -79,7 +79,7 @@ function maskStep(n) {
 }
 
 function softmaxStep(n) {
-  const keys = keysToShow(n, 8);
+  const keys = keysToShow(n, 6);
   const rows = keys.map((key) => tableRow([
     `${key} ${showToken(state.run.tokens[key])}`,
     key < n.visible ? show(n.scaled[key]) : "−∞",
@@ -97,7 +97,7 @@ function softmaxStep(n) {
 }
 
 function sumStep(n) {
-  const keys = keysToShow(n, 6).filter((key) => n.weights[key] > 0);
+  const keys = keysToShow(n, 4).filter((key) => n.weights[key] > 0);
   const first = n.values.map((value, key) => n.weights[key] * value[0]);
   const rows = keys.map((key) => tableRow([
     `${key} ${showToken(state.run.tokens[key])}`, show(n.weights[key], 4), show(n.values[key][0]), show(first[key], 4),
