@@ -25,6 +25,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from tools.checks.anatomy import check_structure
+from tools.checks.attention_page import check_attention_page
 from tools.checks.course_files import TESTED_FOLDERS, lesson_folders
 from tools.checks.exercises import check_exercises
 from tools.checks.layout import LESSONS
@@ -48,6 +49,7 @@ Check = Callable[[Path, str | None], list[Result]]
 CHECKS: dict[str, Check] = {
     "structure": lambda root, module: check_structure(root, module, READY),
     "environment": check_environment,
+    "interactive page": check_attention_page,
     "links": check_links,
     "tests": check_tests,
     "exercises": check_exercises,

@@ -1,8 +1,8 @@
 """Put the interactive page together: template, styles, scripts and weights become one HTML file.
 
 The sources in this folder are plain scripts that a browser runs as they are. A page that is opened
-from disk may not load them, so they are copied into it. `sources_hash` says which sources a page was
-made of: the check in tools/checks/attention_page.py compares it.
+from disk may not load them, so they are copied into it. The page says which sources it was made of,
+by their hash; tools/checks/attention_page.py compares it.
 """
 
 import hashlib

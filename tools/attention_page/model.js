@@ -310,12 +310,40 @@ function project(model, name, x, T, n_in, n_out) {
  */
 function linear(x, W, b, T, n_in, n_out) {
   const y = new Float32Array(T * n_out);
-  for (let t = 0; t < T; t++) {
+  let t = 0;
+  for (; t + 3 < T; t += 4) fourTokens(y, x, W, b, t, n_in, n_out);
+  for (; t < T; t++) {
     for (let o = 0; o < n_out; o++) {
       y[t * n_out + o] = dot(x, t * n_in, W, o * n_in, n_in) + (b ? b[o] : 0);
     }
   }
   return y;
+}
+
+/** The same for the tokens t to t + 3. A weight that is read once serves all four: it is faster. */
+function fourTokens(y, x, W, b, t, n_in, n_out) {
+  const x0 = t * n_in; // where the features of each token start
+  const x1 = x0 + n_in;
+  const x2 = x1 + n_in;
+  const x3 = x2 + n_in;
+  for (let o = 0; o < n_out; o++) {
+    const bias = b ? b[o] : 0;
+    let s0 = bias;
+    let s1 = bias;
+    let s2 = bias;
+    let s3 = bias;
+    for (let i = 0; i < n_in; i++) {
+      const weight = W[o * n_in + i];
+      s0 += x[x0 + i] * weight;
+      s1 += x[x1 + i] * weight;
+      s2 += x[x2 + i] * weight;
+      s3 += x[x3 + i] * weight;
+    }
+    y[t * n_out + o] = s0;
+    y[(t + 1) * n_out + o] = s1;
+    y[(t + 2) * n_out + o] = s2;
+    y[(t + 3) * n_out + o] = s3;
+  }
 }
 
 /** The dot product of a[i], a[i + 1], ... and b[j], b[j + 1], ..., over n entries. */

@@ -1,4 +1,4 @@
-"""The page's model, in a real browser, gives what PyTorch gives: logits, attention, and the rest."""
+"""The page's model, in a real browser, computes what PyTorch computes: logits, attention, all."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from attention import scaled_dot_product_attention
 from bpe_tokenizer import train_bpe
-from checkpointing import Checkpoint, load_checkpoint, save_checkpoint
+from checkpointing import load_checkpoint, save_checkpoint
 from distribution import next_distribution
 from loss_functions import cross_entropy
 from parts import Parts
@@ -293,9 +293,11 @@ def test_the_page_of_lesson_01_computes_what_pytorch_computes(browser: Any) -> N
     )
     ids = [(5 * t * t + t) % config.vocab_size for t in range(config.max_seq_len)]
     with open_page(browser, LESSON_PAGE) as opened:
-        opened.page.evaluate(f"() => {{ const script = document.createElement('script'); "
-                             f"script.textContent = {json.dumps(PACK)}; "
-                             "document.head.append(script); }")
+        opened.page.evaluate(
+            f"() => {{ const script = document.createElement('script'); "
+            f"script.textContent = {json.dumps(PACK)}; "
+            "document.head.append(script); }"
+        )
         for causal in (True, False):
             found = unpacked(
                 opened.page.evaluate(
@@ -423,7 +425,7 @@ BAD_FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "too few characters": (
         lambda data: with_metadata(data, tokenizer='{"kind": "char", "characters": "ab"}'),
-        "has 2 tokens, but its vocab_size is 12",
+        "has 2 tokens, but its vocab_size is 13",
     ),
 }
 
@@ -432,7 +434,9 @@ BAD_FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 def test_a_bad_file_gets_one_plain_sentence(engine: Any, tmp_path: Path, name: str) -> None:
     damage, expected = BAD_FILES[name]
     data = damage(saved(random_model(CONFIGS["classic"]), tmp_path))
-    said = engine.evaluate("(file) => message(() => readSafetensors(bytesOf(file)))", as_base64(data))
+    said = engine.evaluate(
+        "(file) => message(() => readSafetensors(bytesOf(file)))", as_base64(data)
+    )
     assert said is not None and expected in said, said
     assert "\n" not in said and said.endswith(".") and len(said) < 160
 
@@ -599,9 +603,7 @@ def test_the_newest_call_wins_on_the_page_and_in_the_worker(
     assert found["refused"] == "The model reads 1 to 24 tokens at a time, not 99."
 
 
-def test_without_workers_everything_runs_on_the_page(
-    browser: Any, tmp_path: Path
-) -> None:
+def test_without_workers_everything_runs_on_the_page(browser: Any, tmp_path: Path) -> None:
     path = write_engine_page(
         tmp_path / "no_worker.html", lambda script: script.replace("new Worker(", "new Nothing(")
     )
