@@ -2,11 +2,12 @@
 /* The whole table of one head: T x T cells, with the row and the column of the chosen token. */
 
 const matrixView = { cell: 1, margin: 0 }; // how large the last picture was drawn
-const LARGEST_CELL = 26;
+const LARGEST_CELL = 40;
+const LARGEST_TABLE = 640;
 
-/** Cells as large as fit, with the tokens beside them where they can be read. */
+/** Cells as large as fit into a frame of constant size, with the tokens beside them where they can be read. */
 function matrixSizes(T) {
-  const room = Math.min(byId("table").clientWidth, 700);
+  const room = Math.min(byId("table").clientWidth, LARGEST_TABLE);
   let margin = 24;
   let cell = Math.min(LARGEST_CELL, (room - margin) / T);
   if (cell < 11) {
@@ -39,7 +40,7 @@ function renderMatrix() {
 /** The tokens along both sides. */
 function drawMatrixLabels(context, cell, margin) {
   const style = getComputedStyle(document.body);
-  context.font = `${Math.min(15, cell + 2)}px ui-monospace, "DejaVu Sans Mono", Menlo, monospace`;
+  context.font = `${Math.min(15, cell + 3)}px ui-monospace, "DejaVu Sans Mono", Menlo, monospace`;
   context.textAlign = "center";
   context.textBaseline = "middle";
   context.fillStyle = style.color;
