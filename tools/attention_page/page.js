@@ -119,7 +119,13 @@ function listen() {
   listenToFiles(showModel);
   byId("theme").addEventListener("click", switchTheme);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", renderColours);
-  window.addEventListener("resize", () => state.run?.result && renderMatrix());
+  window.addEventListener("resize", onResize);
+}
+
+/** Pictures whose size depends on the window. */
+function onResize() {
+  renderToy();
+  if (state.run?.result) renderMatrix();
 }
 
 /** Light or dark, whatever the system says. */

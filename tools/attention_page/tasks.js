@@ -36,7 +36,7 @@ const TASKS = [
   {
     id: "needed",
     title: "Which head is needed most?",
-    text: "Switch off one head: the one whose loss hurts this text most. Guess from the pictures before you try.",
+    text: "Switch off one head: the one without which the loss of this text rises most. Guess from the pictures before you try.",
     check: checkNeeded,
   },
   {

@@ -26,7 +26,7 @@ function arc(from, to, weight, width) {
   const path = from === to
     ? `M ${from - 5} ${ARC_HEIGHT} C ${from - 16} ${top - 6}, ${from + 16} ${top - 6}, ${from + 5} ${ARC_HEIGHT}`
     : `M ${from} ${ARC_HEIGHT} C ${from} ${top}, ${to} ${top}, ${to} ${ARC_HEIGHT}`;
-  const stroke = `rgb(${weightColour(0.04 + 0.96 * weight).join(" ")})`;
+  const stroke = `rgb(${weightColour(0.08 + 0.92 * weight).join(" ")})`;
   return makeSvg("path", { d: path, fill: "none", stroke, "stroke-width": (1 + 8 * weight).toFixed(2) });
 }
 

@@ -29,6 +29,7 @@ function textWith(id) {
 /** Append one token; false if there is nothing to continue, or the reader typed meanwhile. */
 async function appendToken(setText) {
   if (!state.run?.result || state.run.text !== state.text) return false;
+  state.chosen = state.run.tokens.length - 1; // what is drawn from is also what is shown
   const text = textWith(drawNext());
   await setText(text);
   return state.text === text;
@@ -81,7 +82,7 @@ function renderSampleText() {
 function listenToGeneration(setText) {
   byId("sample-one").addEventListener("click", async () => {
     const done = await appendToken(setText);
-    say("sample-says", done ? `Appended ${nameToken(state.run.tokens.at(-1))}.` : "Type at least one character first.");
+    say("sample-says", done ? `Appended ${withArticle("a", state.run.tokens.at(-1))}.` : "Type at least one character first.");
   });
   byId("sample-many").addEventListener("click", () => generateTokens(setText));
   byId("sample-stop").addEventListener("click", () => {

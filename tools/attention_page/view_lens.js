@@ -41,7 +41,7 @@ function renderLens() {
   const next = tokens[state.chosen + 1];
   say("lens-truth", next === undefined
     ? `Nothing follows ${tokenAt(state.chosen)} yet.`
-    : `After ${tokenAt(state.chosen)} the text continues with ${nameToken(next)}.`);
+    : `After ${tokenAt(state.chosen)} the text continues with ${withArticle("a", next)}.`);
   const head = tableHead(["after", ...Array.from({ length: LENS_BEST }, (_, rank) => `guess ${rank + 1}`), "the text’s own"]);
   const rows = lines.map((line) => tableRow([line.layer, ...line.best.map(lensCell), line.truth === null ? "–" : show(line.truth, 3)]));
   byId("lens-table").replaceChildren(head, make("tbody", {}, ...rows));

@@ -34,7 +34,7 @@ function renderNext() {
   const kept = after.filter((p) => p > 0).length;
   say("distribution-rest", `The other ${rest.length} tokens together: ${show(total(before))} → ${show(total(after))}. ${kept} of ${before.length} tokens can be drawn.`);
   const last = state.chosen === state.run.tokens.length - 1;
-  say("next-after", `After ${tokenAt(state.chosen)}${last ? "" : ", which the text continues with " + nameToken(state.run.tokens[state.chosen + 1])}:`);
+  say("next-after", `After ${tokenAt(state.chosen)}${last ? "" : ", which the text continues with " + withArticle("a", state.run.tokens[state.chosen + 1])}:`);
 }
 
 /** What the sliders say now. */

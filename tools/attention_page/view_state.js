@@ -43,8 +43,13 @@ function walkKey() {
 
 /** "“h” at 4" or "the space at 5", for sentences. */
 function tokenAt(i) {
-  const name = nameToken(state.run.tokens[i]);
-  return `${name.startsWith("“") ? "" : "the "}${name} at ${i}`;
+  return `${withArticle("the", state.run.tokens[i])} at ${i}`;
+}
+
+/** "“h”", but "a space": characters that have a name get an article. */
+function withArticle(article, token) {
+  const name = nameToken(token);
+  return name.startsWith("“") ? name : `${article} ${name}`;
 }
 
 /** headsOff as the forward pass wants it: [[layer, head], ...]. */

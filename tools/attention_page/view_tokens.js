@@ -95,5 +95,5 @@ function textMessage(run, model) {
 function unknownMessage(unknown) {
   const names = [...new Set(unknown.map((one) => nameToken(one.character)))];
   const shown = names.slice(0, 5).join(", ") + (names.length > 5 ? ", …" : "");
-  return `The model does not know ${shown}: left out (${unknown.length} in all). It was trained on a text without.`;
+  return `The model does not know ${shown}: left out (${unknown.length} in all). Its training text had none of them.`;
 }

@@ -10,10 +10,15 @@ function renderToy() {
   fillTokenRow(byId("toy-words"), TOY_WORDS, chosen);
   shadeTokenRow(byId("toy-words"), numbers.weights, () => false);
   drawArcs(byId("toy-arcs"), {
-    tokens: TOY_WORDS, weights: numbers.weights, chosen, cell: 64, numbers: true, label: toySentence(numbers),
+    tokens: TOY_WORDS, weights: numbers.weights, chosen, cell: toyCell(), numbers: true, label: toySentence(numbers),
   });
   say("toy-says", toySentence(numbers));
   byId("toy-numbers").replaceChildren(...toyNumbers(numbers));
+}
+
+/** As wide as there is room for, so that it can be read from the back of a room. */
+function toyCell() {
+  return Math.min(120, Math.max(Math.floor((byId("words").clientWidth - 6) / TOY_WORDS.length), 56));
 }
 
 /** What the chosen word looks for, where it looks, and what it gets. */

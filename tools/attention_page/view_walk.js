@@ -41,7 +41,8 @@ function keyStep(n) {
 
 function dotStep(n) {
   const products = n.query.map((value, m) => value * n.key[m]);
-  const terms = products.slice(0, 3).map((_, m) => `${show(n.query[m], 2)} × ${show(n.key[m], 2)}`);
+  const inSum = (value) => (value < 0 ? `(${show(value, 2)})` : show(value, 2));
+  const terms = products.slice(0, 3).map((_, m) => `${inSum(n.query[m])} × ${inSum(n.key[m])}`);
   return [
     make("p", {}, "The dot product is large where both point the same way: multiply feature by feature, then add."),
     numberCells(products),
@@ -74,7 +75,7 @@ function maskStep(n) {
   const text = state.run.causal
     ? `The model learned to predict the next token, so it must not see it: for ${tokenAt(n.i)}, keys after ${n.i} are hidden. Their scores become −∞.`
     : "The mask is off: every key may be seen. This is not how this model was trained.";
-  const table = make("table", {}, tableHead(["key", "scaled score", "after the mask"]), make("tbody", {}, ...rows));
+  const table = make("table", {}, tableHead(["key", "score", "masked"]), make("tbody", {}, ...rows));
   return [make("p", {}, text), framed("Scores before and after the mask", table)];
 }
 
@@ -105,9 +106,9 @@ function sumStep(n) {
   const rest = n.visible - keys.length;
   if (rest > 0) rows.push(tableRow([`${rest} others`, show(restOf(n.weights, keys), 4), "", show(restOf(first, keys), 4)]));
   rows.push(tableRow(["sum", "", "", show(first.reduce((a, b) => a + b, 0), 4)]));
-  const table = make("table", {}, tableHead(["token", "weight", "feature 0 of v", "product"]), make("tbody", {}, ...rows));
+  const table = make("table", {}, tableHead(["token", "weight", "v₀", "product"]), make("tbody", {}, ...rows));
   const lines = [
-    make("p", {}, "The value is what a token hands over: v = x W_v. The output is the average of all values with these weights. Its first feature:"),
+    make("p", {}, "The value is what a token hands over: v = x W_v. The output is the average of all values with these weights. Its first feature, from the first features v₀ of the values:"),
     framed("The weighted sum of the first feature", table),
     make("p", {}, "The whole output of this head, which W_o mixes with the other heads’ and adds to the token:"),
     numberCells(n.output),
