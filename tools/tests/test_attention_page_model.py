@@ -144,7 +144,9 @@ def in_pytorch(
     """The same with the lessons' code: logits, lens, and what goes in and out of every head."""
     heads: list[list[dict[str, Tensor]]] = []
 
-    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    def attend(
+        q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         output, weights = scaled_dot_product_attention(q, k, v, mask)
         layer = len(heads)
         for head in range(q.size(1)):
@@ -160,12 +162,11 @@ def in_pytorch(
     seen = TinyTransformerLM(model.config, parts)
     seen.load_state_dict(model.state_dict())
     stream: list[Tensor] = []
-    seen.blocks[0].register_forward_pre_hook(lambda block, inputs: stream.append(inputs[0]))
-    for block in seen.blocks:
-        block.register_forward_hook(lambda block, inputs, output: stream.append(output))
+    for module in (*seen.blocks, seen.final_norm):  # what each reads is what the last one wrote
+        module.register_forward_pre_hook(lambda module, inputs: stream.append(inputs[0]))
     with torch.no_grad():
         logits = seen(torch.tensor([list(ids)]))[0]
-        lens = [F.linear(seen.final_norm(x), seen.output_weight)[0] for x in stream]
+        lens = [F.linear(seen.final_norm(x), seen.output_weight)[0] for x in tuple(stream)]
         loss = cross_entropy(logits[:-1], torch.tensor(list(ids)[1:])).item()
     return {"logits": logits, "lens": lens, "heads": heads, "loss": loss}
 
@@ -318,7 +319,8 @@ def test_embedded_weights_are_those_of_the_checkpoint_in_half_precision(
 ) -> None:
     model = random_model(CONFIGS["modern"])
     with torch.no_grad():
-        model.token_embedding.weight[0, :6] = torch.tensor([0.0, -0.0, 1e-7, -6e-5, 65504.0, 0.1])
+        special = torch.tensor([0.0, -0.0, 1e-7, -6e-5, 65504.0, 0.1])
+        model.output_weight[0, :6] = special
         for parameter in model.parameters():
             parameter.copy_(parameter.half())
     saved(model, tmp_path)

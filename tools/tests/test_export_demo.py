@@ -113,7 +113,7 @@ def test_what_cannot_be_exported_fails_in_one_line_and_writes_nothing(
     truncated.write_bytes(checkpoint.read_bytes()[:-10])
     model = TinyTransformerLM(CONFIG)
     with torch.no_grad():
-        model.token_embedding.weight[0, 0] = 1e5
+        model.output_weight[0, 0] = 1e5
     save_checkpoint(tmp_path / "large.safetensors", model, CharTokenizer("</abc>"))
     out = tmp_path / "page.html"
     for arguments, problem in (
