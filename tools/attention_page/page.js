@@ -19,10 +19,11 @@ async function change(changes) {
 async function compute() {
   const run = await computeRun();
   if (run === null) return false;
+  // A choice at the end of the text stays at the end, however long the text becomes.
   const followed = state.run === null || state.chosen >= state.run.tokens.length - 1;
   state.run = run;
   const last = Math.max(run.tokens.length - 1, 0);
-  if (followed || state.chosen > last) state.chosen = last; // the choice stays at the end of the text
+  if (followed || state.chosen > last) state.chosen = last;
   return true;
 }
 
@@ -51,10 +52,22 @@ function render() {
 
 /** Show another model. */
 async function showModel(model) {
-  Object.assign(state, { model, run: null, layer: 0, head: 0, key: null, chosen: 0, causal: true, headsOff: new Set(), step: 0, generatedFrom: null });
+  Object.assign(state, {
+    model,
+    run: null,
+    layer: 0,
+    head: 0,
+    key: null,
+    chosen: 0,
+    causal: true,
+    headsOff: new Set(),
+    step: 0,
+    generatedFrom: null,
+  });
   document.body.classList.remove("without-model");
   byId("no-model").hidden = true;
   say("model-line", modelLine(model));
+  say("text-label", textLabel(model));
   buildPickers();
   buildHeadGrid((layer, head) => change({ layer, head }));
   buildSwitches(toggleHead);
@@ -104,7 +117,9 @@ function listen() {
     change({ text: event.target.value, generatedFrom: null });
   });
   tokenRow(byId("tokens"), chooseToken);
-  byId("layer").addEventListener("change", (event) => change({ layer: Number(event.target.value) }));
+  byId("layer").addEventListener("change", (event) =>
+    change({ layer: Number(event.target.value) }),
+  );
   byId("head").addEventListener("change", (event) => change({ head: Number(event.target.value) }));
   byId("mask-causal").addEventListener("change", () => change({ causal: true }));
   byId("mask-none").addEventListener("change", () => change({ causal: false }));

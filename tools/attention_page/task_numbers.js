@@ -14,8 +14,11 @@ function ratioPair() {
 function ratioText() {
   const pair = state.run?.result ? ratioPair() : null;
   if (pair === null) return "Choose a token that may see at least two keys.";
-  return `In this head, ${tokenAt(state.chosen)} has the scaled scores ${show(pair.s)} for ${tokenAt(pair.a)} and ${show(pair.t)} for ${tokenAt(pair.b)}. ` +
-    "From these two alone: how many times as much weight does the first one get? (e is 2.718.)";
+  return (
+    `In this head, ${tokenAt(state.chosen)} has the scaled scores ${show(pair.s)} for ` +
+    `${tokenAt(pair.a)} and ${show(pair.t)} for ${tokenAt(pair.b)}. ` +
+    "From these two alone: how many times as much weight does the first one get? (e is 2.718.)"
+  );
 }
 
 function checkRatio(answers, number) {
@@ -24,9 +27,15 @@ function checkRatio(answers, number) {
   if (!Number.isFinite(number)) return wrong("Give a number.");
   const { s, t } = pair;
   const near = (value, share = 0.05) => Math.abs(number - value) <= share * Math.abs(value);
-  if (near(Math.exp(s - t))) return right(`exp(${show(s)} − ${show(t)}) = ${show(Math.exp(s - t), 2)}: only the difference of the scores counts.`);
-  if (near(s - t, 0.02)) return wrong("That is the difference of the scores. What does the softmax do with it?");
-  if (near(s / t, 0.02)) return wrong("That is the quotient of the scores. The softmax takes exponentials first.");
+  if (near(Math.exp(s - t)))
+    return right(
+      `exp(${show(s)} − ${show(t)}) = ${show(Math.exp(s - t), 2)}: only the difference of ` +
+        "the scores counts.",
+    );
+  if (near(s - t, 0.02))
+    return wrong("That is the difference of the scores. What does the softmax do with it?");
+  if (near(s / t, 0.02))
+    return wrong("That is the quotient of the scores. The softmax takes exponentials first.");
   return wrong("Not yet. Divide one exponential by the other; the sum below them cancels.");
 }
 
@@ -40,11 +49,14 @@ function checkSettled([answer]) {
   const lines = lensLines();
   const truth = lensSettled(lines);
   const final = nameToken(decode(state.model, [lines.at(-1).best[0].id])[0]);
-  if (answer === truth) return right(`From there on the best guess after ${tokenAt(state.chosen)} is ${final}.`);
+  if (answer === truth)
+    return right(`From there on the best guess after ${tokenAt(state.chosen)} is ${final}.`);
   const earlier = lines[answer].best[0].id === lines.at(-1).best[0].id;
-  return wrong(earlier
-    ? "In that line it is the final one; look at the lines above and below."
-    : `The final guess is ${final}; in that line it is another.`);
+  return wrong(
+    earlier
+      ? "In that line it is the final one; look at the lines above and below."
+      : `The final guess is ${final}; in that line it is another.`,
+  );
 }
 
 /** Which slider alone leaves one token, if one does. */
@@ -60,14 +72,22 @@ function watchOneChoice() {
 
 function checkOneChoice() {
   const ways = [...notes.oneChoice];
-  if (ways.length >= 2) return right(`Two ways: ${ways.join(" and ")}. Either way the most probable token is always taken: greedy decoding.`);
-  if (ways.length === 1) return wrong(`One way found: ${ways[0]}. Put it back, and find one with another slider.`);
+  if (ways.length >= 2)
+    return right(
+      `Two ways: ${ways.join(" and ")}. Either way the most probable token is always taken: greedy decoding.`,
+    );
+  if (ways.length === 1)
+    return wrong(`One way found: ${ways[0]}. Put it back, and find one with another slider.`);
   return wrong("More than one token can still be drawn, or more than one slider was moved.");
 }
 
 function checkAverage([answer]) {
   const { weights } = toyAttention(toyState.chosen, toyState.queries);
-  if (Math.max(...weights) - Math.min(...weights) > 1e-6) return wrong("The weights of the word that you chose differ.");
+  if (Math.max(...weights) - Math.min(...weights) > 1e-6)
+    return wrong("The weights of the word that you chose differ.");
   if (answer !== 1) return wrong("The word is right. Look at the scores in its table.");
-  return right("All scores are 0, all exponentials 1: a query that matches nothing gets the plain average of the values.");
+  return right(
+    "All scores are 0, all exponentials 1: a query that matches nothing gets the plain " +
+      "average of the values.",
+  );
 }

@@ -5,21 +5,26 @@
    A task is {id, title, text, questions, number, watch, check}. `watch` sees every new state and
    keeps what it needs in `notes`; `check(answers, number)` returns {done, says}. */
 
-const notes = { runs: new Map(), snapshot: null, future: null, oneChoice: new Set() };
-
 const TASKS = [
   {
     id: "previous",
     title: "Find a head that looks at the previous token",
-    text: "How would its square look among all heads? Choose its layer and head above. The mask stays causal.",
+    text:
+      "How would its square look among all heads? Choose its layer and head above. The " +
+      "mask stays causal.",
     check: checkPrevious,
   },
   {
     id: "bidirectional",
     title: "Switch the mask off",
-    text: "Which cells appear, and what happens to the prediction? Answer first, then switch to bidirectional and look, and compare the loss under “Switch heads off”.",
+    text:
+      "Which cells appear, and what happens to the prediction? Answer first, then switch " +
+      "to bidirectional and look, and compare the loss under “Switch heads off”.",
     questions: [
-      { name: "The cells that appear are", options: ["below the diagonal", "on the diagonal", "above the diagonal"] },
+      {
+        name: "The cells that appear are",
+        options: ["below the diagonal", "on the diagonal", "above the diagonal"],
+      },
       { name: "The loss of this text", options: ["falls", "rises", "stays the same"] },
     ],
     watch: watchMasks,
@@ -28,15 +33,25 @@ const TASKS = [
   {
     id: "future",
     title: "Change the future",
-    text: "Choose a token in the middle of the text, with the causal mask. What will happen to its weights if you change what comes after it? Answer, then edit the end of the text.",
-    questions: [{ name: "Its weights", options: ["change a little", "change for the last keys only", "stay the same"] }],
+    text:
+      "Choose a token in the middle of the text, with the causal mask. What will happen " +
+      "to its weights if you change what comes after it? Answer, then edit the end of " +
+      "the text.",
+    questions: [
+      {
+        name: "Its weights",
+        options: ["change a little", "change for the last keys only", "stay the same"],
+      },
+    ],
     watch: watchFuture,
     check: checkFuture,
   },
   {
     id: "needed",
     title: "Which head is needed most?",
-    text: "Switch off one head: the one without which the loss of this text rises most. Guess from the pictures before you try.",
+    text:
+      "Switch off one head: the one without which the loss of this text rises most. " +
+      "Guess from the pictures before you try.",
     check: checkNeeded,
   },
   {
@@ -49,110 +64,38 @@ const TASKS = [
   {
     id: "settled",
     title: "When does the model know?",
-    text: "Choose any token, and read the logit lens. From which line on is the best guess the final one, and stays it?",
+    text:
+      "Choose any token, and read the logit lens. From which line on is the best guess " +
+      "the final one, and stays it?",
     choices: settledChoices,
     check: checkSettled,
   },
   {
     id: "one-choice",
     title: "Leave one choice",
-    text: "Set the sliders so that only one token can be drawn. Then find a second way, with another slider. Leave the other two where they were at the start.",
+    text:
+      "Set the sliders so that only one token can be drawn. Then find a second way, with " +
+      "another slider. Leave the other two where they were at the start.",
     watch: watchOneChoice,
     check: checkOneChoice,
   },
   {
     id: "average",
     title: "A query that matches nothing",
-    text: "Among the five words at the top, choose the one whose weights are all equal. Why are they?",
-    questions: [{ name: "Because", options: ["its key is zero", "its query is zero, so every score is 0", "it is the first word"] }],
+    text:
+      "Among the five words at the top, choose the one whose weights are all equal. Why " +
+      "are they?",
+    questions: [
+      {
+        name: "Because",
+        options: [
+          "its key is zero",
+          "its query is zero, so every score is 0",
+          "it is the first word",
+        ],
+      },
+    ],
     toy: true,
     check: checkAverage,
   },
 ];
-
-/** The mean weight that a head gives the token before. */
-function previousScore(weights, T) {
-  let sum = 0;
-  for (let i = 1; i < T; i++) sum += weights[i * T + i - 1];
-  return sum / (T - 1);
-}
-
-function checkPrevious() {
-  const { result, causal } = state.run;
-  if (result.T < 8) return wrong("Take a text of at least 8 tokens.");
-  if (!causal) return wrong("Switch back to the causal mask first.");
-  const scores = result.attention.map((layer) => layer.map((weights) => previousScore(weights, result.T)));
-  const mine = scores[state.layer][state.head];
-  const best = Math.max(...scores.flat());
-  const says = `Layer ${state.layer}, head ${state.head} gives the token before ${show(100 * mine, 0)}% of its weight on average`;
-  if (mine >= 0.8 * best) {
-    const strength = mine < 0.3 ? " That is not much, but no head of this model does it clearly on this text." : "";
-    return right(`${says}.${strength} Its square has a line just below the diagonal.`);
-  }
-  return wrong(`${says}; another head gives it more.`);
-}
-
-/** Keep the loss of each text under both masks. */
-function watchMasks(run) {
-  if (run.headsOff.size > 0 || Number.isNaN(run.loss)) return;
-  const text = run.tokens.join("");
-  const losses = notes.runs.get(text) ?? {};
-  losses[run.causal ? "causal" : "none"] = run.loss;
-  notes.runs.set(text, losses);
-  if (notes.runs.size > 50) notes.runs.delete(notes.runs.keys().next().value); // the oldest
-}
-
-function checkBidirectional([cells, loss]) {
-  const losses = notes.runs.get(state.run.tokens.join("")) ?? {};
-  if (losses.none === undefined) return wrong("Now switch to bidirectional, and look.");
-  if (losses.causal === undefined) return wrong("Now switch back to causal once with this text, to compare.");
-  if (cells !== 2) return wrong("Look again at the table: where were grey cells?");
-  const change = losses.none - losses.causal;
-  const truth = Math.abs(change) < 0.0005 ? 2 : change < 0 ? 0 : 1;
-  const numbers = `${show(losses.causal)} with the causal mask, ${show(losses.none)} without`;
-  if (loss !== truth) return wrong(`The cells are right. The loss of this text: ${numbers}.`);
-  const why = truth === 1 ? " The answers are in sight, but this model never learned to use them: they only disturb what it learned." : "";
-  return right(`Every token now sees the future. The loss is ${numbers}.${why}`);
-}
-
-/** Compare the chosen token's row before and after an edit behind it. */
-function watchFuture(run) {
-  const i = state.chosen;
-  const usable = run.causal && run.headsOff.size === 0 && i >= 2 && i < run.tokens.length - 1;
-  const row = usable ? weightRow(i).slice(0, i + 1) : null;
-  const before = notes.snapshot;
-  const place = `${state.layer}.${state.head}.${i}.${run.tokens.slice(0, i + 1).join("")}`;
-  const after = run.tokens.slice(i + 1).join("");
-  if (before && usable && before.place === place && before.after !== after) {
-    notes.future = Math.max(...row.map((weight, j) => Math.abs(weight - before.row[j])));
-  }
-  notes.snapshot = usable ? { place, after, row } : null;
-}
-
-function checkFuture([answer]) {
-  if (notes.future === null) return wrong("Not tried yet: choose a token in the middle, then change the text after it and nothing before.");
-  const measured = `The largest change of its weights was ${show(notes.future, 6)}.`;
-  return answer === 2 ? right(`${measured} What lies in the future can’t reach it.`) : wrong(measured);
-}
-
-async function checkNeeded() {
-  if (state.run.headsOff.size !== 1) return wrong("Switch off exactly one head.");
-  if (Number.isNaN(state.run.loss)) return wrong("Take a text of at least two tokens.");
-  const [mine] = state.run.headsOff;
-  const done = measured.of === measuredFor(state.run) ? measured : await measureHeads();
-  if (done === null) return wrong("The text or a setting changed meanwhile. Check again.");
-  const worst = Math.max(...done.losses.values());
-  const change = done.losses.get(mine) - done.full;
-  const says = `Without ${mine} the loss changes by ${showChange(change)}`;
-  return done.losses.get(mine) >= worst - 1e-6
-    ? right(`${says}, more than without any other head.`)
-    : wrong(`${says}. Another head is needed more.`);
-}
-
-function right(says) {
-  return { done: true, says };
-}
-
-function wrong(says) {
-  return { done: false, says };
-}

@@ -14,7 +14,12 @@ function drawArcs(svg, { tokens, weights, chosen, cell, numbers, label }) {
     .reverse() // the strongest arc lies on top
     .map((j) => arc(at(chosen), at(j), weights[j], width));
   const names = tokens.map((token, j) =>
-    makeSvg("text", { x: at(j), y: ARC_HEIGHT + 20, class: j === chosen ? "chosen" : null }, showToken(token)));
+    makeSvg(
+      "text",
+      { x: at(j), y: ARC_HEIGHT + 20, class: j === chosen ? "chosen" : null },
+      showToken(token),
+    ),
+  );
   const values = numbers ? weights.map((weight, j) => numberBelow(at(j), weight, cell)) : [];
   svg.replaceChildren(...arcs, ...names, ...values.filter(Boolean));
 }
@@ -23,11 +28,17 @@ function drawArcs(svg, { tokens, weights, chosen, cell, numbers, label }) {
 function arc(from, to, weight, width) {
   const reach = Math.abs(from - to);
   const top = ARC_HEIGHT - Math.min(ARC_HEIGHT - 8, 24 + (reach / Math.max(width, 300)) * 260);
-  const path = from === to
-    ? `M ${from - 5} ${ARC_HEIGHT} C ${from - 16} ${top - 6}, ${from + 16} ${top - 6}, ${from + 5} ${ARC_HEIGHT}`
-    : `M ${from} ${ARC_HEIGHT} C ${from} ${top}, ${to} ${top}, ${to} ${ARC_HEIGHT}`;
+  const path =
+    from === to
+      ? `M ${from - 5} ${ARC_HEIGHT} C ${from - 16} ${top - 6}, ${from + 16} ${top - 6}, ${from + 5} ${ARC_HEIGHT}`
+      : `M ${from} ${ARC_HEIGHT} C ${from} ${top}, ${to} ${top}, ${to} ${ARC_HEIGHT}`;
   const stroke = `rgb(${weightColour(0.08 + 0.92 * weight).join(" ")})`;
-  return makeSvg("path", { d: path, fill: "none", stroke, "stroke-width": (1 + 8 * weight).toFixed(2) });
+  return makeSvg("path", {
+    d: path,
+    fill: "none",
+    stroke,
+    "stroke-width": (1 + 8 * weight).toFixed(2),
+  });
 }
 
 /** The weight below its token; in narrow rows only where there is something to read. */
@@ -52,7 +63,12 @@ function renderArcs() {
   const weights = weightRow(state.chosen);
   const cell = state.model.tokenizer.kind === "char" ? 24 : 64;
   drawArcs(byId("arcs"), {
-    tokens, weights, chosen: state.chosen, cell, numbers: byId("numbers").checked, label: attentionSentence(3),
+    tokens,
+    weights,
+    chosen: state.chosen,
+    cell,
+    numbers: byId("numbers").checked,
+    label: attentionSentence(3),
   });
   scrollToToken(byId("arcs-scroll"), state.chosen, cell);
 }
@@ -64,7 +80,12 @@ function renderStrongest() {
   const items = Array.from({ length: 5 }, (_, rank) => {
     const j = best[rank];
     if (j === undefined) return make("li", { "aria-hidden": "true" }, "\u00a0");
-    return make("li", {}, make("b", {}, showToken(state.run.tokens[j])), ` at ${j}: ${show(weights[j])}`);
+    return make(
+      "li",
+      {},
+      make("b", {}, showToken(state.run.tokens[j])),
+      ` at ${j}: ${show(weights[j])}`,
+    );
   });
   byId("strongest").replaceChildren(...items);
 }

@@ -42,14 +42,22 @@ function announce(text) {
 /** A table row: the first cell is a header, the others are numbers or text. */
 function tableRow(cells, attributes = {}, tag = "td") {
   const [first, ...others] = cells;
-  const head = make("th", {scope: "row"}, String(first));
-  return make("tr", attributes, head, ...others.map((cell) =>
-    cell instanceof Node ? cell : make(tag, {}, String(cell))));
+  const head = make("th", { scope: "row" }, String(first));
+  return make(
+    "tr",
+    attributes,
+    head,
+    ...others.map((cell) => (cell instanceof Node ? cell : make(tag, {}, String(cell)))),
+  );
 }
 
 /** A table's head. */
 function tableHead(names) {
-  return make("thead", {}, make("tr", {}, ...names.map((name) => make("th", {scope: "col"}, name))));
+  return make(
+    "thead",
+    {},
+    make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name))),
+  );
 }
 
 /** A number for readers: fixed digits, and a real minus sign. */
@@ -68,7 +76,7 @@ function showToken(text) {
 
 /** A token as one says it, for screen readers and sentences. */
 function nameToken(text) {
-  const names = {" ": "space", "\n": "line break", "\t": "tab"};
+  const names = { " ": "space", "\n": "line break", "\t": "tab" };
   return names[text] ?? `“${showToken(text)}”`;
 }
 
@@ -82,14 +90,30 @@ function isDark() {
    lightness says how much, so it reads without colour vision. Signed numbers: orange for minus,
    blue for plus, which all common kinds of colour blindness tell apart. */
 const WEIGHT_STOPS = {
-  light: [[243, 246, 250], [94, 160, 214], [8, 40, 92]],
-  dark: [[29, 35, 42], [47, 109, 179], [232, 244, 255]],
+  light: [
+    [243, 246, 250],
+    [94, 160, 214],
+    [8, 40, 92],
+  ],
+  dark: [
+    [29, 35, 42],
+    [47, 109, 179],
+    [232, 244, 255],
+  ],
 };
 const SIGNED_STOPS = {
-  light: [[179, 88, 6], [246, 246, 244], [24, 92, 168]],
-  dark: [[240, 150, 70], [38, 44, 51], [110, 175, 245]],
+  light: [
+    [179, 88, 6],
+    [246, 246, 244],
+    [24, 92, 168],
+  ],
+  dark: [
+    [240, 150, 70],
+    [38, 44, 51],
+    [110, 175, 245],
+  ],
 };
-const MASKED = {light: [211, 209, 204], dark: [65, 69, 75]};
+const MASKED = { light: [211, 209, 204], dark: [65, 69, 75] };
 
 function theme() {
   return isDark() ? "dark" : "light";
@@ -133,5 +157,5 @@ function numberCells(numbers, digits = 2) {
     shade(cell, signedColour(value, largest));
     return cell;
   });
-  return make("div", {class: "cells"}, ...cells);
+  return make("div", { class: "cells" }, ...cells);
 }

@@ -1,5 +1,6 @@
 "use strict";
-/* Generation: draw a token, append it, compute again, until the count is reached or one says stop. */
+/* Generation: draw a token, append it, compute again, until there are enough or one says
+   stop. */
 
 const sampler = { random: makeRandom(0), running: false, ids: [], start: "" };
 
@@ -56,7 +57,10 @@ async function generateTokens(setText) {
     await new Promise((resolve) => setTimeout(resolve)); // the page shows it, and hears the stop
   }
   showRunning(false);
-  say("sample-says", `${done} ${done === 1 ? "token" : "tokens"} generated${done < wanted ? ", then stopped" : ""}.`);
+  say(
+    "sample-says",
+    `${done} ${done === 1 ? "token" : "tokens"} generated${done < wanted ? ", then stopped" : ""}.`,
+  );
 }
 
 function showRunning(running) {
@@ -65,7 +69,8 @@ function showRunning(running) {
   byId("sample-many").disabled = running;
   byId("sample-one").disabled = running;
   // The button that was pressed is off now: the focus goes to the one that can be pressed.
-  if (document.activeElement === document.body) byId(running ? "sample-stop" : "sample-many").focus({ preventScroll: true });
+  if (document.activeElement === document.body)
+    byId(running ? "sample-stop" : "sample-many").focus({ preventScroll: true });
 }
 
 /** The text, with what was generated marked. */
@@ -82,7 +87,12 @@ function renderSampleText() {
 function listenToGeneration(setText) {
   byId("sample-one").addEventListener("click", async () => {
     const done = await appendToken(setText);
-    say("sample-says", done ? `Appended ${withArticle("a", state.run.tokens.at(-1))}.` : "Type at least one character first.");
+    say(
+      "sample-says",
+      done
+        ? `Appended ${withArticle("a", state.run.tokens.at(-1))}.`
+        : "Type at least one character first.",
+    );
   });
   byId("sample-many").addEventListener("click", () => generateTokens(setText));
   byId("sample-stop").addEventListener("click", () => {

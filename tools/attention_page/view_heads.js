@@ -19,7 +19,9 @@ function paintMatrix(canvas, weights, T, causal, table) {
       const cell = i * T + j;
       const hidden = causal && j > i;
       // The table is indexed by the root of the weight, as in weightColour.
-      pixels[cell] = hidden ? table.masked : table.shades[Math.round(255 * Math.sqrt(weights[cell]))];
+      pixels[cell] = hidden
+        ? table.masked
+        : table.shades[Math.round(255 * Math.sqrt(weights[cell]))];
     }
   }
   context.putImageData(image, 0, 0);
@@ -30,7 +32,12 @@ function buildHeadRows(container, cell) {
   const { n_layers, n_heads } = state.model.config;
   const rows = Array.from({ length: n_layers }, (_, layer) => {
     const cells = Array.from({ length: n_heads }, (_, head) => cell(layer, head));
-    return make("div", { class: "head-row", role: "group", "aria-label": `Layer ${layer}` }, make("span", {}, `layer ${layer}`), ...cells);
+    return make(
+      "div",
+      { class: "head-row", role: "group", "aria-label": `Layer ${layer}` },
+      make("span", {}, `layer ${layer}`),
+      ...cells,
+    );
   });
   container.replaceChildren(...rows);
 }
@@ -39,7 +46,11 @@ function buildHeadRows(container, cell) {
 function buildHeadGrid(choose) {
   buildHeadRows(byId("head-grid"), (layer, head) => {
     const canvas = make("canvas", { width: 1, height: 1, "aria-hidden": "true" });
-    const button = make("button", { type: "button", "data-head": `${layer}.${head}`, "aria-label": `Layer ${layer}, head ${head}` });
+    const button = make("button", {
+      type: "button",
+      "data-head": `${layer}.${head}`,
+      "aria-label": `Layer ${layer}, head ${head}`,
+    });
     button.append(canvas, `${layer}.${head}`);
     button.addEventListener("click", () => choose(layer, head));
     return button;
@@ -62,7 +73,8 @@ function renderHeadGrid() {
 /** The pickers of layer and head, when a model arrives. */
 function buildPickers() {
   const { n_layers, n_heads } = state.model.config;
-  const options = (count) => Array.from({ length: count }, (_, i) => make("option", { value: i }, String(i)));
+  const options = (count) =>
+    Array.from({ length: count }, (_, i) => make("option", { value: i }, String(i)));
   byId("layer").replaceChildren(...options(n_layers));
   byId("head").replaceChildren(...options(n_heads));
 }

@@ -11,7 +11,10 @@ function lensLines() {
     const probabilities = Array.from(probabilitiesAt(logits, state.chosen, result.V));
     return {
       layer: layer === 0 ? "embedding" : `layer ${layer - 1}`,
-      best: largestFirst(probabilities, LENS_BEST).map((id) => ({ id, probability: probabilities[id] })),
+      best: largestFirst(probabilities, LENS_BEST).map((id) => ({
+        id,
+        probability: probabilities[id],
+      })),
       truth: truth === null ? null : probabilities[truth],
     };
   });
@@ -28,7 +31,11 @@ function lensSettled(lines) {
 /** A guess as a shaded cell: the darker, the surer. */
 function lensCell({ id, probability }) {
   const cell = make("td", { class: "word" });
-  const box = make("span", { class: "guess" }, `${showToken(decode(state.model, [id])[0])} ${show(probability, 2)}`);
+  const box = make(
+    "span",
+    { class: "guess" },
+    `${showToken(decode(state.model, [id])[0])} ${show(probability, 2)}`,
+  );
   shade(box, weightColour(probability));
   cell.append(box);
   return cell;
@@ -39,10 +46,23 @@ function renderLens() {
   const lines = lensLines();
   const { tokens } = state.run;
   const next = tokens[state.chosen + 1];
-  say("lens-truth", next === undefined
-    ? `Nothing follows ${tokenAt(state.chosen)} yet.`
-    : `After ${tokenAt(state.chosen)} the text continues with ${withArticle("a", next)}.`);
-  const head = tableHead(["after", ...Array.from({ length: LENS_BEST }, (_, rank) => `guess ${rank + 1}`), "the text’s own"]);
-  const rows = lines.map((line) => tableRow([line.layer, ...line.best.map(lensCell), line.truth === null ? "–" : show(line.truth, 3)]));
+  say(
+    "lens-truth",
+    next === undefined
+      ? `Nothing follows ${tokenAt(state.chosen)} yet.`
+      : `After ${tokenAt(state.chosen)} the text continues with ${withArticle("a", next)}.`,
+  );
+  const head = tableHead([
+    "after",
+    ...Array.from({ length: LENS_BEST }, (_, rank) => `guess ${rank + 1}`),
+    "the text’s own",
+  ]);
+  const rows = lines.map((line) =>
+    tableRow([
+      line.layer,
+      ...line.best.map(lensCell),
+      line.truth === null ? "–" : show(line.truth, 3),
+    ]),
+  );
   byId("lens-table").replaceChildren(head, make("tbody", {}, ...rows));
 }

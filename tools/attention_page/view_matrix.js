@@ -5,7 +5,7 @@ const matrixView = { cell: 1, margin: 0 }; // how large the last picture was dra
 const LARGEST_CELL = 40;
 const LARGEST_TABLE = 640;
 
-/** Cells as large as fit into a frame of constant size, with the tokens beside them where they can be read. */
+/** Cells as large as fit into a frame of constant size; tokens beside them where they are legible. */
 function matrixSizes(T) {
   const room = Math.min(byId("table").clientWidth, LARGEST_TABLE);
   let margin = 24;
@@ -68,7 +68,9 @@ function drawFrames(context, T, cell, margin) {
 function renderReadout(i, j) {
   const { T, weights } = shownHead();
   const hidden = state.run.causal && j > i;
-  const value = hidden ? "masked, exactly 0: the key lies in the future" : `weight ${show(weights[i * T + j], 4)}`;
+  const value = hidden
+    ? "masked, exactly 0: the key lies in the future"
+    : `weight ${show(weights[i * T + j], 4)}`;
   say("matrix-readout", `Query ${tokenAt(i)}, key ${tokenAt(j)}: ${value}.`);
 }
 
@@ -111,10 +113,16 @@ function renderMatrixTable() {
   if (!byId("matrix-details").open) return;
   const { T, weights } = shownHead();
   const i = state.chosen;
-  const rows = state.run.tokens.map((token, j) => tableRow(
-    [`${j} ${showToken(token)}`, show(weights[i * T + j], 4), show(weights[j * T + i], 4)],
-    { class: j === i ? "chosen" : null },
-  ));
-  const head = tableHead(["token", `from ${showToken(state.run.tokens[i])} (row)`, `to ${showToken(state.run.tokens[i])} (column)`]);
+  const rows = state.run.tokens.map((token, j) =>
+    tableRow(
+      [`${j} ${showToken(token)}`, show(weights[i * T + j], 4), show(weights[j * T + i], 4)],
+      { class: j === i ? "chosen" : null },
+    ),
+  );
+  const head = tableHead([
+    "token",
+    `from ${showToken(state.run.tokens[i])} (row)`,
+    `to ${showToken(state.run.tokens[i])} (column)`,
+  ]);
   byId("matrix-table").replaceChildren(head, make("tbody", {}, ...rows));
 }

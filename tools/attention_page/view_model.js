@@ -13,7 +13,9 @@ function ownModel() {
 function startText(model) {
   const { unknown } = encode(model, START_TEXT);
   const strange = new Set(unknown.map((one) => one.character));
-  return Array.from(START_TEXT).filter((character) => !strange.has(character)).join("");
+  return Array.from(START_TEXT)
+    .filter((character) => !strange.has(character))
+    .join("");
 }
 
 /** Read a file, and hand the model to show(model). Whatever is wrong with it becomes a message. */
@@ -58,27 +60,43 @@ function listenToFiles(show) {
 
 /** The line below "A trained model". */
 function modelLine({ config, about, title }) {
-  const size = `${config.n_layers} layers of ${config.n_heads} heads, ${about.parameters.toLocaleString("en")} parameters`;
-  return `This one is ${title}: ${size}, a context of ${config.max_seq_len} tokens.`;
+  const parameters = about.parameters.toLocaleString("en");
+  return (
+    `Here it is “${title}”: ${config.n_layers} layers of ${config.n_heads} heads, ` +
+    `${parameters} parameters, a context of ${config.max_seq_len} tokens.`
+  );
+}
+
+/** What a token is depends on the model. */
+function textLabel({ tokenizer }) {
+  const token = tokenizer.kind === "char" ? "Every character" : "Every piece of it";
+  return `Type a text. ${token} is a token.`;
 }
 
 /** The table about the model. */
 function renderAbout() {
   const { config, about, title } = state.model;
+  const kind = state.model.tokenizer.kind === "char" ? "characters" : "by byte-pair encoding";
   const facts = [
     ["model", title],
     ["parameters", about.parameters.toLocaleString("en")],
     ["trained on", about.data ?? "not recorded"],
-    ["validation loss", about.valLoss === null ? "not recorded" : `${show(about.valLoss)} nats per token`],
-    ["tokens", `${config.vocab_size} (${state.model.tokenizer.kind === "char" ? "characters" : "byte-pair encoding"})`],
+    [
+      "validation loss",
+      about.valLoss === null ? "not recorded" : `${show(about.valLoss)} nats per token`,
+    ],
+    ["tokens", `${config.vocab_size}, ${kind}`],
     ["context", `${config.max_seq_len} tokens`],
-    ["layers, heads", `${config.n_layers}, ${config.n_heads}${config.n_kv_heads === config.n_heads ? "" : ` (${config.n_kv_heads} for keys and values)`}`],
+    ["layers", config.n_layers],
+    ["heads", `${config.n_heads} per layer, ${config.n_kv_heads} for keys and values`],
     ["width", `${config.d_model}, of a head ${config.d_head}`],
     ["norm", `${config.norm}, ${config.norm_placement}`],
     ["feed-forward", `${config.activation}, ${config.d_ff} wide`],
     ["positions", config.position],
     ["biases, tied weights", `${config.bias ? "yes" : "no"}, ${config.tie_weights ? "yes" : "no"}`],
   ];
-  const rows = facts.map(([name, value]) => tableRow([name, make("td", { class: "word wide" }, value)]));
+  const rows = facts.map(([name, value]) =>
+    tableRow([name, make("td", { class: "word wide" }, value)]),
+  );
   byId("about").replaceChildren(make("tbody", {}, ...rows));
 }

@@ -12,12 +12,20 @@ function logitsAfter(i) {
 /** A row of the picture: the model's probability as an outline, the reshaped one filled. */
 function distributionRow(id, before, after) {
   const name = decode(state.model, [id])[0];
-  const row = make("div", { role: "listitem", class: after === 0 ? "cut" : null, "data-token": id });
+  const row = make("div", {
+    role: "listitem",
+    class: after === 0 ? "cut" : null,
+    "data-token": id,
+  });
   const bar = make("i", { "aria-hidden": "true" });
   bar.style.setProperty("--model", `${(100 * before).toFixed(2)}%`);
   bar.style.setProperty("--reshaped", `${(100 * after).toFixed(2)}%`);
   const verdict = after === 0 ? "cut" : show(after);
-  row.append(make("b", { title: nameToken(name) }, showToken(name)), bar, make("span", {}, `${show(before)} → ${verdict}`));
+  row.append(
+    make("b", { title: nameToken(name) }, showToken(name)),
+    bar,
+    make("span", {}, `${show(before)} → ${verdict}`),
+  );
   return row;
 }
 
@@ -28,13 +36,21 @@ function renderNext() {
   const after = reshape(logits, state.sampling);
   const order = largestFirst(before, before.length);
   const shown = order.slice(0, SHOWN_TOKENS);
-  byId("distribution").replaceChildren(...shown.map((id) => distributionRow(id, before[id], after[id])));
+  byId("distribution").replaceChildren(
+    ...shown.map((id) => distributionRow(id, before[id], after[id])),
+  );
   const rest = order.slice(SHOWN_TOKENS);
   const total = (probabilities) => rest.reduce((sum, id) => sum + probabilities[id], 0);
   const kept = after.filter((p) => p > 0).length;
-  say("distribution-rest", `The other ${rest.length} tokens together: ${show(total(before))} → ${show(total(after))}. ${kept} of ${before.length} tokens can be drawn.`);
-  const last = state.chosen === state.run.tokens.length - 1;
-  say("next-after", `After ${tokenAt(state.chosen)}${last ? "" : ", which the text continues with " + withArticle("a", state.run.tokens[state.chosen + 1])}:`);
+  say(
+    "distribution-rest",
+    `The other ${rest.length} tokens together: ${show(total(before))} → ` +
+      `${show(total(after))}. ${kept} of ${before.length} tokens can be drawn.`,
+  );
+  const next = state.run.tokens[state.chosen + 1];
+  const then =
+    next === undefined ? "" : `, which the text continues with ${withArticle("a", next)}`;
+  say("next-after", `After ${tokenAt(state.chosen)}${then}:`);
 }
 
 /** What the sliders say now. */

@@ -13,7 +13,12 @@ function buildSwitches(toggle) {
   Object.assign(measured, { of: null, losses: new Map() });
   buildHeadRows(byId("switch-grid"), (layer, head) => {
     const name = `${layer}.${head}`;
-    const box = make("input", { type: "checkbox", role: "switch", "data-head": name, "aria-label": `Layer ${layer}, head ${head}` });
+    const box = make("input", {
+      type: "checkbox",
+      role: "switch",
+      "data-head": name,
+      "aria-label": `Layer ${layer}, head ${head}`,
+    });
     box.addEventListener("change", () => toggle(name, box.checked));
     return make("label", {}, box, name, make("small", { "data-loss": name }));
   });
@@ -28,7 +33,8 @@ function showChange(change) {
 /** Switches, loss and measured changes. */
 function renderSwitches() {
   const run = state.run;
-  for (const box of byId("switch-grid").querySelectorAll("input")) box.checked = !state.headsOff.has(box.dataset.head);
+  for (const box of byId("switch-grid").querySelectorAll("input"))
+    box.checked = !state.headsOff.has(box.dataset.head);
   say("loss-says", lossSentence(run));
   if (measured.of !== null && measured.of !== measuredFor(run)) {
     Object.assign(measured, { of: null, losses: new Map() });
@@ -42,7 +48,8 @@ function renderSwitches() {
 
 /** The loss of the text now, and with all heads. */
 function lossSentence(run) {
-  if (!run.result || Number.isNaN(run.loss)) return "A loss needs two tokens: the second one is predicted.";
+  if (!run.result || Number.isNaN(run.loss))
+    return "A loss needs two tokens: the second one is predicted.";
   const unit = state.model.tokenizer.kind === "char" ? "nats per character" : "nats per token";
   const full = `With all heads, the loss of this text is ${show(run.fullLoss)} ${unit}`;
   if (run.headsOff.size === 0) return `${full}. Switch one off.`;

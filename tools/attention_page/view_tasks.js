@@ -9,7 +9,12 @@ function taskCard(task) {
   const text = make("p", { class: "task-text" }, task.text);
   const verdict = make("p", { class: "verdict", role: "status" });
   const button = make("button", { type: "button", "aria-describedby": head.id }, "Check");
-  const card = make("article", { class: "task", id: `task-${task.id}`, "aria-labelledby": head.id }, head, text);
+  const card = make(
+    "article",
+    { class: "task", id: `task-${task.id}`, "aria-labelledby": head.id },
+    head,
+    text,
+  );
   card.append(...taskQuestions(task), make("div", { class: "buttons" }, button), verdict);
   button.addEventListener("click", () => checkTask(task, card));
   return card;
@@ -30,7 +35,12 @@ function taskQuestions(task) {
 }
 
 function taskOption(task, q, o, text) {
-  return make("label", {}, make("input", { type: "radio", name: `${task.id}-${q}`, value: o }), ` ${text}`);
+  return make(
+    "label",
+    {},
+    make("input", { type: "radio", name: `${task.id}-${q}`, value: o }),
+    ` ${text}`,
+  );
 }
 
 /** What the reader answered: the index of each chosen option (null: none), and the number. */
@@ -49,12 +59,15 @@ async function checkTask(task, card) {
   const verdict = await taskVerdict(task, answers, number);
   if (verdict.done) solved.add(task.id);
   card.classList.toggle("done", solved.has(task.id));
-  card.querySelector(".verdict").textContent = verdict.done ? `Solved. ${verdict.says}` : verdict.says;
+  card.querySelector(".verdict").textContent = verdict.done
+    ? `Solved. ${verdict.says}`
+    : verdict.says;
   renderTasksDone();
 }
 
 async function taskVerdict(task, answers, number) {
-  if (!task.toy && !state.model) return wrong("This one needs a model: give the page a checkpoint.");
+  if (!task.toy && !state.model)
+    return wrong("This one needs a model: give the page a checkpoint.");
   if (!task.toy && !state.run?.result) return wrong("Type a text first.");
   if (answers.includes(null)) return wrong("Answer first.");
   return task.check(answers, number);

@@ -2,7 +2,7 @@
 /* The tokens as buttons: one of them is chosen, the others are shaded by the weight it gives them.
    The row is a radio group: one Tab stop, arrows move the choice. */
 
-const STEPS = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1};
+const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
 
 /** Make a container a row of tokens; choose(i) is called for a click or a key. */
 function tokenRow(container, choose) {
@@ -36,7 +36,14 @@ function fillTokenRow(container, tokens, chosen) {
   while (container.children.length > tokens.length) container.lastChild.remove();
   while (container.children.length < tokens.length) {
     const index = container.children.length;
-    container.append(make("button", {type: "button", role: "radio", "data-index": index}, make("span"), make("small")));
+    container.append(
+      make(
+        "button",
+        { type: "button", role: "radio", "data-index": index },
+        make("span"),
+        make("small"),
+      ),
+    );
   }
   tokens.forEach((token, i) => {
     const button = container.children[i];
@@ -62,7 +69,7 @@ function shadeTokenRow(container, weights, isMasked) {
 /** The model's tokens. */
 function renderTokens() {
   const container = byId("tokens");
-  const {tokens, causal, result} = state.run;
+  const { tokens, causal, result } = state.run;
   fillTokenRow(container, tokens, state.chosen);
   if (result) shadeTokenRow(container, weightRow(state.chosen), (j) => causal && j > state.chosen);
   container.classList.toggle("numbers", byId("numbers").checked);
@@ -75,7 +82,9 @@ function renderLegend() {
     swatch.style.background = `rgb(${colour.join(" ")})`;
     return make("span", {}, swatch, text);
   };
-  const weights = [0, 0.05, 0.25, 0.5, 1].map((weight) => sample(String(weight), weightColour(weight)));
+  const weights = [0, 0.05, 0.25, 0.5, 1].map((weight) =>
+    sample(String(weight), weightColour(weight)),
+  );
   byId("legend").replaceChildren("weight:", ...weights, sample("masked", MASKED[theme()]));
 }
 
@@ -85,7 +94,10 @@ function textMessage(run, model) {
   if (run.unknown.length > 0) parts.push(unknownMessage(run.unknown));
   if (run.dropped > 0) {
     const limit = model.config.max_seq_len;
-    parts.push(`The model’s context is ${limit} tokens: of ${run.dropped + limit} only the last ${limit} are read.`);
+    parts.push(
+      `The model’s context is ${limit} tokens: of ${run.dropped + limit} only the last ` +
+        `${limit} are read.`,
+    );
   }
   if (run.tokens.length === 0) parts.push("Type at least one character that the model knows.");
   return parts.join(" ");
@@ -95,5 +107,8 @@ function textMessage(run, model) {
 function unknownMessage(unknown) {
   const names = [...new Set(unknown.map((one) => nameToken(one.character)))];
   const shown = names.slice(0, 5).join(", ") + (names.length > 5 ? ", …" : "");
-  return `The model does not know ${shown}: left out (${unknown.length} in all). Its training text had none of them.`;
+  return (
+    `The model does not know ${shown}: left out (${unknown.length} in all). Its ` +
+    "training text had none of them."
+  );
 }

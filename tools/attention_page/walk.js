@@ -18,7 +18,14 @@ function walkNumbers() {
   const largest = Math.max(...scaled.slice(0, visible));
   const exponentials = scaled.map((score, key) => (key < visible ? Math.exp(score - largest) : 0));
   return {
-    i, j, T, width, visible, scaled, largest, exponentials,
+    i,
+    j,
+    T,
+    width,
+    visible,
+    scaled,
+    largest,
+    exponentials,
     query: rowOf(parts.q, i, width),
     key: rowOf(parts.k, j, width),
     value: rowOf(parts.v, j, width),
