@@ -8,9 +8,15 @@ function measuredFor(run) {
   return `${run.causal}|${run.tokens.join("")}`;
 }
 
+/** Losses of another text or another model say nothing here. */
+function forgetMeasured() {
+  Object.assign(measured, { of: null, losses: new Map() });
+  say("measure-says", "");
+}
+
 /** The switches, when a model arrives; toggle(name, on) is called for each change. */
 function buildSwitches(toggle) {
-  Object.assign(measured, { of: null, losses: new Map() });
+  forgetMeasured();
   buildHeadRows(byId("switch-grid"), (layer, head) => {
     const name = `${layer}.${head}`;
     const box = make("input", {
@@ -36,10 +42,7 @@ function renderSwitches() {
   for (const box of byId("switch-grid").querySelectorAll("input"))
     box.checked = !state.headsOff.has(box.dataset.head);
   say("loss-says", lossSentence(run));
-  if (measured.of !== null && measured.of !== measuredFor(run)) {
-    Object.assign(measured, { of: null, losses: new Map() });
-    say("measure-says", "");
-  }
+  if (measured.of !== null && measured.of !== measuredFor(run)) forgetMeasured();
   for (const small of byId("switch-grid").querySelectorAll("small")) {
     const loss = measured.losses.get(small.dataset.loss);
     small.textContent = loss === undefined ? "" : showChange(loss - measured.full);
