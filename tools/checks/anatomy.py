@@ -16,6 +16,7 @@ REQUIRED = (  # whatever the state of the lessons
     *("data/README.md", "data/download_datasets.sh", "data/simple_sequences.txt"),
     "setup/verify_environment.py",
     *(f"{lesson}/README.md" for lesson in LESSONS),
+    "01_attention/interactive_demo.html",
     *(
         f"utils/{name}.py"
         for name in (
@@ -34,7 +35,7 @@ REQUIRED = (  # whatever the state of the lessons
         f"tools/{name}.py"
         for name in (
             *("install", "clean", "learn", "module_tests", "validate_all"),
-            *("demo", "interactive", "benchmark", "ablations", "crash_test"),
+            *("demo", "interactive", "benchmark", "ablations", "crash_test", "export_demo"),
         )
     ),
     *(

@@ -1,7 +1,9 @@
 """tools/export_demo.py, and the check that lesson 01's page is up to date."""
 
 import json
+import re
 import shutil
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -200,6 +202,17 @@ def test_scripts_come_in_the_order_in_which_they_need_each_other(sources: Path) 
     assert names[: len(pages.ENGINE)] == list(pages.ENGINE)
     assert names[-1] == "page.js"
     assert {"view_arcs.js", "toy.js"} < set(names)
+
+
+def test_no_two_scripts_define_the_same_name() -> None:
+    """They share one global scope: the later one would silently replace the earlier one."""
+    defined = re.compile(r"^(?:async )?(?:function\*?|const|let|class) ([\w$]+)", re.MULTILINE)
+    names: dict[str, list[str]] = defaultdict(list)
+    for script in pages.scripts():
+        for name in defined.findall(script.read_text(encoding="utf-8")):
+            names[name].append(script.name)
+    assert len(names) > 50
+    assert {name: where for name, where in names.items() if len(where) > 1} == {}
 
 
 def test_line_ends_do_not_change_the_page(sources: Path) -> None:
