@@ -82,6 +82,7 @@ async function computeRun() {
   const off = headsOffList();
   const run = {
     ...read,
+    model,
     text,
     causal,
     headsOff: new Set(state.headsOff),
