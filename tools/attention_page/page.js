@@ -18,7 +18,7 @@ async function change(changes) {
 /** Run the model on the text; false if a newer change overtook this one. */
 async function compute() {
   const run = await computeRun();
-  if (run === null || run.model !== state.model) return false;
+  if (run === null || run.model !== state.model || run.text !== state.text) return false;
   // A choice at the end of the text stays at the end, however long the text becomes.
   const followed = state.run === null || state.chosen >= state.run.tokens.length - 1;
   state.run = run;

@@ -9,7 +9,7 @@
 
 const TOY_WORDS = ["The", "quick", "brown", "fox", "jumps"];
 const TOY_FEATURES = ["colour", "manner", "thing", "action"];
-const TOY_VALUES = ["looks", "movement"];
+const TOY_VALUES = ["looks", "motion"];
 
 const TOY_X = [
   [0, 0, 0, 0], // The: none of the four

@@ -1,7 +1,7 @@
 "use strict";
 /* Which model the page shows: the one inside it, or a file that the reader opens or drops. */
 
-const START_TEXT = "DUKE:\nGood morrow, my lord. The king ";
+const START_TEXT = "Who has the map?\nNo man has the m"; // something to look back for
 
 /** The model that the page carries; null if it carries none. */
 function ownModel() {

@@ -72,7 +72,8 @@ function scaleStep(n) {
   const lines = [
     paragraph(
       `A sum of ${n.width} products varies more the more there are. The division by the square ` +
-        `root of d_head = ${n.width} keeps scores near 1, so that the softmax stays soft.`,
+        `root of d_head = ${n.width} keeps the scores of a new model near 1, so that its softmax is ` +
+        "soft. Training may make them larger where it pays.",
     ),
     formula(
       `${score} / √${n.width} = ${score} / ${show(root, 2)} = `,

@@ -43,7 +43,7 @@ function toySentence({ query, weights, output }) {
       : `looks for ${wanted.join(", ")}, and finds ${best.join(" and ")}`;
   return (
     `“${word}” ${looks}. It leaves with ${show(output[0], 2)} of looks and ` +
-    `${show(output[1], 2)} of movement.`
+    `${show(output[1], 2)} of motion.`
   );
 }
 
@@ -61,15 +61,9 @@ function toyNumbers({ scores, scaled, weights, values, output }) {
       { class: j === toyState.chosen ? "chosen" : null },
     ),
   );
-  const sum = tableRow([
-    "weighted sum",
-    "",
-    "",
-    show(1, 3),
-    ...output.map((value) => show(value, 2)),
-  ]);
+  const sum = tableRow(["sum", "", "", show(1, 3), ...output.map((value) => show(value, 2))]);
   return [
-    tableHead(["key", "q · k", "/ √4", "weight", ...TOY_VALUES.map((name) => `v: ${name}`)]),
+    tableHead(["key", "q · k", "/ √4", "weight", ...TOY_VALUES]),
     make("tbody", {}, ...rows, sum),
   ];
 }
