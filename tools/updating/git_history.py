@@ -10,9 +10,11 @@ from tools.updating.plan import plan_update
 from utils.errors import CourseError, UsageError
 
 
-def git(root: Path, *args: str, data: bytes | None = None, **extra: str) -> bytes:
+def git(root: Path, *args: str, data: bytes | None = None, index: Path | None = None) -> bytes:
     """The output of a git command. Raises CourseError with git's own last line."""
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **extra}
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    if index is not None:
+        environment["GIT_INDEX_FILE"] = str(index)
     try:
         done = subprocess.run(
             ["git", "-C", str(root), *args], input=data, capture_output=True, env=environment
@@ -110,13 +112,13 @@ def git_setting(root: Path, name: str) -> str:
 def write_tree(root: Path, commit: str, files: Mapping[str, bytes | None]) -> str:
     """A tree like that of a commit but for these files; None removes one."""
     with tempfile.TemporaryDirectory() as folder:
-        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        git(root, "read-tree", commit, **index)
+        index = Path(folder) / "index"
+        git(root, "read-tree", commit, index=index)
         for path, data in files.items():
             if data is None:
-                git(root, "rm", "--quiet", "--cached", "--ignore-unmatch", "--", path, **index)
+                git(root, "rm", "--quiet", "--cached", "--ignore-unmatch", "--", path, index=index)
                 continue
             blob = git(root, "hash-object", "-w", "--stdin", data=data).decode().strip()
             entry = f"100644,{blob},{path}"
-            git(root, "update-index", "--add", "--cacheinfo", entry, **index)
-        return git(root, "write-tree", **index).decode().strip()
+            git(root, "update-index", "--add", "--cacheinfo", entry, index=index)
+        return git(root, "write-tree", index=index).decode().strip()

@@ -42,9 +42,7 @@ def plan_update(base: Files, mine: Files, new: Files, paths: list[str]) -> Plan:
         elif own == old or own is None:
             take(plan, path, release)
         elif release is None:
-            plan.notes.append(
-                f"{path}: not in the course any more; yours is kept"
-            )
+            plan.notes.append(f"{path}: not in the course any more; yours is kept")
         else:
             plan.backups.append(path)
             plan.notes.append(f"{path}: both changed; the new one is here, yours in the backup")

@@ -193,7 +193,8 @@ class Scope:
         """The learner's body below the new first lines, if the learner left those alone."""
         if base is None or base.text.rstrip() == new.text.rstrip():
             return mine.text
-        self.notes.append(f"{label}: {what_changed(base, new)}")
+        change = what_changed(base, new)
+        self.notes += [f"{label}: {change}"] if change else []
         if len({type(one.node) for one in (base, mine, new)}) > 1:
             return mine.text
         head = head_of(mine)
@@ -274,6 +275,10 @@ def is_program(piece: Piece) -> bool:
     return isinstance(piece.node, ast.If) and "__name__" in ast.dump(piece.node.test)
 
 
+def is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
 def is_stub(piece: Piece) -> bool:
     """Whether a function is an untouched stub, of any release: no code, no notes in comments."""
     has_notes = any(line.lstrip().startswith("#") for line in lines_of(piece.text))
@@ -310,14 +315,26 @@ def head_of(piece: Piece) -> str:
 
 
 def what_changed(base: Piece, new: Piece) -> str:
-    """What differs between the stubs of two releases, as a sentence for the learner."""
+    """What differs between the stubs of two releases, for the learner; "" for a name alone."""
     old_node, new_node = base.node, new.node
-    if isinstance(old_node, ast.FunctionDef) and isinstance(new_node, ast.FunctionDef):
-        if ast.dump(old_node.args) != ast.dump(new_node.args):
-            return "its arguments changed: your code stands below the new line, check it"
-        if ast.get_docstring(old_node) == ast.get_docstring(new_node):
-            return "the code to repair changed: yours is kept"
-    return "its description changed: read it again"
+    if not (isinstance(old_node, ast.FunctionDef) and isinstance(new_node, ast.FunctionDef)):
+        return "its description changed: read it again"
+    if ast.dump(old_node.args) != ast.dump(new_node.args):
+        return "its arguments changed: your code stands below the new line, check it"
+    if ast.get_docstring(old_node) != ast.get_docstring(new_node):
+        return "its description changed: read it again"
+    if given_code(old_node) != given_code(new_node):
+        return "the code to repair changed: yours is kept"
+    return ""
+
+
+def given_code(node: ast.FunctionDef) -> list[str]:
+    """What a stub holds besides its docstring and its `raise`."""
+    return [
+        ast.dump(one)
+        for one in node.body
+        if not isinstance(one, ast.Raise) and not is_docstring(one)
+    ]
 
 
 def renamed(text: str, old: str, new: str) -> str:
@@ -349,7 +366,6 @@ def bodies(tree: ast.Module) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(tree):
         for child in getattr(node, "body", []) if isinstance(node, (ast.Module, *SCOPES)) else []:
-            is_docstring = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
-            if not isinstance(child, SCOPES) and not is_docstring:
+            if not isinstance(child, SCOPES) and not is_docstring(child):
                 found.add(ast.dump(child))
     return found
