@@ -31,9 +31,10 @@ import budget_runs
 import overfitting_runs
 import scaling_runs
 import texts_by_loss
+from contamination import longest_copy
 from generator import TextGenerator
-from loss_samples import longest_copy
 from parts import Parts
+from power_law import fit_power_law
 from small_model import load_small_model
 from text_statistics import distinct_n, repeated_share
 from utils.config import SampleConfig
@@ -208,7 +209,7 @@ def scaling(budgets: Mapping[str, Mapping[str, float]]) -> Figure:
     found = read_measured(HERE.parents[1] / "06_training" / "pictures")["scaling"]["by_size"]
     sizes = [scaling_runs.n_block_weights(int(d_model)) for d_model in found]
     losses, lowest = list(found.values()), scaling_runs.floor()
-    a, alpha = scaling_runs.fit_power_law(sizes, losses, lowest)
+    a, alpha = fit_power_law(sizes, losses, lowest)
     line = np.logspace(math.log10(sizes[0] / 1.5), math.log10(sizes[-1] * 4), 50)
     left.plot(line, lowest + a * line**-alpha, color=GREY, linewidth=1)
     left.plot(sizes, losses, "o", color=BLUE)
