@@ -215,11 +215,12 @@ def scaling(budgets: Mapping[str, Mapping[str, float]]) -> Figure:
     left.plot(sizes, losses, "o", color=BLUE)
     left.axhline(lowest, color=GREY, linestyle="--", linewidth=1)
     left.text(sizes[0], lowest + 0.02, "the floor, E", color=GREY, va="bottom")
-    left.set_title(f"the same text: E + {a:.0f} N^-{alpha:.2f}")
+    left.set_title(rf"the same text: E + {a:.0f} $\cdot$ N$^{{-{alpha:.2f}}}$")
     for (budget, row), colour in zip(budgets.items(), (ORANGE, PURPLE, GREEN), strict=True):
         places = [scaling_runs.n_block_weights(int(d_model)) for d_model in row]
-        cost = budget_runs.n_operations(int(budget))
-        right.plot(places, list(row.values()), "o-", color=colour, label=f"{cost:.0e} operations")
+        factor, power = f"{budget_runs.n_operations(int(budget)):.0e}".split("e+")
+        label = rf"{factor} $\times$ 10$^{{{int(power)}}}$ operations"
+        right.plot(places, list(row.values()), "o-", color=colour, label=label)
     right.set_title("the same cost")
     right.legend(frameon=False, loc="upper left")
     for axes in (left, right):
