@@ -249,7 +249,8 @@ function gelu(x) {
   return 0.5 * x * (1 + erf(x / Math.SQRT2));
 }
 
-const ERF_COEFFICIENTS = [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592]; // e to a
+/* e, d, c, b and a of the formula below. */
+const ERF_COEFFICIENTS = [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592];
 
 /**
  * The error function, which JavaScript lacks, to within 1.5e-7.
