@@ -3,8 +3,8 @@
     python tools/export_demo.py --out my_model.html                       the newest checkpoint
     python tools/export_demo.py --checkpoint X.safetensors --out my_model.html
     python tools/export_demo.py --no-weights --out page.html              asks for a checkpoint
-    python tools/export_demo.py --lesson           put lesson 01's page together again (a second)
-    python tools/export_demo.py --lesson --train   and train its model anew (about 4 minutes)
+    python tools/export_demo.py --lesson           put lesson 01's page together again
+    python tools/export_demo.py --lesson --train   and train its model anew: about two minutes
 
 The page opens from disk, in any browser, without a network. `--lesson` keeps the model that
 01_attention/interactive_demo.html holds, so run it after a change in tools/attention_page/.

@@ -249,14 +249,17 @@ function gelu(x) {
   return 0.5 * x * (1 + erf(x / Math.SQRT2));
 }
 
+/* e, d, c, b and a of the formula below. */
+const ERF_COEFFICIENTS = [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592];
+
 /**
  * The error function, which JavaScript lacks, to within 1.5e-7.
- * Abramowitz and Stegun 1964, formula 7.1.26.
+ * Abramowitz and Stegun 1964, formula 7.1.26: erf(x) = 1 - (a t + ... + e t^5) exp(-x^2).
  */
 function erf(x) {
   const t = 1 / (1 + 0.3275911 * Math.abs(x));
-  const polynomial =
-    t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+  let polynomial = 0; // a t + b t^2 + c t^3 + d t^4 + e t^5, from the inside out
+  for (const coefficient of ERF_COEFFICIENTS) polynomial = (polynomial + coefficient) * t;
   return Math.sign(x) * (1 - polynomial * Math.exp(-x * x));
 }
 

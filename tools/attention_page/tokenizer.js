@@ -62,7 +62,7 @@ function encode(model, text) {
   const known = [];
   let index = 0;
   for (const character of text) {
-    // Half of a surrogate pair, on its own, is no character: it has no UTF-8.
+    // Half of a surrogate pair, on its own, is not a character: UTF-8 can't write it.
     const accepted = kind === "char" ? idOf.has(character) : !/^[\ud800-\udfff]$/.test(character);
     if (accepted) known.push(character);
     else unknown.push({ character, index });
