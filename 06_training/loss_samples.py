@@ -4,7 +4,7 @@
 
 A callback looks at the validation loss, and whenever it has fallen below the next threshold, lets
 the model write. `longest_copy` tells whether a model writes or recites: it finds the longest
-stretch of a sample that stands in the training text, letter for letter.
+stretch of a sample that occurs in the training text, letter for letter.
 
 Sampling is the subject of lesson 07; here is its simplest form, one character at a time.
 
@@ -81,7 +81,7 @@ def write_text(
 
 
 def longest_copy(sample: str, corpus: str) -> tuple[int, int]:
-    """Start and length of the longest stretch of `sample` that stands in `corpus`; (0, 0) if none.
+    """Start and length of the longest stretch of `sample` that occurs in `corpus`; (0, 0) if none.
 
     Of several as long, the first. A stretch that is no longer than the best so far is not looked
     for, so the corpus is searched at most twice per character of the sample.
