@@ -377,10 +377,10 @@ def inverse_with(
 INVERSE = mistakes(
     inverse_with,
     not_normalised=(
-        "the stretches are the exponentials, which do not sum to 1: take the softmax",
+        "the pieces are the exponentials, which do not sum to 1: take the softmax",
         {"weights": "exponentials", "rounding": "as it is"},
     ),
-    logits_as_stretches=(
+    logits_as_pieces=(
         "the logits themselves are laid end to end; take their softmax first",
         {"weights": "logits", "rounding": "as it is"},
     ),
@@ -389,17 +389,17 @@ INVERSE = mistakes(
         {"weights": "softmax of all", "rounding": "as it is"},
     ),
     end_belongs_to_the_token_before=(
-        "an end of a stretch that equals u counts as beyond it: for u = 0 this draws a token of "
+        "an end of a piece that equals u counts as beyond it: for u = 0 this draws a token of "
         "probability 0; the condition is end <= u",
         {"edge": "<"},
     ),
     starts_in_place_of_ends=(
-        "u is compared with where the stretches start, so the id is one too large; compare with "
+        "u is compared with where the pieces start, so the id is one too large; compare with "
         "where they end",
         {"edge": "starts"},
     ),
     closest_end=(
-        "the token whose end is closest to u is taken; it should be the one on whose stretch u "
+        "the token whose end is closest to u is taken; it should be the one on whose piece u "
         "lies",
         {"edge": "closest"},
     ),
@@ -458,8 +458,8 @@ def always_the_best(logits: Tensor, uniform: Tensor) -> Tensor:
     return logits.argmax(-1)
 
 
-def equal_stretches(logits: Tensor, uniform: Tensor) -> Tensor:
-    """all tokens get stretches of equal length; they should be as long as the probabilities"""
+def equal_pieces(logits: Tensor, uniform: Tensor) -> Tensor:
+    """all tokens get pieces of equal length; they should be as long as the probabilities"""
     return (uniform * logits.size(-1)).long()
 
 
@@ -2931,7 +2931,7 @@ ACCEPT = mistakes(
 MISCONCEPTIONS = {
     "predict_distribution": PREDICTED,
     "apply_temperature": TEMPERATURE,
-    "sample_inverse_cdf": (*INVERSE, always_the_best, equal_stretches, drawn_again),
+    "sample_inverse_cdf": (*INVERSE, always_the_best, equal_pieces, drawn_again),
     "sample_gumbel": GUMBEL,
     "top_k_filter": TOP_K,
     "top_p_filter": TOP_P,
