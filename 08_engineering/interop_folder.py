@@ -38,7 +38,7 @@ def check_new(folder: Path) -> None:
 def write_folder(folder: Path, weights: Mapping[str, Tensor], files: Mapping[str, Any]) -> None:
     """Write the weights and the JSON files, each atomically, and config.json last.
 
-    A folder without config.json is no model, so a crash can't leave one that only looks complete.
+    A folder without config.json isn't a model, so a crash can't leave one that only looks complete.
     """
     check_new(folder)
     folder.mkdir(parents=True, exist_ok=True)

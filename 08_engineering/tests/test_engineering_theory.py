@@ -145,7 +145,7 @@ def test_the_tolerance_by_hand() -> None:
 
 def test_the_first_loss_of_the_clinic() -> None:
     _, tokenizer = load_small_model()
-    assert f"ln V: {math.log(tokenizer.vocab_size):.2f} nats for {tokenizer.vocab_size}" in words(
+    assert f"log V: {math.log(tokenizer.vocab_size):.2f} nats for {tokenizer.vocab_size}" in words(
         "theory"
     )
     untrained = TinyTransformerLM(ModelConfig(57, d_model=16, n_layers=1, tie_weights=False))
