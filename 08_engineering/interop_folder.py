@@ -77,7 +77,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json. Raises CourseError if it is missing or damaged, or for quantised weights."""
+    """config.json. Raises CourseError if it is missing or damaged, or for quantized weights."""
     stored = read_json(folder / CONFIG)
     if stored.get("quantization_config") is not None:
         raise CourseError("config.json has a quantization_config; only plain weights can be read")

@@ -1,7 +1,7 @@
 """Common wrong answers to the exercises of lesson 02; each diagnosis is shown to a learner.
 
 Most exercises have one faulty implementation, `split_with` and so on, which is right until a
-setting makes one mistake. Settings combine, so two mistakes at once are recognised as well. What
+setting makes one mistake. Settings combine, so two mistakes at once are recognized as well. What
 fits no setting is a function or class of its own, whose docstring is the diagnosis.
 `MISCONCEPTIONS` lists them by the function or class that they imitate; a wrong class is built with
 the learner's weights.
@@ -978,7 +978,7 @@ LAYER = mistakes(
 )
 
 
-class NotInitialised(LayerWith):
+class NotInitialized(LayerWith):
     """super().__init__() is missing; it must be the first line of __init__"""
 
     def __init__(self, d_model: int, n_heads: int, bias: bool = True) -> None:
@@ -2791,7 +2791,7 @@ GROUPED = mistakes(
 )
 
 
-class GroupedNotInitialised(GroupedWith):
+class GroupedNotInitialized(GroupedWith):
     """super().__init__() is missing; it must be the first line of __init__"""
 
     def __init__(self, d_model: int, n_heads: int, n_kv_heads: int, bias: bool = True) -> None:
@@ -3214,7 +3214,7 @@ MISCONCEPTIONS = {
         read_backwards,
         half_of_each,
     ),
-    "MultiHeadAttention": (*LAYER, NotInitialised),
+    "MultiHeadAttention": (*LAYER, NotInitialized),
     "split_qkv": QKV,
     "cross_attend": CROSS,
     "head_contributions": CONTRIBUTIONS,
@@ -3236,6 +3236,6 @@ MISCONCEPTIONS = {
     "induction_score": SCORE,
     "repeat_kv": REPEAT,
     "kv_cache_bytes": BYTES,
-    "GroupedQueryAttention": (*GROUPED, GroupedNotInitialised),
+    "GroupedQueryAttention": (*GROUPED, GroupedNotInitialized),
     "block_sparse_attention": (*SPARSE, all_at_once, all_at_once_with_a_large_number),
 }

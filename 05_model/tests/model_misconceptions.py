@@ -1,7 +1,7 @@
 """Common wrong answers to the exercises of lesson 05; each diagnosis is shown to a learner.
 
 Most exercises have one faulty implementation, `loss_with` and so on, which is right until a setting
-makes one mistake. Settings combine, so two mistakes at once are recognised as well. What fits no
+makes one mistake. Settings combine, so two mistakes at once are recognized as well. What fits no
 setting is a function or class of its own, whose docstring is the diagnosis. `MISCONCEPTIONS` lists
 them by the function or class that they imitate; a wrong class is built with the learner's weights.
 """

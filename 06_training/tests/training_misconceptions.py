@@ -1,7 +1,7 @@
 """Common wrong answers to the exercises of lesson 06; each diagnosis is shown to a learner.
 
 Most exercises have one faulty implementation, `cross_entropy_with` and so on, which is right until
-a setting makes one mistake. Settings combine, so two mistakes at once are recognised as well. What
+a setting makes one mistake. Settings combine, so two mistakes at once are recognized as well. What
 fits no setting is a function of its own, whose docstring is the diagnosis. `MISCONCEPTIONS` lists
 them by the function that they imitate.
 """

@@ -1,7 +1,7 @@
 """Common wrong answers to the exercises of lesson 08; each diagnosis is shown to a learner.
 
 Each exercise has one faulty implementation, `saved_with` and so on, which is right until a setting
-makes one mistake. Settings combine, so two mistakes at once are recognised as well. What fits no
+makes one mistake. Settings combine, so two mistakes at once are recognized as well. What fits no
 setting is a function of its own, whose docstring is the diagnosis. `MISCONCEPTIONS` lists them by
 the function that they imitate.
 """
@@ -1654,7 +1654,7 @@ def updated_with(
     max_norm = max_norm / n if limit == "divided" else max_norm
     if clipped == "value":
         nn.utils.clip_grad_value_(parameters, max_norm)
-    elif clipped == "normalised":
+    elif clipped == "normalized":
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad *= max_norm / before
@@ -1758,9 +1758,9 @@ UPDATED = mistakes(
         "each entry is clipped by itself, which changes the direction; clip the norm of all",
         {"clipped": "value"},
     ),
-    always_normalised=(
+    always_normalized=(
         "the gradient always gets the norm max_norm; a shorter one should stay as it is",
-        {"clipped": "normalised"},
+        {"clipped": "normalized"},
     ),
     clipped_per_parameter=(
         "each parameter is clipped by itself; the norm is that of all together",
