@@ -1,4 +1,4 @@
-"""How much of the evaluation data stands in the training data? In time that n doesn't matter for.
+"""How much of the evaluation data is in the training data? In time that n doesn't matter for.
 
 A hash of n tokens a, b, ..., z is the number whose digits they are, modulo a large prime m:
 
