@@ -33,7 +33,7 @@ def split_with(
     cut: str = "neighbours",
     slices: str = "own",
     reverse: bool = False,
-    place: str = "behind the batch",
+    place: str = "after the batch",
     scaled: bool = False,
     squeezed: bool = False,
 ) -> Any:
@@ -69,12 +69,12 @@ CUTS = {
 }
 
 PLACES = {
-    "behind the batch": lambda heads: heads,
-    "behind the tokens": lambda heads: heads.transpose(1, 2),
+    "after the batch": lambda heads: heads,
+    "after the tokens": lambda heads: heads.transpose(1, 2),
     "last": lambda heads: heads.permute(0, 2, 3, 1),
     "in front": lambda heads: heads.transpose(0, 1),
     "features before tokens": lambda heads: heads.mT,
-    "batch behind tokens": lambda heads: heads.permute(2, 0, 1, 3),
+    "batch after tokens": lambda heads: heads.permute(2, 0, 1, 3),
     "tokens in front": lambda heads: heads.permute(2, 1, 0, 3),
     "one with the batch": lambda heads: heads.flatten(0, 1),
     "a tuple": lambda heads: heads.unbind(1),
@@ -95,8 +95,8 @@ SPLIT = mistakes(
         {"cut": "by reshape"},
     ),
     heads_after_tokens=(
-        "the heads still stand behind the tokens, (B, T, n_heads, d_head); exchange these two axes",
-        {"place": "behind the tokens"},
+        "the heads are still after the tokens, (B, T, n_heads, d_head); exchange these two axes",
+        {"place": "after the tokens"},
     ),
     features_dealt_out=(
         "the features are dealt out like cards, each head gets every n_heads-th; a head's features "
@@ -113,7 +113,7 @@ SPLIT = mistakes(
         {"place": "last"},
     ),
     heads_in_front=(
-        "the heads stand in front of the batch, (n_heads, B, T, d_head); they belong behind it",
+        "the heads are before the batch, (n_heads, B, T, d_head); they belong after it",
         {"place": "in front"},
     ),
     features_before_tokens=(
@@ -123,7 +123,7 @@ SPLIT = mistakes(
     ),
     batch_and_tokens_exchanged=(
         "axes 0 and 1 are exchanged, batch and tokens; exchange tokens and heads, axes 1 and 2",
-        {"place": "batch behind tokens"},
+        {"place": "batch after tokens"},
     ),
     batch_and_tokens_exchanged_as_well=(
         "batch and tokens are exchanged, (T, n_heads, B, d_head); exchange tokens and heads",
@@ -143,7 +143,7 @@ SPLIT = mistakes(
         {"place": "one with the batch"},
     ),
     a_tuple_of_heads=(
-        "the heads are separate tensors; stack them into one, along a new axis behind the batch",
+        "the heads are separate tensors; stack them into one, along a new axis after the batch",
         {"place": "a tuple"},
     ),
     all_features_for_all_heads=(
@@ -250,7 +250,7 @@ JOINS = {
 }
 
 WITHOUT_EXCHANGE = (
-    "the heads are still in front of the tokens when the axes are joined, so a row holds several "
+    "the heads are still before the tokens when the axes are joined, so a row holds several "
     "tokens of one head; exchange tokens and heads first"
 )
 
@@ -313,7 +313,7 @@ MERGE = mistakes(
         {"joined": "tokens and heads"},
     ),
     heads_below_each_other=(
-        "the heads stand below each other, (B, n_heads * T, d_head); they belong side by side",
+        "the heads are below each other, (B, n_heads * T, d_head); they belong side by side",
         {"joined": "below each other"},
     ),
     tokens_and_features_joined=(
@@ -322,7 +322,7 @@ MERGE = mistakes(
         {"joined": "tokens and features"},
     ),
     texts_side_by_side=(
-        "the texts of the batch stand side by side; put the heads side by side, axis 1",
+        "the texts of the batch are side by side; put the heads side by side, axis 1",
         {"joined": "texts"},
     ),
     tokens_last=(
@@ -447,7 +447,7 @@ def real_head_2_by_columns() -> Four:
 
 
 def begins_at_feature_1() -> Four:
-    """these are features 1 and 2 of each token; head 1 begins behind the four numbers of head 0,
+    """these are features 1 and 2 of each token; head 1 begins after the four numbers of head 0,
     and nothing is exchanged"""
     return 1, 2, 11, 12
 
@@ -1084,21 +1084,21 @@ QKV = mistakes(
         {"split": "by reshape"},
     ),
     five_axes_in_one_step=(
-        "all five axes are made in one step, with the tokens behind the heads, which keeps the "
+        "all five axes are made in one step, with the tokens after the heads, which keeps the "
         "order in memory and mixes tokens; cut the last axis first, then move axes",
         {"cut": "heads of d_head, three times"},
     ),
     thirds_reshaped=(
-        "the thirds are made by a reshape with the tokens behind them, which mixes tokens and "
+        "the thirds are made by a reshape with the tokens after them, which mixes tokens and "
         "features; cut the last axis",
         {"cut": "reshaped"},
     ),
     heads_behind_tokens=(
-        "the heads still stand behind the tokens; each part must be (B, n_heads, T, d_head)",
+        "the heads are still after the tokens; each part must be (B, n_heads, T, d_head)",
         {"split": "not exchanged"},
     ),
     heads_before_the_batch=(
-        "the heads stand in front of the batch; each part must be (B, n_heads, T, d_head)",
+        "the heads are before the batch; each part must be (B, n_heads, T, d_head)",
         {"split": "in front"},
     ),
     tokens_cut_in_three=(
@@ -1118,7 +1118,7 @@ QKV = mistakes(
         {"cut": "first three times"},
     ),
     thirds_overlap=(
-        "the keys begin one feature behind the queries; they begin where the queries end",
+        "the keys begin one feature after the queries; they begin where the queries end",
         {"cut": "one feature further"},
     ),
     cut_by_heads=(
@@ -1214,7 +1214,7 @@ def plain_attention(
 
 
 def own_allowed(mask: Tensor | None, T: int) -> Tensor | None:
-    """The mask of the context behind one that allows everything of x."""
+    """The mask of the context after one that allows everything of x."""
     if mask is None:
         return None
     own = torch.ones if mask.dtype == torch.bool else torch.zeros
@@ -1423,7 +1423,7 @@ def contributions_with(
     merged: str = "right",
     terms: str = "alone",
     factor: str = "one",
-    place: str = "behind the batch",
+    place: str = "after the batch",
 ) -> Any:
     """The contributions."""
     n_heads, d_head = heads.size(1), heads.size(3)
@@ -1471,8 +1471,8 @@ COLUMNS = {
 }
 
 FINISHES = {
-    "behind the batch": lambda each: each,
-    "behind the tokens": lambda each: each.transpose(1, 2),
+    "after the batch": lambda each: each,
+    "after the tokens": lambda each: each.transpose(1, 2),
     "in front": lambda each: each.transpose(0, 1),
     "side by side": right_merge,
     "added": lambda each: each.sum(1),
@@ -1571,15 +1571,15 @@ CONTRIBUTIONS = mistakes(
         {"place": "added"},
     ),
     contributions_after_tokens=(
-        "the heads stand behind the tokens, (B, T, n_heads, d_model); they belong before them",
-        {"place": "behind the tokens"},
+        "the heads are after the tokens, (B, T, n_heads, d_model); they belong before them",
+        {"place": "after the tokens"},
     ),
     contributions_before_the_batch=(
-        "the heads stand in front of the batch, (n_heads, B, T, d_model); they belong behind it",
+        "the heads are before the batch, (n_heads, B, T, d_model); they belong after it",
         {"place": "in front"},
     ),
     contributions_side_by_side=(
-        "the contributions stand side by side in one long row; the heads need an axis of their own",
+        "the contributions are side by side in one long row; the heads need an axis of their own",
         {"place": "side by side"},
     ),
     contributions_transposed=(
@@ -1599,7 +1599,7 @@ CONTRIBUTIONS = mistakes(
         {"place": "mean over the tokens"},
     ),
     contributions_in_a_tuple=(
-        "the contributions are separate tensors; stack them, along a new axis behind the batch",
+        "the contributions are separate tensors; stack them, along a new axis after the batch",
         {"place": "a tuple"},
     ),
 )
@@ -2052,7 +2052,7 @@ SCORE = mistakes(
         {"picked": "all pairs"},
     ),
     all_earlier_copies=(
-        "the weights behind all earlier copies are added up; only the place `period` back counts",
+        "the weights after all earlier copies are added up; only the place `period` back counts",
         {"picked": "all copies"},
     ),
     hits_counted=(
@@ -2196,10 +2196,10 @@ REPEATS = {
     "texts": lambda x, n: x.repeat_interleave(n, 0),
     "features": lambda x, n: x.repeat(1, 1, 1, n),
     "each feature": lambda x, n: x.repeat_interleave(n, -1),
-    "behind tokens": lambda x, n: (
+    "after tokens": lambda x, n: (
         x[:, :, :, None].expand(-1, -1, -1, n, -1).reshape(shape_of(x, n))
     ),
-    "behind features": lambda x, n: x[..., None].expand(-1, -1, -1, -1, n).reshape(shape_of(x, n)),
+    "after features": lambda x, n: x[..., None].expand(-1, -1, -1, -1, n).reshape(shape_of(x, n)),
     "before the batch": lambda x, n: x[None].expand(n, -1, -1, -1, -1).reshape(shape_of(x, n)),
     "before tokens, as tokens": lambda x, n: x.repeat(1, 1, n, 1).reshape(shape_of(x, n)),
     "view after expand": lambda x, n: x[:, :, None].expand(-1, -1, n, -1, -1).view(shape_of(x, n)),
@@ -2219,7 +2219,7 @@ REPEAT = mistakes(
     ),
     tokens_repeated=("the tokens are repeated; repeat the heads, axis 1", {"order": "tokens"}),
     text_repeated=(
-        "the text of each head is repeated behind itself, axis 2; repeat the heads, axis 1",
+        "the text of each head is repeated after itself, axis 2; repeat the heads, axis 1",
         {"order": "text"},
     ),
     batch_repeated=("the batch is repeated; repeat the heads, axis 1", {"order": "batch"}),
@@ -2240,18 +2240,18 @@ REPEAT = mistakes(
         {"finish": "five axes"},
     ),
     copies_behind_tokens=(
-        "the new axis stands behind the tokens, so the copies of a token become neighbours and mix "
-        "with other tokens in the reshape; it belongs right behind the heads",
-        {"order": "behind tokens"},
+        "the new axis is after the tokens, so the copies of a token become neighbours and mix "
+        "with other tokens in the reshape; it belongs right after the heads",
+        {"order": "after tokens"},
     ),
     copies_behind_features=(
-        "the new axis stands behind the features, so each feature is repeated and the reshape "
-        "mixes tokens; it belongs right behind the heads",
-        {"order": "behind features"},
+        "the new axis is after the features, so each feature is repeated and the reshape "
+        "mixes tokens; it belongs right after the heads",
+        {"order": "after features"},
     ),
     copies_before_the_batch=(
-        "the new axis stands before the batch, so the reshape mixes the texts; it belongs right "
-        "behind the heads",
+        "the new axis is before the batch, so the reshape mixes the texts; it belongs right "
+        "after the heads",
         {"order": "before the batch"},
     ),
     view_after_expand=(
@@ -2260,7 +2260,7 @@ REPEAT = mistakes(
         {"order": "view after expand"},
     ),
     stretched_without_a_new_axis=(
-        "expand stretches axes of size 1 only; put in such an axis behind the heads first",
+        "expand stretches axes of size 1 only; put in such an axis after the heads first",
         {"order": "expand alone"},
     ),
     first_head_repeated=("all copies are of head 0; every head is repeated", {"order": "first"}),
@@ -2303,7 +2303,7 @@ REPEAT = mistakes(
         {"factor": "zeros"},
     ),
     repeated_heads_behind_tokens=(
-        "the heads stand behind the tokens; the result is (B, n_kv_heads * n_repeats, T, d_head)",
+        "the heads are after the tokens; the result is (B, n_kv_heads * n_repeats, T, d_head)",
         {"finish": "tokens before heads"},
     ),
     repeated_and_squeezed=(
@@ -3037,7 +3037,7 @@ SPARSE = mistakes(
         {"needed": "diagonal"},
     ),
     blocks_up_to_the_diagonal=(
-        "blocks behind the diagonal are left out, as if the mask were always causal; the mask says "
+        "blocks after the diagonal are left out, as if the mask were always causal; the mask says "
         "which blocks are needed",
         {"needed": "diagonal and before"},
     ),

@@ -465,7 +465,7 @@ def plain_relu(x: Tensor) -> Tensor:
 
 
 def halves_in_the_wrong_place(x: Tensor) -> Tensor:
-    """only erf is halved: both 1 and erf stand above the 2"""
+    """only erf is halved: both 1 and erf are above the 2"""
     return x * (1 + torch.erf(x / math.sqrt(2)) / 2)
 
 

@@ -2059,7 +2059,7 @@ WRITE = mistakes(
         {"else_": "zeros"},
     ),
     zeros_behind=(
-        "what stands behind the new tokens becomes 0; everything else should stay",
+        "what is behind the new tokens becomes 0; everything else should stay",
         {"else_": "zeros after"},
     ),
     cut_to_the_longest=(

@@ -2713,7 +2713,7 @@ MOVED = mistakes(
         {"way": "second rows first"},
     ),
     pairs_exchanged=(
-        "the two rows of each pair are exchanged, and still stand side by side",
+        "the two rows of each pair are exchanged, and are still side by side",
         {"way": "pairs exchanged"},
     ),
     halves_exchanged=("the halves of each head are exchanged", {"way": "halves exchanged"}),
@@ -2728,11 +2728,11 @@ MOVED = mistakes(
         {"heads": "one head"},
     ),
     n_heads_for_d_head=(
-        "n_heads and d_head are exchanged: the rows of a head stand together",
+        "n_heads and d_head are exchanged: the rows of a head are together",
         {"heads": "exchanged"},
     ),
     groups_of_n_heads=(
-        "n_heads and d_head are exchanged: the rows of a head stand together",
+        "n_heads and d_head are exchanged: the rows of a head are together",
         {"heads": "in groups of n_heads"},
     ),
     d_head_from_the_columns=(
@@ -2745,7 +2745,7 @@ MOVED = mistakes(
         {"shape": "a matrix"},
     ),
     heads_innermost=(
-        "the heads are taken apart: rows of different heads stand side by side",
+        "the heads are taken apart: rows of different heads are side by side",
         {"heads": "all first rows"},
     ),
     columns_moved=(
@@ -2753,7 +2753,7 @@ MOVED = mistakes(
         {"axis": "columns"},
     ),
     pairs_before_heads=(
-        "head and pair are exchanged, and the rows of a pair still stand side by side; exchange "
+        "head and pair are exchanged, and the rows of a pair are still side by side; exchange "
         "the pair with its member",
         {"heads": "inside the pairs"},
     ),
