@@ -2196,9 +2196,7 @@ REPEATS = {
     "texts": lambda x, n: x.repeat_interleave(n, 0),
     "features": lambda x, n: x.repeat(1, 1, 1, n),
     "each feature": lambda x, n: x.repeat_interleave(n, -1),
-    "after tokens": lambda x, n: (
-        x[:, :, :, None].expand(-1, -1, -1, n, -1).reshape(shape_of(x, n))
-    ),
+    "after tokens": lambda x, n: x[:, :, :, None].expand(-1, -1, -1, n, -1).reshape(shape_of(x, n)),
     "after features": lambda x, n: x[..., None].expand(-1, -1, -1, -1, n).reshape(shape_of(x, n)),
     "before the batch": lambda x, n: x[None].expand(n, -1, -1, -1, -1).reshape(shape_of(x, n)),
     "before tokens, as tokens": lambda x, n: x.repeat(1, 1, n, 1).reshape(shape_of(x, n)),

@@ -399,8 +399,7 @@ INVERSE = mistakes(
         {"edge": "starts"},
     ),
     closest_end=(
-        "the token whose end is closest to u is taken; it should be the one on whose piece u "
-        "lies",
+        "the token whose end is closest to u is taken; it should be the one on whose piece u lies",
         {"edge": "closest"},
     ),
     sums_below_u=(
