@@ -2,7 +2,7 @@
 
     python 08_engineering/exercises/exercises.py    check them all
     make watch                                      check on every save, one after the other
-    make hint EX=8.2                                one more hint each time; three each
+    make hint EX=8.2                                one more hint each time, up to three
 
 `python` is the environment's (.venv/bin/python, on Windows .venv\\Scripts\\python). The docstrings
 say what is wanted, theory.md and bug_clinic.md why. Eight of them are repairs: the code below the
