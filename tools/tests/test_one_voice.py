@@ -1,4 +1,4 @@
-"""The ten lessons as one text: the same parts in the same order, and one rule for the same thing."""
+"""The ten lessons as one text: the same parts in the same order, one rule for the same thing."""
 
 import re
 from pathlib import Path
