@@ -66,6 +66,12 @@ def test_a_theory_begins_with_its_pytorch_and_ends_with_what_was_met(lesson) -> 
     assert found[-1] == "What did you meet?"
 
 
+@pytest.mark.parametrize("lesson", LESSONS[:-1])  # the last one's notebooks are about your model
+def test_a_notebook_ends_with_three_questions(lesson) -> None:
+    notebooks = (ROOT / lesson).glob("*.ipynb")
+    assert any("Three questions to take along" in each.read_text("utf-8") for each in notebooks)
+
+
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_the_map_and_the_order_of_the_lessons_have_its_title(lesson) -> None:
     title = re.search(r"^# Lesson (\d\d: .+)$", readme(lesson), re.MULTILINE)
