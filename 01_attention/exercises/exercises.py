@@ -152,7 +152,7 @@ def numpy_attention(
 
 
 def attention_cost(
-    B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
+    B: int, n_heads: int, T: int, d_head: int, bytes_per_value: int = 4
 ) -> tuple[int, int]:
     """Exercise 1.12: what does attention cost when the text grows?
 

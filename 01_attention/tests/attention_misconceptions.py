@@ -1479,7 +1479,7 @@ def cost_with(
     n_heads: int,
     T: int,
     d_head: int,
-    bytes_per_number: int = 4,
+    bytes_per_value: int = 4,
     *,
     per_pair: int = 2,
     sequences: bool = True,
@@ -1523,7 +1523,7 @@ def cost_with(
         "xor": T ^ 2,
     }[weights]
     times = {"own": each, "of one head": B, "of one sequence": n_heads, "one": 1}[copies]
-    sizes = {"given": bytes_per_number, "none": 1, "four": 4, "bits": 8 * bytes_per_number}
+    sizes = {"given": bytes_per_value, "none": 1, "four": 4, "bits": 8 * bytes_per_value}
     held = times * counted * sizes[size]
     held = held / 1024 if in_kib else held
     return (held, adds) if exchanged else (adds, held)
@@ -1630,11 +1630,11 @@ COST = mistakes(
         {"weights": "2 T T"},
     ),
     numbers_not_bytes=(
-        "the second value is the number of weights; multiply it by bytes_per_number",
+        "the second value is the number of weights; multiply it by bytes_per_value",
         {"size": "none"},
     ),
     always_four_bytes=(
-        "the bytes are those of float32, whatever bytes_per_number says",
+        "the bytes are those of float32, whatever bytes_per_value says",
         {"size": "four"},
     ),
     bits_not_bytes=("the second value is in bits; a byte has eight", {"size": "bits"}),

@@ -170,7 +170,7 @@ def repeat_kv(x: Tensor, n_repeats: int) -> Tensor:
 
 
 def kv_cache_bytes(
-    B: int, T: int, n_layers: int, n_kv_heads: int, d_head: int, bytes_per_number: int = 2
+    B: int, T: int, n_layers: int, n_kv_heads: int, d_head: int, bytes_per_value: int = 2
 ) -> int:
     """Exercise 2.12: how much memory do the keys and values of a text take?
 

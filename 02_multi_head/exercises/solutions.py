@@ -212,7 +212,7 @@ def repeat_kv(x: Tensor, n_repeats: int) -> Tensor:
 
 
 def kv_cache_bytes(
-    B: int, T: int, n_layers: int, n_kv_heads: int, d_head: int, bytes_per_number: int = 2
+    B: int, T: int, n_layers: int, n_kv_heads: int, d_head: int, bytes_per_value: int = 2
 ) -> int:
     """Exercise 2.12: how much memory do the keys and values of a text take?
 
@@ -222,7 +222,7 @@ def kv_cache_bytes(
     Returns the number of bytes.
     """
     # 2: keys and values. The number of query heads does not matter.
-    return 2 * B * T * n_layers * n_kv_heads * d_head * bytes_per_number
+    return 2 * B * T * n_layers * n_kv_heads * d_head * bytes_per_value
 
 
 def grouped_attention(

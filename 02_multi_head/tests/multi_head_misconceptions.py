@@ -2321,14 +2321,14 @@ def bytes_with(
     n_layers: int,
     n_kv_heads: int,
     d_head: int,
-    bytes_per_number: int = 2,
+    bytes_per_value: int = 2,
     *,
     kinds: int = 2,
     texts: str = "B",
     tokens: str = "T",
     layers: str = "n_layers",
     heads: str = "n_kv_heads times d_head",
-    size: str = "bytes_per_number",
+    size: str = "bytes_per_value",
     unit: float = 1,
     whole: bool = False,
 ) -> float:
@@ -2355,11 +2355,11 @@ def bytes_with(
         "n_kv_heads squared": n_kv_heads**2 * d_head,
     }[heads]
     number *= {
-        "bytes_per_number": bytes_per_number,
+        "bytes_per_value": bytes_per_value,
         "missing": 1,
         "always 2": 2,
         "always 4": 4,
-        "squared": bytes_per_number**2,
+        "squared": bytes_per_value**2,
     }[size]
     number = number / unit if unit > 1 else number * round(1 / unit)
     return int(number) if whole else number
@@ -2383,24 +2383,24 @@ BYTES = mistakes(
         {"kinds": 4},
     ),
     numbers_counted=(
-        "numbers are counted; multiply them by bytes_per_number",
+        "values are counted; multiply them by bytes_per_value",
         {"size": "missing"},
     ),
     always_two_bytes=(
-        "two bytes per number are taken, whatever bytes_per_number says",
+        "two bytes per value are taken, whatever bytes_per_value says",
         {"size": "always 2"},
     ),
     always_four_bytes=(
-        "four bytes per number are taken, whatever bytes_per_number says",
+        "four bytes per value are taken, whatever bytes_per_value says",
         {"size": "always 4"},
     ),
     bytes_in_place_of_two=(
-        "bytes_per_number is multiplied twice, and the 2 of keys and values is missing; the two "
+        "bytes_per_value is multiplied twice, and the 2 of keys and values is missing; the two "
         "are equal only for numbers of 2 bytes",
         {"kinds": 1, "size": "squared"},
     ),
     bytes_multiplied_twice=(
-        "bytes_per_number is multiplied twice; once is right",
+        "bytes_per_value is multiplied twice; once is right",
         {"size": "squared"},
     ),
     one_layer=(
