@@ -279,6 +279,16 @@ def test_hours_of_every_kind_add_up() -> None:
 
 
 @pytest.mark.parametrize("folder", LESSONS)
+def test_the_readme_of_a_lesson_has_the_hours_of_its_core(folder: str) -> None:
+    found = re.search(
+        rf"\[the core\]\(\S+#the-core\) of the lesson takes about ({NUMBER}) hours?\.",
+        text_of(ROOT / folder / "README.md"),
+    )
+    assert found is not None
+    assert number(found[1]) == core()[folder]
+
+
+@pytest.mark.parametrize("folder", LESSONS)
 def test_a_finished_lesson_has_the_hours_of_its_readme(folder: str) -> None:
     on_page, in_readme = hours_table()[folder]["everything"], stated_hours(folder)
     assert on_page == in_readme, (
