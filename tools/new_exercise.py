@@ -51,7 +51,7 @@ NEW_STUBS = '''"""Exercises of lesson {number}: {topic}. Replace each `raise` wi
 
     python {folder}/exercises/exercises.py    check them all
     make watch                                check on every save, one after the other
-    make hint EX={first}                      one more hint each time; three per exercise
+    make hint EX={first}                      one more hint each time, up to three
 
 The docstrings say what is wanted, theory.md why. Later exercises may use earlier ones.
 """

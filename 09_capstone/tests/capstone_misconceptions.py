@@ -1,7 +1,7 @@
 """Common wrong answers to the exercises of lesson 09; each diagnosis is shown to a learner.
 
 Each exercise has one faulty implementation, `predicted_with` and so on, which is right until a
-setting makes one mistake. Settings combine, so two mistakes at once are recognised as well. What
+setting makes one mistake. Settings combine, so two mistakes at once are recognized as well. What
 fits no setting is a function of its own, whose docstring is the diagnosis. `MISCONCEPTIONS` lists
 them by the function that they imitate.
 """
@@ -96,11 +96,11 @@ PREDICTED = mistakes(
         {"per": 2.5},
     ),
     still_nats=(
-        "the first number is still in nats, and the floor is in bits; divide by ln 2",
+        "the first number is still in nats, and the floor is in bits; divide by log 2",
         {"unit": 1.0},
     ),
     multiplied_by_ln_2=(
-        "nats are multiplied by ln 2; a bit is less than a nat, so there are more of them: divide",
+        "nats are multiplied by log 2; a bit is less than a nat, so there are more of them: divide",
         {"unit": math.log(2)},
     ),
     decimal_logarithm=(
@@ -108,7 +108,7 @@ PREDICTED = mistakes(
         {"unit": 1 / math.log10(2)},
     ),
     floor_converted_again=(
-        "the floor is in bits already, and is not divided by ln 2 again",
+        "the floor is in bits already, and is not divided by log 2 again",
         {"floor": "as nats"},
     ),
     floor_in_nats=(
@@ -116,7 +116,7 @@ PREDICTED = mistakes(
         {"floor": "nats"},
     ),
     nats_as_bits=(
-        "nats per character are taken for bits, in all four numbers; divide by ln 2 first",
+        "nats per character are taken for bits, in all four numbers; divide by log 2 first",
         {"unit": 1.0, "power": "2 to the nats"},
     ),
     two_decimals=(
@@ -128,7 +128,7 @@ PREDICTED = mistakes(
         {"share": "of 57"},
     ),
     all_in_nats=(
-        "the first two numbers are in nats; bits are asked for: divide by ln 2",
+        "the first two numbers are in nats; bits are asked for: divide by log 2",
         {"floor": "nats", "unit": 1.0, "share": "all in nats"},
     ),
     ratio=(
@@ -188,7 +188,7 @@ PREDICTED = mistakes(
         {"share": "to zero"},
     ),
     uniform_in_nats=(
-        "the uniform guess is in nats, ln 65, and the rest in bits; log2 65 = ln 65 / ln 2",
+        "the uniform guess is in nats, log 65, and the rest in bits; log2 65 = log 65 / log 2",
         {"share": "uniform in nats"},
     ),
     uniform_is_65=(
@@ -2015,12 +2015,12 @@ CONTAMINATED = mistakes(
     ),
     not_divided=("this is a number of tokens; a share is asked for", {"over": "nothing"}),
     other_direction=(
-        "this is the share of train that stands in evaluation; it is the other way round",
+        "this is the share of train that is in evaluation; it is the other way round",
         {"direction": "train in evaluation"},
     ),
     order_ignored=("the order within an n-gram is ignored", {"ordered": False}),
     single_tokens=(
-        "single tokens are looked up; n in a row must stand in train",
+        "single tokens are looked up; n in a row must be in train",
         {"exact": "single tokens"},
     ),
     hash_alone=(

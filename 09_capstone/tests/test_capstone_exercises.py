@@ -669,7 +669,7 @@ def test_long_ngrams_take_no_longer(ex):
 
 
 def covered_by_hand(train: list[int], evaluation: list[int], n: int) -> float:
-    """Token by token: does one of the n-grams that hold it stand in train?"""
+    """Token by token: does one of the n-grams that hold it occur in train?"""
     known = [train[i : i + n] for i in range(len(train) - n + 1)]
     covered = [
         any(
