@@ -1,0 +1,188 @@
+"""Can a reader act on every error message, and does troubleshooting.md quote real ones?
+
+A program of the course ends with one line, raised as a CourseError or printed to standard error.
+That line explains itself if, besides what is wrong, it says
+
+- what is allowed ("must be", "at least", "may be", "choose one of", "needs", "expected", "not"),
+- or what to do: a command, a flag, or an instruction after a semicolon or colon ("; use another").
+
+Every other message must be quoted in 00_setup/troubleshooting.md, which says what to do. And every
+`error:` or `warning:` that the page quotes must be a message in the sources, word for word, with
+`...` for what differs. Messages that only pass on another one have no words of their own.
+
+Left out are the programs for those who work on the course itself: MAINTAINERS.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tools.checks.course_files import python_files
+from tools.checks.result import Result
+
+PAGE = "00_setup/troubleshooting.md"
+NOT_LEARNERS = {"tests", "exercises", "pictures", "checks", "benchmarks"}  # folders
+MAINTAINERS = {  # what they say is for the people who change the course
+    *("ablations", "benchmark", "compare_tokenizers", "crash_test", "load_test", "make_pictures"),
+    *("mutation", "new_exercise", "run_pages", "speculative_speed", "try_answers", "validate_all"),
+}
+ALLOWED = (
+    r"\bmust\b|\bneeds?\b|\bmay be\b|\bat (?:least|most)\b|\ballowed\b|\bchoose one\b|\bexpected\b"
+    r"|\bavailable:|\bknown\b|\bonly\b|, not\b|\bfrom \S+ to\b|\brun from\b|\bout of range: \S"
+    r"|\bis not divisible by\b|\bdo not fit in the context of\b|\bis below\b"
+)
+ADVICE = (
+    r"\bmake [a-z]|\bpython |\bpip |--[a-z]"
+    r"|[;:.] (?:a |an |then )?(?:use|give|try|write|leave|train|prepare|save|name|start|add|undo"
+    r"|rename|delete|remove|install|repair|replace|smaller|apply|import|set|repeat|pass|move|free"
+    r"|close|wait|stop|call|with|without|print|choose|read|it may be|n_\w+ may)\b"
+)
+EXPLAINS = re.compile(f"{ALLOWED}|{ADVICE}", re.IGNORECASE)
+FIELD = "\0"  # stands for what differs, in a message
+LEAST = 8  # letters that a message needs to be recognised by
+SIGNS = (b"Error(", b"SystemExit(", b"stderr")  # of a file that raises or prints messages
+PREFIX = re.compile(r"^(?:error|warning|note): ")
+BASES = {"CourseError", "InstallError"}
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message in the sources: where, and its text with FIELD for each value in it."""
+
+    path: str
+    line: int
+    text: str
+
+    @property
+    def shown(self) -> str:
+        return re.sub(f"{FIELD}+", "...", self.text)
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        return pattern_of(self.text, FIELD)
+
+    @property
+    def has_words(self) -> bool:
+        return sum(letter.isalpha() for letter in self.text) >= LEAST
+
+    def is_quoted_as(self, quote: str) -> bool:
+        """Whether a quote, with `...` or with example values, shows this message."""
+        return bool(self.pattern.fullmatch(quote) or pattern_of(quote, "...").fullmatch(self.shown))
+
+
+def check_messages(root: Path, module: str | None) -> list[Result]:
+    """Are messages explained, and are those that troubleshooting.md quotes in the sources?"""
+    page = root / PAGE
+    if module not in (None, PAGE.partition("/")[0]) or not page.is_file():
+        return []
+    quotes = quoted(page.read_text(encoding="utf-8"))
+    found = list(messages(root))
+    problems = [
+        f"{one.path}:{one.line}: {one.shown!r} neither says what to do, nor is it in {PAGE}"
+        for one in found
+        if for_learners(one.path)
+        and not EXPLAINS.search(one.text)
+        and not any(one.is_quoted_as(quote) for quote in quotes.values())
+    ]
+    problems += [
+        f"{PAGE}:{line}: no message in the sources reads {quote!r}"
+        for line, quote in quotes.items()
+        if not any(one.is_quoted_as(quote) for one in found)
+    ]
+    detail = f"{len(found)} messages, {len(quotes)} of them quoted"
+    return [Result("messages", not problems, detail, tuple(problems))]
+
+
+def quoted(page: str) -> dict[int, str]:
+    """The messages of our programs that the page quotes, by line, without their `error: `."""
+    found = {}
+    for number, line in enumerate(page.splitlines(), start=1):
+        for quote in re.findall(r"`((?:error|warning|note): [^`]+)`", line):
+            found[number] = PREFIX.sub("", quote)
+    return found
+
+
+def for_learners(path: str) -> bool:
+    """Whether the people who take the course meet the messages of a file."""
+    return Path(path).stem not in MAINTAINERS and not NOT_LEARNERS & set(Path(path).parts)
+
+
+def pattern_of(text: str, gap: str) -> re.Pattern[str]:
+    """What a text matches when anything may stand in its gaps."""
+    return re.compile(".*".join(re.escape(part) for part in text.split(gap)), re.DOTALL)
+
+
+# --- the messages of the sources ---
+
+
+def messages(root: Path) -> Iterator[Message]:
+    """Every message that a program of the course ends with, tests left out."""
+    texts = {path: (root / path).read_bytes() for path in python_files(root)}
+    trees = {
+        path.as_posix(): ast.parse(text)
+        for path, text in texts.items()
+        if "tests" not in path.parts and any(word in text for word in SIGNS)
+    }
+    errors = error_classes(trees.values())
+    for path, tree in trees.items():
+        constants = constants_of(tree)
+        for node in ast.walk(tree):
+            for argument in printed_by(node, errors):
+                text = PREFIX.sub("", text_of(argument, constants))
+                message = Message(path, node.lineno, text)  # type: ignore[attr-defined]
+                if message.has_words:
+                    yield message
+
+
+def error_classes(trees: object) -> set[str]:
+    """The names of CourseError and of every class below it."""
+    below: dict[str, set[str]] = {}
+    for tree in trees:  # type: ignore[attr-defined]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                below[node.name] = {ast.unparse(base) for base in node.bases}
+    known = set(BASES)
+    while more := {name for name, bases in below.items() if bases & known} - known:
+        known |= more
+    return known
+
+
+def printed_by(node: ast.AST, errors: set[str]) -> Iterator[ast.expr]:
+    """The text of a message, if the node raises or prints one."""
+    if not isinstance(node, ast.Call) or not node.args:
+        return
+    name = ast.unparse(node.func)
+    first = node.args[0]
+    to_stderr = any(ast.unparse(word.value) == "sys.stderr" for word in node.keywords)
+    starts = PREFIX.match(text_of(first, {}))
+    if name in errors or (name == "SystemExit" and starts) or (to_stderr and starts):
+        yield first
+
+
+def constants_of(tree: ast.Module) -> dict[str, str]:
+    """The texts that a module gives a name at its top level."""
+    found: dict[str, str] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            text = text_of(node.value, found)
+            if text.strip(FIELD):
+                found[node.targets[0].id] = text
+    return found
+
+
+def text_of(node: ast.expr, constants: dict[str, str]) -> str:
+    """A text of the sources, with FIELD for each part that is known only when it runs."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(text_of(part, constants) for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return text_of(node.left, constants) + text_of(node.right, constants)
+    if isinstance(node, ast.FormattedValue):
+        node = node.value
+    if isinstance(node, ast.Name) and node.id in constants:
+        return constants[node.id]
+    return FIELD
