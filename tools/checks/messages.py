@@ -4,16 +4,22 @@ A program of the course ends with one line, raised as a CourseError or printed t
 That line explains itself if, besides what is wrong, it says
 
 - what is allowed ("must be", "at least", "may be", "choose one of", "needs", "expected", "not"),
-- or what to do: a command, a flag, or an instruction after a semicolon or colon ("; use another").
+- which two values should fit each other ("mask ... does not broadcast to scores ..."),
+- what to do: a command, a flag, or an instruction after a semicolon or comma ("; use another"),
+- or that what was named is not there ("no checkpoint at ...", "unknown ..."), or why the system
+  cannot use it ("cannot read ...: Permission denied").
 
-Every other message must be quoted in 00_setup/troubleshooting.md, which says what to do. And every
-`error:` or `warning:` that the page quotes must be a message in the sources, word for word, with
-`...` for what differs. Messages that only pass on another one have no words of their own.
+Every other message must be quoted in 00_setup/troubleshooting.md, which says what to do, or in a
+page that it refers to: PAGES. And every `error:`, `warning:` or `note:` that these pages quote must
+be a message in the sources, word for word, with `...` for what differs; it may end with a sentence.
+Messages that only pass on another one have no words of their own.
 
 Left out are the programs for those who work on the course itself: MAINTAINERS.
 """
 
 import ast
+import errno
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,26 +29,38 @@ from pathlib import Path
 from tools.checks.course_files import python_files
 from tools.checks.result import Result
 
-PAGE = "00_setup/troubleshooting.md"
+PAGES = ("00_setup/troubleshooting.md", "08_engineering/interop.md")
 NOT_LEARNERS = {"tests", "exercises", "pictures", "checks", "benchmarks"}  # folders
 MAINTAINERS = {  # what they say is for the people who change the course
     *("ablations", "benchmark", "compare_tokenizers", "crash_test", "load_test", "make_pictures"),
+    "utils/grader/exercises.py",  # what is wrong with exercises.yaml
     *("mutation", "new_exercise", "run_pages", "speculative_speed", "try_answers", "validate_all"),
 }
+FIELD = "\0"  # stands for what differs, in a message
 ALLOWED = (
-    r"\bmust\b|\bneeds?\b|\bmay be\b|\bat (?:least|most)\b|\ballowed\b|\bchoose one\b|\bexpected\b"
-    r"|\bavailable:|\bknown\b|\bonly\b|, not\b|\bfrom \S+ to\b|\brun from\b|\bout of range: \S"
-    r"|\bis not divisible by\b|\bdo not fit in the context of\b|\bis below\b"
+    r"\bmust\b|\bneed(?:s|ed)?\b|\bmay be\b|\bat (?:least|most)\b|\ballow(?:s|ed)\b|\bup to\b"
+    r"|\bchoose one\b|\bexpected\b|\bavailable:|\bonly\b|, not\b|\bfrom \S+ to\b|\bFor example\b"
+    r"|\bout of range: \S|\bis not divisible by\b|\bdo not fit in the context of\b|\bis below\b"
+    r"|\bcharacters are\b|\bdevices: |\bcounted from\b|\bto a whole number\b|\bby groups of\b"
+    rf"|\bis not (?:{FIELD}$|a list of|valid Python)|\bthat is not a number\b"
+)
+FITTING = (  # the two values that should fit each other
+    rf"\bdoes not broadcast to scores {FIELD}|\bcan't be {FIELD}|\bbut there are {FIELD}"
+    rf"|\bdiffer in length: {FIELD}|: {FIELD} layers with {FIELD} heads"
 )
 ADVICE = (
     r"\bmake [a-z]|\bpython |\bpip |--[a-z]"
-    r"|[;:.] (?:a |an |then )?(?:use|give|try|write|leave|train|prepare|save|name|start|add|undo"
-    r"|rename|delete|remove|install|repair|replace|smaller|apply|import|set|repeat|pass|move|free"
-    r"|close|wait|stop|call|with|without|print|choose|read|it may be|n_\w+ may)\b"
+    r"|, write |[;:.] (?:use|give|try|write|leave|train|prepare|save|name|start|add|undo|fix|keep"
+    r"|move|rename|delete|remove|install|repair|replace|a smaller|apply|repeat|call|choose"
+    r"|restore)\b"
 )
-EXPLAINS = re.compile(f"{ALLOWED}|{ADVICE}", re.IGNORECASE)
-FIELD = "\0"  # stands for what differs, in a message
-LEAST = 8  # letters that a message needs to be recognised by
+MISSING = (  # what was named is not there: a typing mistake, or the system's own reason follows
+    rf"^no [\w ]+ (?:at|under|in) {FIELD}|^no file |\bunknown \w+ {FIELD}|{FIELD} is missing$"
+    rf"|^cannot (?:read|write|remove|download|listen at) {FIELD}.*: {FIELD}$|not UTF-8 text"
+    rf"|: no permission to write in {FIELD}|: this drive does not exist"
+)
+EXPLAINS = re.compile(f"{ALLOWED}|{FITTING}|{ADVICE}|{MISSING}", re.IGNORECASE)
+LEAST = 7  # letters that a message needs to be recognised by
 SIGNS = (b"Error(", b"SystemExit(", b"stderr")  # of a file that raises or prints messages
 PREFIX = re.compile(r"^(?:error|warning|note): ")
 BASES = {"CourseError", "InstallError"}
@@ -69,45 +87,66 @@ class Message:
         return sum(letter.isalpha() for letter in self.text) >= LEAST
 
     def is_quoted_as(self, quote: str) -> bool:
-        """Whether a quote, with `...` or with example values, shows this message."""
-        return bool(self.pattern.fullmatch(quote) or pattern_of(quote, "...").fullmatch(self.shown))
+        """Whether a quote shows this message, with `...` or example values, to a sentence's end."""
+        first = re.split(r"[;.:]\s", self.text)[0]
+        return bool(
+            self.pattern.fullmatch(quote)
+            or (sum(map(str.isalpha, first)) >= LEAST and pattern_of(first, FIELD).fullmatch(quote))
+            or pattern_of(quote, "...").match(self.shown)
+        )
+
+
+@dataclass(frozen=True)
+class Quote:
+    """A message that a page quotes, without its `error: `."""
+
+    page: str
+    line: int
+    text: str
 
 
 def check_messages(root: Path, module: str | None) -> list[Result]:
-    """Are messages explained, and are those that troubleshooting.md quotes in the sources?"""
-    page = root / PAGE
-    if module not in (None, PAGE.partition("/")[0]) or not page.is_file():
-        return []
-    quotes = quoted(page.read_text(encoding="utf-8"))
+    """Are messages explained, and are those that the pages quote in the sources?"""
+    quotes = [quote for page in PAGES if (root / page).is_file() for quote in quoted(root, page)]
     found = list(messages(root))
-    problems = [
-        f"{one.path}:{one.line}: {one.shown!r} neither says what to do, nor is it in {PAGE}"
+    unexplained = [
+        one
         for one in found
         if for_learners(one.path)
         and not EXPLAINS.search(one.text)
-        and not any(one.is_quoted_as(quote) for quote in quotes.values())
+        and not any(one.is_quoted_as(quote.text) for quote in quotes)
+    ]
+    problems = [
+        f"{one.path}:{one.line}: {one.shown!r} neither says what to do, nor is it in {PAGES[0]}"
+        for one in unexplained
+        if module in (None, one.path.split("/")[0])
     ]
     problems += [
-        f"{PAGE}:{line}: no message in the sources reads {quote!r}"
-        for line, quote in quotes.items()
-        if not any(one.is_quoted_as(quote) for one in found)
+        f"{quote.page}:{quote.line}: no message in the sources reads {quote.text!r}"
+        for quote in quotes
+        if not is_printed(quote.text, found) and module in (None, quote.page.split("/")[0])
     ]
-    detail = f"{len(found)} messages, {len(quotes)} of them quoted"
+    detail = f"{len(found)} messages, {len(quotes)} quotes"
     return [Result("messages", not problems, detail, tuple(problems))]
 
 
-def quoted(page: str) -> dict[int, str]:
-    """The messages of our programs that the page quotes, by line, without their `error: `."""
-    found = {}
-    for number, line in enumerate(page.splitlines(), start=1):
-        for quote in re.findall(r"`((?:error|warning|note): [^`]+)`", line):
-            found[number] = PREFIX.sub("", quote)
-    return found
+def quoted(root: Path, page: str) -> Iterator[Quote]:
+    """The messages of our programs that a page quotes."""
+    for number, line in enumerate((root / page).read_text(encoding="utf-8").splitlines(), start=1):
+        for text in re.findall(r"`((?:error|warning|note): [^`]+)`", line):
+            yield Quote(page, number, PREFIX.sub("", text))
+
+
+def is_printed(quote: str, found: list[Message]) -> bool:
+    """Whether a quote is one of the messages, or one of the system, such as a full disk."""
+    system = (os.strerror(number) for number in errno.errorcode)
+    return quote.startswith(tuple(system)) or any(one.is_quoted_as(quote) for one in found)
 
 
 def for_learners(path: str) -> bool:
     """Whether the people who take the course meet the messages of a file."""
-    return Path(path).stem not in MAINTAINERS and not NOT_LEARNERS & set(Path(path).parts)
+    own = {Path(path).stem, path} & MAINTAINERS
+    return not own and not NOT_LEARNERS & set(Path(path).parts)
 
 
 def pattern_of(text: str, gap: str) -> re.Pattern[str]:
@@ -131,7 +170,7 @@ def messages(root: Path) -> Iterator[Message]:
         constants = constants_of(tree)
         for node in ast.walk(tree):
             for argument in printed_by(node, errors):
-                text = PREFIX.sub("", text_of(argument, constants))
+                text = " ".join(PREFIX.sub("", text_of(argument, constants)).split())
                 message = Message(path, node.lineno, text)  # type: ignore[attr-defined]
                 if message.has_words:
                     yield message
