@@ -63,7 +63,7 @@ EXPLAINS = re.compile(f"{ALLOWED}|{FITTING}|{ADVICE}|{MISSING}", re.IGNORECASE)
 LEAST = 7  # letters that a message needs to be recognised by
 SIGNS = (b"Error(", b"SystemExit(", b"stderr")  # of a file that raises or prints messages
 PREFIX = re.compile(r"^(?:error|warning|note): ")
-BASES = {"CourseError", "InstallError"}
+BASES = {"CourseError", "UsageError", "InstallError"}
 
 
 @dataclass(frozen=True)
