@@ -1,4 +1,4 @@
-"""The container for Codespaces is made by the commands of the README, and VS Code finds .venv in it.
+"""The container for Codespaces is made by a command of the README, and VS Code finds .venv there.
 
 No container is built here: that needs Docker. What can be read off the file is compared.
 """
