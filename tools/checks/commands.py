@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 
 from tools.checks.command_lines import SHORT, Line, command_lines
 from tools.checks.course_files import TESTED_FOLDERS, kept_files, lesson_folders
+from tools.checks.dry_run import Answer
 from tools.checks.result import Result
 from utils.errors import CourseError
 from utils.grader.exercises import find_exercise, lessons
@@ -289,15 +290,18 @@ NAMES: dict[tuple[str, str], Callable[[Course, str], None]] = {
 }
 
 
-def dry_run(root: Path, asked: list[tuple[str, list[str], bool]]) -> list[list]:
-    """The answers of tools/checks/dry_run.py, in a process of its own."""
+def dry_run(root: Path, asked: list[tuple[str, list[str], bool]]) -> list[Answer]:
+    """The answers of tools/checks/dry_run.py, in a process of its own; each question once."""
+    keys = [json.dumps(one) for one in asked]
+    questions = list(dict.fromkeys(keys))
     command = [sys.executable, "-m", "tools.checks.dry_run", str(root)]
-    done = subprocess.run(
-        command, cwd=ROOT, input=json.dumps(asked), capture_output=True, encoding="utf-8"
-    )
+    given = f"[{', '.join(questions)}]"
+    done = subprocess.run(command, cwd=ROOT, input=given, capture_output=True, encoding="utf-8")
     if done.returncode != 0:
-        raise CourseError(f"the dry run failed: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout)
+        last = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        raise CourseError(f"the dry run failed: {last}")
+    answers = dict(zip(questions, json.loads(done.stdout), strict=True))
+    return [answers[key] for key in keys]
 
 
 def portable(text: str) -> str:
