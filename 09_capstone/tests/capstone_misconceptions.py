@@ -406,11 +406,16 @@ def fitted_with(
 ) -> Any:
     """The power law."""
     size, loss = np.array(sizes, dtype=np.float64), np.array(losses, dtype=np.float64)
-    y = {"never": loss, "added": loss + lowest, "divided": loss / max(lowest, 1e-9)}.get(
-        above, loss - lowest
-    )
+    y = {
+        "never": loss,
+        "after the logarithm": loss,
+        "added": loss + lowest,
+        "divided": loss / max(lowest, 1e-9),
+    }.get(above, loss - lowest)
     logs = {"log": np.log, "log10": np.log10, "log2": np.log2, "plain": np.asarray}
     x, y = logs[x_is](size), logs[y_is](y)
+    if above == "after the logarithm":
+        y = np.log(loss) - lowest
     if points == "ends":
         x, y = x[[0, -1]], y[[0, -1]]
     elif points == "first two":
@@ -489,6 +494,11 @@ FITTED = mistakes(
         "lowest is not subtracted: the loss itself follows no power law, what is above the lowest "
         "does",
         {"above": "never"},
+    ),
+    floor_after_the_logarithm=(
+        "lowest is subtracted from the logarithm of the losses; subtract it from the losses, and "
+        "take the logarithm of what is left",
+        {"above": "after the logarithm"},
     ),
     floor_added=("lowest is added to the losses; subtract it", {"above": "added"}),
     floor_divided=("the losses are divided by lowest; subtract it", {"above": "divided"}),

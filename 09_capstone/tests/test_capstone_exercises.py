@@ -604,7 +604,7 @@ def large_corpus() -> str:
 
 
 def test_a_large_corpus_is_searched_in_time(ex):
-    """a corpus of 500,000 characters is searched in time"""
+    """800 characters are looked up in 500,000 in time: two searches for each, not every stretch"""
     corpus = large_corpus()
     chance = random.Random(1)
     noise = "".join(chance.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=400)) + "abc " * 100
@@ -661,7 +661,7 @@ def test_too_few_tokens_have_no_hash(ex, tokens):
 
 
 def test_long_ngrams_take_no_longer(ex):
-    """n-grams of 8,000 tokens take no longer than short ones"""
+    """n-grams of 8,000 tokens take no longer: the work grows with the tokens, not with n"""
     tokens = random.Random(0).choices(range(65), k=20_000)
     hashes = ex.rolling_hashes(tokens, 8000)
     wrong = f"20,000 tokens have 12,001 n-grams of 8,000 tokens, not {len(hashes)}"
@@ -738,7 +738,7 @@ def test_ngrams_with_one_hash_are_told_apart(ex, train, evaluation):
 
 
 def test_large_data_are_compared_in_time(ex):
-    """30,000 tokens are compared with 20,000 in time"""
+    """30,000 tokens are compared with 20,000 in time: not each place with each other one"""
     chance = random.Random(0)
     train = chance.choices(range(1000), k=30_000)
     evaluation = chance.choices(range(1000, 2000), k=20_000)

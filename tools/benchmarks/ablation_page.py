@@ -11,7 +11,7 @@ from tools.benchmarks.ablation_summary import config_of, runs_of, shown, summari
 from tools.benchmarks.markdown_text import list_item, paragraph
 
 COLUMNS = (
-    *("variant", "change", "loss", "min to max", "difference"),
+    *("variant", "change", "loss", "min to max", "difference", "standard error"),
     *("ms per step", "tokens/s", "seeds"),
 )
 SECTIONS = {
@@ -58,6 +58,8 @@ MEASURED = (
     "over the seeds, and their range.",
     "**difference:** of the means. A `~` marks rows whose ranges overlap: with so few seeds, they "
     "cannot be told apart.",
+    "**standard error:** of the difference, from the differences seed by seed, as section 4 of "
+    "[theory.md](theory.md) computes it. Of three seeds: require three of them.",
     "**ms per step, tokens/s:** the median step of a run, without evaluation, and of these the "
     "median over the seeds. The rows have the same number of steps but not the same training time, "
     "so read the loss and the time together. A warm-up costs no time, so the difference in time "

@@ -349,7 +349,8 @@ def test_a_message_with_more_than_values_is_actionable(compare: Callable[[], Non
         "correct, but written by PyTorch's softmax: now without it",
         "the values are right, but no gradient flows back through them",
         "the values are right, but the gradient of x: the first difference at [0]: got 1, expecte",
-        "f(x=1)\nstill running after 5 seconds at line 3; is there an endless loop?",
+        "f(x=1)\nstill running after 5 seconds at line 3; is there an endless loop, or is it too "
+        "slow?",
         "exercises.py, line 5: invalid syntax",
     ],
 )

@@ -40,6 +40,7 @@ from utils.grader.learner_code import (
 )
 from utils.grader.mistakes import class_of
 from utils.grader.plain_words import explain
+from utils.grader.report import TOO_LONG
 from utils.grader.resemblance import misconceptions_with_same_error
 from utils.grader.values import copy_of, type_name
 
@@ -98,7 +99,7 @@ class Clock:
     def message(self) -> str:
         """The message for the learner when the time is up."""
         where = f" at {self.where}" if self.where else ""
-        return f"still running after {self.limit:.0f} seconds{where}; is there an endless loop?"
+        return f"still running after {self.limit:.0f} seconds{where}; {TOO_LONG}"
 
 
 def moment() -> tuple[float, float]:

@@ -13,6 +13,7 @@ from utils.grader.exercises import how_to
 WIDTH = 80  # columns, where the terminal is not narrower
 NARROWEST = 20
 SOLVED, WRONG, TO_DO = "solved", "wrong", "to do"
+TOO_LONG = "is there an endless loop, or is it too slow?"
 COLOURS = {SOLVED: "32", WRONG: "31", TO_DO: "33", "dim": "2", "bold": "1"}
 PRINTED_LINES = 3
 

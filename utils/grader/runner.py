@@ -28,7 +28,7 @@ from typing import Any, Self
 from utils.errors import CourseError
 from utils.files import atomic_write_text
 from utils.grader.exercises import ROOT, Lesson
-from utils.grader.report import SOLVED, TO_DO, WRONG, Case, Verdict, verdict
+from utils.grader.report import SOLVED, TO_DO, TOO_LONG, WRONG, Case, Verdict, verdict
 from utils.grader.root_cause import with_root_causes
 
 STARTUP = 180.0  # seconds to import torch from a cold disk
@@ -189,7 +189,7 @@ def collect_cases(
         try:
             event = worker.next_event(SILENCE if exercise else STARTUP)
         except queue.Empty:
-            problem = f"no response for {SILENCE:.0f} seconds; is there an endless loop?"
+            problem = f"no response for {SILENCE:.0f} seconds; {TOO_LONG}"
             return LostWorker(exercise, has_loaded, problem)
         if event is None:
             problem = f"it ended the Python process (exit code {worker.end(SHUTDOWN)})"

@@ -355,9 +355,15 @@ DEADLY = {  # name: body, what the message says
     "between": ("return x + 1", "the result (2, 3): the first difference"),
     "crashes": ("import ctypes\nctypes.string_at(0)", "it ended the Python process (exit code "),
     "closes": ("sys.stdout.close()", "the test cannot use the answer: ValueError: I/O"),
-    "sleeps": ("time.sleep(1000)", "no response for 2 seconds; is there an endless loop?"),
+    "sleeps": (
+        "time.sleep(1000)",
+        "no response for 2 seconds; is there an endless loop, or is it too slow?",
+    ),
     "waits": ("lock = threading.Lock()\nlock.acquire(), lock.acquire()", "no response for 2"),
-    "stubborn": (STUBBORN, "no response for 2 seconds; is there an endless loop?"),
+    "stubborn": (
+        STUBBORN,
+        "no response for 2 seconds; is there an endless loop, or is it too slow?",
+    ),
     "handed_out": (STUB, ""),
     "last": (RIGHT, ""),
 }
@@ -660,7 +666,7 @@ def test_the_callback_gets_each_exercise_once(lesson):
     ("last", "said"),
     [
         ([], "it ended the Python process (exit code 7)"),
-        ([queue.Empty], "no response for 15 seconds; is there an endless loop?"),
+        ([queue.Empty], "no response for 15 seconds; is there an endless loop, or is it too slow?"),
     ],
 )
 def test_an_exercise_that_loses_the_process_is_wrong_and_the_next_process_continues(
