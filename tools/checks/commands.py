@@ -8,7 +8,8 @@ A command passes if
   command that its target runs; a mention in the running text may leave required arguments out;
 - exercises, lessons and presets that it names exist;
 - each file that it reads is in the repository, is written by an earlier command of the same page
-  (or docstring), is made by a command in MADE, or is the reader's own: a PLACEHOLDER or one of OWN.
+  (or docstring), is made by a command in MADE, or is the reader's own: a PLACEHOLDER, one of OWN,
+  or outside the repository.
 """
 
 import json
@@ -233,7 +234,7 @@ class Course:
         if error and not (one.line.mention and VALUE_LESS.search(error)):
             return error.removesuffix("; --help lists the options")
         required = REQUIRED.get(one.program)
-        if required and not one.line.mention and required not in dict(values):
+        if required and not one.line.mention and not dict(values).get(required):
             return f"{required} is missing"
         page.written |= {value for name, value in values if name.startswith("out")}
         for name, value in values:
@@ -258,7 +259,7 @@ class Course:
         if name.startswith("out") or not FILE.fullmatch(value):
             return None
         parts = PurePosixPath(value).parts
-        known = self.has(value) or value in OWN or value.startswith(MADE)
+        known = self.has(value) or value in OWN or value.startswith((*MADE, "../"))
         if known or any(PLACEHOLDER.fullmatch(part) for part in parts):
             return None
         if any(PurePosixPath(value).is_relative_to(place) for place in page.written):

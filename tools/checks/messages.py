@@ -29,7 +29,7 @@ from pathlib import Path
 from tools.checks.course_files import python_files
 from tools.checks.result import Result
 
-PAGES = ("00_setup/troubleshooting.md", "08_engineering/interop.md")
+PAGES = ("00_setup/troubleshooting.md", "00_setup/updating.md", "08_engineering/interop.md")
 NOT_LEARNERS = {"tests", "exercises", "pictures", "checks", "benchmarks"}  # folders
 MAINTAINERS = {  # what they say is for the people who change the course
     *("ablations", "benchmark", "compare_tokenizers", "crash_test", "load_test", "make_pictures"),
@@ -61,7 +61,12 @@ MISSING = (  # what was named is not there: a typing mistake, or the system's ow
 )
 EXPLAINS = re.compile(f"{ALLOWED}|{FITTING}|{ADVICE}|{MISSING}", re.IGNORECASE)
 LEAST = 7  # letters that a message needs to be recognised by
-SIGNS = (b"Error(", b"SystemExit(", b"stderr")  # of a file that raises or prints messages
+SIGNS = (
+    b"Error(",
+    b"SystemExit(",
+    b"stderr",
+    b"print_error(",
+)  # of a file that raises or prints messages
 PREFIX = re.compile(r"^(?:error|warning|note): ")
 BASES = {"CourseError", "UsageError", "InstallError"}
 
@@ -197,7 +202,7 @@ def printed_by(node: ast.AST, errors: set[str]) -> Iterator[ast.expr]:
     first = node.args[0]
     to_stderr = any(ast.unparse(word.value) == "sys.stderr" for word in node.keywords)
     starts = PREFIX.match(text_of(first, {}))
-    if name in errors or (name == "SystemExit" and starts) or (to_stderr and starts):
+    if name in {*errors, "print_error"} or (starts and (name == "SystemExit" or to_stderr)):
         yield first
 
 
