@@ -7,7 +7,8 @@ Where a command is looked for:
 - in any fenced block, after a colon: `For a hint: make hint EX=1.3`;
 - in `code` of the running text, when it starts with one of our programs and names more than it;
 - in the Markdown cells of a notebook, in the same way, and in `!command` lines of its code cells;
-- in the docstring of a program and in the comments that open a YAML file, on lines of their own.
+- in the docstring of a program and in the comments that open a YAML file, on lines of their own;
+- in what a program prints: `python`, the path of a program, and the flags right behind it.
 
 In a table whose first column is headed "they say", that column holds the commands of others.
 """
@@ -32,6 +33,7 @@ INLINE = re.compile(r"(?<!`)`([^`\n]+(?:\n[^`\n]+)?)`(?!`)")
 THEIRS, FIRST_CELL = re.compile(r"\|\s*they say\s*\|"), re.compile(r"^\|[^|]*\|")
 AFTER_COLON = re.compile(rf": ((?:make|{PYTHON}) [a-z][^()]*?)(?: \(.*)?$")
 COMMENT = re.compile(r"(?:^|\s)#(?:\s.*)?$")
+PRINTED = re.compile(r"(?<!\w)python (?:[\w-]+/)+\w+\.py(?: --[a-z][\w-]*)*")
 DOCSTRING = re.compile(r'\A(?:#.*\n)*"""(.*?)"""', re.DOTALL)
 EXPLAINED = re.compile(r"\s{2,}.*$")  # in a docstring, what a command does stands beside it
 
@@ -136,12 +138,15 @@ def of_notebook(page: str, text: str) -> Iterator[Line]:
 
 
 def of_program(page: str, text: str) -> Iterator[Line]:
-    """The commands in the docstring of a module, each on a line of its own."""
+    """The commands in the docstring of a module, each on a line of its own, and printed ones."""
     docstring = DOCSTRING.match(text)
     lines = docstring[1].splitlines() if docstring else []
     for number, line in joined([(n, line.strip()) for n, line in enumerate(lines, start=1)]):
         if OURS.match(line):
             yield Line(page, number, EXPLAINED.sub("", line))
+    start = docstring.end() if docstring else 0
+    for found in PRINTED.finditer(text, start) if "/tests/" not in page else ():
+        yield Line(page, text.count("\n", 0, found.start()) + 1, found[0], mention=True)
 
 
 def of_settings(page: str, text: str) -> Iterator[Line]:

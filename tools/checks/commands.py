@@ -295,7 +295,8 @@ def dry_run(root: Path, asked: list[tuple[str, list[str], bool]]) -> list[Answer
     """The answers of tools/checks/dry_run.py, in a process of its own; each question once."""
     keys = [json.dumps(one) for one in asked]
     questions = list(dict.fromkeys(keys))
-    command = [sys.executable, "-m", "tools.checks.dry_run", str(root)]
+    program = "from tools.checks.dry_run import main; main()"
+    command = [sys.executable, "-c", program, str(root)]
     given = f"[{', '.join(questions)}]"
     done = subprocess.run(command, cwd=ROOT, input=given, capture_output=True, encoding="utf-8")
     if done.returncode != 0:

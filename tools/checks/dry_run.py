@@ -1,6 +1,7 @@
 """Does a program understand its command line? Its own parser answers; the program does not run.
 
-    echo '[["tools/clean.py", ["--all"], false]]' | python -m tools.checks.dry_run .
+    [["tools/clean.py", ["--all"], false]]    what is asked, on standard input
+    [[null, [["all", "True"]]]]               the answer
 
 One process judges all command lines, because importing PyTorch once takes longer than all of them.
 A program is found to read its command line from its syntax tree: its `__main__` block calls a
@@ -281,7 +282,3 @@ def file_of(root: Path, folder: Path, module: str) -> Path | None:
     name = Path(*module.split(".")).with_suffix(".py")
     places = [folder, root, *sorted(root.glob("[0-9][0-9]_*"))]
     return next((place / name for place in places if (place / name).is_file()), None)
-
-
-if __name__ == "__main__":
-    main()

@@ -182,8 +182,12 @@ def test_commands_of_a_notebook_and_of_a_docstring() -> None:
         ("n.ipynb:1", "make a"),
         ("n.ipynb:2", "git clone y"),
     ]
-    program = '"""What it does.\n\n    python a.py --b 1    it explains\n"""\nx = "make c"\n'
-    assert [line.text for line in of_program("a.py", program)] == ["python a.py --b 1"]
+    program = '"""What.\n\n    python a.py --b 1    it explains\n"""\nx = "python d/e.py --f, g"\n'
+    assert [line.text for line in of_program("a.py", program)] == [
+        "python a.py --b 1",
+        "python d/e.py --f",
+    ]
+    assert len(list(of_program("x/tests/test_a.py", program))) == 1  # tests plant wrong ones
 
 
 def test_the_course_has_hundreds_of_commands() -> None:
