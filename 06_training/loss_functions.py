@@ -39,7 +39,9 @@ def cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int | None = No
         logits = logits[kept]  # (n_kept, V)
         targets = targets[kept]  # (n_kept,)
     if targets.numel() == 0:
-        raise CourseError(f"no targets are left to learn from (ignore_index is {ignore_index})")
+        raise CourseError(
+            f"no targets are left to learn from (ignore_index is {ignore_index}); keep at least one"
+        )
     return token_losses(logits, targets).mean()
 
 

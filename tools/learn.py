@@ -66,7 +66,7 @@ def main(root: Path = ROOT) -> int:
     command = pick(options.command, COMMANDS, "command")
     course = lessons(root)
     if not course:
-        raise UsageError(f"there are no lessons with exercises in {root}")
+        raise UsageError(f"there are no lessons with exercises in {root}; restore them from git")
     return COMMANDS[command](course, options.what)
 
 

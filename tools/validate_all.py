@@ -26,10 +26,12 @@ from pathlib import Path
 
 from tools.checks.anatomy import check_structure
 from tools.checks.attention_page import check_attention_page
+from tools.checks.commands import check_commands
 from tools.checks.course_files import TESTED_FOLDERS, lesson_folders
 from tools.checks.exercises import check_exercises
 from tools.checks.layout import LESSONS
 from tools.checks.links import check_links
+from tools.checks.messages import check_messages
 from tools.checks.result import SKIPPED, TO_COME, Result
 from tools.checks.suites import check_environment, check_tests
 from tools.checks.text import check_notebooks, check_text_blocks
@@ -51,6 +53,8 @@ CHECKS: dict[str, Check] = {
     "environment": check_environment,
     "interactive page": check_attention_page,
     "links": check_links,
+    "commands": check_commands,
+    "messages": check_messages,
     "tests": check_tests,
     "exercises": check_exercises,
     "text blocks": check_text_blocks,

@@ -13,6 +13,7 @@ LARGEST_PICTURE = 100_000  # bytes
 REQUIRED = (  # whatever the state of the lessons
     *("Makefile", "README.md", "requirements.txt", "pyproject.toml", "conftest.py", "LICENSE"),
     *(".gitignore", ".gitattributes", ".ci/run", ".github/workflows/ci.yml"),
+    ".devcontainer/devcontainer.json",
     *("data/README.md", "data/download_datasets.sh", "data/simple_sequences.txt"),
     "setup/verify_environment.py",
     *(f"{lesson}/README.md" for lesson in LESSONS),

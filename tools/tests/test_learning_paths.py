@@ -226,7 +226,9 @@ def test_the_core_says_which_exercises_it_leaves_out() -> None:
             else:
                 (challenges if entry.get("challenge") else left).append(each)
     assert kept not in challenges
-    assert [each for folder in LESSONS for each in ids_in(others, folder)] == left
+    said = [each for folder in LESSONS for each in ids_in(others, folder)]
+    wrong = sorted(set(said) ^ set(left))
+    assert said == left, f"learning_paths.md, 'The core', names or forgets as left out: {wrong}"
     assert len(left) == int(count)
 
 
