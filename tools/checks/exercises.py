@@ -15,14 +15,13 @@ from tools.checks.result import Result
 from utils.errors import CourseError
 from utils.grader.exercises import Exercise, Lesson, lessons
 from utils.grader.learner_code import LoadError, functions, read_source
-from utils.grader.report import TO_DO, WRONG, Case, diagnose
+from utils.grader.report import CLEAR, TO_DO, WRONG, Case, diagnose
 from utils.grader.runner import Worker, collect_cases, judge, test_path
 from utils.grader.stubs import make_stubs
 
 AT_ONCE = 2  # lessons; each keeps a core busy
 MISCONCEPTIONS = 3  # per exercise, unless its yaml gives a reason for fewer
 TELLING = 12  # characters of a line of the solution that a hint must not hold
-CLEAR = 100  # tolerances between a wrong answer and the right one, at least
 
 
 def check_exercises(root: Path, module: str | None) -> list[Result]:
