@@ -304,10 +304,11 @@ def test_the_json_holds_every_problem() -> None:
 
 
 def run_main(
-    monkeypatch: pytest.MonkeyPatch, passed: bool, *arguments: str
+    monkeypatch: pytest.MonkeyPatch, passed: bool, *arguments: str, missing: str = ""
 ) -> tuple[int, list[str]]:
     """Run the program with checks that only record their names: exit code and names."""
     ran: list[str] = []
+    monkeypatch.setattr(validate_all, "find_spec", lambda name: None if name == missing else name)
 
     def stand_in(name: str) -> validate_all.Check:
         def check(root: Path, module: str | None) -> list[Result]:
@@ -346,10 +347,7 @@ def test_an_option_leaves_out_what_its_help_says(
 def test_a_check_without_its_tool_is_skipped_and_says_what_installs_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        validate_all, "find_spec", lambda name: None if name == "pytest_cov" else name
-    )
-    code, ran = run_main(monkeypatch, True)
+    code, ran = run_main(monkeypatch, True, missing="pytest_cov")
     assert code == 0
     assert {*ran} == validate_all.CHECKS.keys() - {"coverage"}
     lines = capsys.readouterr().out.splitlines()

@@ -212,8 +212,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
 
     It gives what its misconception gives, so the later tests would only say the same again.
     """
-    wrong = getattr(item, "callspec", None) and item.callspec.params.get("ex")  # type: ignore[attr-defined]
-    if not wrong or EXERCISE not in item.stash:
+    callspec = getattr(item, "callspec", None)
+    wrong = callspec.params.get("ex") if callspec else None
+    if not isinstance(wrong, tuple) or EXERCISE not in item.stash:  # an exercise may have none
         return None
     exercise = item.stash[EXERCISE][1]
     cases = item.config.stash[WRONG_ANSWERS][exercise.id, wrong[1].__name__]
