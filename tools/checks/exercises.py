@@ -17,7 +17,7 @@ from tools.checks.result import Result
 from utils.errors import CourseError
 from utils.grader.exercises import Exercise, Lesson, lessons
 from utils.grader.learner_code import LoadError, functions, read_source
-from utils.grader.report import TO_DO, WRONG, Case, diagnose
+from utils.grader.report import CLEAR, TO_DO, WRONG, Case, diagnose
 from utils.grader.runner import Worker, collect_cases, judge, test_path
 from utils.grader.stubs import make_stubs
 
@@ -29,7 +29,6 @@ NUMBERS = (
     *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
     *("nineteen", "twenty"),
 )
-CLEAR = 100  # tolerances between a wrong answer and the right one, at least
 
 
 def check_exercises(root: Path, module: str | None) -> list[Result]:

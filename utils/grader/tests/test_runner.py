@@ -5,6 +5,7 @@ import copy
 import json
 import os
 import queue
+import re
 import subprocess
 import sys
 import tempfile
@@ -1074,6 +1075,12 @@ def test_with_misconceptions_each_wrong_answer_is_tested_and_named(course):
         assert "This looks like: the numbers are halved." in section(lines, title)
     assert "2 failed, 1 passed" in lines[-1]
     assert "no exercise in exercises.yaml lists test_orphan under judge" in "\n".join(lines)
+
+
+def test_a_wrong_answer_is_tested_until_it_is_rejected_and_named(course):
+    _, lines = run_pytest(course, "--misconceptions", "-v", "-k", "test_half")
+    ran = re.findall(r"test_half\[halved-(\d)\] (\w+)", "\n".join(lines))
+    assert ran == [("0", "PASSED"), ("2", "FAILED")]  # and not with size 3
 
 
 def test_an_invalid_exercises_yaml_is_reported_in_one_line(tmp_path):
