@@ -68,7 +68,11 @@ class Answers:
         return self._run(module, leaves, message, tensors)
 
     def _run(
-        self, function: Any, leaves: list[Tensor], message: dict[str, Any], tensors: dict[str, Tensor]
+        self,
+        function: Any,
+        leaves: list[Tensor],
+        message: dict[str, Any],
+        tensors: dict[str, Tensor],
     ) -> Reply:
         unpacker = Unpacker(tensors, allows_names=True)
         args, kwargs = unpacker.unpack(message["args"]), unpacker.unpack(message["kwargs"])

@@ -9,7 +9,7 @@ The random inputs are drawn from a seed that is chosen when grading begins, not 
 stands in the repository. A job is one line of JSON:
 
     {"root": folder, "arguments": [test, ...], "seed": 7, "lesson": "01_attention",
-     "submission": exercises.py, "copy": scrubbed copy, "slot": 0, "uses_bubblewrap": true}
+     "submission": exercises.py, "copy": scrubbed copy, "sandbox": the fields of a Sandbox}
 """
 
 import json
@@ -42,7 +42,8 @@ class AuditReporter(EventReporter):
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call":
-            self.send("test", test=report.nodeid, passed=report.passed)
+            why = "" if report.passed else report.longreprtext[:500]
+            self.send("test", test=report.nodeid, passed=report.passed, why=why)
 
 
 class Audit:
@@ -86,7 +87,7 @@ def main() -> None:
         os.chdir(job["root"])
         place = f"{job['lesson']}/exercises/exercises.py"
         view = View(Path(job["copy"]), {place: Path(job["submission"])})
-        connection = Connection(Sandbox(job["slot"], job["uses_bubblewrap"]), view, place)
+        connection = Connection(Sandbox(**job["sandbox"]), view, place)
         try:
             plugins = [reporter, Audit(job, connection)]
             code = pytest.main([*OPTIONS, *job["arguments"]], plugins=plugins)

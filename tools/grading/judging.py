@@ -24,11 +24,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tools.grading.sandbox import MB, Sandbox, View, Watch, bubblewrap_works, is_root
+from tools.grading.sandbox import MB, Sandbox, View, Watch, bubblewrap_works, first_user, is_root
 from tools.grading.scrubbed import copy_for_answers, copy_for_tests
 from tools.grading.submissions import Submission
 from utils.errors import CourseError
@@ -37,7 +37,6 @@ from utils.grader.report import SOLVED, TO_DO, WRONG, Case, Verdict, printable, 
 from utils.grader.root_cause import with_root_causes
 from utils.grader.runner import (
     ENVIRONMENT,
-    STARTUP,
     LostWorker,
     Worker,
     add_lost_cases,
@@ -51,6 +50,10 @@ AUDIT_SILENCE = 120.0  # seconds for one test of the audit; each answer has its 
 SECONDS_PER_EXERCISE = 20.0  # of the time limit of a lesson
 LEAST_SECONDS = 120.0
 LONGEST_TEXT = 4000  # characters of a message
+WITHHELD = (
+    "not confirmed: it can only be judged in its own process, and other answers of this file were "
+    "not the same there as from outside"
+)
 UNCONFIRMED = "not confirmed: it passes the tests in its own process, but asked from outside, its "
 
 
@@ -301,8 +304,7 @@ class Auditor:
             "lesson": lesson.name,
             "submission": str(file),
             "copy": str(copy),
-            "slot": self.sandbox.slot,
-            "uses_bubblewrap": self.sandbox.uses_bubblewrap,
+            "sandbox": asdict(self.sandbox),
         }
         found: set[str] = set()
         try:
@@ -310,6 +312,8 @@ class Auditor:
             while (event := self.worker.next_event(AUDIT_SILENCE)) is not None:
                 if event["event"] == "test" and event["passed"]:
                     found.add(event["test"])
+                elif event["event"] == "test" and os.environ.get("GRADE_DEBUG"):
+                    print(event["test"], event["why"], file=sys.stderr)
                 elif event["event"] == "end":
                     return found
         except queue.Empty:
@@ -347,6 +351,19 @@ def function_of(test: str) -> str:
     return test.partition("[")[0]
 
 
+def withheld(grades: dict[str, Grade]) -> dict[str, Grade]:
+    """The grades of a submission with a disputed answer: what cannot be confirmed does not count.
+
+    Whoever forges the verdict on an exercise that is asked again may have forged the others, too.
+    """
+    return {
+        one: Grade(Verdict(one, WRONG, message=WITHHELD), disputed=True)
+        if grade.verdict.outcome == SOLVED and not grade.confirmed
+        else grade
+        for one, grade in grades.items()
+    }
+
+
 # --- all of it ---
 
 
@@ -365,7 +382,8 @@ class Grader:
 
     def __init__(self, workers: int = 2, *, audits: bool = True, walls: bool = True) -> None:
         uses_bubblewrap = walls and bubblewrap_works()
-        self.sandboxes = [Sandbox(slot, uses_bubblewrap) for slot in range(workers)]
+        first = first_user()
+        self.sandboxes = [Sandbox(uses_bubblewrap, first + slot) for slot in range(workers)]
         self.audits = audits and os.name != "nt"
         self.seeds = [secrets.randbelow(2**31) for _ in range(2)]
         self.prepared: dict[str, Prepared] = {}
@@ -448,7 +466,9 @@ class Grader:
             try:
                 grades = self.grade(data, lesson)
             except Exception as error:  # of the grader or the machine, never the student's fault
-                problems.append(f"{lesson.name} could not be graded: {clean_text(str(error))[:300]}")
+                problems.append(
+                    f"{lesson.name} could not be graded: {clean_text(str(error))[:300]}"
+                )
         for one in ids:
             if grades[one].disputed:
                 problems.append(f"{one} passes in its own process, but not when asked from outside")
@@ -494,7 +514,7 @@ class Grader:
                 checks = verdicts[one].checks
                 found = Verdict(one, WRONG, message=answers, failed=len(failed), checks=checks)
                 grades[one] = Grade(found, len(wanted[one]) - len(failed), disputed=True)
-        return grades
+        return withheld(grades) if any(each.disputed for each in grades.values()) else grades
 
     def askable(self, prepared: Prepared, exercises: Iterable[str]) -> dict[str, list[str]]:
         """The tests of these exercises that can be asked from outside."""

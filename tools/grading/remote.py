@@ -7,6 +7,7 @@ here, which are sent with each call.
 """
 
 import builtins
+import contextlib
 import inspect
 import os
 import select
@@ -26,6 +27,8 @@ PATIENCE = 15.0  # seconds for one answer
 STARTUP = 180.0
 SLICE = 0.1  # seconds; in between, the watchdog of the exercise may interrupt
 CHUNK = 2**20
+# What is sent is not the answer's work: the watch over functions of PyTorch must not see it.
+UNWATCHED = torch._C.DisableTorchFunction
 
 
 class RemoteError(RuntimeError):
@@ -118,10 +121,8 @@ class Connection:
         self.sandbox.end(self.process)
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
-                try:
+                with contextlib.suppress(OSError):
                     stream.close()
-                except OSError:
-                    pass
         self.process = None
 
 
@@ -160,7 +161,8 @@ def function(connection: Connection, name: str, takes: inspect.Signature) -> Any
     """A function that asks the other process."""
 
     def ask(*args: Any, **kwargs: Any) -> Any:
-        return run(connection, {"do": "call", "name": name}, Packer(), [], args, kwargs)
+        with UNWATCHED():
+            return run(connection, {"do": "call", "name": name}, Packer(), [], args, kwargs)
 
     ask.__name__ = ask.__qualname__ = name
     vars(ask)["__signature__"] = takes
@@ -179,9 +181,7 @@ def run(
     message["args"], message["kwargs"] = packer.pack(args), packer.pack(kwargs)
     message["grad"] = torch.is_grad_enabled()
     inputs = [*leaves, *packer.inputs]
-    reply, tensors = connection.ask(
-        message, {**packer.tensors, "random": torch.get_rng_state()}
-    )
+    reply, tensors = connection.ask(message, {**packer.tensors, "random": torch.get_rng_state()})
     torch.set_rng_state(tensors["random"])
     for at, generator in enumerate(packer.generators):
         generator.set_state(tensors[f"generator{at}"])
@@ -232,6 +232,10 @@ class RemoteLayer(nn.Module):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
+        with UNWATCHED():
+            self._construct(args, kwargs)
+
+    def _construct(self, args: Any, kwargs: Any) -> None:
         packer = Packer()
         message = {"do": "construct", "name": type(self).__name__}
         message["args"], message["kwargs"] = packer.pack(args), packer.pack(kwargs)
@@ -252,12 +256,14 @@ class RemoteLayer(nn.Module):
         started, number = self.place
         if self.connection.started != started or self.connection.process is None:
             raise RemoteError("the process has ended")
-        packer = Packer()
-        state = {name: packer.pack(one) for name, one in self.named_parameters()}
-        state |= {name: packer.pack(one) for name, one in self.named_buffers()}
-        leaves, packer.inputs, packer.input_names = packer.inputs, [], []
-        message = {"do": "forward", "object": number, "state": state, "training": self.training}
-        return run(self.connection, message, packer, leaves, args, kwargs)
+        with UNWATCHED():
+            packer = Packer()
+            state = {name: packer.pack(one) for name, one in self.named_parameters()}
+            state |= {name: packer.pack(one) for name, one in self.named_buffers()}
+            leaves, packer.inputs, packer.input_names = packer.inputs, [], []
+            message = {"do": "forward", "object": number, "state": state}
+            message["training"] = self.training
+            return run(self.connection, message, packer, leaves, args, kwargs)
 
 
 def submodule(root: nn.Module, path: str) -> nn.Module:

@@ -15,6 +15,7 @@ judged process a user of its own.
 import contextlib
 import functools
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,7 @@ MEMORY = 3072 * MB  # of all processes of a sandbox together
 PROCESSES = 64  # threads count, too
 FILE_SIZE = 64 * MB
 DISK = 256 * MB  # of /tmp in the sandbox, which is in memory
-FIRST_USER = 60_001  # one per sandbox that runs at the same time; not in use by any distribution
+USERS = (200_000, 2_000_000)  # of which judged processes get theirs; no system has users there
 WATCH = 0.25  # seconds between two looks at the memory
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", "/etc/alternatives")
 PLAIN_ENVIRONMENT = ("LANG", "LC_ALL", "SYSTEMROOT", "PATHEXT", "COMSPEC")
@@ -62,8 +63,8 @@ class View:
 class Sandbox:
     """One of the sandboxes that run at the same time."""
 
-    slot: int = 0
     uses_bubblewrap: bool = True
+    own_user: int = 0  # one that no other process has
 
     @property
     def weakness(self) -> str:
@@ -73,7 +74,7 @@ class Sandbox:
     @property
     def user(self) -> int:
         """The user to become, 0 to stay: only root can, and only root needs to."""
-        return FIRST_USER + self.slot if is_root() else 0
+        return self.own_user if is_root() else 0
 
     def root(self, view: View) -> Path:
         """Where the judged process finds the course."""
@@ -117,7 +118,7 @@ class Sandbox:
                 made.add(str(parent))
             real = Path(source)
             if real.is_symlink() and place in SYSTEM:  # /lib is usr/lib
-                options += ["--symlink", os.readlink(real), place]
+                options += ["--symlink", str(real.readlink()), place]
             else:
                 options += ["--ro-bind", source, place]
             made.add(place)
@@ -194,6 +195,11 @@ def has_user(process: psutil.Process, user: int) -> bool:
         return False
 
 
+def first_user() -> int:
+    """The number of a user whom no other grading on this machine is likely to have."""
+    return USERS[0] + secrets.randbelow(USERS[1] - USERS[0])
+
+
 def is_root() -> bool:
     return os.name != "nt" and os.geteuid() == 0
 
@@ -213,7 +219,7 @@ def bubblewrap_works() -> bool:
         copy.chmod(0o755)
         if Path(sys.prefix).is_relative_to(ROOT):
             (copy / Path(sys.prefix).relative_to(ROOT)).mkdir(parents=True)
-        command = Sandbox(slot=0).command(View(copy), "this")
+        command = Sandbox(own_user=first_user()).command(View(copy), "this")
         try:
             done = subprocess.run(command, capture_output=True, timeout=60)
         except (OSError, subprocess.TimeoutExpired):

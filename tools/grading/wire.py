@@ -65,7 +65,9 @@ class Packer:
         if name in CONTAINERS and type(value) is CONTAINERS[name]:
             return {name: [self.pack(one, depth + 1) for one in value]}
         if name in MAPPINGS and type(value) is MAPPINGS[name]:
-            return {name: [[self.pack(k, depth + 1), self.pack(v, depth + 1)] for k, v in value.items()]}
+            return {
+                name: [[self.pack(k, depth + 1), self.pack(v, depth + 1)] for k, v in value.items()]
+            }
         if isinstance(value, torch.Generator):
             self.generators.append(value)
             return {"generator": self._add(value.get_state())}
@@ -182,7 +184,9 @@ class Unpacker:
                 return find(content)
             case "dataclass":
                 cls = find(content[0]) if self.allows_names else known_dataclass(content[0])
-                return cls(**{name: self.unpack(one, depth + 1) for name, one in content[1].items()})
+                return cls(
+                    **{name: self.unpack(one, depth + 1) for name, one in content[1].items()}
+                )
         raise ValueError(f"an unknown kind of value, {kind!r}")
 
 
