@@ -16,7 +16,7 @@ unexport PYTHONOPTIMIZE
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev verify data demo serve test test-module status next check watch \
-        hint solution reset validate lint format clean
+        hint solution reset update validate lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,9 @@ solution: install ## show the solution of an exercise that you have solved (EX=1
 
 reset: install ## restore one stub (EX=1.3); your version is kept as a backup
 	@$(PY) tools/learn.py reset "$(EX)"
+
+update: install ## bring in a newer release; keep every answer (ARGS=--dry-run)
+	@$(PY) tools/update.py $(ARGS)
 
 validate: install-dev ## run every check of the course (ARGS=--fast: without tests)
 	@$(PY) tools/validate_all.py $(ARGS)

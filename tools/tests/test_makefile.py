@@ -21,7 +21,7 @@ WORKFLOW = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 PROMISED = {
     *("help", "install", "verify", "data", "demo", "test", "test-module", "validate"),
-    *("lint", "format", "clean", "status", "watch", "hint", "reset", "serve"),
+    *("lint", "format", "clean", "status", "watch", "hint", "reset", "serve", "update"),
 }
 
 needs_make = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
