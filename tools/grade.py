@@ -61,7 +61,7 @@ def main(root: Path = ROOT) -> int:
             print(f"note: {grader.weakness}", file=sys.stderr)
         count = len(submissions) * len(chosen)
         with tqdm(total=count, desc="grading", leave=False, disable=None) as bar:
-            graded = grader.grade_all(submissions, chosen, lambda name: bar.update() and None)
+            graded = grader.grade_all(submissions, chosen, lambda name: bar.update())
         write(options, graded, chosen, grader.weakness)
     return int(any(one.problems for one in graded))
 

@@ -56,7 +56,7 @@ def main() -> int:
         start = time.perf_counter()
         with Grader(options.jobs) as grader:
             with tqdm(total=len(submissions), desc="grading", disable=None) as bar:
-                graded = grader.grade_all(submissions, [lesson], lambda _: bar.update() and None)
+                graded = grader.grade_all(submissions, [lesson], lambda _: bar.update())
             weakness = grader.weakness
             users = [one.user for one in grader.sandboxes if one.user]
         seconds = time.perf_counter() - start

@@ -24,7 +24,8 @@ Reply = tuple[dict[str, Any], dict[str, Tensor]]
 class Answers:
     """A submission's module, its objects, and what is kept for the backward passes."""
 
-    def __init__(self) -> None:
+    def __init__(self, requests: IO[bytes], replies: IO[bytes]) -> None:
+        self.requests, self.replies = requests, replies
         self.module = ModuleType("nothing")
         self.objects: list[nn.Module] = []
         self.calls: list[tuple[list[Tensor], list[Tensor]]] = []  # inputs and outputs
@@ -44,7 +45,7 @@ class Answers:
 
     def construct(self, message: dict[str, Any], tensors: dict[str, Tensor]) -> Reply:
         """Make an object of a class; the reply lists its parameters and buffers."""
-        unpacker = Unpacker(tensors, allows_names=True)
+        unpacker = Unpacker(tensors, allows_names=True, call_back=self._call_back)
         torch.set_rng_state(tensors["random"])
         args, kwargs = unpacker.unpack(message["args"]), unpacker.unpack(message["kwargs"])
         module = getattr(self.module, message["name"])(*args, **kwargs)
@@ -54,6 +55,12 @@ class Answers:
         kept = module.state_dict()
         buffers = {name: packer.pack(one) for name, one in module.named_buffers() if name in kept}
         reply = {"object": len(self.objects) - 1, "parameters": parameters, "buffers": buffers}
+        reply["absent"] = [
+            f"{place}.{name}".removeprefix(".")
+            for place, part in module.named_modules()
+            for name, value in part._parameters.items()
+            if value is None
+        ]
         return reply, {**packer.tensors, "random": torch.get_rng_state()}
 
     def forward(self, message: dict[str, Any], tensors: dict[str, Tensor]) -> Reply:
@@ -74,7 +81,7 @@ class Answers:
         message: dict[str, Any],
         tensors: dict[str, Tensor],
     ) -> Reply:
-        unpacker = Unpacker(tensors, allows_names=True)
+        unpacker = Unpacker(tensors, allows_names=True, call_back=self._call_back)
         args, kwargs = unpacker.unpack(message["args"]), unpacker.unpack(message["kwargs"])
         torch.set_rng_state(tensors["random"])
         with torch.set_grad_enabled(message["grad"]):
@@ -85,6 +92,16 @@ class Answers:
         states = {f"generator{i}": one.get_state() for i, one in enumerate(unpacker.generators)}
         reply = {"result": packed, "call": len(self.calls) - 1, "outputs": packer.input_names}
         return reply, {**packer.tensors, **states, "random": torch.get_rng_state()}
+
+    def _call_back(self, number: int, *args: Any, **kwargs: Any) -> Any:
+        """Call a function of the test that is among the arguments; gradients don't flow through."""
+        packer = Packer()
+        packed = {"args": packer.pack(args), "kwargs": packer.pack(kwargs)}
+        send(self.replies, {"call_back": number, **packed}, packer.tensors)
+        message, tensors = receive(self.requests)
+        if "error" in message:
+            raise RuntimeError(message["error"])
+        return Unpacker(tensors, allows_names=True).unpack(message["result"])
 
     def backward(self, message: dict[str, Any], tensors: dict[str, Tensor]) -> Reply:
         """The gradients of a call's inputs; those without one are left out."""
@@ -116,16 +133,27 @@ def parameters_of(value: Any) -> list[tuple[str, int, bool]]:
     return [(one.name, int(one.kind), one.default is not one.empty) for one in found]
 
 
+def receive(stream: IO[bytes]) -> Reply:
+    """Read one message. Raises EOFError when the input ends."""
+    header = stream.read(HEADER.size)
+    if len(header) < HEADER.size:
+        raise EOFError
+    first, second = sizes_of(header)
+    return parse(stream.read(first), stream.read(second))
+
+
 def main(requests: IO[bytes], replies: IO[bytes]) -> None:
     """Answer one request after the other, until the input ends."""
     torch.set_num_threads(1)
-    answers = Answers()
+    answers = Answers(requests, replies)
     send(replies, {"ready": True}, {})
-    while len(header := requests.read(HEADER.size)) == HEADER.size:
-        first, second = sizes_of(header)
-        message, tensors = parse(requests.read(first), requests.read(second))
+    while True:
         try:
-            reply = getattr(answers, message["do"])(message, tensors)
+            message, tensors = receive(requests)
+        except EOFError:
+            return
+        try:
+            reply: Reply = getattr(answers, message["do"])(message, tensors)
         except BaseException as error:
             reply = {"error": [type(error).__name__, str(error)[:500]]}, {}
         send(replies, *reply)

@@ -433,14 +433,14 @@ class Grader:
         self,
         submissions: Sequence[Submission],
         course: Sequence[Lesson],
-        on_done: Callable[[str], None] = lambda name: None,
+        on_done: Callable[[str], object] = lambda name: None,
     ) -> list[Graded]:
         """The grades of all submissions in these lessons."""
         graded = {one.name: Graded(one.name, problems=[*one.refused]) for one in submissions}
         jobs = [(one, lesson) for lesson in course for one in submissions]
         with ThreadPoolExecutor(len(self.sandboxes)) as pool:
             try:
-                [*pool.map(self.prepare, course)]
+                list(pool.map(self.prepare, course))
                 for name, lesson, grades, problems, seconds in pool.map(self._job, jobs):
                     ids = [exercise.id for exercise in lesson.exercises]
                     graded[name].grades |= {one: grades[one] for one in ids}

@@ -13,7 +13,7 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +27,7 @@ PATIENCE = 15.0  # seconds for one answer
 STARTUP = 180.0
 SLICE = 0.1  # seconds; in between, the watchdog of the exercise may interrupt
 CHUNK = 2**20
+MOST_CALLS_BACK = 10_000
 # What is sent is not the answer's work: the watch over functions of PyTorch must not see it.
 UNWATCHED = torch._C.DisableTorchFunction
 
@@ -60,20 +61,35 @@ class Connection:
             self.end()
             raise
 
-    def ask(self, message: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
-        """The reply to a message. Raises RemoteError, or the error that the submission raised."""
+    def ask(
+        self,
+        message: dict[str, Any],
+        tensors: dict[str, Tensor],
+        functions: Sequence[Callable[..., Any]] = (),
+    ) -> Any:
+        """The reply to a message. Raises RemoteError, or the error that the submission raised.
+
+        `functions` are those among the arguments that the other process may call back.
+        """
         if self.process is None:
             self.start()
         try:
             reply, found = self._exchange(message, tensors)
+            for _ in range(MOST_CALLS_BACK):
+                if "call_back" not in reply:
+                    break
+                reply, found = self._exchange(*called_back(reply, found, functions))
+            else:
+                raise RemoteError("too many calls back")
         except BaseException:  # the watchdog's, too: an answer that comes late must not be read
             self.end()
             raise
         if "error" in reply:
             name, text = (str(one) for one in reply["error"])
-            known = getattr(builtins, name, None)
-            is_error = isinstance(known, type) and issubclass(known, Exception)
-            raise (known if is_error else RemoteError)(text)
+            known: Any = getattr(builtins, name, None)
+            if isinstance(known, type) and issubclass(known, Exception):
+                raise known(text)
+            raise RemoteError(text)
         return reply, found
 
     def _exchange(self, message: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
@@ -126,6 +142,21 @@ class Connection:
         self.process = None
 
 
+def called_back(
+    message: dict[str, Any], tensors: dict[str, Tensor], functions: Sequence[Callable[..., Any]]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Call a function of the test for the other process; returns the message with its result."""
+    unpacker = Unpacker(tensors, allows_names=False)
+    packer = Packer()
+    try:
+        args, kwargs = unpacker.unpack(message["args"]), unpacker.unpack(message["kwargs"])
+        with torch.no_grad():
+            result = packer.pack(functions[message["call_back"]](*args, **kwargs))
+    except Exception as error:
+        return {"error": str(error)[:500]}, {}
+    return {"result": result}, packer.tensors
+
+
 # --- what the tests call ---
 
 
@@ -162,7 +193,7 @@ def function(connection: Connection, name: str, takes: inspect.Signature) -> Any
 
     def ask(*args: Any, **kwargs: Any) -> Any:
         with UNWATCHED():
-            return run(connection, {"do": "call", "name": name}, Packer(), [], args, kwargs)
+            return run(connection, {"do": "call", "name": name}, Packer(True), [], args, kwargs)
 
     ask.__name__ = ask.__qualname__ = name
     vars(ask)["__signature__"] = takes
@@ -181,7 +212,8 @@ def run(
     message["args"], message["kwargs"] = packer.pack(args), packer.pack(kwargs)
     message["grad"] = torch.is_grad_enabled()
     inputs = [*leaves, *packer.inputs]
-    reply, tensors = connection.ask(message, {**packer.tensors, "random": torch.get_rng_state()})
+    values = {**packer.tensors, "random": torch.get_rng_state()}
+    reply, tensors = connection.ask(message, values, packer.functions)
     torch.set_rng_state(tensors["random"])
     for at, generator in enumerate(packer.generators):
         generator.set_state(tensors[f"generator{at}"])
@@ -236,18 +268,20 @@ class RemoteLayer(nn.Module):
             self._construct(args, kwargs)
 
     def _construct(self, args: Any, kwargs: Any) -> None:
-        packer = Packer()
+        packer = Packer(True)
         message = {"do": "construct", "name": type(self).__name__}
         message["args"], message["kwargs"] = packer.pack(args), packer.pack(kwargs)
-        reply, tensors = self.connection.ask(
-            message, {**packer.tensors, "random": torch.get_rng_state()}
-        )
+        values = {**packer.tensors, "random": torch.get_rng_state()}
+        reply, tensors = self.connection.ask(message, values, packer.functions)
         torch.set_rng_state(tensors["random"])
         self.place = (self.connection.started, reply["object"])
         for path, packed in reply["parameters"].items():
             value = nn.Parameter(tensors[packed["tensor"]], requires_grad=packed["grad"] is True)
             folder, _, last = path.rpartition(".")
             submodule(self, folder).register_parameter(last, value)
+        for path in reply["absent"]:
+            folder, _, last = path.rpartition(".")
+            submodule(self, folder).register_parameter(last, None)
         for path, packed in reply["buffers"].items():
             folder, _, last = path.rpartition(".")
             submodule(self, folder).register_buffer(last, tensors[packed["tensor"]])
@@ -257,7 +291,7 @@ class RemoteLayer(nn.Module):
         if self.connection.started != started or self.connection.process is None:
             raise RemoteError("the process has ended")
         with UNWATCHED():
-            packer = Packer()
+            packer = Packer(True)
             state = {name: packer.pack(one) for name, one in self.named_parameters()}
             state |= {name: packer.pack(one) for name, one in self.named_buffers()}
             leaves, packer.inputs, packer.input_names = packer.inputs, [], []
