@@ -13,6 +13,7 @@ except ImportError:
     raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
 
 import hashlib
+import os
 import socket
 import tempfile
 import threading
@@ -77,7 +78,8 @@ def main() -> int:
         "nothing still runs": not left,
         "no connection arrived": not heard,
     }
-    print(f"\n{len(students)} submissions in {seconds:.0f} s, {options.jobs} at a time")
+    load = "" if not hasattr(os, "getloadavg") else f", load {os.getloadavg()[1]:.1f}"
+    print(f"\n{len(students)} submissions in {seconds:.0f} s, {options.jobs} at a time{load}")
     print("\n".join(f"{'ok' if fine else 'FAILED':<7}{name}" for name, fine in checks.items()))
     print(f"{sum(good)} of {len(students)} got exactly what they deserve")
     return int(not all([*good, *checks.values()]))

@@ -278,51 +278,37 @@ HOSTILE: Mapping[str, tuple[str, str]] = {  # name: what it tries, the code
         "the network: a name server, an address outside, and the machine itself",
         """
         def attention_scores(q, k):
-            import socket
+            import _socket  # the tests watch over the module above it
             opened = []
             for address in (("1.1.1.1", 53), ("127.0.0.1", PORT), ("10.0.0.1", 80)):
+                one = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
                 try:
-                    with socket.create_connection(address, timeout=1) as one:
-                        one.sendall(b"answers, please")
-                        opened.append(address)
+                    one.settimeout(1)
+                    one.connect(address)
+                    one.sendall(b"answers, please")
+                    opened.append(address)
                 except OSError:
                     pass
             try:
-                opened.append(socket.gethostbyname("example.org"))
+                opened.append(_socket.gethostbyname("example.org"))
             except OSError:
                 pass
             raise ValueError(f"reached {opened}")
         """,
     ),
     "thief": (
-        "the expected values, read from the local variables of the test that asks",
+        "the expected values, worked out from the local variables of the test that asks",
         """
-        def _truth():
+        def causal_mask(T, device=None):
             import sys
+            if device is not None:
+                return torch.empty(T, T, dtype=torch.bool, device=device)
             frame = sys._getframe()
             while frame is not None:
-                for name in ("truth", "expected"):
-                    if isinstance(frame.f_locals.get(name), torch.Tensor):
-                        return frame.f_locals[name].clone()
+                if "i" in frame.f_locals and "j" in frame.f_locals:
+                    return frame.f_locals["j"] <= frame.f_locals["i"]
                 frame = frame.f_back
-            import gc
-            return torch.zeros(1)
-
-        def _steal():
-            import sys
-            import utils.grader.feedback as feedback
-            real = feedback.expect_equal
-            for module in [*sys.modules.values()]:
-                if vars(module).get("expect_equal") is real:
-                    module.expect_equal = lambda actual, expected, *args, **kwargs: None
-
-        def attention_scores(q, k):
-            _steal()
-            return _truth()
-
-        def causal_mask(T, device=None):
-            _steal()
-            return _truth()
+            return torch.zeros(T, T, dtype=torch.bool)
         """,
     ),
 }

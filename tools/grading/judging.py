@@ -20,6 +20,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +29,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tools.grading.sandbox import MB, Sandbox, View, Watch, bubblewrap_works, first_user, is_root
+from tools.grading.sandbox import (
+    MB,
+    Sandbox,
+    View,
+    Watch,
+    bubblewrap_works,
+    first_user,
+    is_root,
+    patience,
+)
 from tools.grading.scrubbed import copy_for_answers, copy_for_tests
 from tools.grading.submissions import Submission
 from utils.errors import CourseError
@@ -44,6 +54,7 @@ from utils.grader.runner import (
     job_for,
 )
 
+NEVER = threading.Event()
 LONGEST_EVENT = 256 * 1024  # bytes
 MOST_EVENT_BYTES = 32 * MB  # of one process
 AUDIT_SILENCE = 120.0  # seconds for one test of the audit; each answer has its own, shorter limit
@@ -82,8 +93,10 @@ class Graded:
 class SandboxedWorker(Worker):
     """A worker whose process may be hostile: what it sends is limited and checked."""
 
-    def __init__(self, sandbox: Sandbox, view: View, end: float) -> None:
-        self.sandbox, self.view, self.deadline = sandbox, view, end
+    def __init__(
+        self, sandbox: Sandbox, view: View, end: float, stopped: threading.Event = NEVER
+    ) -> None:
+        self.sandbox, self.view, self.deadline, self.stopped = sandbox, view, end, stopped
         self.secret = secrets.token_hex(16)
         self.is_ready = False  # the first event; no job, and no submission, before it
         self.forged = 0
@@ -127,10 +140,17 @@ class SandboxedWorker(Worker):
             return None
 
     def next_event(self, seconds: float) -> dict[str, Any] | None:
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            return None
-        return super().next_event(min(seconds, left))
+        end = min(self.deadline, time.monotonic() + seconds * patience())
+        while not self.stopped.is_set():
+            left = end - time.monotonic()
+            try:
+                return super().next_event(max(0.0, min(1.0, left)))
+            except queue.Empty:
+                if time.monotonic() >= self.deadline:
+                    return None
+                if left <= 1.0:
+                    raise
+        return None
 
     def end(self, timeout: float = 0.0) -> int:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -194,14 +214,19 @@ def is_pair(pair: Any) -> bool:
 
 
 def judge_in_sandbox(
-    lesson: Lesson, learner: Lesson, sandbox: Sandbox, view: View, end: float
+    lesson: Lesson,
+    learner: Lesson,
+    sandbox: Sandbox,
+    view: View,
+    end: float,
+    stopped: threading.Event = NEVER,
 ) -> dict[str, Verdict]:
     """The verdicts of the first pass. `learner` is the lesson with the submission's file."""
     cases: dict[str, list[Case]] = defaultdict(list)
     chosen = [exercise.id for exercise in lesson.exercises]
     remaining = chosen
-    while remaining and time.monotonic() < end:
-        with SandboxedWorker(sandbox, view, end) as worker:
+    while remaining and time.monotonic() < end and not stopped.is_set():
+        with SandboxedWorker(sandbox, view, end, stopped) as worker:
             lost = collect(worker, lesson, remaining, cases)
             lost = with_cause(lost, worker, end)
         if lost is None:
@@ -287,14 +312,18 @@ def clean_text(text: str) -> str:
 class Auditor:
     """A warm process that asks submissions from outside; it runs none of their code."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, stopped: threading.Event = NEVER) -> None:
         self.sandbox = sandbox
+        self.stopped = stopped
         self.worker: Worker | None = None
+        self.failed: dict[str, str] = {}  # why, of all tests that failed
 
     def passed(
         self, lesson: Lesson, tests: Sequence[str], file: Path, copy: Path, seed: int
     ) -> set[str]:
         """Those of these tests (or of these functions' tests) that pass when asked from outside."""
+        if self.stopped.is_set():
+            return set()
         if self.worker is None or self.worker.process.poll() is not None:
             self.worker = AuditWorker()
         job = {
@@ -312,8 +341,8 @@ class Auditor:
             while (event := self.worker.next_event(AUDIT_SILENCE)) is not None:
                 if event["event"] == "test" and event["passed"]:
                     found.add(event["test"])
-                elif event["event"] == "test" and os.environ.get("GRADE_DEBUG"):
-                    print(event["test"], event["why"], file=sys.stderr)
+                elif event["event"] == "test":
+                    self.failed[event["test"]] = event["why"]
                 elif event["event"] == "end":
                     return found
         except queue.Empty:
@@ -387,7 +416,8 @@ class Grader:
         self.audits = audits and os.name != "nt"
         self.seeds = [secrets.randbelow(2**31) for _ in range(2)]
         self.prepared: dict[str, Prepared] = {}
-        self.auditors = [Auditor(one) for one in self.sandboxes]
+        self.stopped = threading.Event()
+        self.auditors = [Auditor(one, self.stopped) for one in self.sandboxes]
         self.free: queue.Queue[int] = queue.Queue()
         for slot in range(workers):
             self.free.put(slot)
@@ -447,8 +477,11 @@ class Grader:
                     graded[name].problems += problems
                     graded[name].seconds += seconds
                     on_done(name)
-            except BaseException:
+            except BaseException:  # Ctrl-C, too: what is running ends within a second
                 pool.shutdown(wait=False, cancel_futures=True)
+                self.stopped.set()
+                for one in self.auditors:
+                    one.close()
                 raise
         return [graded[one.name] for one in submissions]
 
@@ -477,7 +510,7 @@ class Grader:
     def grade(self, data: bytes, lesson: Lesson) -> dict[str, Grade]:
         """The grades of one exercises.py."""
         prepared = self.prepared[lesson.name]
-        limit = max(LEAST_SECONDS, SECONDS_PER_EXERCISE * len(lesson.exercises))
+        limit = max(LEAST_SECONDS, SECONDS_PER_EXERCISE * len(lesson.exercises)) * patience()
         file = self.write(data, f"{lesson.name}-{secrets.token_hex(8)}")
         learner = Lesson(file.parents[1], lesson.exercises)
         try:
@@ -486,7 +519,7 @@ class Grader:
                 with self.copy(prepared.for_tests, file, lesson, slot) as copy:
                     view = View(copy, {self.place(lesson): file})
                     end = time.monotonic() + limit
-                    verdicts = judge_in_sandbox(lesson, learner, sandbox, view, end)
+                    verdicts = judge_in_sandbox(lesson, learner, sandbox, view, end, self.stopped)
                 with self.copy(prepared.for_answers, file, lesson, slot) as copy:
                     return self._confirm(prepared, verdicts, file, copy, slot)
         finally:

@@ -37,6 +37,7 @@ PROCESSES = 64  # threads count, too
 FILE_SIZE = 64 * MB
 DISK = 256 * MB  # of /tmp in the sandbox, which is in memory
 USERS = (200_000, 2_000_000)  # of which judged processes get theirs; no system has users there
+MOST_PATIENCE = 4.0
 WATCH = 0.25  # seconds between two looks at the memory
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", "/etc/alternatives")
 PLAIN_ENVIRONMENT = ("LANG", "LC_ALL", "SYSTEMROOT", "PATHEXT", "COMSPEC")
@@ -200,6 +201,14 @@ def first_user() -> int:
     return USERS[0] + secrets.randbelow(USERS[1] - USERS[0])
 
 
+def patience() -> float:
+    """How many times longer to wait than on a quiet machine: by the processes per core."""
+    try:
+        return min(MOST_PATIENCE, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
+    except (AttributeError, OSError):  # Windows
+        return 1.0
+
+
 def is_root() -> bool:
     return os.name != "nt" and os.geteuid() == 0
 
@@ -263,9 +272,20 @@ class Watch:
 
 
 def usage(processes: Sequence[psutil.Process]) -> tuple[int, int]:
-    """The bytes of memory of these processes together, and how many they are."""
-    used = 0
-    for one in processes:
-        with contextlib.suppress(psutil.Error):
-            used += one.memory_info().rss
+    """The bytes of memory of these processes together, and how many they are.
+
+    What several share counts once; that is slow to find out, and only done if it matters.
+    """
+    used = sum(memory_of(one, "rss") for one in processes)
+    if used > MEMORY:
+        used = sum(memory_of(one, "pss") for one in processes)
     return used, len(processes)
+
+
+def memory_of(process: psutil.Process, kind: str) -> int:
+    """The memory of a process; 0 if it has just ended."""
+    try:
+        found = process.memory_info() if kind == "rss" else process.memory_full_info()
+        return int(getattr(found, kind, found.rss))  # only Linux has pss
+    except psutil.Error:
+        return 0

@@ -5,6 +5,7 @@ exercises.py are read, up to a limit, and written to a place of our own. A path 
 the archive, a symbolic link, a file that is too large or not a file is refused by name.
 """
 
+import codecs
 import os
 import re
 import stat
@@ -115,7 +116,8 @@ def lesson_of(where: str, data: bytes, course: Sequence[Lesson]) -> Lesson | Non
     named = [lesson for lesson in course if lesson.name in parts]
     if len(named) == 1:
         return named[0]
-    defined = {name.decode() for name in re.findall(rb"^(?:def|class) (\w{1,99})", data, re.M)}
+    text = data.removeprefix(codecs.BOM_UTF8)
+    defined = {name.decode() for name in re.findall(rb"^(?:def|class) (\w{1,99})", text, re.M)}
     counted = [
         (len(defined & {name for one in lesson.exercises for name in one.names}), lesson)
         for lesson in course

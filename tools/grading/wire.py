@@ -218,7 +218,8 @@ class Unpacker:
             case "callback" if self.call_back is not None:
                 return partial(self.call_back, content)
             case "layer" if self.allows_names:
-                return self._layer(*content, depth)
+                name, plain, parts, parameters, training = content
+                return self._layer(name, plain, parts, parameters, training, depth)
             case "dataclass":
                 cls = find(content[0]) if self.allows_names else known_dataclass(content[0])
                 return cls(
