@@ -12,7 +12,7 @@ LONGEST_THEORY = 3500  # words
 LARGEST_PICTURE = 100_000  # bytes
 REQUIRED = (  # whatever the state of the lessons
     *("Makefile", "README.md", "requirements.txt", "pyproject.toml", "conftest.py", "LICENSE"),
-    *(".gitignore", ".gitattributes", ".ci/run", ".github/workflows/ci.yml"),
+    *("AGENTS.md", ".gitignore", ".gitattributes", ".ci/run", ".github/workflows/ci.yml"),
     *("data/README.md", "data/download_datasets.sh", "data/simple_sequences.txt"),
     "setup/verify_environment.py",
     *(f"{lesson}/README.md" for lesson in LESSONS),
@@ -35,6 +35,7 @@ REQUIRED = (  # whatever the state of the lessons
         for name in (
             *("install", "clean", "learn", "module_tests", "validate_all"),
             *("demo", "interactive", "benchmark", "ablations", "crash_test"),
+            *("grade", "grading_trial"),
         )
     ),
     *(

@@ -5,6 +5,11 @@ test, no expected value and no solution: whatever the submission does to this pr
 answer with values, and those are compared in another process (tools/grading/audit.py).
 """
 
+try:
+    from utils.grader.learner_code import LoadError, load, read_source
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import inspect
 import os
 import sys
@@ -16,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from tools.grading.wire import HEADER, Packer, Unpacker, parse, send, sizes_of
-from utils.grader.learner_code import LoadError, load, read_source
 
 Reply = tuple[dict[str, Any], dict[str, Tensor]]
 

@@ -12,6 +12,11 @@ stands in the repository. A job is one line of JSON:
      "submission": exercises.py, "copy": scrubbed copy, "sandbox": the fields of a Sandbox}
 """
 
+try:
+    from utils.grader.learner_code import LoadError, read_source
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import json
 import os
 import random
@@ -26,7 +31,6 @@ import torch
 
 from tools.grading.remote import Connection, RemoteError, remote_module
 from tools.grading.sandbox import Sandbox, View
-from utils.grader.learner_code import LoadError, read_source
 from utils.grader.pytest_plugin import LEARNERS
 from utils.grader.worker import OPTIONS, EventReporter
 
