@@ -33,7 +33,8 @@ from utils.grader.exercises import ROOT
 MB = 2**20
 ADDRESS_SPACE = 6144 * MB  # of one process; torch alone maps some hundred megabytes
 MEMORY = 3072 * MB  # of all processes of a sandbox together
-PROCESSES = 64  # threads count, too
+THREADS = 64  # of all processes together
+PROCESSES = 16  # seen at once; data loaders and process groups of the exercises have fewer
 FILE_SIZE = 64 * MB
 DISK = 256 * MB  # of /tmp in the sandbox, which is in memory
 USERS = (200_000, 2_000_000)  # of which judged processes get theirs; no system has users there
@@ -180,7 +181,7 @@ class Sandbox:
 
 def launch_settings(user: int) -> str:
     """The first argument of launch.py."""
-    limits = f'"AS": {ADDRESS_SPACE}, "NPROC": {PROCESSES}, "FSIZE": {FILE_SIZE}, "CORE": 0'
+    limits = f'"AS": {ADDRESS_SPACE}, "NPROC": {THREADS}, "FSIZE": {FILE_SIZE}, "CORE": 0'
     return f'{{"limits": {{{limits}}}, "user": {user}}}'
 
 
@@ -260,8 +261,8 @@ class Watch:
             used, count = usage(descendants(self.process.pid))
             if used > MEMORY:
                 self.problem = f"it uses more than {MEMORY // MB} MB of memory"
-            elif count > 2 * PROCESSES:
-                self.problem = f"it starts more than {2 * PROCESSES} processes"
+            elif count > PROCESSES:
+                self.problem = f"it starts more than {PROCESSES} processes"
             if self.problem:
                 self.sandbox.end(self.process)
                 return
