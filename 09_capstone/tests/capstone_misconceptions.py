@@ -86,7 +86,7 @@ def numbers_with(
 
 
 TIMES_LN_2 = (
-    "nats are multiplied by ln 2; a bit is less than a nat, so there are more of them: divide"
+    "nats are multiplied by log 2; a bit is less than a nat, so there are more of them: divide"
 )
 BY_LOG10 = "the loss is divided by the decimal logarithm of 2; nats belong to the natural one, ln"
 PREDICTED = mistakes(

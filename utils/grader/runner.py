@@ -61,7 +61,13 @@ class Worker:
 
     def __init__(self) -> None:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
-        self.process = subprocess.Popen(
+        self.process = self.start_process()
+        self.events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        threading.Thread(target=self._read_events, daemon=True).start()
+
+    def start_process(self) -> "subprocess.Popen[bytes]":
+        """Start the process; its standard input and output are pipes."""
+        return subprocess.Popen(
             [sys.executable, "-m", "utils.grader.worker"],
             cwd=ROOT,
             env={**os.environ, **ENVIRONMENT},
@@ -69,8 +75,6 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self.errors,
         )
-        self.events: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        threading.Thread(target=self._read_events, daemon=True).start()
 
     def _read_events(self) -> None:
         for line in self.process.stdout or ():
