@@ -60,7 +60,7 @@ MISSING = (  # what was named is not there: a typing mistake, or the system's ow
     rf"|: no permission to write in {FIELD}|: this drive does not exist"
 )
 EXPLAINS = re.compile(f"{ALLOWED}|{FITTING}|{ADVICE}|{MISSING}", re.IGNORECASE)
-LEAST = 7  # letters that a message needs to be recognised by
+LEAST = 7  # letters that a message needs to be recognized by
 SIGNS = (
     b"Error(",
     b"SystemExit(",
