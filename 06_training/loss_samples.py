@@ -4,7 +4,7 @@
 
 A callback looks at the validation loss, and whenever it has fallen below the next threshold, lets
 the model write. `n_copied` tells whether a model writes or recites: it is the length of the longest
-stretch of a sample that stands in the training text, letter for letter.
+stretch of a sample that occurs in the training text, letter for letter.
 
 Sampling is the subject of lesson 07; here is its simplest form, one character at a time.
 
@@ -82,7 +82,7 @@ def write_text(
 
 
 def n_copied(sample: str, source: str) -> int:
-    """The length of the longest stretch of `sample` that stands in `source`, letter for letter.
+    """The length of the longest stretch of `sample` that occurs in `source`, letter for letter.
 
     The library compares any two sequences; on a million characters it takes seconds. How to search
     a large text in less time, and without it, is a subject of lesson 09.

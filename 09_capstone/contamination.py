@@ -30,7 +30,7 @@ MODULUS = 2**61 - 1  # a prime; a product of two such numbers is no problem for 
 
 
 def longest_copy(sample: str, corpus: str) -> tuple[int, int]:
-    """Start and length of the longest stretch of `sample` that stands in `corpus`; (0, 0) if none.
+    """Start and length of the longest stretch of `sample` that occurs in `corpus`; (0, 0) if none.
 
     Of several as long, the first.
     """

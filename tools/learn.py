@@ -3,6 +3,7 @@
     python tools/learn.py status           every lesson: solved, wrong, to do, a bar, the next step
     python tools/learn.py next             the next exercise, and why it matters
     python tools/learn.py check            check your exercises: all, one lesson's, or one (1.3)
+    python tools/learn.py check 1.3 --json the same for programs: see check_json in this file
     python tools/learn.py watch            check on every save, and move on when one is solved
     python tools/learn.py hint 1.3         one more hint each time; by default for the next exercise
     python tools/learn.py solution 1.3     the solution of an exercise that you have solved
@@ -18,9 +19,11 @@ try:
 except ImportError:
     raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
 
+import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from utils.command_line import OneLineParser
@@ -29,6 +32,7 @@ from utils.grader.check import (
     check,
     introduction,
     judged,
+    line_of_exercise,
     next_exercise,
     next_step,
     place,
@@ -37,6 +41,7 @@ from utils.grader.check import (
 from utils.grader.exercises import ROOT, Exercise, Lesson, find_exercise, how_to, lessons
 from utils.grader.report import (
     SOLVED,
+    TO_DO,
     WRONG,
     Verdict,
     bar,
@@ -62,11 +67,16 @@ def main(root: Path = ROOT) -> int:
     parser.add_argument(
         "what", nargs="?", default="", help="an exercise (1.3 or causal_mask) or a lesson"
     )
+    parser.add_argument("--json", action="store_true", help="check: print the verdicts as JSON")
     options = parser.parse_args()
     command = pick(options.command, COMMANDS, "command")
+    if options.json and command != "check":
+        raise UsageError(f"--json belongs to check, not to {command}")
     course = lessons(root)
     if not course:
-        raise UsageError(f"there are no lessons with exercises in {root}")
+        raise UsageError(f"there are no lessons with exercises in {root}; restore them from git")
+    if options.json:
+        return check_json(course, options.what)
     return COMMANDS[command](course, options.what)
 
 
@@ -169,6 +179,45 @@ def do_check(course: list[Lesson], what: str) -> int:
             print(colour(f"--- {lesson.name} ".ljust(width(), "-"), "dim"))
         code = max(code, check(lesson, lesson.exercises))
     return code
+
+
+def check_json(course: list[Lesson], what: str) -> int:
+    """Print the verdicts as JSON; 1 if something is wrong.
+
+    {"counts": {"solved": 3, "wrong": 1, "to do": 10},
+     "exercises": [{"exercise": "1.3", "lesson": "01_attention", "title": ..., "kind": "write",
+       "challenge": false, "file": "01_attention/exercises/exercises.py", "line": 77, and all the
+       fields of Verdict in utils/grader/report.py: "outcome" (solved, wrong, to do), "check",
+       "message", "diagnosis", "is_certain", "second_mistake", "printed", "failed", "checks", ...}]}
+    """
+    if what and not LESSON.match(what):
+        lesson, exercise = find_exercise(what, course)
+        chosen = [(lesson, [exercise])]
+    else:
+        chosen = [(lesson, [*lesson.exercises]) for lesson in choose(what, course)]
+    entries = [
+        as_json(lesson, exercise, verdicts[exercise.id])
+        for lesson, exercises in chosen
+        for verdicts in [judged(lesson)]
+        for exercise in exercises
+    ]
+    outcomes = [entry["outcome"] for entry in entries]
+    counted = {outcome: outcomes.count(outcome) for outcome in (SOLVED, WRONG, TO_DO)}
+    print(json.dumps({"counts": counted, "exercises": entries}, indent=1))
+    return int(WRONG in outcomes)
+
+
+def as_json(lesson: Lesson, exercise: Exercise, found: Verdict) -> dict[str, object]:
+    """One exercise and the verdict on it."""
+    return {
+        "lesson": lesson.name,
+        "title": exercise.title,
+        "kind": exercise.kind,
+        "challenge": exercise.challenge,
+        "file": place(lesson, lesson.file),
+        "line": line_of_exercise(lesson, exercise),
+        **asdict(found),
+    }
 
 
 def choose(what: str, course: list[Lesson]) -> list[Lesson]:

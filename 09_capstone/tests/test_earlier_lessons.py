@@ -59,7 +59,7 @@ def test_no_earlier_lesson_holds_the_body_of_a_solution_under_another_name(folde
     assert not found
 
 
-def test_a_body_is_recognised_by_what_it_does() -> None:
+def test_a_body_is_recognized_by_what_it_does() -> None:
     one, same, other = functions(
         "def f(x):\n    'Doc.'\n    y = x + 1\n    return y\n"
         "def g(a):\n    b = a + 1\n    return b\n"

@@ -7,7 +7,7 @@ after they have changed.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tools.benchmarks.ablation_summary import config_of, runs_of, shown, summarise, table_rows
+from tools.benchmarks.ablation_summary import config_of, runs_of, shown, summarize, table_rows
 from tools.benchmarks.markdown_text import list_item, paragraph
 
 COLUMNS = (
@@ -104,7 +104,7 @@ def held_fixed(record: Mapping[str, Any]) -> str:
     """What all rows have in common."""
     config = config_of(record, "laptop")
     tokens = config["batch_size"] * config["accumulation"] * config["max_seq_len"]
-    summaries = [summarise(record, name) for name in record["variants"]]
+    summaries = [summarize(record, name) for name in record["variants"]]
     sizes = [summary.parameters for summary in summaries if summary] or [0]
     points = (
         f"**The text:** {config['data']}. Its last tenth, {config['n_val']:,} characters, is used "
@@ -141,7 +141,7 @@ def expected(record: Mapping[str, Any]) -> str:
 
 def whole_ladder(record: Mapping[str, Any]) -> str:
     """The first table in one sentence, if both of its ends are known."""
-    ends = [summarise(record, record["tables"]["ladder"][i]["name"]) for i in (0, -1)]
+    ends = [summarize(record, record["tables"]["ladder"][i]["name"]) for i in (0, -1)]
     first, last = (summary.mean if summary else None for summary in ends)
     if first is None or last is None:
         return ""

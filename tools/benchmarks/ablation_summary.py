@@ -39,7 +39,7 @@ def config_of(record: Mapping[str, Any], name: str) -> dict[str, Any]:
     return record["configs"][record["variants"][name]]
 
 
-def summarise(record: Mapping[str, Any], name: str) -> Summary | None:
+def summarize(record: Mapping[str, Any], name: str) -> Summary | None:
     """The summary of a variant's runs, or None if there are none."""
     runs = runs_of(record, name)
     timed = [run for run in runs if run["ms_per_step"]]
@@ -58,7 +58,7 @@ def table_rows(record: Mapping[str, Any], table: str) -> list[list[str]]:
     """The cells of each row that has been trained."""
     rows = []
     for row in record["tables"].get(table, []):
-        summary = summarise(record, row["name"])
+        summary = summarize(record, row["name"])
         if summary is None:
             continue
         change = ""
@@ -66,7 +66,7 @@ def table_rows(record: Mapping[str, Any], table: str) -> list[list[str]]:
         if row["compared"]:
             before = config_of(record, row["compared"])
             change = ", ".join(differences(before, config_of(record, row["name"])))
-            base = summarise(record, row["compared"])
+            base = summarize(record, row["compared"])
             delta, error = difference(summary, base), standard_error(summary, base)
         speed = [f"{summary.ms:.1f}", f"{summary.tokens_per_second:,.0f}"]
         rows.append(

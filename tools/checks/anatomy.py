@@ -12,7 +12,8 @@ LONGEST_THEORY = 3500  # words
 LARGEST_PICTURE = 100_000  # bytes
 REQUIRED = (  # whatever the state of the lessons
     *("Makefile", "README.md", "requirements.txt", "pyproject.toml", "conftest.py", "LICENSE"),
-    *(".gitignore", ".gitattributes", ".ci/run", ".github/workflows/ci.yml"),
+    *("AGENTS.md", ".gitignore", ".gitattributes", ".ci/run", ".github/workflows/ci.yml"),
+    ".devcontainer/devcontainer.json",
     *("data/README.md", "data/download_datasets.sh", "data/simple_sequences.txt"),
     "setup/verify_environment.py",
     *(f"{lesson}/README.md" for lesson in LESSONS),
@@ -36,6 +37,7 @@ REQUIRED = (  # whatever the state of the lessons
         for name in (
             *("install", "clean", "learn", "module_tests", "validate_all"),
             *("demo", "interactive", "benchmark", "ablations", "crash_test", "export_demo"),
+            *("grade", "grading_trial"),
         )
     ),
     *(

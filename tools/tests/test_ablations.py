@@ -375,7 +375,7 @@ def test_a_difference_with_overlapping_ranges_is_marked(mine: list[float], marke
     assert table_row(page, "+ rope")[4].endswith("~") == marked
 
 
-def test_the_ladder_is_summarised_only_if_both_of_its_ends_are_trained() -> None:
+def test_the_ladder_is_summarized_only_if_both_of_its_ends_are_trained() -> None:
     whole = render(invented({"classic": [2.0], "laptop": [1.5]}))
     assert "2.0000 to 1.5000: -0.5000" in whole
     assert "From the first row" not in render(invented({"laptop": [1.5]}))

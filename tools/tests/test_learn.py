@@ -550,6 +550,35 @@ def test_check_of_a_broken_file_says_so_once(run: Run, pretend: Pretend) -> None
     assert out.count("invalid syntax") == 1
 
 
+def test_check_for_programs_gives_every_verdict(course: Path, run: Run) -> None:
+    code, out, err = run("check", "--json")
+    assert (code, err) == (1, "")
+    found = json.loads(out)
+    assert found["counts"] == {"solved": 1, "wrong": 5, "to do": 3}
+    by_id = {one["exercise"]: one for one in found["exercises"]}
+    assert [*by_id] == [f"1.{at}" for at in range(1, 8)] + ["2.1", "2.2"]
+    square = by_id["1.2"]
+    assert {"check", "message", "is_certain", "second_mistake", "hint_for"} <= square.keys()
+    assert (square["outcome"], square["lesson"]) == ("wrong", "01_first")
+    assert square["diagnosis"].startswith("x is added to itself")
+    line = (course / square["file"]).read_text(encoding="utf-8").splitlines()[square["line"] - 1]
+    assert line.startswith("def square(")
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "ids"),
+    [("1.1", 0, ["1.1"]), ("square", 1, ["1.2"]), ("02_second", 0, ["2.1", "2.2"])],
+)
+def test_check_for_programs_of_a_part(run: Run, what: str, code: int, ids: list[str]) -> None:
+    found, out, _ = run("check", what, "--json")
+    assert (found, [one["exercise"] for one in json.loads(out)["exercises"]]) == (code, ids)
+
+
+def test_only_check_has_an_answer_for_programs(run: Run) -> None:
+    code, out, err = run("status", "--json")
+    assert (code, out, err) == (2, "", "error: --json belongs to check, not to status\n")
+
+
 def test_running_exercises_py_does_the_same(course: Path, run: Run) -> None:
     for lesson, code in (("01_first", 1), ("02_second", 0)):
         done = subprocess.run(
@@ -590,7 +619,9 @@ def test_a_folder_without_lessons_is_an_error(
     with pytest.raises(SystemExit) as left:
         run_program(lambda: learn.main(tmp_path))
     assert left.value.code == 2
-    assert capsys.readouterr().err == f"error: there are no lessons with exercises in {tmp_path}\n"
+    assert capsys.readouterr().err == (
+        f"error: there are no lessons with exercises in {tmp_path}; restore them from git\n"
+    )
 
 
 # --- exercises by the name of their function ---

@@ -201,7 +201,7 @@ def test_a_full_disk_behind_the_output_is_one_line(body):
         (RuntimeError("shapes (3, 4) and (5, 6) cannot be multiplied"), False),
     ],
 )
-def test_a_lack_of_memory_is_recognised_by_the_message(error, is_one):
+def test_a_lack_of_memory_is_recognized_by_the_message(error, is_one):
     assert is_out_of_memory(error) is is_one
 
 

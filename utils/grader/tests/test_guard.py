@@ -536,6 +536,7 @@ def test_the_time_limit_message_has_duration_and_line():
 
 def test_python_loops_are_interrupted_before_the_worker_is_killed():
     assert guard.SECONDS * guard.PATIENCE < runner.SILENCE < runner.STARTUP
+    assert guard.SECONDS * guard.BUSY < runner.SILENCE * runner.LONGEST_SILENCE
 
 
 def test_only_processor_time_counts_in_full():
@@ -546,6 +547,14 @@ def test_only_processor_time_counts_in_full():
     processor, wall = guard.moment()
     assert guard.seconds_since((processor - 3, wall - 3)) >= 3
     assert guard.seconds_since((processor - 9, wall - 3)) < 9  # of several threads
+
+
+def test_who_waits_for_a_busy_machine_gets_more_time_than_who_sleeps():
+    processor, wall = guard.moment()
+    busy = guard.seconds_since((processor - 2, wall - 18))  # a ninth of a processor
+    asleep = guard.seconds_since((processor, wall - 18))
+    assert 2 <= busy < 0.9 * guard.SECONDS
+    assert asleep > guard.SECONDS
 
 
 def test_code_that_waits_for_a_busy_machine_is_not_late(monkeypatch):
