@@ -93,6 +93,7 @@ async function chooseCell(chosen, key) {
 /** Another step of the walk, or another key. */
 async function changeWalk(changes) {
   await change(changes);
+  if (!state.run?.result) return;
   const [title, text] = byId("walk-panel").children;
   announce(`${title.textContent}. ${text.textContent}`);
 }
