@@ -2,8 +2,8 @@
 
 The one run of the tests measures it where pytest-cov is installed, as `make test ARGS=--cov` does,
 and leaves it in `.coverage`; pyproject.toml says which lines do not count, and why. What only a
-program in a process of its own runs counts as not run: to measure every process that the tests
-start, and kill, would take longer than the tests.
+program in a process of its own runs counts as not run: many of these are killed on purpose, and a
+killed process leaves no measurement.
 """
 
 from collections.abc import Iterator
