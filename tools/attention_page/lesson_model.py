@@ -1,6 +1,6 @@
 """The model in the page of lesson 01: small enough to travel with it, large enough to have heads.
 
-It is trained on the mock plays with the modern recipe, but without qk-norm: normalised queries and
+It is trained on the mock plays with the modern recipe, but without qk-norm: normalized queries and
 keys of 16 features give scores of at most 4, too little for a head to pick out a single character.
 
 The seed is fixed, and one thread computes everything: on one machine, the weights are the same
