@@ -69,7 +69,7 @@ def main() -> None:
     config = ModelConfig(norm="rmsnorm", activation="swiglu", qk_norm=True, bias=False)
     for row in block_rows(config, "layers.0", "blocks.0"):
         ours = row.ours[0] if isinstance(row, Linear) else "all ones"
-        print(f"{row.theirs:<42} {ours}")
+        print(f"{row.theirs:<40} {ours}")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from utils.grader.exercises import find_exercise, lessons
 ROOT = Path(__file__).resolve().parents[2]
 FOREIGN = {
     *("git", "cd", "tail", "head", "open", "export", "set", "source", "curl", "Get-Content"),
+    *("apt-get", "exit"),
     "tensorboard",  # the page installs it on the line before
 }
 PYTHONS = {"python", "python3", "py", ".venv/bin/python", ".venv/Scripts/python"}
@@ -58,7 +59,7 @@ OWN = {  # files that a reader is told to bring along
 }
 MADE = ("data/tiny_shakespeare.txt", "09_capstone/runs/demo", "09_capstone/checkpoints/demo.")
 FILE = re.compile(r"[\w./-]*/[\w./-]*|[\w-]+\.(?:py|md|txt|yaml|yml|json|ipynb|safetensors)")
-VALUE_LESS = re.compile(r"expected (?:one|at least one|\d+) argument")
+INCOMPLETE = re.compile(r"expected (?:one|at least one|\d+) argument|is missing")
 REQUIRED = {"tools/module_tests.py": "module"}  # though its parser would do without
 OPERATORS = re.compile(r"&&|\|\||[|;&]")
 
@@ -231,7 +232,7 @@ class Course:
         self, one: Asked, error: str | None, values: list[tuple[str, str]], page: Page
     ) -> str | None:
         """What is wrong with a command, in the light of what its parser said."""
-        if error and not (one.line.mention and VALUE_LESS.search(error)):
+        if error and not (one.line.mention and INCOMPLETE.search(error)):
             return error.removesuffix("; --help lists the options")
         required = REQUIRED.get(one.program)
         if required and not one.line.mention and not dict(values).get(required):
@@ -259,7 +260,7 @@ class Course:
         if name.startswith("out") or not FILE.fullmatch(value):
             return None
         parts = PurePosixPath(value).parts
-        known = self.has(value) or value in OWN or value.startswith((*MADE, "../"))
+        known = self.has(value) or value in OWN or value.startswith((*MADE, "../", "/"))
         if known or any(PLACEHOLDER.fullmatch(part) for part in parts):
             return None
         if any(PurePosixPath(value).is_relative_to(place) for place in page.written):

@@ -82,7 +82,8 @@ def judge(root: Path, program: str, words: list[str], mention: bool) -> Answer:
     """The error in a command line, None if there is none, and the values that it gives."""
     reader = find_reader(root, root / program)
     if reader is None:
-        return (f"{program} {UNREADABLE}" if words else None), []
+        by_itself = b"sys.argv" in (root / program).read_bytes()  # without a parser
+        return (f"{program} {UNREADABLE}" if words and not by_itself else None), []
     RECORD.parser = RECORD.options = None
     RECORD.mention = mention
     sys.argv = [program, *words]

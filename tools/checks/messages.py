@@ -14,7 +14,7 @@ page that it refers to: PAGES. And every `error:`, `warning:` or `note:` that th
 be a message in the sources, word for word, with `...` for what differs; it may end with a sentence.
 Messages that only pass on another one have no words of their own.
 
-Left out are the programs for those who work on the course itself: MAINTAINERS.
+Left out are the programs for those who teach the course or work on it: MAINTAINERS.
 """
 
 import ast
@@ -30,8 +30,9 @@ from tools.checks.course_files import python_files
 from tools.checks.result import Result
 
 PAGES = ("00_setup/troubleshooting.md", "00_setup/updating.md", "08_engineering/interop.md")
-NOT_LEARNERS = {"tests", "exercises", "pictures", "checks", "benchmarks"}  # folders
-MAINTAINERS = {  # what they say is for the people who change the course
+NOT_LEARNERS = {"tests", "exercises", "pictures", "checks", "benchmarks", "grading"}  # folders
+MAINTAINERS = {  # what they say is for the people who change the course, or teach it
+    "grade",
     *("ablations", "benchmark", "compare_tokenizers", "crash_test", "load_test", "make_pictures"),
     "utils/grader/exercises.py",  # what is wrong with exercises.yaml
     *("mutation", "new_exercise", "run_pages", "speculative_speed", "try_answers", "validate_all"),
@@ -60,7 +61,7 @@ MISSING = (  # what was named is not there: a typing mistake, or the system's ow
     rf"|: no permission to write in {FIELD}|: this drive does not exist"
 )
 EXPLAINS = re.compile(f"{ALLOWED}|{FITTING}|{ADVICE}|{MISSING}", re.IGNORECASE)
-LEAST = 7  # letters that a message needs to be recognised by
+LEAST = 7  # letters that a message needs to be recognized by
 SIGNS = (
     b"Error(",
     b"SystemExit(",

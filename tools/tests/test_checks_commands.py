@@ -33,6 +33,7 @@ WORKS = [
     "cd tiny-transformer-course && make install",
     "git commit -am done",
     "$env:OMP_NUM_THREADS = 1",
+    "python 09_capstone/train.py --data /somewhere/else.txt --out-dir ../runs",
 ]
 FAILS = {
     "make demoo": "no target 'demoo' in the Makefile",
@@ -156,6 +157,7 @@ def texts(page: str) -> list[tuple[int, str]]:
     [
         ("```\nmake a  # why\n# all of it\n\nmkae b\n```", [(2, "make a"), (5, "mkae b")]),
         ("```bash\n$ make a\n```", [(2, "make a")]),
+        ("```bash\n#!/usr/bin/env bash\nmake a\n```", [(3, "make a")]),
         ("```\nmake a \\\n  B=c\nmake d\n```", [(2, "make a B=c"), (4, "make d")]),
         ("  ```\n  python x.py\n  ```", [(2, "python x.py")]),
         ("```text\nmake a\n```", []),

@@ -23,14 +23,7 @@ CHECKPOINT = ["--checkpoint", str(ROOT / "07_sampling" / "small_model.safetensor
 ARGUMENTS = {
     "05_model/compare_engines.py": CHECKPOINT,
     "05_model/numpy_forward.py": CHECKPOINT,
-    "08_engineering/step_profile.py": [
-        "--batch-size",
-        "2",
-        "--n-layers",
-        "1",
-        "--max-seq-len",
-        "32",
-    ],
+    "08_engineering/step_profile.py": ["--batch-size", "2", "--n-layers", "1"],
 }
 SHORT = {  # a long training: a function of the module that takes fewer steps here
     "03_transformer_blocks/stack_lab.py": ("train", {"n_steps": 3}),
@@ -39,6 +32,13 @@ SHORT = {  # a long training: a function of the module that takes fewer steps he
     "05_model/encoder_decoder.py": ("train", {"n_steps": 3}),
     "06_training/sick_runs.py": ("run", {"n_steps": 1}),
     "09_capstone/overfitting_runs.py": ("run", {"max_steps": 25}),
+}
+WIDE = {  # what is shown is a whole object, message or token, as it is
+    *("06_training/bpe_tokenizer.py", "06_training/run_progress.py"),
+    *("06_training/token_colors.py", "06_training/tokenizer.py"),
+    *("08_engineering/experiment_tracking.py", "08_engineering/interop_gpt2.py"),
+    *("08_engineering/interop_llama_config.py", "08_engineering/reply_forms.py"),
+    *("08_engineering/request_fields.py", "08_engineering/serving_errors.py"),
 }
 # Not run here, with the reason. Programs are not demonstrations; each has tests of its own.
 TRAINS = "trains for minutes what pictures/draw.py shows"
@@ -68,7 +68,7 @@ DEMONSTRATIONS = [name for name, path in MODULES.items() if has_demonstration(pa
 
 
 def test_what_is_left_out_or_made_short_exists() -> None:
-    assert {*LEFT_OUT, *ARGUMENTS, *SHORT} <= {*DEMONSTRATIONS}
+    assert {*LEFT_OUT, *ARGUMENTS, *SHORT, *WIDE} <= {*DEMONSTRATIONS}
 
 
 @pytest.mark.parametrize("name", [name for name in DEMONSTRATIONS if name not in LEFT_OUT])
@@ -86,7 +86,8 @@ def test_a_demonstration_ends_well_and_prints(
     ended = call_program(main, *ARGUMENTS.get(name, ()))
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.strip()
-    assert max(len(line) for line in ended.out.splitlines()) <= 80
+    if name not in WIDE:
+        assert max(len(line) for line in ended.out.splitlines()) <= 80
 
 
 def shortened(name: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
