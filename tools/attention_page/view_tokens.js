@@ -73,6 +73,17 @@ function renderTokens() {
   fillTokenRow(container, tokens, state.chosen);
   if (result) shadeTokenRow(container, weightRow(state.chosen), (j) => causal && j > state.chosen);
   container.classList.toggle("numbers", byId("numbers").checked);
+  keepInSight(container, container.children[state.chosen]);
+}
+
+/** Scroll a frame, and not the page, so that the chosen token of a long text is to be seen. */
+function keepInSight(frame, button) {
+  if (!button) return;
+  const top = button.offsetTop - frame.offsetTop;
+  const bottom = top + button.offsetHeight;
+  if (top < frame.scrollTop || bottom > frame.scrollTop + frame.clientHeight) {
+    frame.scrollTop = bottom - frame.clientHeight + 8;
+  }
 }
 
 /** What the shades mean, with the same colours. */

@@ -55,7 +55,7 @@ function restOf(terms, shownKeys) {
 /** Where queries and keys come from, in the words of this model's configuration. */
 function projectionNote(config) {
   const notes = [];
-  if (config.qk_norm) notes.push("normalised");
+  if (config.qk_norm) notes.push("normalized");
   if (config.position === "rope") notes.push("rotated by its position (RoPE)");
   return notes.length > 0 ? `, then ${notes.join(" and ")}` : "";
 }

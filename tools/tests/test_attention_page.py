@@ -143,6 +143,21 @@ def test_typing_keeps_the_choice_at_the_end_unless_it_was_moved(page: Any) -> No
     assert checked_token(page) == 2
 
 
+def test_the_chosen_token_of_a_long_text_is_in_sight(page: Any) -> None:
+    page.set_viewport_size(PHONE)
+    write(page, "To be or not to be " * 6)
+    inside = """(() => {
+      const frame = byId("tokens").getBoundingClientRect();
+      const token = document.querySelector("#tokens [aria-checked=true]").getBoundingClientRect();
+      return token.top >= frame.top && token.bottom <= frame.bottom;
+    })()"""
+    assert page.evaluate(inside)
+    page.focus("#tokens [aria-checked=true]")
+    page.keyboard.press("Home")
+    assert page.evaluate(inside)
+    page.set_viewport_size(DESKTOP)
+
+
 HOSTILE = {
     "a script": "<script>window.broken = 1</script><img src=x onerror='window.broken = 1'>",
     "an emoji": "The 😀 king 👩‍👩‍👧",
