@@ -47,7 +47,7 @@ from utils.grader.values import copy_of, type_name
 SECONDS = 5.0  # of processor time, for all the calls of one exercise together
 PATIENCE = 2.4  # seconds of wall time count as one, for code that sleeps
 BUSY = 10.0  # and for code that computes, and has to wait for its turn on a busy machine
-RUNNING = 0.05  # of the processor: code that gets less sleeps
+RUNNING = 0.01  # of the processor: code that gets less sleeps
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 COMPARABLE = str | bytes | bytearray | complex | float | int | set
 WATCHDOG_LOCK = threading.Lock()  # held while a watchdog raises TimeUp, and while another starts
