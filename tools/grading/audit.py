@@ -35,8 +35,8 @@ from utils.grader import guard
 from utils.grader.pytest_plugin import LEARNERS
 from utils.grader.worker import OPTIONS, EventReporter
 
-# This process only waits for answers, each of which has its own limit (tools/grading/remote.py): the
-# wall time of an exercise must not count as if it computed.
+# This process only waits for answers, each of which has its own limit (tools/grading/remote.py):
+# the wall time of an exercise must not count as if it computed.
 PATIENCE = 24.0
 
 

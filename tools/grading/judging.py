@@ -38,6 +38,7 @@ from tools.grading.sandbox import (
     first_user,
     is_root,
     patience,
+    user_works,
 )
 from tools.grading.scrubbed import copy_for_answers, copy_for_tests
 from tools.grading.submissions import Submission
