@@ -118,7 +118,7 @@ def main() -> None:
     words = ["the", "cat", "sat", "down"]
     x = torch.randn(4, 8)  # four tokens, eight features; queries, keys and values are all x
     _, weights = scaled_dot_product_attention(x, x, x, causal_mask(4))
-    print("Each row: how one token divides its attention among itself and the tokens before it\n")
+    print("Each row: how a token divides its attention among itself and earlier tokens\n")
     print(" " * 6 + "".join(f"{word:>6}" for word in words))
     for word, row in zip(words, weights, strict=True):
         print(f"{word:>6}" + "".join(f"{weight:6.2f}" for weight in row))

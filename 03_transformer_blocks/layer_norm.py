@@ -1,4 +1,4 @@
-"""Normalisation: bring the features of each token to a common scale for the next layer.
+"""Normalization: bring the features of each token to a common scale for the next layer.
 
     LayerNorm(x) = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias      Ba et al. 2016, sec. 3
     RMSNorm(x)   =  x / sqrt(mean(x^2) + eps) * weight                     Zhang and Sennrich 2019
@@ -27,7 +27,7 @@ def rms_normalize(x: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 class LayerNorm(nn.Module):
-    """Normalise each token to mean 0 and variance 1, then apply a learned scale and shift."""
+    """Normalize each token to mean 0 and variance 1, then apply a learned scale and shift."""
 
     def __init__(self, d_model: int, bias: bool = True, eps: float = 1e-5) -> None:
         super().__init__()

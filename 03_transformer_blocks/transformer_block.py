@@ -73,7 +73,7 @@ class TransformerBlock(nn.Module):
 
 
 def build_stack(placement: str, n_blocks: int, d_model: int) -> list[TransformerBlock]:
-    """Untrained blocks with Glorot's (Xavier) initialisation.
+    """Untrained blocks with Glorot's (Xavier) initialization.
 
     It roughly keeps the variance through a square matrix. Glorot and Bengio 2010.
     """

@@ -36,7 +36,9 @@ def ntk_base(base: float, d_head: int, factor: float) -> float:
     base^(-(d_head - 2) / d_head).
     """
     if d_head <= 2:
-        raise UsageError(f"d_head {d_head} has one pair, whose speed does not depend on the base")
+        raise UsageError(
+            f"d_head {d_head} has one pair, whose speed does not depend on the base; use 4 or more"
+        )
     # Wanted: new^(-(d_head - 2) / d_head) = base^(-(d_head - 2) / d_head) / factor. Solved for new:
     return base * factor ** (d_head / (d_head - 2))
 

@@ -60,10 +60,11 @@ def main() -> None:
     q, k = (apply_rotary_interleaved(x @ w.T, cos, sin) for w in (w_q, w_k))
     moved = [interleaved_to_halves(w, n_heads=1) for w in (w_q, w_k)]
     q_moved, k_moved = (apply_rotary(x @ w.T, cos, sin) for w in moved)
-    print("scores of the last token, neighbours turned:   ", rounded(q[-1] @ k.T))
-    print("weights permuted, halves turned:               ", rounded(q_moved[-1] @ k_moved.T))
+    print("scores of the last token")
+    print("  neighbours turned:                   ", rounded(q[-1] @ k.T))
+    print("  weights permuted, halves turned:     ", rounded(q_moved[-1] @ k_moved.T))
     forgotten = apply_rotary(x @ w_q.T, cos, sin)[-1] @ apply_rotary(x @ w_k.T, cos, sin).T
-    print("weights as they were, halves turned (a bug):   ", rounded(forgotten))
+    print("  not permuted, halves turned (a bug): ", rounded(forgotten))
 
 
 def rounded(values: Tensor) -> list[float]:

@@ -5,8 +5,8 @@
                                           10% stay as they are
     predict the chosen tokens, and only those              Devlin et al. 2018, section 3.1
 
-The only change to the model is a missing mask. But then next-token prediction is no task any more,
-because every position sees the answer; so the training hides what is to be predicted.
+The only change to the model is a missing mask. But then next-token prediction is not a task any
+more, because every position sees the answer; so the training hides what is to be predicted.
 
 Dimensions: B batch, T positions, V tokens.
 """

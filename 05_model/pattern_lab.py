@@ -1,10 +1,10 @@
 """Toy tasks and a training loop, with which attention patterns are compared.
 
-Palindromes read the same from both ends: whoever sees all of one can fill any gap, because each
-letter stands there twice; whoever reads from left to right can do so in the second half only.
+Palindromes read the same from both ends: a model that sees all of one can fill any gap, because
+each letter is there twice; one that reads from left to right can do so in the second half only.
 
 Jumps: a row of cells, each with the number of a cell to jump to. The answer says for every cell
-where two jumps lead, x[x[t]]; whoever may look ahead can work that out while reading.
+where two jumps lead, x[x[t]]; a model that may look ahead can work that out while reading.
 
     cells    0 1 2 3        from cell 0 to 2, from 2 to 3
     source   2 0 3 1

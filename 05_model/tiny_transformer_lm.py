@@ -101,7 +101,7 @@ class TinyTransformerLM(nn.Module):
         x = self.token_embedding(tokens)
         if self.config.position == "sinusoidal":
             # Vaswani et al. 2017, section 3.4: without this factor, sines of size 1 would drown out
-            # the small entries of a freshly initialised embedding.
+            # the small entries of a freshly initialized embedding.
             x = x * math.sqrt(self.config.d_model)
         return x if self.position_embedding is None else x + self.position_embedding(positions)
 

@@ -1,7 +1,7 @@
 """Byte-pair encoding: build the vocabulary of a language model out of its text.
 
 Start with the smallest units, the 256 bytes. Find the pair of neighbours that occurs most often,
-give it an id of its own, and write that id wherever the pair stands. Do it again, and again:
+give it an id of its own, and write that id wherever the pair occurs. Do it again, and again:
 
     l o w   l o w e r   l o w e s t
     (l, o) occurs 3 times  ->  lo w   lo w e r   lo w e s t
@@ -35,7 +35,7 @@ LARGEST_VOCABULARY = 2**27  # bytes of all tokens: a damaged file must not fill 
 
 
 def count_pairs(words: Words) -> Counter[Pair]:
-    """How often each pair of neighbours stands in the text, overlapping ones included."""
+    """How often each pair of neighbours occurs in the text, overlapping ones included."""
     counts: Counter[Pair] = Counter()
     for ids, frequency in words.items():
         for pair in pairwise(ids):
@@ -44,7 +44,7 @@ def count_pairs(words: Words) -> Counter[Pair]:
 
 
 def merge_pair(ids: Sequence[int], pair: Pair, new_id: int) -> list[int]:
-    """Write `new_id` wherever the pair stands, from left to right; returns a new list.
+    """Write `new_id` wherever the pair occurs, from left to right; returns a new list.
 
     Merges don't overlap: in (7, 7, 7), the pair (7, 7) is merged once, and a 7 is left.
     """
@@ -131,7 +131,7 @@ def apply_merges(ids: Sequence[int], new_ids: Mapping[Pair, int]) -> list[int]:
     tokens that it had there.
     """
     ids = list(ids)
-    never = math.inf  # the rank of a pair that is no merge
+    never = math.inf  # the rank of a pair that is not a merge
     while len(ids) > 1:
         earliest = min(pairwise(ids), key=lambda pair: new_ids.get(pair, never))
         if earliest not in new_ids:

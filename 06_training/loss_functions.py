@@ -10,7 +10,7 @@ it cancels between the two terms. With the largest logit at 0, nothing overflows
 log-sum-exp trick.
 
     perplexity      exp(loss)                        as uncertain as a uniform choice of this many
-    bits per char   loss / ln 2 / chars per token    comparable across tokenizers
+    bits per char   loss / log 2 / chars per token   comparable across tokenizers
 
 A model that gives all tokens equal probability has loss log V: 4.174 for the 65 characters of Tiny
 Shakespeare.
@@ -39,7 +39,9 @@ def cross_entropy(logits: Tensor, targets: Tensor, ignore_index: int | None = No
         logits = logits[kept]  # (n_kept, V)
         targets = targets[kept]  # (n_kept,)
     if targets.numel() == 0:
-        raise CourseError(f"no targets are left to learn from (ignore_index is {ignore_index})")
+        raise CourseError(
+            f"no targets are left to learn from (ignore_index is {ignore_index}); keep at least one"
+        )
     return token_losses(logits, targets).mean()
 
 
@@ -65,7 +67,7 @@ def perplexity(loss: float) -> float:
 
 def bits_per_char(loss: float, chars_per_token: float = 1.0) -> float:
     """Convert a loss in nats per token to bits per character."""
-    bits_per_token = loss / math.log(2)  # 1 bit = ln 2 nats
+    bits_per_token = loss / math.log(2)  # 1 bit = log 2 nats
     return bits_per_token / chars_per_token
 
 

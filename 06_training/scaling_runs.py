@@ -15,7 +15,6 @@ run, at a high learning rate, would be too bad for the text it has seen. Kaplan 
 """
 
 import math
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -91,15 +90,16 @@ def floor() -> float:
     return entropy_rate().bits_per_char * math.log(2)
 
 
-def fit_power_law(
-    sizes: Sequence[float], losses: Sequence[float], lowest: float
+def law_through(
+    first: tuple[float, float], last: tuple[float, float], lowest: float
 ) -> tuple[float, float]:
-    """Fit losses = lowest + a sizes^-alpha; returns (a, alpha).
+    """(a, alpha) of the law through two runs, each given as (size or characters, loss).
 
-    The logarithm of losses - lowest is log a - alpha log sizes: a line, fitted by least squares.
+    On logarithmic axes it is a line, and two points determine it. Lesson 09 fits all runs.
     """
-    slope, intercept = np.polyfit(np.log(sizes), np.log(np.subtract(losses, lowest)), 1)
-    return float(np.exp(intercept)), float(-slope)
+    (x, loss), (other_x, other_loss) = first, last
+    alpha = math.log((loss - lowest) / (other_loss - lowest)) / math.log(other_x / x)
+    return (loss - lowest) * x**alpha, alpha
 
 
 def measure() -> tuple[dict[int, float], dict[int, float]]:
@@ -110,7 +110,7 @@ def measure() -> tuple[dict[int, float], dict[int, float]]:
 
 
 def main() -> None:
-    """Train all nine, print their losses, and what the fits say."""
+    """Train all nine, print their losses, and the law through the first and the last."""
     torch.set_num_threads(1)
     print(f"E, the lowest possible loss: {floor():.4f} nats per character")
     by_size, by_steps = measure()
@@ -119,7 +119,8 @@ def main() -> None:
     for name, found in (("N", sizes), ("D", texts)):
         for amount, loss in found.items():
             print(f"{name} = {amount:>9,}  loss {loss:.4f}")
-        factor, exponent = fit_power_law(list(found), list(found.values()), floor())
+        first, *_, last = found.items()
+        factor, exponent = law_through(first, last, floor())
         print(f"L({name}) = E + {factor:.3g} {name}^-{exponent:.3f}\n")
 
 

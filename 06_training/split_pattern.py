@@ -3,7 +3,7 @@ r"""Cut a text into words before byte-pair encoding, in the way of GPT-2.
     To be, or not... it's 1599    ->    To| be|,| or| not|...| it|'s| 1599
 
 No merge crosses the end of a word. So "dog", "dog." and "dog!" share a token for the dog, and a
-word is encoded in the same way wherever it stands. A space belongs to the word that follows it, so
+word is encoded in the same way wherever it occurs. A space belongs to the word that follows it, so
 that a word and its space can become one token. Nothing is lost: the words, joined, are the text.
 
 GPT-2's pattern says \p{L} for a letter and \p{N} for a digit of any script. Python's `re` has

@@ -78,7 +78,8 @@ def main() -> None:
         parameter.data += 0.2 * torch.randn(parameter.shape)
     for use_cache in (True, False):
         (beams,) = beam_search_batch(model, config, [[1, 2, 3]], 3, 20, use_cache=use_cache)
-        print(f"use_cache={use_cache!s:<5} log p = {beams[0].log_prob:.4f}  {beams[0].tokens}")
+        tokens = " ".join(map(str, beams[0].tokens))
+        print(f"use_cache={use_cache!s:<5} log p = {beams[0].log_prob:.4f}  {tokens}")
 
 
 if __name__ == "__main__":

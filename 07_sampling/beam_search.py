@@ -124,7 +124,7 @@ def next_beams(
     best = best_extensions(log_probs, next_log_probs, n_beams)
     candidates = [(beam, -1) for beam in beams if beam.ended]  # unchanged
     for log_prob, parent, token in zip(*(x.tolist() for x in best), strict=True):
-        if log_prob > -math.inf:  # a token of probability 0 is no extension
+        if log_prob > -math.inf:  # a token of probability 0 is not an extension
             tokens = (*live[parent].tokens, token)
             candidates.append((Hypothesis(tokens, log_prob, has_ended(tokens)), parent))
     # sorted() is stable: of equal scores, the earlier candidate stays.

@@ -3,7 +3,7 @@
     draft       x_1 ... x_n from the small model's distributions q_1 ... q_n
     check       one forward pass of the large model gives p_1 ... p_(n+1)
     accept x_i  with probability min(1, p_i(x_i) / q_i(x_i)), up to the first rejection
-    then        one more token: from max(0, p_i - q_i), normalised, after a rejection at i;
+    then        one more token: from max(0, p_i - q_i), normalized, after a rejection at i;
                 from p_(n+1) if all n were accepted
 
 Every token has exactly the distribution that the large model would have drawn it from. So a bad

@@ -69,10 +69,10 @@ def main() -> None:
     words = ["cat", "dog", "owl", "bee"]
     logits = torch.tensor([1.0, 2.0, 0.5, -1.0])
     generator = torch.Generator().manual_seed(0)
-    print("temperature  " + "".join(f"{word:>7}" for word in words) + "   ten draws")
+    print("temperature  " + "".join(f"{word:>6}" for word in words) + "   ten draws")
     for temperature in (0, 0.5, 1.0, 2.0):
         scaled = apply_temperature(logits, temperature)
-        shares = "".join(f"{p:7.3f}" for p in scaled.softmax(dim=-1))
+        shares = "".join(f"{p:6.3f}" for p in scaled.softmax(dim=-1))
         draws = sample(scaled.expand(10, -1), generator)
         print(f"{temperature:11}  {shares}   {' '.join(words[i] for i in draws)}")
 

@@ -61,7 +61,7 @@ class BatchEngine:
         """Queue texts, all of them or none. Raises QueueFullError or DrainingError."""
         with self._changed:
             if self.draining:
-                raise DrainingError("the server is shutting down")
+                raise DrainingError("the server is shutting down; try again later")
             n_slots = len(self.batch.slots)
             if self.n_unfinished + len(jobs) > n_slots + self.max_waiting:
                 raise QueueFullError(len(self.waiting), self._retry_after())

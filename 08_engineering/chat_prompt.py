@@ -11,7 +11,7 @@ speech, and the prompt ends where the other speaker is about to begin:
                                                               Nurse:
 
 The model writes the next speech, and an empty line ends it. A message may have a `name` of its own.
-This is no instruction following: the model continues a play, and that is all it can do.
+This is not instruction following: the model continues a play, and that is all it can do.
 """
 
 from collections.abc import Sequence

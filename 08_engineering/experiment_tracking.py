@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from run_summary import RUN_FILES, RunSummary, run_folders, summarise
+from run_summary import RUN_FILES, RunSummary, run_folders, summarize
 from utils.command_line import OneLineParser
 from utils.errors import CourseError, UsageError, did_you_mean, run_program
 from utils.files import atomic_write_text
@@ -137,7 +137,7 @@ def shown_command(words: Sequence[str]) -> list[str]:
 
 def list_runs(root: Path | str) -> list[RunSummary]:
     """Every folder under `root` with a config.yaml, metrics.csv or run.json, oldest first."""
-    return [summarise(folder) for folder in run_folders(root)]
+    return [summarize(folder) for folder in run_folders(root)]
 
 
 def find_run(given: str, root: Path) -> Path:

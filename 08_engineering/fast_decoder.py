@@ -94,7 +94,7 @@ class FastDecoder:
     def _attention(self, layer: "DecoderLayer", x: Tensor, t: int) -> Tensor:
         """The heads' outputs side by side, before out_proj: x (B, d_model) -> (B, d_model)."""
         d_model, d_head = self.config.d_model, self.config.d_head
-        # Project, and normalise queries and keys together.
+        # Project, and normalize queries and keys together.
         queries_keys, values = layer.qkv_proj(x).split((2 * d_model, d_model), 1)
         queries_keys = queries_keys.reshape(-1, d_head)  # (B * 2 * n_heads, d_head)
         if self.config.qk_norm:

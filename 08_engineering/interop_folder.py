@@ -38,7 +38,7 @@ def check_new(folder: Path) -> None:
 def write_folder(folder: Path, weights: Mapping[str, Tensor], files: Mapping[str, Any]) -> None:
     """Write the weights and the JSON files, each atomically, and config.json last.
 
-    A folder without config.json is no model, so a crash can't leave one that only looks complete.
+    A folder without config.json isn't a model, so a crash can't leave one that only looks complete.
     """
     check_new(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json. Raises CourseError if it is missing or damaged, or for quantised weights."""
+    """config.json. Raises CourseError if it is missing or damaged, or for quantized weights."""
     stored = read_json(folder / CONFIG)
     if stored.get("quantization_config") is not None:
         raise CourseError("config.json has a quantization_config; only plain weights can be read")

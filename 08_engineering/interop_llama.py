@@ -1,7 +1,7 @@
 """Llama and Qwen3 in Hugging Face's format: the modern configuration of this course.
 
     q, k = rope(W_q x), rope(W_k x)                    Llama
-    q, k = rope(norm(W_q x)), rope(norm(W_k x))        Qwen3: queries and keys are normalised
+    q, k = rope(norm(W_q x)), rope(norm(W_k x))        Qwen3: queries and keys are normalized
     mlp  = W_down (act(W_gate x) * W_up x)             both
 
 Matrices are stored as ours, (out, in), and rotary positions turn halves, as here. So most rows of
@@ -61,7 +61,7 @@ def block_rows(config: ModelConfig, layer: str, b: str) -> list[Row]:
     return table
 
 
-NO_QK_WEIGHT = "qk-norm has no weights here, and in q_proj or k_proj it would be normalised away"
+NO_QK_WEIGHT = "qk-norm has no weights here, and in q_proj or k_proj it would be normalized away"
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def main() -> None:
     config = ModelConfig(norm="rmsnorm", activation="swiglu", qk_norm=True, bias=False)
     for row in block_rows(config, "layers.0", "blocks.0"):
         ours = row.ours[0] if isinstance(row, Linear) else "all ones"
-        print(f"{row.theirs:<42} {ours}")
+        print(f"{row.theirs:<40} {ours}")
 
 
 if __name__ == "__main__":

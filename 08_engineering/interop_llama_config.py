@@ -1,7 +1,7 @@
 """config.json of Llama and Qwen3, from our configuration and back.
 
 Llama says in two fields what we say in one (bias), and Qwen3 has no bias in its MLP at all. Whether
-queries and keys are normalised is no field there: it is the difference between the two models.
+queries and keys are normalized is not a field there: it is the difference between the two models.
 
 Source: configuration_llama.py and configuration_qwen3.py in transformers 5.23.
 """

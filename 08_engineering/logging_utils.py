@@ -47,7 +47,9 @@ class CsvLogger(LineFile):
     def __init__(self, path: Path | str, columns: Sequence[str]) -> None:
         for name in columns:
             if not name or set(name) & set(',"\r\n'):
-                raise UsageError(f"column {name!r} cannot be used; no commas, quotes or newlines")
+                raise UsageError(
+                    f"column {name!r} cannot be used: no commas, quotes or newlines allowed"
+                )
         self.columns = tuple(columns)
         header = ",".join(columns)
         lines = complete_lines(path) if Path(path).exists() else []

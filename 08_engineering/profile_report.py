@@ -115,7 +115,7 @@ def draw(profiles: Mapping[str, Profile], path: Path | None = None) -> Figure:
     picture format, or if there is no profile.
     """
     if not profiles:
-        raise UsageError("there is no profile to draw")
+        raise UsageError("there is no profile to draw; at least one is needed")
     figure = Figure(figsize=(9.0, 3.4 * len(profiles)), layout="constrained")
     panels = iter(figure.subplots(2 * len(profiles), squeeze=False)[:, 0])
     stage_colours = _colours(row for profile in profiles.values() for row in profile.stages)

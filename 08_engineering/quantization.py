@@ -1,4 +1,4 @@
-"""Quantisation: weights as small integers and a few scales, in a quarter of the bytes or fewer.
+"""Quantization: weights as small integers and a few scales, in a quarter of the bytes or fewer.
 
     scale_r = max |w_r| / 127         one per row r of the matrix (symmetric: 0 stays exactly 0)
     q_r     = round(w_r / scale_r)    integers from -127 to 127, one byte each
@@ -10,7 +10,7 @@ A row's scale is the same for all of its products, so it is applied once, after 
 
 One scale per row is the weight format of LLM.int8() (Dettmers et al. 2022, section 2); 4 bits need
 a scale for every few weights, as in Dettmers and Zettlemoyer 2023. Only linear layers are
-quantised: they hold nearly all weights. Embeddings are looked up, not multiplied, and norms are
+quantized: they hold nearly all weights. Embeddings are looked up, not multiplied, and norms are
 tiny.
 
     model = quantized(model)               the same model, its linear layers in 8 bits
@@ -154,7 +154,7 @@ def size_in_bytes(model: nn.Module) -> int:
 
 
 def main() -> None:
-    """Quantise the small model of lesson 07: its size, and its loss on text it has not seen."""
+    """Quantize the small model of lesson 07: its size, and its loss on text it has not seen."""
     from data_loader import evaluation_blocks
     from evaluation import sum_losses
     from small_model import load_small_model

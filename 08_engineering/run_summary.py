@@ -34,7 +34,7 @@ class RunSummary:
     state: str = "old"
 
 
-def summarise(folder: Path) -> RunSummary:
+def summarize(folder: Path) -> RunSummary:
     """Read the files of a run; what a missing or damaged file would contain is None."""
     config, rows = read_config(folder), read_metrics(folder)
     best = best_evaluation(rows)

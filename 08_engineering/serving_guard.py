@@ -1,4 +1,4 @@
-"""What stands between the network and the server: host, key, the size and the pace of a body."""
+"""What is between the network and the server: host, key, the size and the pace of a body."""
 
 import asyncio
 import hmac

@@ -152,7 +152,7 @@ class SlotDecoder:
     ) -> Tensor:
         """Project x (N, d_model); write N keys and values; return queries (N, n_heads, d_head)."""
         d_model, d_head, n_heads = self.config.d_model, self.config.d_head, self.config.n_heads
-        # Normalise and rotate queries and keys together.
+        # Normalize and rotate queries and keys together.
         queries_keys, values = self.layers[i].qkv_proj(x).split((2 * d_model, d_model), 1)
         queries_keys = queries_keys.reshape(-1, d_head)  # (N * 2 * n_heads, d_head)
         if self.config.qk_norm:

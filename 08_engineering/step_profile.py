@@ -2,7 +2,7 @@
 
 Each is broken down by stage, with a stopwatch, and by kind of operation, with PyTorch's profiler
 (step_timing.py). Matrix products are compared with the fastest one measured on this machine. For a
-whole training step that share is the model FLOP utilisation of Chowdhery et al. 2022 (PaLM),
+whole training step that share is the model FLOP utilization of Chowdhery et al. 2022 (PaLM),
 appendix B; compute_peak.py says what is counted. Generating a token takes little arithmetic but
 reads every weight, so its speed is compared with that of memory; a model that fits in the
 processor's caches can be faster. The data are random tokens, since speed does not depend on them.

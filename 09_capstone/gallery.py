@@ -1,6 +1,6 @@
 """A gallery: samples for several prompts and settings in one Markdown file.
 
-Each sample stands under the command that prints it again, with its prompt, settings, seed and
+Each sample is under the command that prints it again, with its prompt, settings, seed and
 checkpoint.
 """
 

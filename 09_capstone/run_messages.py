@@ -60,7 +60,7 @@ def describe_initial(run: Run, loss: float) -> str:
 
 
 def describe_result(run: Run, published: Path, val_loss: float) -> None:
-    """Print the loss of the best model, and how to sample from it."""
+    """Print the loss of the best model, how to sample from it, and how to watch it attend."""
     bits = bits_per_char(val_loss, run.data.chars_per_token)
     unit = "nats" if tokenizer_kind(run.data.tokenizer) == "char" else "nats per token"
     print(f"best    validation loss {val_loss:.4f} {unit}, {bits:.3f} bits per character")
@@ -69,9 +69,10 @@ def describe_result(run: Run, published: Path, val_loss: float) -> None:
     if published.stem != run.folder.name:
         name = run.folder.name
         print(f"saved   as {published.name}: {name}.safetensors belongs to another run")
-    is_default = published.parent == default_checkpoints()  # where sample.py takes the newest
+    is_default = published.parent == default_checkpoints()  # where both programs take the newest
     option = "" if is_default else f" --checkpoint {quoted(published)}"
     print(f"sample  python 09_capstone/sample.py{option}")
+    print(f"watch   python tools/export_demo.py{option} --out my_model.html")
 
 
 def describe_interruption(run: Run, trainer: Trainer) -> None:

@@ -6,7 +6,7 @@
 A short run of the preset is sampled on its way down: whenever the validation loss has fallen below
 the next of LOSSES, and at the end, the model writes a batch of texts, always with the same random
 numbers. The newest checkpoint and a table of character pairs (lesson 00) write as well. A reader
-judges one text; `existing_words` counts over all of them: which share of the words stands in the
+judges one text; `existing_words` counts over all of them: which share of the words is in the
 training text?
 
 Dimensions: V vocabulary size.

@@ -49,7 +49,7 @@ class TrainingData:
 
     @property
     def fingerprint(self) -> str:
-        """A hash by which a resumed run recognises its data, wherever the file is now.
+        """A hash by which a resumed run recognizes its data, wherever the file is now.
 
         It covers the tokenizer, and of each split the length, the beginning and the end.
         """

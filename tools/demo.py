@@ -26,6 +26,7 @@ WHAT_NEXT = f"""
 What to try next
   Prompt it:            python 09_capstone/sample.py --interactive
   Continue a text:      python 09_capstone/sample.py --prompt "KING" --temperature 0.7
+  Watch it attend:      python tools/export_demo.py --out my_model.html
   See how it learned:   {RUN}/curves.png and {RUN}/log.txt
   Train a larger one:   python 09_capstone/train.py --preset full
   Learn how it works:   start with 00_setup/README.md, the first lesson

@@ -3,7 +3,7 @@
     python tools/learn.py status           every lesson: solved, wrong, to do, a bar, the next step
     python tools/learn.py next             the next exercise, and why it matters
     python tools/learn.py check            check your exercises: all, one lesson's, or one (1.3)
-    python tools/learn.py check 1.3 --json the same for programs: see check_json in this file
+    python tools/learn.py check 1.3 --json  the same for programs: see check_json in this file
     python tools/learn.py watch            check on every save, and move on when one is solved
     python tools/learn.py hint 1.3         one more hint each time; by default for the next exercise
     python tools/learn.py solution 1.3     the solution of an exercise that you have solved
@@ -74,7 +74,7 @@ def main(root: Path = ROOT) -> int:
         raise UsageError(f"--json belongs to check, not to {command}")
     course = lessons(root)
     if not course:
-        raise UsageError(f"there are no lessons with exercises in {root}")
+        raise UsageError(f"there are no lessons with exercises in {root}; restore them from git")
     if options.json:
         return check_json(course, options.what)
     return COMMANDS[command](course, options.what)

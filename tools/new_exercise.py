@@ -2,10 +2,12 @@
 
     python tools/new_exercise.py 02_multi_head split_heads
     python tools/new_exercise.py 02_multi_head predict_shape --kind predict --title "The shape"
+    python tools/new_exercise.py 01_attention entropy --arguments "(weights: Tensor) -> Tensor"
 
 The exercise is added after the lesson's last one; a lesson without exercises gets its files. If a
 module of the lesson defines the function, its arguments are taken from there. Every text to write
 is marked TODO, and the new exercise counts as "to do" at once. Nothing that exists is replaced.
+00_setup/contributing.md goes through the rest.
 """
 
 try:
@@ -51,7 +53,7 @@ NEW_STUBS = '''"""Exercises of lesson {number}: {topic}. Replace each `raise` wi
 
     python {folder}/exercises/exercises.py    check them all
     make watch                                check on every save, one after the other
-    make hint EX={first}                      one more hint each time; three per exercise
+    make hint EX={first}                      one more hint each time, up to three
 
 The docstrings say what is wanted, theory.md why. Later exercises may use earlier ones.
 """
@@ -148,13 +150,20 @@ def main(root: Path = ROOT) -> int:
     parser = OneLineParser(description="Scaffold an exercise in its lesson.")
     parser.add_argument("lesson", help="the lesson's folder: 02_multi_head")
     parser.add_argument("name", help="the function to write: split_heads")
-    parser.add_argument("--kind", default="write", help=f"{', '.join(KINDS)} (default: write)")
+    kinds = "|".join(KINDS)
+    parser.add_argument("--kind", default="write", metavar=kinds, help="default: write")
     parser.add_argument("--title", default="", help="default: made from the name")
+    parser.add_argument(
+        "--arguments",
+        default="",
+        metavar="TEXT",
+        help="of the function, with its result: '(weights: Tensor) -> Tensor'",
+    )
     options = parser.parse_args()
     pick(options.kind, KINDS, "kind")
     folder = root / pick(options.lesson.rstrip("/\\"), lesson_folders(root), "lesson")
     lesson = existing_lesson(folder)
-    scaffold = plan(folder, lesson, options.name, options.kind, options.title)
+    scaffold = plan(folder, lesson, options.name, options.kind, options.title, options.arguments)
     texts = files_of(folder, lesson, scaffold)
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +183,9 @@ def existing_lesson(folder: Path) -> Lesson | None:
     return None
 
 
-def plan(folder: Path, lesson: Lesson | None, name: str, kind: str, title: str) -> Scaffold:
+def plan(
+    folder: Path, lesson: Lesson | None, name: str, kind: str, title: str, arguments: str = ""
+) -> Scaffold:
     """The exercise to add. Raises UsageError for a name that cannot be used or is taken."""
     if not name.isidentifier() or keyword.iskeyword(name):
         raise UsageError(f"{name!r} cannot be the name of a function")
@@ -187,9 +198,21 @@ def plan(folder: Path, lesson: Lesson | None, name: str, kind: str, title: str) 
         name=name,
         kind=kind,
         title=" ".join(title.split()) or name.replace("_", " ").capitalize(),
-        arguments=arguments_of_reference(folder, name, kind),
+        arguments=read_arguments(arguments) or arguments_of_reference(folder, name, kind),
         difficulty=lesson.exercises[-1].difficulty if lesson else 1,
     )
+
+
+def read_arguments(text: str) -> str:
+    """Arguments as they were typed. Raises UsageError unless a stub can have them."""
+    try:
+        usable = not text or can_be_copied(function_of(f"def f{text}: ..."))
+    except (SyntaxError, ValueError, AssertionError):
+        usable = False
+    if not usable:
+        names = "Tensor and Python's own types"
+        raise UsageError(f"arguments {text!r} must look like '(x: Tensor) -> Tensor', with {names}")
+    return text
 
 
 def arguments_of_reference(folder: Path, name: str, kind: str) -> str:
@@ -372,7 +395,9 @@ def next_steps(root: Path, scaffold: Scaffold, texts: Mapping[Path, str]) -> lis
         "  3. write at least three misconceptions, better eight",
         f"  4. python -m pytest --solutions {Path(names[3]).as_posix()}",
         f"  5. {how_to('check', scaffold.id)}, which must say: to do",
-        f"  6. python tools/validate_all.py --module {names[0].partition('/')[0]}",
+        f"  6. theory.md leads to it (Now write {scaffold.id}), and the README counts it",
+        f"  7. python tools/validate_all.py --module {names[0].partition('/')[0]}",
+        "00_setup/contributing.md says more about each",
     ]
 
 

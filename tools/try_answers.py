@@ -21,7 +21,9 @@ misconceptions, and don't tune the lesson to them after the first count.
 A wrong answer is *named* if a misconception is named, firmly or as "First of all, this looks like";
 it is *actionable* if it is named, or if its message gives more than values that differ: a shape,
 dtype or device, None, an error with its line, a changed input, a missing gradient, nan, a number of
-results, or what to do. Exit code 1 if a wrong answer passes or a right one is refused.
+results, or what to do. Where the machine is so busy that a process hardly gets the processor, an
+answer is judged again at the end, alone; if that doesn't help it has no verdict, and isn't counted.
+Exit code 1 if a wrong answer passes, a right one is refused, or one has no verdict.
 """
 
 try:
@@ -88,6 +90,7 @@ class Judged:
 
     answer: Answer
     found: Verdict
+    has_verdict: bool = True  # False: the machine was too busy to tell right from wrong
 
     @property
     def passed(self) -> bool:
@@ -118,7 +121,7 @@ def main(root: Path = ROOT) -> int:
     else:
         print("\n".join([*table(judged), *lists(judged)]))
         print("\n".join(diagnoses(judged) if options.diagnoses else ()))
-    return int(any(one.passed != one.answer.is_right for one in judged))
+    return int(any(not one.has_verdict or one.passed != one.answer.is_right for one in judged))
 
 
 # --- the file of answers ---
@@ -191,13 +194,13 @@ class Judge:
 
     def judge(self, answer: Answer) -> Judged:
         """The verdict on an answer; an unexpected one is confirmed by a fresh process."""
-        found = self.judge_once(answer)
-        if (found.outcome == SOLVED) != answer.is_right and self.jobs > 1:
+        judged = self.judge_once(answer)
+        if judged.has_verdict and judged.passed != answer.is_right and self.jobs > 1:
             self.restart()
-            found = self.judge_once(answer)
-        return Judged(answer, found)
+            judged = self.judge_once(answer)
+        return judged
 
-    def judge_once(self, answer: Answer) -> Verdict:
+    def judge_once(self, answer: Answer) -> Judged:
         if self.jobs >= JOBS or self.worker.process.poll() is not None:
             self.restart()
         self.jobs += 1
@@ -208,7 +211,8 @@ class Judge:
         if lost is not None:
             add_lost_cases(lost, self.lesson, [exercise.id], cases)
             self.restart()
-        return verdict(exercise.id, cases[exercise.id])
+        found = verdict(exercise.id, cases[exercise.id])
+        return Judged(answer, found, has_verdict=lost is None or not lost.is_starved)
 
     def restart(self) -> None:
         """End the process and start the next. Raises Stopped after close()."""
@@ -247,7 +251,10 @@ def with_answer(solutions: str, code: str) -> str:
 
 
 def judge_all(lesson: Lesson, answers: Sequence[Answer]) -> list[Judged]:
-    """Judge all the answers, a few at a time; a terminal shows the progress."""
+    """Judge all the answers, a few at a time; a terminal shows the progress.
+
+    Those without a verdict are judged again when the others are done, one at a time.
+    """
     with tempfile.TemporaryDirectory() as folder, judges(lesson, Path(folder)) as free:
 
         def judge(answer: Answer) -> Judged:
@@ -259,7 +266,8 @@ def judge_all(lesson: Lesson, answers: Sequence[Answer]) -> list[Judged]:
 
         with in_threads(WORKERS) as pool:
             found = pool.map(judge, answers)
-            return [*tqdm(found, "judging", len(answers), leave=False, disable=None)]
+            judged = [*tqdm(found, "judging", len(answers), leave=False, disable=None)]
+        return [one if one.has_verdict else judge(one.answer) for one in judged]
 
 
 @contextlib.contextmanager
@@ -314,7 +322,8 @@ COLUMNS = ("exercise", "wrong", "rejected", "named", "weakly", "actionable", "ri
 
 
 def table(judged: Sequence[Judged]) -> list[str]:
-    """A line per exercise, one for all, and the shares."""
+    """A line per exercise, one for all, and the shares; only of the answers with a verdict."""
+    judged = [one for one in judged if one.has_verdict]
     ids = sorted({one.answer.exercise for one in judged}, key=lambda one: int(one.split(".")[1]))
     rows = [
         (one, counts_of([each for each in judged if each.answer.exercise == one])) for one in ids
@@ -361,6 +370,8 @@ def share(count: int, total: int) -> str:
 
 def lists(judged: Sequence[Judged]) -> list[str]:
     """The answers that need a look: passed or refused by mistake, and those without a help."""
+    unknown = [one for one in judged if not one.has_verdict]
+    judged = [one for one in judged if one.has_verdict]
     wrong = [one for one in judged if not one.answer.is_right]
     unhelped = [one for one in wrong if not one.passed and not one.is_actionable]
     refused = [one for one in judged if one.answer.is_right and not one.passed]
@@ -368,6 +379,7 @@ def lists(judged: Sequence[Judged]) -> list[str]:
         *listed("Wrong answers that passed", [one for one in wrong if one.passed], lambda one: ""),
         *listed("Right answers that were refused", refused, lambda one: one.found.message),
         *listed("Neither named nor actionable", unhelped, lambda one: problem_of(one.found)),
+        *listed("No verdict: the machine was too busy; run again", unknown, lambda one: ""),
     ]
 
 
@@ -399,6 +411,7 @@ def as_json(one: Judged) -> dict[str, object]:
     """An answer and its verdict, without its code."""
     answer = {name: value for name, value in asdict(one.answer).items() if name != "code"}
     marks = {"passed": one.passed, "named": one.is_named, "actionable": one.is_actionable}
+    marks["has_verdict"] = one.has_verdict
     return {**answer, **marks, "verdict": asdict(one.found)}
 
 

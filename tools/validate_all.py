@@ -6,8 +6,8 @@
     python tools/validate_all.py --json                   for programs
 
 Progress goes to standard error, the table to standard output. A check is ok, FAILED, skipped (its
-tool is not installed) or to come (a lesson that is not finished). Exit code 1 if any check failed.
-Only files that git tracks are checked: `git add` a new file first.
+tool is not installed: the problems say how) or to come (a lesson that is not finished). Exit code 1
+if any check failed. Only files that git tracks are checked: `git add` a new file first.
 """
 
 try:
@@ -22,13 +22,18 @@ import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from tools.checks.anatomy import check_structure
+from tools.checks.attention_page import check_attention_page
+from tools.checks.commands import check_commands
 from tools.checks.course_files import TESTED_FOLDERS, lesson_folders
+from tools.checks.covered import check_coverage
 from tools.checks.exercises import check_exercises
 from tools.checks.layout import LESSONS
 from tools.checks.links import check_links
+from tools.checks.messages import check_messages
 from tools.checks.result import SKIPPED, TO_COME, Result
 from tools.checks.suites import check_environment, check_tests
 from tools.checks.text import check_notebooks, check_text_blocks
@@ -42,17 +47,27 @@ SHOWN = 20  # problems per check; --json has all of them
 # The complete lessons: every file of the anatomy must be there.
 READY = LESSONS
 
-LEFT_OUT_WHEN_FAST = ["tests", "exercises", "text blocks", "notebooks"]
+LEFT_OUT_WHEN_FAST = ["tests", "coverage", "exercises", "text blocks", "notebooks"]
 
 Check = Callable[[Path, str | None], list[Result]]
 CHECKS: dict[str, Check] = {
     "structure": lambda root, module: check_structure(root, module, READY),
     "environment": check_environment,
+    "interactive page": check_attention_page,
     "links": check_links,
+    "commands": check_commands,
+    "messages": check_messages,
     "tests": check_tests,
+    "coverage": check_coverage,  # of the tests before it
     "exercises": check_exercises,
     "text blocks": check_text_blocks,
     "notebooks": check_notebooks,
+}
+NEEDS = {  # the module that a check cannot do without, its package, and what installs it
+    "tests": ("pytest", "pytest", "make install"),
+    "coverage": ("pytest_cov", "pytest-cov", "make install-dev"),
+    "exercises": ("pytest", "pytest", "make install"),
+    "notebooks": ("nbval", "nbval", "make install"),
 }
 
 
@@ -90,11 +105,21 @@ def run(name: str, check: Check, module: str | None) -> list[Result]:
     """Run one check, showing progress; a result without a time gets the time of the check."""
     print(f"{name} ...", file=sys.stderr, flush=True)
     start = time.perf_counter()
-    results = check(ROOT, module)
+    results = missing_tool(name) or check(ROOT, module)
     seconds = time.perf_counter() - start
     print(f"{name}: {summary(results)} ({seconds:.1f} s)", file=sys.stderr, flush=True)
     return [
         replace(result, seconds=seconds) if result.seconds is None else result for result in results
+    ]
+
+
+def missing_tool(name: str) -> list[Result]:
+    """The result of a check whose tool is not installed; empty if it is there."""
+    module, package, command = NEEDS.get(name, ("sys", "", ""))
+    if find_spec(module) is not None:
+        return []
+    return [
+        Result(name, True, f"needs {package}", (f"needs {package}: {command}",), status=SKIPPED)
     ]
 
 

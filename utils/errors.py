@@ -7,6 +7,7 @@ import difflib
 import io
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 
 
@@ -49,7 +50,7 @@ def run_program(main: Callable[[], int | None]) -> None:
             code = leave.code
         sys.stdout.flush()
     except CourseError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(str(error))
         code = error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -58,15 +59,25 @@ def run_program(main: Callable[[], int | None]) -> None:
         code = 0
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        print(f"error: {error.strerror or error}:{where}".rstrip(":"), file=sys.stderr)
+        print_error(f"{error.strerror or error}:{where}".rstrip(":"))
         code = 1
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        print("error: out of memory; use a smaller model or batch", file=sys.stderr)
+        print_error("out of memory; use a smaller model or batch")
         code = 1
     _empty_stdout()
     sys.exit(code)
+
+
+def print_error(message: str) -> None:
+    """One line on standard error; on a terminal it is broken between words, before column 80."""
+    line = f"error: {message}"
+    if sys.stderr.isatty() and "\n" not in message:
+        line = textwrap.fill(
+            line, 79, subsequent_indent=" " * 7, break_long_words=False, break_on_hyphens=False
+        )
+    print(line, file=sys.stderr)
 
 
 def _empty_stdout() -> None:

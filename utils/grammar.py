@@ -100,7 +100,7 @@ class Grammar:
         while pending:
             part = pending.pop()
             if isinstance(part, int):
-                way = self._recognise(part, text, position)
+                way = self._recognize(part, text, position)
                 log_prob += math.log(self._probs[part][way])
                 pending.extend(reversed(self._ways[part][way]))
             elif text.startswith(part, position):
@@ -125,7 +125,7 @@ class Grammar:
         nats, chars = np.linalg.solve(np.eye(n) - slots, own)[self._start]
         return Entropy(float(nats / chars))
 
-    def _recognise(self, symbol: int, text: str, position: int) -> int:
+    def _recognize(self, symbol: int, text: str, position: int) -> int:
         for opening, way in self._openings[symbol]:
             if text.startswith(opening, position):
                 return way

@@ -9,7 +9,7 @@ lessons 06 and 07 train. Sizes, steps and warm-up are each model's own.
 
 from typing import Any
 
-# Rotary positions, norms without biases, ReLU squared, normalised queries and keys, and an untied
+# Rotary positions, norms without biases, ReLU squared, normalized queries and keys, and an untied
 # output layer.
 MODERN: dict[str, Any] = {
     "norm": "rmsnorm",

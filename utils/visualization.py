@@ -378,7 +378,7 @@ def _array(values: Values, pattern: Pattern, what: str) -> np.ndarray:
     array = np.array(values, dtype=np.float64)
     check_shape(array, pattern, what)
     if array.size == 0:
-        raise UsageError(f"{what} has shape {array.shape}: nothing to draw")
+        raise UsageError(f"{what} has shape {array.shape}: nothing to draw; no axis may be 0")
     if not np.isfinite(array).all():
         value = array[~np.isfinite(array)][0]
         raise UsageError(f"{what} contains {value}; every value must be finite")

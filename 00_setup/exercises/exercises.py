@@ -2,7 +2,7 @@
 
     python 00_setup/exercises/exercises.py    check them all
     make watch                                check on every save, one after the other
-    make hint EX=0.1                          one more hint each time; three per exercise
+    make hint EX=0.1                          one more hint each time, up to three
 
 `python` is the environment's (.venv/bin/python, on Windows .venv\\Scripts\\python). The docstrings
 say what is wanted, theory.md why.

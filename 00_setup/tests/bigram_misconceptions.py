@@ -1,7 +1,7 @@
 """Common wrong answers to the exercises of lesson 00; each diagnosis is shown to a learner.
 
 Most exercises have one faulty implementation, `table_with` and so on, which is right until a
-setting makes one mistake. Settings combine, so two mistakes at once are recognised as well. What
+setting makes one mistake. Settings combine, so two mistakes at once are recognized as well. What
 fits no setting is a function of its own, whose docstring is the diagnosis. `MISCONCEPTIONS` lists
 them by the function that they imitate.
 """
@@ -144,7 +144,7 @@ TABLE = mistakes(
         {"layout": "axis in front"},
     ),
     flattened=(
-        "the differences stand in one long row; the table has the shape (n, m)",
+        "the differences are in one long row; the table has the shape (n, m)",
         {"layout": "flat"},
     ),
     first_row_alone=(
@@ -278,7 +278,7 @@ def c_keeps_the_axis() -> dict[str, tuple[int, ...]]:
 
 
 def c_takes_the_last_feature() -> dict[str, tuple[int, ...]]:
-    """the -1 stands in the place of axis 1, and picks the last token; the features all stay"""
+    """the -1 is in the place of axis 1, and picks the last token; the features all stay"""
     return shapes("c", 3, 5)
 
 
@@ -446,7 +446,7 @@ def c_keeps_an_axis_for_the_sequence() -> dict[str, tuple[int, ...]]:
 
 
 def c_keeps_an_axis_for_the_feature() -> dict[str, tuple[int, ...]]:
-    """the -1 stands in the place of axis 1 and picks the last token, not the last feature; a number
+    """the -1 is in the place of axis 1 and picks the last token, not the last feature; a number
     as an index also removes its axis"""
     return shapes("c", 3, 5, 1)
 
@@ -787,7 +787,7 @@ MEANS = mistakes(
         {"result": "reshaped"},
     ),
     means_in_one_row=(
-        "the means stand in one long row; (B, d) is asked for, a row per sequence",
+        "the means are in one long row; (B, d) is asked for, a row per sequence",
         {"result": "flat"},
     ),
 )
@@ -1110,7 +1110,7 @@ SHARES = mistakes(
         {"form": "only what occurs"},
     ),
     table_flattened=(
-        "the shares stand in one long row; the table has the shape (V, V)",
+        "the shares are in one long row; the table has the shape (V, V)",
         {"form": "flat"},
     ),
 )
@@ -1854,7 +1854,7 @@ one_hot_times_largest.__doc__ = REPLACED
 
 
 def probability_left(probabilities: Tensor, ids: Tensor) -> Tensor:
-    """the minus stands inside the logarithm, and log of -p is nan; the surprise is minus the
+    """the minus is inside the logarithm, and log of -p is nan; the surprise is minus the
     logarithm of p"""
     return (-probabilities[ids[:-1], ids[1:]]).log().mean()
 
@@ -2180,11 +2180,11 @@ GRADIENTS = mistakes(
         {"db": "0"},
     ),
     db_without_tanh=(
-        "the derivative of tanh is missing in db; it stands between the loss and b as well",
+        "the derivative of tanh is missing in db; it is between the loss and b as well",
         {"db": "without tanh"},
     ),
     db_without_the_square=(
-        "the derivative of the square is missing in db; it stands between the loss and b as well",
+        "the derivative of the square is missing in db; it is between the loss and b as well",
         {"db": "without the square"},
     ),
     db_negative=(

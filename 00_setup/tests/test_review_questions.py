@@ -209,7 +209,7 @@ def test_lesson_08(tmp_path: Path) -> None:
 
 def test_lesson_09() -> None:
     says(
-        f"1.589 / ln 2 = {bits_per_char(1.589):.3f} bits",
+        f"1.589 / log 2 = {bits_per_char(1.589):.3f} bits",
         f"exp(1.589) = {perplexity(1.589):.2f}",
     )
     assert TIMED_STEPS.stop == 30 and "first 30 steps" in PAGE

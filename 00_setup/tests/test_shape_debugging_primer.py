@@ -104,7 +104,7 @@ def test_the_numbers_that_the_refresher_names() -> None:
     text = markdown_of("pytorch_refresher.ipynb")
     next_above_1 = 1 + torch.finfo(torch.bfloat16).eps
     assert f"the next number above 1 that bfloat16 can write is {next_above_1:.4f}" in text
-    assert f"$\\ln 3$ is {math.log(3):.2f}" in text
+    assert f"$\\log 3$ is {math.log(3):.2f}" in text
     assert f"for 65 characters it should be about {math.log(65):.2f}" in text
 
 

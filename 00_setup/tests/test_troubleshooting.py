@@ -1,7 +1,7 @@
-"""troubleshooting.md quotes only messages that are really printed: each is provoked here.
+"""troubleshooting.md quotes only messages that are really printed: most are provoked here.
 
-`...` in a quoted message stands for anything. Messages of the grader that need a whole lesson are
-looked up in its source instead; its own tests provoke them.
+`...` in a quoted message stands for anything. Messages that need a whole lesson or a damaged run
+are looked up in the sources instead; their own tests provoke them.
 """
 
 import contextlib
@@ -33,6 +33,7 @@ from run_places import check_folders
 from sample import newest_checkpoint
 from tokenizer import CharTokenizer
 from tools import install, module_tests
+from tools.checks.messages import PREFIX, Message, is_printed, messages
 from utils import corpus, device, shakespeare
 from utils.config import ModelConfig
 from utils.errors import run_program
@@ -69,7 +70,8 @@ IN_SOURCE = {
 def quoted() -> list[str]:
     """The messages of the page: in the first cells of tables, and in the text of the last part."""
     tables, _, prose = PAGE.partition("## Memory, time, network")
-    found = re.findall(r"^\| `([^`]+)`", tables, re.MULTILINE)
+    cells = re.findall(r"^\| (`[^|]*)\|", tables, re.MULTILINE)
+    found = [code for cell in cells for code in re.findall(r"`([^`]+)`", cell)]
     found += re.findall(r"`((?:error: |mock corpus|findfont: )[^`]+)`", prose)
     return found
 
@@ -99,14 +101,24 @@ def printed_by(main: Callable[[], Any]) -> str:
     return printed.getvalue()
 
 
-def test_every_quoted_message_is_provoked_or_looked_up() -> None:
-    assert sorted(quoted()) == sorted([*PROVOKED, *IN_SOURCE])
+@pytest.fixture(scope="module")
+def sources() -> list[Message]:
+    """The messages of all programs, as the sources have them."""
+    return list(messages(ROOT))
+
+
+def test_what_is_provoked_or_looked_up_is_quoted() -> None:
+    assert {*PROVOKED, *IN_SOURCE} <= set(quoted())
+    assert len(quoted()) == len(set(quoted()))
 
 
 @pytest.mark.parametrize("message", sorted(quoted()))
 def test_the_message_is_really_printed(
-    message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    message: str, sources: list[Message], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if message not in PROVOKED and (starts := PREFIX.match(message)):
+        assert is_printed(message[starts.end() :], sources)
+        return
     if message in IN_SOURCE:
         name, words = IN_SOURCE[message]
         assert words in (ROOT / "utils" / "grader" / name).read_text(encoding="utf-8")

@@ -2,7 +2,7 @@
 
     python 01_attention/exercises/exercises.py    check them all
     make watch                                    check on every save, one after the other
-    make hint EX=1.3                              one more hint each time; three per exercise
+    make hint EX=1.3                              one more hint each time, up to three
 
 `python` is the environment's (.venv/bin/python, on Windows .venv\\Scripts\\python). The docstrings
 say what is wanted, theory.md why. Later exercises may use earlier ones.
@@ -152,7 +152,7 @@ def numpy_attention(
 
 
 def attention_cost(
-    B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
+    B: int, n_heads: int, T: int, d_head: int, bytes_per_value: int = 4
 ) -> tuple[int, int]:
     """Exercise 1.12: what does attention cost when the text grows?
 

@@ -196,7 +196,7 @@ def numpy_attention(
 
 
 def attention_cost(
-    B: int, n_heads: int, T: int, d_head: int, bytes_per_number: int = 4
+    B: int, n_heads: int, T: int, d_head: int, bytes_per_value: int = 4
 ) -> tuple[int, int]:
     """Exercise 1.12: what does attention cost when the text grows?
 
@@ -210,7 +210,7 @@ def attention_cost(
     # of T products. Both are T * T * d_head.
     one_product = B * n_heads * T * T * d_head
     weights = B * n_heads * T * T
-    return 2 * one_product, weights * bytes_per_number
+    return 2 * one_product, weights * bytes_per_value
 
 
 def sliding_window_mask(T: int, window: int, n_sinks: int = 0) -> Tensor:

@@ -1,7 +1,7 @@
 """Common wrong answers to the exercises of lesson 01; each diagnosis is shown to a learner.
 
 Most exercises have one faulty implementation, `softmax_with` and so on, which is right until a
-setting makes one mistake. Settings combine, so two mistakes at once are recognised as well. What
+setting makes one mistake. Settings combine, so two mistakes at once are recognized as well. What
 fits no setting is a function of its own, whose docstring is the diagnosis. `MISCONCEPTIONS` lists
 them by the function that they imitate.
 """
@@ -617,7 +617,7 @@ def is_early(masking: str, mask: Tensor) -> bool:
     """Whether the mask is applied to the scores, before the softmax."""
     if masking in ("before the softmax", "before the division", "twice"):
         return True
-    late_booleans = ("boolean after the softmax", "renormalised", "renormalised, 0 / 0 avoided")
+    late_booleans = ("boolean after the softmax", "renormalized", "renormalized, 0 / 0 avoided")
     return masking in late_booleans and mask.dtype != torch.bool
 
 
@@ -629,7 +629,7 @@ def masked_late(weights: Tensor, mask: Tensor, masking: str, inverted: bool) -> 
         return masked_with(weights, mask)
     if masking == "filled after the softmax":
         return weights.masked_fill(~mask, 0.0) if is_boolean else weights + mask
-    if masking.startswith("renormalised"):
+    if masking.startswith("renormalized"):
         kept = weights * mask
         total = kept.sum(-1, keepdim=True)
         return kept / (total.clamp(min=1e-9) if "0 / 0 avoided" in masking else total)
@@ -640,7 +640,7 @@ AFTER = (
     "the mask is applied after the softmax: the masked keys have had their weight already, so the "
     "rows no longer sum to 1"
 )
-RENORMALISED = (
+RENORMALIZED = (
     "the mask is applied after the softmax, and the rest made to sum to 1 again: where a masked "
     "key had all the weight, or every key is masked, 0 / 0 is left"
 )
@@ -729,12 +729,12 @@ ATTENTION = mistakes(
         AFTER,
         {"masking": "boolean after the softmax"},
     ),
-    renormalised_after_softmax=(RENORMALISED, {"masking": "renormalised"}),
-    always_renormalised=(RENORMALISED, {"masking": "renormalised, floating too"}),
-    renormalised_with_clamp=(
+    renormalized_after_softmax=(RENORMALIZED, {"masking": "renormalized"}),
+    always_renormalized=(RENORMALIZED, {"masking": "renormalized, floating too"}),
+    renormalized_with_clamp=(
         "the mask is applied after the softmax, and the rest made to sum to 1 again: where a "
         "masked key had all the weight, nothing is left to share",
-        {"masking": "renormalised, 0 / 0 avoided"},
+        {"masking": "renormalized, 0 / 0 avoided"},
     ),
     weights_masked_with_infinity=(
         "the mask is applied to the weights, after the softmax; apply it to the scores, before",
@@ -937,11 +937,11 @@ PADDING = mistakes(
         {"axes": "(B, 1, T, 1)"},
     ),
     axes_of_size_one_at_the_end=(
-        "the axes of size 1 stand at the end, (B, T, 1, 1); they belong between B and T",
+        "the axes of size 1 are at the end, (B, T, 1, 1); they belong between B and T",
         {"axes": "(B, T, 1, 1)"},
     ),
     axes_of_size_one_in_front=(
-        "the axes of size 1 stand in front, (1, 1, B, T); they belong between B and T",
+        "the axes of size 1 are in front, (1, 1, B, T); they belong between B and T",
         {"axes": "(1, 1, B, T)"},
     ),
     a_row_for_every_query=(
@@ -1372,7 +1372,7 @@ def numpy_inner(
     weights = np.nan_to_num(weights) if empty == "nan to zero" else weights
     if mask is not None and masking == "after":
         weights = weights * mask
-    elif mask is not None and masking == "renormalised":
+    elif mask is not None and masking == "renormalized":
         weights = weights * mask
         weights = weights / weights.sum(axis=-1, keepdims=True)
     weights = weights if dtype is None else weights.astype(dtype)
@@ -1444,7 +1444,7 @@ NUMPY = mistakes(
         {"inverted": True},
     ),
     numpy_mask_after_softmax=(AFTER, {"masking": "after"}),
-    numpy_renormalised=(RENORMALISED, {"masking": "renormalised"}),
+    numpy_renormalized=(RENORMALIZED, {"masking": "renormalized"}),
     numpy_mask_ignored=("the mask is not used at all", {"masking": "never"}),
     numpy_output_only=OUTPUT_ALONE,
     numpy_weights_first=WEIGHTS_FIRST,
@@ -1479,7 +1479,7 @@ def cost_with(
     n_heads: int,
     T: int,
     d_head: int,
-    bytes_per_number: int = 4,
+    bytes_per_value: int = 4,
     *,
     per_pair: int = 2,
     sequences: bool = True,
@@ -1523,7 +1523,7 @@ def cost_with(
         "xor": T ^ 2,
     }[weights]
     times = {"own": each, "of one head": B, "of one sequence": n_heads, "one": 1}[copies]
-    sizes = {"given": bytes_per_number, "none": 1, "four": 4, "bits": 8 * bytes_per_number}
+    sizes = {"given": bytes_per_value, "none": 1, "four": 4, "bits": 8 * bytes_per_value}
     held = times * counted * sizes[size]
     held = held / 1024 if in_kib else held
     return (held, adds) if exchanged else (adds, held)
@@ -1630,11 +1630,11 @@ COST = mistakes(
         {"weights": "2 T T"},
     ),
     numbers_not_bytes=(
-        "the second value is the number of weights; multiply it by bytes_per_number",
+        "the second value is the number of weights; multiply it by bytes_per_value",
         {"size": "none"},
     ),
     always_four_bytes=(
-        "the bytes are those of float32, whatever bytes_per_number says",
+        "the bytes are those of float32, whatever bytes_per_value says",
         {"size": "four"},
     ),
     bits_not_bytes=("the second value is in bits; a byte has eight", {"size": "bits"}),

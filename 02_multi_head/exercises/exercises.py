@@ -2,7 +2,7 @@
 
     python 02_multi_head/exercises/exercises.py    check them all
     make watch                                     check on every save, one after the other
-    make hint EX=2.1                               one more hint each time; three per exercise
+    make hint EX=2.1                               one more hint each time, up to three
 
 `python` is the environment's (.venv/bin/python, on Windows .venv\\Scripts\\python). The docstrings
 say what is wanted, theory.md why. Later exercises may use earlier ones. The attention inside the
@@ -170,7 +170,7 @@ def repeat_kv(x: Tensor, n_repeats: int) -> Tensor:
 
 
 def kv_cache_bytes(
-    B: int, T: int, n_layers: int, n_kv_heads: int, d_head: int, bytes_per_number: int = 2
+    B: int, T: int, n_layers: int, n_kv_heads: int, d_head: int, bytes_per_value: int = 2
 ) -> int:
     """Exercise 2.12: how much memory do the keys and values of a text take?
 

@@ -32,7 +32,7 @@ def merge_heads(x: Tensor) -> Tensor:
 
     Returns (B, T, n_heads * d_head): the features of head 0 first, then those of head 1, and so on.
     """
-    # First the heads move back behind the tokens, then the last two axes become one. The transposed
+    # First the heads move back after the tokens, then the last two axes become one. The transposed
     # tensor is not contiguous: reshape copies it, where view() would refuse. flatten(2) does the
     # same as the reshape, and torch.cat(x.unbind(1), dim=-1) does the whole.
     B, n_heads, T, d_head = x.shape
@@ -205,14 +205,14 @@ def repeat_kv(x: Tensor, n_repeats: int) -> Tensor:
     Returns (B, n_kv_heads * n_repeats, T, d_head). Write it without torch.repeat_interleave.
     """
     B, n_kv_heads, T, d_head = x.shape
-    # A new axis behind the heads keeps the copies together; before them it would give 0, 1, 0, 1,
+    # A new axis after the heads keeps the copies together; before them it would give 0, 1, 0, 1,
     # as x.repeat(1, n_repeats, 1, 1) does. expand copies nothing; the reshape does.
     copies = x[:, :, None].expand(B, n_kv_heads, n_repeats, T, d_head)
     return copies.reshape(B, n_kv_heads * n_repeats, T, d_head)
 
 
 def kv_cache_bytes(
-    B: int, T: int, n_layers: int, n_kv_heads: int, d_head: int, bytes_per_number: int = 2
+    B: int, T: int, n_layers: int, n_kv_heads: int, d_head: int, bytes_per_value: int = 2
 ) -> int:
     """Exercise 2.12: how much memory do the keys and values of a text take?
 
@@ -222,7 +222,7 @@ def kv_cache_bytes(
     Returns the number of bytes.
     """
     # 2: keys and values. The number of query heads does not matter.
-    return 2 * B * T * n_layers * n_kv_heads * d_head * bytes_per_number
+    return 2 * B * T * n_layers * n_kv_heads * d_head * bytes_per_value
 
 
 def grouped_attention(

@@ -1,7 +1,7 @@
 """Common wrong answers to the exercises of lesson 02; each diagnosis is shown to a learner.
 
 Most exercises have one faulty implementation, `split_with` and so on, which is right until a
-setting makes one mistake. Settings combine, so two mistakes at once are recognised as well. What
+setting makes one mistake. Settings combine, so two mistakes at once are recognized as well. What
 fits no setting is a function or class of its own, whose docstring is the diagnosis.
 `MISCONCEPTIONS` lists them by the function or class that they imitate; a wrong class is built with
 the learner's weights.
@@ -33,7 +33,7 @@ def split_with(
     cut: str = "neighbours",
     slices: str = "own",
     reverse: bool = False,
-    place: str = "behind the batch",
+    place: str = "after the batch",
     scaled: bool = False,
     squeezed: bool = False,
 ) -> Any:
@@ -69,12 +69,12 @@ CUTS = {
 }
 
 PLACES = {
-    "behind the batch": lambda heads: heads,
-    "behind the tokens": lambda heads: heads.transpose(1, 2),
+    "after the batch": lambda heads: heads,
+    "after the tokens": lambda heads: heads.transpose(1, 2),
     "last": lambda heads: heads.permute(0, 2, 3, 1),
     "in front": lambda heads: heads.transpose(0, 1),
     "features before tokens": lambda heads: heads.mT,
-    "batch behind tokens": lambda heads: heads.permute(2, 0, 1, 3),
+    "batch after tokens": lambda heads: heads.permute(2, 0, 1, 3),
     "tokens in front": lambda heads: heads.permute(2, 1, 0, 3),
     "one with the batch": lambda heads: heads.flatten(0, 1),
     "a tuple": lambda heads: heads.unbind(1),
@@ -95,8 +95,8 @@ SPLIT = mistakes(
         {"cut": "by reshape"},
     ),
     heads_after_tokens=(
-        "the heads still stand behind the tokens, (B, T, n_heads, d_head); exchange these two axes",
-        {"place": "behind the tokens"},
+        "the heads are still after the tokens, (B, T, n_heads, d_head); exchange these two axes",
+        {"place": "after the tokens"},
     ),
     features_dealt_out=(
         "the features are dealt out like cards, each head gets every n_heads-th; a head's features "
@@ -113,7 +113,7 @@ SPLIT = mistakes(
         {"place": "last"},
     ),
     heads_in_front=(
-        "the heads stand in front of the batch, (n_heads, B, T, d_head); they belong behind it",
+        "the heads are before the batch, (n_heads, B, T, d_head); they belong after it",
         {"place": "in front"},
     ),
     features_before_tokens=(
@@ -123,7 +123,7 @@ SPLIT = mistakes(
     ),
     batch_and_tokens_exchanged=(
         "axes 0 and 1 are exchanged, batch and tokens; exchange tokens and heads, axes 1 and 2",
-        {"place": "batch behind tokens"},
+        {"place": "batch after tokens"},
     ),
     batch_and_tokens_exchanged_as_well=(
         "batch and tokens are exchanged, (T, n_heads, B, d_head); exchange tokens and heads",
@@ -143,7 +143,7 @@ SPLIT = mistakes(
         {"place": "one with the batch"},
     ),
     a_tuple_of_heads=(
-        "the heads are separate tensors; stack them into one, along a new axis behind the batch",
+        "the heads are separate tensors; stack them into one, along a new axis after the batch",
         {"place": "a tuple"},
     ),
     all_features_for_all_heads=(
@@ -250,7 +250,7 @@ JOINS = {
 }
 
 WITHOUT_EXCHANGE = (
-    "the heads are still in front of the tokens when the axes are joined, so a row holds several "
+    "the heads are still before the tokens when the axes are joined, so a row holds several "
     "tokens of one head; exchange tokens and heads first"
 )
 
@@ -313,7 +313,7 @@ MERGE = mistakes(
         {"joined": "tokens and heads"},
     ),
     heads_below_each_other=(
-        "the heads stand below each other, (B, n_heads * T, d_head); they belong side by side",
+        "the heads are below each other, (B, n_heads * T, d_head); they belong side by side",
         {"joined": "below each other"},
     ),
     tokens_and_features_joined=(
@@ -322,7 +322,7 @@ MERGE = mistakes(
         {"joined": "tokens and features"},
     ),
     texts_side_by_side=(
-        "the texts of the batch stand side by side; put the heads side by side, axis 1",
+        "the texts of the batch are side by side; put the heads side by side, axis 1",
         {"joined": "texts"},
     ),
     tokens_last=(
@@ -447,7 +447,7 @@ def real_head_2_by_columns() -> Four:
 
 
 def begins_at_feature_1() -> Four:
-    """these are features 1 and 2 of each token; head 1 begins behind the four numbers of head 0,
+    """these are features 1 and 2 of each token; head 1 begins after the four numbers of head 0,
     and nothing is exchanged"""
     return 1, 2, 11, 12
 
@@ -978,7 +978,7 @@ LAYER = mistakes(
 )
 
 
-class NotInitialised(LayerWith):
+class NotInitialized(LayerWith):
     """super().__init__() is missing; it must be the first line of __init__"""
 
     def __init__(self, d_model: int, n_heads: int, bias: bool = True) -> None:
@@ -1084,21 +1084,21 @@ QKV = mistakes(
         {"split": "by reshape"},
     ),
     five_axes_in_one_step=(
-        "all five axes are made in one step, with the tokens behind the heads, which keeps the "
+        "all five axes are made in one step, with the tokens after the heads, which keeps the "
         "order in memory and mixes tokens; cut the last axis first, then move axes",
         {"cut": "heads of d_head, three times"},
     ),
     thirds_reshaped=(
-        "the thirds are made by a reshape with the tokens behind them, which mixes tokens and "
+        "the thirds are made by a reshape with the tokens after them, which mixes tokens and "
         "features; cut the last axis",
         {"cut": "reshaped"},
     ),
     heads_behind_tokens=(
-        "the heads still stand behind the tokens; each part must be (B, n_heads, T, d_head)",
+        "the heads are still after the tokens; each part must be (B, n_heads, T, d_head)",
         {"split": "not exchanged"},
     ),
     heads_before_the_batch=(
-        "the heads stand in front of the batch; each part must be (B, n_heads, T, d_head)",
+        "the heads are before the batch; each part must be (B, n_heads, T, d_head)",
         {"split": "in front"},
     ),
     tokens_cut_in_three=(
@@ -1118,7 +1118,7 @@ QKV = mistakes(
         {"cut": "first three times"},
     ),
     thirds_overlap=(
-        "the keys begin one feature behind the queries; they begin where the queries end",
+        "the keys begin one feature after the queries; they begin where the queries end",
         {"cut": "one feature further"},
     ),
     cut_by_heads=(
@@ -1214,7 +1214,7 @@ def plain_attention(
 
 
 def own_allowed(mask: Tensor | None, T: int) -> Tensor | None:
-    """The mask of the context behind one that allows everything of x."""
+    """The mask of the context after one that allows everything of x."""
     if mask is None:
         return None
     own = torch.ones if mask.dtype == torch.bool else torch.zeros
@@ -1423,7 +1423,7 @@ def contributions_with(
     merged: str = "right",
     terms: str = "alone",
     factor: str = "one",
-    place: str = "behind the batch",
+    place: str = "after the batch",
 ) -> Any:
     """The contributions."""
     n_heads, d_head = heads.size(1), heads.size(3)
@@ -1471,8 +1471,8 @@ COLUMNS = {
 }
 
 FINISHES = {
-    "behind the batch": lambda each: each,
-    "behind the tokens": lambda each: each.transpose(1, 2),
+    "after the batch": lambda each: each,
+    "after the tokens": lambda each: each.transpose(1, 2),
     "in front": lambda each: each.transpose(0, 1),
     "side by side": right_merge,
     "added": lambda each: each.sum(1),
@@ -1571,15 +1571,15 @@ CONTRIBUTIONS = mistakes(
         {"place": "added"},
     ),
     contributions_after_tokens=(
-        "the heads stand behind the tokens, (B, T, n_heads, d_model); they belong before them",
-        {"place": "behind the tokens"},
+        "the heads are after the tokens, (B, T, n_heads, d_model); they belong before them",
+        {"place": "after the tokens"},
     ),
     contributions_before_the_batch=(
-        "the heads stand in front of the batch, (n_heads, B, T, d_model); they belong behind it",
+        "the heads are before the batch, (n_heads, B, T, d_model); they belong after it",
         {"place": "in front"},
     ),
     contributions_side_by_side=(
-        "the contributions stand side by side in one long row; the heads need an axis of their own",
+        "the contributions are side by side in one long row; the heads need an axis of their own",
         {"place": "side by side"},
     ),
     contributions_transposed=(
@@ -1599,7 +1599,7 @@ CONTRIBUTIONS = mistakes(
         {"place": "mean over the tokens"},
     ),
     contributions_in_a_tuple=(
-        "the contributions are separate tensors; stack them, along a new axis behind the batch",
+        "the contributions are separate tensors; stack them, along a new axis after the batch",
         {"place": "a tuple"},
     ),
 )
@@ -2052,7 +2052,7 @@ SCORE = mistakes(
         {"picked": "all pairs"},
     ),
     all_earlier_copies=(
-        "the weights behind all earlier copies are added up; only the place `period` back counts",
+        "the weights after all earlier copies are added up; only the place `period` back counts",
         {"picked": "all copies"},
     ),
     hits_counted=(
@@ -2196,10 +2196,8 @@ REPEATS = {
     "texts": lambda x, n: x.repeat_interleave(n, 0),
     "features": lambda x, n: x.repeat(1, 1, 1, n),
     "each feature": lambda x, n: x.repeat_interleave(n, -1),
-    "behind tokens": lambda x, n: (
-        x[:, :, :, None].expand(-1, -1, -1, n, -1).reshape(shape_of(x, n))
-    ),
-    "behind features": lambda x, n: x[..., None].expand(-1, -1, -1, -1, n).reshape(shape_of(x, n)),
+    "after tokens": lambda x, n: x[:, :, :, None].expand(-1, -1, -1, n, -1).reshape(shape_of(x, n)),
+    "after features": lambda x, n: x[..., None].expand(-1, -1, -1, -1, n).reshape(shape_of(x, n)),
     "before the batch": lambda x, n: x[None].expand(n, -1, -1, -1, -1).reshape(shape_of(x, n)),
     "before tokens, as tokens": lambda x, n: x.repeat(1, 1, n, 1).reshape(shape_of(x, n)),
     "view after expand": lambda x, n: x[:, :, None].expand(-1, -1, n, -1, -1).view(shape_of(x, n)),
@@ -2219,7 +2217,7 @@ REPEAT = mistakes(
     ),
     tokens_repeated=("the tokens are repeated; repeat the heads, axis 1", {"order": "tokens"}),
     text_repeated=(
-        "the text of each head is repeated behind itself, axis 2; repeat the heads, axis 1",
+        "the text of each head is repeated after itself, axis 2; repeat the heads, axis 1",
         {"order": "text"},
     ),
     batch_repeated=("the batch is repeated; repeat the heads, axis 1", {"order": "batch"}),
@@ -2240,18 +2238,18 @@ REPEAT = mistakes(
         {"finish": "five axes"},
     ),
     copies_behind_tokens=(
-        "the new axis stands behind the tokens, so the copies of a token become neighbours and mix "
-        "with other tokens in the reshape; it belongs right behind the heads",
-        {"order": "behind tokens"},
+        "the new axis is after the tokens, so the copies of a token become neighbours and mix "
+        "with other tokens in the reshape; it belongs right after the heads",
+        {"order": "after tokens"},
     ),
     copies_behind_features=(
-        "the new axis stands behind the features, so each feature is repeated and the reshape "
-        "mixes tokens; it belongs right behind the heads",
-        {"order": "behind features"},
+        "the new axis is after the features, so each feature is repeated and the reshape "
+        "mixes tokens; it belongs right after the heads",
+        {"order": "after features"},
     ),
     copies_before_the_batch=(
-        "the new axis stands before the batch, so the reshape mixes the texts; it belongs right "
-        "behind the heads",
+        "the new axis is before the batch, so the reshape mixes the texts; it belongs right "
+        "after the heads",
         {"order": "before the batch"},
     ),
     view_after_expand=(
@@ -2260,7 +2258,7 @@ REPEAT = mistakes(
         {"order": "view after expand"},
     ),
     stretched_without_a_new_axis=(
-        "expand stretches axes of size 1 only; put in such an axis behind the heads first",
+        "expand stretches axes of size 1 only; put in such an axis after the heads first",
         {"order": "expand alone"},
     ),
     first_head_repeated=("all copies are of head 0; every head is repeated", {"order": "first"}),
@@ -2303,7 +2301,7 @@ REPEAT = mistakes(
         {"factor": "zeros"},
     ),
     repeated_heads_behind_tokens=(
-        "the heads stand behind the tokens; the result is (B, n_kv_heads * n_repeats, T, d_head)",
+        "the heads are after the tokens; the result is (B, n_kv_heads * n_repeats, T, d_head)",
         {"finish": "tokens before heads"},
     ),
     repeated_and_squeezed=(
@@ -2323,14 +2321,14 @@ def bytes_with(
     n_layers: int,
     n_kv_heads: int,
     d_head: int,
-    bytes_per_number: int = 2,
+    bytes_per_value: int = 2,
     *,
     kinds: int = 2,
     texts: str = "B",
     tokens: str = "T",
     layers: str = "n_layers",
     heads: str = "n_kv_heads times d_head",
-    size: str = "bytes_per_number",
+    size: str = "bytes_per_value",
     unit: float = 1,
     whole: bool = False,
 ) -> float:
@@ -2357,11 +2355,11 @@ def bytes_with(
         "n_kv_heads squared": n_kv_heads**2 * d_head,
     }[heads]
     number *= {
-        "bytes_per_number": bytes_per_number,
+        "bytes_per_value": bytes_per_value,
         "missing": 1,
         "always 2": 2,
         "always 4": 4,
-        "squared": bytes_per_number**2,
+        "squared": bytes_per_value**2,
     }[size]
     number = number / unit if unit > 1 else number * round(1 / unit)
     return int(number) if whole else number
@@ -2385,24 +2383,24 @@ BYTES = mistakes(
         {"kinds": 4},
     ),
     numbers_counted=(
-        "numbers are counted; multiply them by bytes_per_number",
+        "values are counted; multiply them by bytes_per_value",
         {"size": "missing"},
     ),
     always_two_bytes=(
-        "two bytes per number are taken, whatever bytes_per_number says",
+        "two bytes per value are taken, whatever bytes_per_value says",
         {"size": "always 2"},
     ),
     always_four_bytes=(
-        "four bytes per number are taken, whatever bytes_per_number says",
+        "four bytes per value are taken, whatever bytes_per_value says",
         {"size": "always 4"},
     ),
     bytes_in_place_of_two=(
-        "bytes_per_number is multiplied twice, and the 2 of keys and values is missing; the two "
+        "bytes_per_value is multiplied twice, and the 2 of keys and values is missing; the two "
         "are equal only for numbers of 2 bytes",
         {"kinds": 1, "size": "squared"},
     ),
     bytes_multiplied_twice=(
-        "bytes_per_number is multiplied twice; once is right",
+        "bytes_per_value is multiplied twice; once is right",
         {"size": "squared"},
     ),
     one_layer=(
@@ -2791,7 +2789,7 @@ GROUPED = mistakes(
 )
 
 
-class GroupedNotInitialised(GroupedWith):
+class GroupedNotInitialized(GroupedWith):
     """super().__init__() is missing; it must be the first line of __init__"""
 
     def __init__(self, d_model: int, n_heads: int, n_kv_heads: int, bias: bool = True) -> None:
@@ -3037,7 +3035,7 @@ SPARSE = mistakes(
         {"needed": "diagonal"},
     ),
     blocks_up_to_the_diagonal=(
-        "blocks behind the diagonal are left out, as if the mask were always causal; the mask says "
+        "blocks after the diagonal are left out, as if the mask were always causal; the mask says "
         "which blocks are needed",
         {"needed": "diagonal and before"},
     ),
@@ -3214,7 +3212,7 @@ MISCONCEPTIONS = {
         read_backwards,
         half_of_each,
     ),
-    "MultiHeadAttention": (*LAYER, NotInitialised),
+    "MultiHeadAttention": (*LAYER, NotInitialized),
     "split_qkv": QKV,
     "cross_attend": CROSS,
     "head_contributions": CONTRIBUTIONS,
@@ -3236,6 +3234,6 @@ MISCONCEPTIONS = {
     "induction_score": SCORE,
     "repeat_kv": REPEAT,
     "kv_cache_bytes": BYTES,
-    "GroupedQueryAttention": (*GROUPED, GroupedNotInitialised),
+    "GroupedQueryAttention": (*GROUPED, GroupedNotInitialized),
     "block_sparse_attention": (*SPARSE, all_at_once, all_at_once_with_a_large_number),
 }

@@ -98,7 +98,7 @@ def true_merge(x: Tensor) -> Tensor:
     "shape", [None, (B, H, T, d_head), (B, 2, 4, 6), (1, 5, T, 2), (B, 1, T, 6)]
 )
 def test_the_heads_of_a_token_stand_side_by_side(ex, shape):
-    """the features of a token's heads stand side by side"""
+    """the features of a token's heads are side by side"""
     x = true_split(numbered(2, 4), 2) if shape is None else draw(*shape)
     expect_equal(ex.merge_heads(x), true_merge(x), what=MERGED)
 

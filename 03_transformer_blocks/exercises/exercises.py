@@ -2,7 +2,7 @@
 
     python 03_transformer_blocks/exercises/exercises.py   check them all
     make watch                                            check on every save, one after the other
-    make hint EX=3.2                                      one more hint each time; three each
+    make hint EX=3.2                                      one more hint each time, up to three
 
 `python` is the environment's (.venv/bin/python, on Windows .venv\\Scripts\\python). The docstrings
 say what is wanted, theory.md why. Later exercises may use earlier ones.

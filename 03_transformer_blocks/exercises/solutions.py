@@ -51,7 +51,7 @@ class LayerNorm(nn.Module):
         # x.var(-1, correction=0, keepdim=True) is the same. The default, correction=1, divides by
         # d_model - 1: the right thing for a sample, but here the features are all there is.
         variance = centered.square().mean(-1, keepdim=True)
-        # eps stands inside the root; outside it, a token with equal features is 0 / eps, still
+        # eps is inside the root; outside it, a token with equal features is 0 / eps, still
         # finite, but every other token comes out slightly different.
         normalized = centered / torch.sqrt(variance + self.eps)
         scaled = normalized * self.weight

@@ -40,7 +40,7 @@ def embedding_left_out() -> Four:
 
 
 def always_one() -> Four:
-    """the stream is taken to be normalised; here nothing rescales it, it is only added to"""
+    """the stream is taken to be normalized; here nothing rescales it, it is only added to"""
     return 1.0, 1.0, 1.0, 1.0
 
 
@@ -174,7 +174,7 @@ class OverTheTokens(RightLayerNorm):
 
 
 class OverTheBatch(RightLayerNorm):
-    """mean and variance run over axis 0; that is batch normalisation, in which sequences see each
+    """mean and variance run over axis 0; that is batch normalization, in which sequences see each
     other. Take the last axis"""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -208,7 +208,7 @@ class WithoutKeepdim(RightLayerNorm):
 
 
 class WithoutScaleAndShift(RightLayerNorm):
-    """weight and bias are not used: the normalised features are returned as they are"""
+    """weight and bias are not used: the normalized features are returned as they are"""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, x.shape[-1:], None, None, self.eps)
@@ -465,7 +465,7 @@ def plain_relu(x: Tensor) -> Tensor:
 
 
 def halves_in_the_wrong_place(x: Tensor) -> Tensor:
-    """only erf is halved: both 1 and erf stand above the 2"""
+    """only erf is halved: both 1 and erf are above the 2"""
     return x * (1 + torch.erf(x / math.sqrt(2)) / 2)
 
 
@@ -921,7 +921,7 @@ def constants_and_no_weight(
 def variance_is_constant(
     grad_output: Tensor, x: Tensor, weight: Tensor, eps: float = 1e-5
 ) -> Gradients:
-    """the variance is treated as a constant: the part of the gradient along the normalised features
+    """the variance is treated as a constant: the part of the gradient along the normalized features
     is still there"""
     return backward_variant(grad_output, x, weight, eps, stretch=False)
 
@@ -937,7 +937,7 @@ def mean_is_constant(
 def weight_not_applied(
     grad_output: Tensor, x: Tensor, weight: Tensor, eps: float = 1e-5
 ) -> Gradients:
-    """weight is missing in grad_x: what reaches the normalised features is grad_output * weight"""
+    """weight is missing in grad_x: what reaches the normalized features is grad_output * weight"""
     return backward_variant(grad_output, x, weight, eps, scaled=False)
 
 
@@ -982,7 +982,7 @@ def sample_variance_in_backward(
 def second_part_added(
     grad_output: Tensor, x: Tensor, weight: Tensor, eps: float = 1e-5
 ) -> Gradients:
-    """the part along the normalised features is added; subtract it"""
+    """the part along the normalized features is added; subtract it"""
     return backward_variant(grad_output, x, weight, eps, sign=-1.0)
 
 
@@ -1022,7 +1022,7 @@ def parameters_averaged(
 
 
 def weight_times_x(grad_output: Tensor, x: Tensor, weight: Tensor, eps: float = 1e-5) -> Gradients:
-    """for grad_weight, grad_output meets x; weight multiplies the normalised features, so use
+    """for grad_weight, grad_output meets x; weight multiplies the normalized features, so use
     those"""
     grad_x, _, grad_bias = backward_variant(grad_output, x, weight, eps)
     return grad_x, (grad_output * x).reshape(-1, x.size(-1)).sum(0), grad_bias
@@ -1031,7 +1031,7 @@ def weight_times_x(grad_output: Tensor, x: Tensor, weight: Tensor, eps: float = 
 def weight_in_its_own_gradient(
     grad_output: Tensor, x: Tensor, weight: Tensor, eps: float = 1e-5
 ) -> Gradients:
-    """grad_weight holds weight itself as a factor; it is grad_output times the normalised features,
+    """grad_weight holds weight itself as a factor; it is grad_output times the normalized features,
     summed"""
     grad_x, grad_weight, grad_bias = backward_variant(grad_output, x, weight, eps)
     return grad_x, grad_weight * weight, grad_bias
@@ -1773,7 +1773,7 @@ def chosen_mask(logits: Tensor, k: int) -> Tensor:
     return torch.zeros_like(logits, dtype=torch.bool).scatter(-1, indices, True)
 
 
-def not_renormalised(logits: Tensor, k: int) -> Tensor:
+def not_renormalized(logits: Tensor, k: int) -> Tensor:
     """these are the weights of a softmax over all experts, with the others cut off: they no longer
     sum to 1"""
     return torch.softmax(logits, -1) * chosen_mask(logits, k)
@@ -2214,7 +2214,7 @@ MISCONCEPTIONS = {
         e_is_stuck,
     ),
     "route": (
-        not_renormalised,
+        not_renormalized,
         all_experts,
         zeros_in_the_softmax,
         equal_gates,

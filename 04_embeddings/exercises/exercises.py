@@ -2,7 +2,7 @@
 
     python 04_embeddings/exercises/exercises.py   check them all
     make watch                                    check on every save, one after the other
-    make hint EX=4.2                              one more hint each time; three each
+    make hint EX=4.2                              one more hint each time, up to three
 
 `python` is the environment's (.venv/bin/python, on Windows .venv\\Scripts\\python). The docstrings
 say what is wanted, theory.md why. Later exercises may use earlier ones.
@@ -197,8 +197,8 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     x (B, n_heads, T, d_head) are queries or keys; cos and sin broadcast to (B, n_heads, T,
     d_head / 2). A pair (a, b) becomes (a cos - b sin, b cos + a sin).
 
-    Returns the shape and dtype of x; in bfloat16 it may be off by what that rounds, about one per
-    cent. Gradients reach x.
+    Returns the shape and dtype of x; in bfloat16 it may be off by what that rounds, about one
+    percent. Gradients reach x.
     """
     raise NotImplementedError("Exercise 4.9: apply_rotary")  # TODO: your code here
 
@@ -223,7 +223,7 @@ def rotate(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
 
     Returns x with each pair (x[i], x[i + d_head / 2]) turned by position * base^(-2i / d_head), in
     the shape and dtype of x. In bfloat16 the result may be off by what bfloat16 rounds, about one
-    per cent. The code below the raise is off by far more, the more so the larger the position; in
+    percent. The code below the raise is off by far more, the more so the larger the position; in
     float32 it is right. Delete the raise line, find the mistake, repair it.
     """
     raise NotImplementedError("Exercise 4.11: rotate")  # TODO: delete, then repair

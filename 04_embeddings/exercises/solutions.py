@@ -233,8 +233,8 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     x (B, n_heads, T, d_head) are queries or keys; cos and sin broadcast to (B, n_heads, T,
     d_head / 2). A pair (a, b) becomes (a cos - b sin, b cos + a sin).
 
-    Returns the shape and dtype of x; in bfloat16 it may be off by what that rounds, about one per
-    cent. Gradients reach x.
+    Returns the shape and dtype of x; in bfloat16 it may be off by what that rounds, about one
+    percent. Gradients reach x.
     """
     first, second = x.chunk(2, dim=-1)  # each (B, n_heads, T, d_head / 2)
     # Another way: x * (cos, cos) + (-second, first) * (sin, sin), as Llama in Hugging Face has it.
@@ -274,7 +274,7 @@ def rotate(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
 
     Returns x with each pair (x[i], x[i + d_head / 2]) turned by position * base^(-2i / d_head), in
     the shape and dtype of x. In bfloat16 the result may be off by what bfloat16 rounds, about one
-    per cent. The code below the raise is off by far more, the more so the larger the position; in
+    percent. The code below the raise is off by far more, the more so the larger the position; in
     float32 it is right. Delete the raise line, find the mistake, repair it.
     """
     # bfloat16 has 8 significant bits: above 256 it knows only even numbers, above 512 multiples of

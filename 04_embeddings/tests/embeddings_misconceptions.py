@@ -1,7 +1,7 @@
 """Common wrong answers to the exercises of lesson 04; each diagnosis is shown to a learner.
 
 Most exercises have one faulty implementation, `one_hot_with` and so on, which is right until a
-setting makes one mistake. Settings combine, so two mistakes at once are recognised as well. What
+setting makes one mistake. Settings combine, so two mistakes at once are recognized as well. What
 fits no setting is a function of its own, whose docstring is the diagnosis. `MISCONCEPTIONS` lists
 them by the function or class that they imitate.
 """
@@ -326,7 +326,7 @@ class TableWith(nn.Module):
             return rows.squeeze()
         if self.taken == "swapped":
             return rows.mT
-        if self.taken == "normalised":
+        if self.taken == "normalized":
             return rows / rows.norm(dim=-1, keepdim=True)
         return rows
 
@@ -423,9 +423,9 @@ TABLE_WRONG: dict[str, tuple[str, dict[str, str]]] = {
         "the rows of a text are added up; each place keeps a vector of its own",
         {"taken": "summed"},
     ),
-    "rows_normalised": (
+    "rows_normalized": (
         "the rows are brought to length 1; return them as they are",
-        {"taken": "normalised"},
+        {"taken": "normalized"},
     ),
 }
 
@@ -444,7 +444,7 @@ TOKEN_TABLE = mistakes(
 )
 
 
-class NotInitialised(nn.Module):
+class NotInitialized(nn.Module):
     """super().__init__() is missing; it must be the first line of __init__"""
 
     def __init__(self, n_rows: int, d_model: int) -> None:
@@ -2620,13 +2620,13 @@ MISCONCEPTIONS = {
         as_if_each_were_1,
     ),
     "one_hot": (*ONE_HOT, one_text_only, scattered_without_an_axis),
-    "TokenEmbedding": (*TOKEN_TABLE, NotInitialised),
+    "TokenEmbedding": (*TOKEN_TABLE, NotInitialized),
     "embedding_gradient": TABLE_GRADIENT,
     "scaled_lookup": SCALED,
     "tied_logits": TIED,
     "sinusoidal_encoding": WAVES,
     "SinusoidalPositions": WAVES_TAKEN,
-    "LearnedPositions": (*POSITION_TABLE, NotInitialised),
+    "LearnedPositions": (*POSITION_TABLE, NotInitialized),
     "shift_matrix": (
         *SHIFT,
         rows_moved_in_the_matrix,

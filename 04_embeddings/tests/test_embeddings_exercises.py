@@ -708,7 +708,7 @@ ROWS = "the rows in their new order"
 
 
 def true_order(n_heads: int, d_head: int) -> list[int]:
-    """Which interleaved row stands where in the layout of halves."""
+    """Which interleaved row is where in the layout of halves."""
     inside = [*range(0, d_head, 2), *range(1, d_head, 2)]
     return [head * d_head + row for head in range(n_heads) for row in inside]
 

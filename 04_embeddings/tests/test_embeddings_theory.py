@@ -153,7 +153,7 @@ def test_what_the_page_says_about_the_schemes(draw: ModuleType) -> None:
     text, _ = corpus()
     shares = text.bincount() / len(text)
     floor = -torch.xlogy(shares, shares).sum().item()
-    assert f"{floor:.2f}" in ("3.20", "3.21") and "3.20 is what one gets" in words(PAGE)
+    assert f"{floor:.2f}" in ("3.20", "3.21") and "3.20 is what you get" in words(PAGE)
     assert (T_TRAIN, T_MAX) == (64, 512) and draw.EDGES[3] == 64
     inside = {name: runs[:, 2].max().item() for name, runs in found.items()}
     assert min(inside, key=lambda name: inside[name]) == "rope"

@@ -1,7 +1,7 @@
 """Common wrong answers to the exercises of lesson 05; each diagnosis is shown to a learner.
 
 Most exercises have one faulty implementation, `loss_with` and so on, which is right until a setting
-makes one mistake. Settings combine, so two mistakes at once are recognised as well. What fits no
+makes one mistake. Settings combine, so two mistakes at once are recognized as well. What fits no
 setting is a function or class of its own, whose docstring is the diagnosis. `MISCONCEPTIONS` lists
 them by the function or class that they imitate; a wrong class is built with the learner's weights.
 """
@@ -95,7 +95,7 @@ FIRST_STEP = mistakes(
         {"weights": (8, 4, 19, 19)},
     ),
     heads_last=(
-        "the heads come right behind the batch: (batch, heads, queries, keys)",
+        "the heads come right after the batch: (batch, heads, queries, keys)",
         {"weights": (8, 20, 20, 4)},
     ),
     every_position_predicts=(
@@ -493,7 +493,7 @@ RETURNS: dict[str, Callable[[Tensor, Tensor], Any]] = {
 MODEL = mistakes(
     ModelWith,
     NoPositions=(
-        "the position embedding is not added: the model can't tell where a token stands",
+        "the position embedding is not added: the model can't tell where a token is",
         {"positions": "none"},
     ),
     PositionsFromOne=("the positions start at 1; they start at 0", {"positions": "from 1"}),
@@ -698,12 +698,12 @@ PREFIX = mistakes(
     ),
     diagonal_moved=(
         "the diagonal is moved by the length of the prompt, so every query sees that much ahead; "
-        "the prompt is open, and behind it the mask is causal",
+        "the prompt is open, and after it the mask is causal",
         {"prompt": "nothing", "rest": "moved"},
     ),
     diagonal_moved_by_n_prefix=(
         "the diagonal is moved by n_prefix, so every query sees that much ahead; the prompt is "
-        "open, and behind it the mask is causal",
+        "open, and after it the mask is causal",
         {"prompt": "nothing", "rest": "moved by all"},
     ),
     no_prompt_taken_for_all=(
@@ -997,7 +997,7 @@ TIED = mistakes(
         {"ends": "output twice"},
     ),
     ends_side_by_side=(
-        "the two contributions stand side by side; it is one table, so add them",
+        "the two contributions are side by side; it is one table, so add them",
         {"ends": "side by side"},
     ),
     ends_in_a_row=(

@@ -311,7 +311,7 @@ def test_tokens_beyond_a_full_cache_are_refused():
 
 
 @pytest.mark.parametrize("changes", [{}, MODERN, {"norm_placement": "post", "tie_weights": False}])
-def test_the_initialiser_sets_every_parameter(changes):
+def test_the_initializer_sets_every_parameter(changes):
     fresh, model = fresh_model(seed=3, **changes), fresh_model(seed=4, **changes)
     for parameter in model.parameters():
         nn.init.constant_(parameter, math.nan)

@@ -89,7 +89,7 @@ def measure_copies() -> dict[str, Any]:
         model, _ = sick_runs.run(bug)
         text = loss_samples.write_text(model, sick_runs.vocabulary(), seed=COPY_SEED)
         source, _ = sick_runs.texts(bug)
-        _, copied = loss_samples.longest_copy(text, source)
+        copied = loss_samples.n_copied(text, source)
         found[bug] = {"text": text, "copied": copied}
     return found
 
@@ -227,7 +227,8 @@ def scaling(found: dict[str, dict[str, float]]) -> Figure:
         (left, sizes, list(found["by_size"].values()), "weights in the blocks, N"),
         (right, texts, list(found["by_steps"].values()), "characters read, D"),
     ):
-        a, alpha = scaling_runs.fit_power_law(xs, losses, lowest)
+        first, *_, last = zip(xs, losses, strict=True)
+        a, alpha = scaling_runs.law_through(first, last, lowest)
         line = torch.logspace(math.log10(xs[0] / 1.5), math.log10(xs[-1] * 1.5), 50)
         axes.plot(line, a * line**-alpha, color=GREY, linewidth=1)
         axes.plot(xs, [value - lowest for value in losses], "o", color=BLUE)

@@ -9,19 +9,18 @@ from utils.errors import UsageError
 
 
 @pytest.mark.parametrize(
-    ("sample", "corpus", "start_and_length"),
+    ("sample", "source", "length"),
     [
-        ("xabcd", "yyabczz", (1, 3)),
-        ("abcd", "dcba", (0, 1)),
-        ("abcd", "abcdabcd", (0, 4)),
-        ("ab", "xyz", (0, 0)),
-        ("", "a", (0, 0)),
+        ("xabcd", "yyabczz", 3),
+        ("abcd", "dcba", 1),
+        ("abcd", "abcdabcd", 4),
+        ("ab", "xyz", 0),
+        ("", "a", 0),
+        ("xabcx", "abc" * 1000, 3),  # where every character is frequent
     ],
 )
-def test_the_longest_copy_is_found(
-    sample: str, corpus: str, start_and_length: tuple[int, int]
-) -> None:
-    assert loss_samples.longest_copy(sample, corpus) == start_and_length
+def test_the_longest_copy_is_found(sample: str, source: str, length: int) -> None:
+    assert loss_samples.n_copied(sample, source) == length
 
 
 def test_a_sample_depends_on_its_seed_alone() -> None:

@@ -188,7 +188,7 @@ def test_the_copies_are_those_that_were_measured() -> None:
     copied = MEASURED["copies"]["too little text"]
     assert f"{copied['copied']} characters, and where" in CURVES
     source, _ = sick_runs.texts("too little text")
-    assert loss_samples.longest_copy(copied["text"], source)[1] == copied["copied"]
+    assert loss_samples.n_copied(copied["text"], source) == copied["copied"]
 
 
 # --- tokenizers.md ---
@@ -326,7 +326,7 @@ def test_the_table_of_the_nine_runs() -> None:
     assert max(sizes) / min(sizes) == 72 and max(texts) / min(texts) == 16
 
 
-def test_what_the_page_says_about_the_fits() -> None:
+def test_what_the_page_says_about_the_laws() -> None:
     found, lowest = MEASURED["scaling"], scaling_runs.floor()
     sizes = [scaling_runs.n_block_weights(int(key)) for key in found["by_size"]]
     texts = [scaling_runs.n_characters(int(key)) for key in found["by_steps"]]
@@ -335,15 +335,17 @@ def test_what_the_page_says_about_the_fits() -> None:
         ("N", sizes, list(found["by_size"].values())),
         ("D", texts, list(found["by_steps"].values())),
     ):
-        _, exponent = scaling_runs.fit_power_law(xs, losses, lowest)
+        runs = list(zip(xs, losses, strict=True))
+        _, exponent = scaling_runs.law_through(runs[0], runs[-1], lowest)
         exponents.append(f"{exponent:.2f}")
         shrinks.append(f"{2**-exponent:.2f}")
-        a, alpha = scaling_runs.fit_power_law(xs[:-1], losses[:-1], lowest)
+        a, alpha = scaling_runs.law_through(runs[0], runs[-2], lowest)
         predicted = lowest + a * xs[-1] ** -alpha
         assert f"| {name} = {xs[-1]:,} | {predicted:.3f} | {losses[-1]:.3f} |" in SCALING
         for i in (0, 3):
-            _, local = scaling_runs.fit_power_law(xs[i : i + 2], losses[i : i + 2], lowest)
+            _, local = scaling_runs.law_through(runs[i], runs[i + 1], lowest)
             slopes.append(f"{local:.2f}")
+    assert "through the first and the fourth run only" in SCALING
     assert f"α = {exponents[0]} and β = {exponents[1]}" in SCALING
     assert f"leaves {shrinks[0]} of" in SCALING and f"twice as much text {shrinks[1]}" in SCALING
     assert f"from {slopes[0]} to {slopes[1]}, and from {slopes[2]} to {slopes[3]}" in SCALING
@@ -361,9 +363,8 @@ def test_the_shortest_run_measured_again(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_power_law_is_found_again() -> None:
-    sizes = [10, 100, 1000]
-    losses = [0.4 + 3 * n**-0.3 for n in sizes]
-    a, alpha = scaling_runs.fit_power_law(sizes, losses, 0.4)
+    runs = [(n, 0.4 + 3 * n**-0.3) for n in (10, 1000)]
+    a, alpha = scaling_runs.law_through(*runs, 0.4)
     assert math.isclose(a, 3) and math.isclose(alpha, 0.3)
 
 

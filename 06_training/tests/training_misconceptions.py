@@ -1,7 +1,7 @@
 """Common wrong answers to the exercises of lesson 06; each diagnosis is shown to a learner.
 
 Most exercises have one faulty implementation, `cross_entropy_with` and so on, which is right until
-a setting makes one mistake. Settings combine, so two mistakes at once are recognised as well. What
+a setting makes one mistake. Settings combine, so two mistakes at once are recognized as well. What
 fits no setting is a function of its own, whose docstring is the diagnosis. `MISCONCEPTIONS` lists
 them by the function that they imitate.
 """
@@ -239,12 +239,12 @@ WINDOWS = mistakes(
         {"ends": "wrapped"},
     ),
     zero_at_the_end=(
-        "the last target is 0; it is the next token of the text, one behind the window",
+        "the last target is 0; it is the next token of the text, one after the window",
         {"ends": "zero"},
     ),
     last_repeated=(
         "the last target is the last token of x once more; it is the next token of the text, one "
-        "behind the window",
+        "after the window",
         {"ends": "repeated"},
     ),
     one_target_per_window=(
@@ -300,7 +300,7 @@ WINDOWS = mistakes(
         {"ends": "longer targets"},
     ),
     next_window=(
-        "y is the window behind x, seq_len tokens later; each target is one token after its input",
+        "y is the window after x, seq_len tokens later; each target is one token after its input",
         {"ends": "next window"},
     ),
     ids_plus_one=(
@@ -470,7 +470,7 @@ BITS = mistakes(
         {"length": "ignored"},
     ),
     length_in_the_logarithm=(
-        "the length of a token stands within the logarithm; divide by log 2, and by the length",
+        "the length of a token is within the logarithm; divide by log 2, and by the length",
         {"length": "in the logarithm"},
     ),
     whole_length=(
@@ -2034,7 +2034,7 @@ READINGS = mistakes(
         reading(SHIFT, "A"),
     ),
     b_learns_nothing=(
-        "B learns nothing; a target that stands in the input is the easiest thing to learn",
+        "B learns nothing; a target that is in the input is the easiest thing to learn",
         reading(SHIFT, "B"),
     ),
     e_does_not_learn_to_copy=(
@@ -2216,7 +2216,7 @@ COUNT = mistakes(
         {"across": "once"},
     ),
     words_in_one_row=(
-        "all words stand in one row, so a pair reaches from the end of one into the next; words "
+        "all words are in one row, so a pair reaches from the end of one into the next; words "
         "are separate",
         {"across": "written out"},
     ),
@@ -2246,7 +2246,7 @@ COUNT = mistakes(
         {"pairs": "gaps"},
     ),
     once_per_word=(
-        "a pair that stands twice in a word is counted once; every position counts",
+        "a pair that occurs twice in a word is counted once; every position counts",
         {"pairs": "once per word"},
     ),
     not_overlapping=(
@@ -2396,7 +2396,7 @@ MERGE = mistakes(
         {"result": "unchanged"},
     ),
     others_of_the_pair_dropped=(
-        "tokens of the pair that stand alone are lost; they stay as they are",
+        "tokens of the pair that are alone are lost; they stay as they are",
         {"result": "dropped"},
     ),
     last_again=(
@@ -2408,7 +2408,7 @@ MERGE = mistakes(
         {"result": "each"},
     ),
     replaced_in_a_text=(
-        "the ids are replaced in a text, where 7 7 also stands in 17 7; compare the ids themselves",
+        "the ids are replaced in a text, where 7 7 is also in 17 7; compare the ids themselves",
         {"result": "text"},
     ),
 )
@@ -2761,7 +2761,7 @@ NEWTON = mistakes(
         {"turned": "not"},
     ),
     wrong_side=(
-        "X^T X stands on the left of X, which fits only if m = n; it is X X^T there",
+        "X^T X is on the left of X, which fits only if m = n; it is X X^T there",
         {"turned": "the wrong side"},
     ),
     always_five=(

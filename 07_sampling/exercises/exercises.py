@@ -2,7 +2,7 @@
 
     python 07_sampling/exercises/exercises.py    check them all
     make watch                                   check on every save, one after the other
-    make hint EX=7.2                             one more hint each time; three each
+    make hint EX=7.2                             one more hint each time, up to three
 
 `python` is the environment's (.venv/bin/python, on Windows .venv\\Scripts\\python). The docstrings
 say what is wanted, theory.md, kv_cache.md, beam_search.md and speculative.md why. Later exercises
@@ -52,7 +52,7 @@ def sample_inverse_cdf(logits: Tensor, uniform: Tensor) -> Tensor:
 
     logits (..., V) and uniform (...), one number u per row, 0 <= u < 1, are float32. Lay the
     probabilities p_0, p_1, ..., the softmax of the row, end to end from 0 to 1: the token is the
-    one on whose stretch u falls, p_0 + ... + p_(v-1) <= u < p_0 + ... + p_v. Rounding can make all
+    one on whose piece u falls, p_0 + ... + p_(v-1) <= u < p_0 + ... + p_v. Rounding can make all
     of them sum to a little less than 1, and u can be larger still: then it is the last token whose
     probability is not 0. A token whose logit is -inf is never drawn.
 

@@ -55,7 +55,7 @@ def sample_inverse_cdf(logits: Tensor, uniform: Tensor) -> Tensor:
 
     logits (..., V) and uniform (...), one number u per row, 0 <= u < 1, are float32. Lay the
     probabilities p_0, p_1, ..., the softmax of the row, end to end from 0 to 1: the token is the
-    one on whose stretch u falls, p_0 + ... + p_(v-1) <= u < p_0 + ... + p_v. Rounding can make all
+    one on whose piece u falls, p_0 + ... + p_(v-1) <= u < p_0 + ... + p_v. Rounding can make all
     of them sum to a little less than 1, and u can be larger still: then it is the last token whose
     probability is not 0. A token whose logit is -inf is never drawn.
 
@@ -63,9 +63,9 @@ def sample_inverse_cdf(logits: Tensor, uniform: Tensor) -> Tensor:
     """
     # In float64 the sum of many small probabilities loses next to nothing.
     probabilities = torch.softmax(logits.double(), dim=-1)
-    ends = probabilities.cumsum(dim=-1)  # where each stretch ends: (..., V)
+    ends = probabilities.cumsum(dim=-1)  # where each piece ends: (..., V)
     ends = ends / ends[..., -1:]  # now the last one ends at exactly 1, above every u
-    # The number of stretches that end at or before u is the id of the one that holds it.
+    # The number of pieces that end at or before u is the id of the one that holds it.
     # torch.searchsorted(ends, uniform[..., None], right=True) finds it by bisection.
     return (ends <= uniform[..., None]).sum(dim=-1)
 
@@ -194,7 +194,7 @@ def next_token_logits(
     raise has one mistake. Delete the raise line, find the mistake, repair it.
     """
     # The last column belongs to the longest prompt; in the rows of the others it is padding. What
-    # the padding says doesn't matter, because it stands on the right, in the future of the prompt.
+    # the padding says doesn't matter, because it is on the right, in the future of the prompt.
     lengths = [len(prompt) for prompt in prompts]
     padded = torch.zeros(len(prompts), max(lengths), dtype=torch.long)
     for row, prompt in zip(padded, prompts, strict=True):

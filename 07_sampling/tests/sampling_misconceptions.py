@@ -1,7 +1,7 @@
 """Common wrong answers to the exercises of lesson 07; each diagnosis is shown to a learner.
 
 Each exercise has one faulty implementation, `temperature_with` and so on, which is right until a
-setting makes one mistake. Settings combine, so two mistakes at once are recognised as well. What
+setting makes one mistake. Settings combine, so two mistakes at once are recognized as well. What
 fits no setting is a function of its own, whose docstring is the diagnosis. `MISCONCEPTIONS` lists
 them by the function that they imitate.
 """
@@ -40,7 +40,7 @@ def predicted_with(
     entropy = -sum(x * math.log(x) for x in p) / math.log(base)
 
     def first_at(power: float) -> float:
-        if square == "not normalised":
+        if square == "not normalized":
             return p[0] ** power
         if square == "divided":
             return p[0] * power if p[0] * power < 1 else 1.0
@@ -76,9 +76,9 @@ PREDICTED = mistakes(
         "the two temperatures are exchanged: one of 1/2 sharpens, one of 2 flattens",
         {"exchanged": True},
     ),
-    not_normalised=(
+    not_normalized=(
         "the powers are not divided by their sum, so they are not probabilities",
-        {"square": "not normalised"},
+        {"square": "not normalized"},
     ),
     probabilities_divided=(
         "the probabilities are divided by the temperature; it is their logarithms that are",
@@ -320,7 +320,7 @@ def inverse_with(
     *,
     weights: str = "softmax",
     edge: str = "<=",
-    rounding: str = "normalised",
+    rounding: str = "normalized",
     order: str = "by id",
     axis: int = -1,
     offset: int = 0,
@@ -351,7 +351,7 @@ def inverse_with(
     if number == "1 - u":
         u = 1 - u
     u = u[..., None]
-    if rounding == "normalised":
+    if rounding == "normalized":
         ends = ends / ends[..., -1:]
     if edge == "starts":
         ends = ends - p
@@ -376,11 +376,11 @@ def inverse_with(
 
 INVERSE = mistakes(
     inverse_with,
-    not_normalised=(
-        "the stretches are the exponentials, which do not sum to 1: take the softmax",
+    not_normalized=(
+        "the pieces are the exponentials, which do not sum to 1: take the softmax",
         {"weights": "exponentials", "rounding": "as it is"},
     ),
-    logits_as_stretches=(
+    logits_as_pieces=(
         "the logits themselves are laid end to end; take their softmax first",
         {"weights": "logits", "rounding": "as it is"},
     ),
@@ -389,18 +389,17 @@ INVERSE = mistakes(
         {"weights": "softmax of all", "rounding": "as it is"},
     ),
     end_belongs_to_the_token_before=(
-        "an end of a stretch that equals u counts as beyond it: for u = 0 this draws a token of "
+        "an end of a piece that equals u counts as beyond it: for u = 0 this draws a token of "
         "probability 0; the condition is end <= u",
         {"edge": "<"},
     ),
     starts_in_place_of_ends=(
-        "u is compared with where the stretches start, so the id is one too large; compare with "
+        "u is compared with where the pieces start, so the id is one too large; compare with "
         "where they end",
         {"edge": "starts"},
     ),
     closest_end=(
-        "the token whose end is closest to u is taken; it should be the one on whose stretch u "
-        "lies",
+        "the token whose end is closest to u is taken; it should be the one on whose piece u lies",
         {"edge": "closest"},
     ),
     sums_below_u=(
@@ -458,8 +457,8 @@ def always_the_best(logits: Tensor, uniform: Tensor) -> Tensor:
     return logits.argmax(-1)
 
 
-def equal_stretches(logits: Tensor, uniform: Tensor) -> Tensor:
-    """all tokens get stretches of equal length; they should be as long as the probabilities"""
+def equal_pieces(logits: Tensor, uniform: Tensor) -> Tensor:
+    """all tokens get pieces of equal length; they should be as long as the probabilities"""
     return (uniform * logits.size(-1)).long()
 
 
@@ -2059,7 +2058,7 @@ WRITE = mistakes(
         {"else_": "zeros"},
     ),
     zeros_behind=(
-        "what stands behind the new tokens becomes 0; everything else should stay",
+        "what is behind the new tokens becomes 0; everything else should stay",
         {"else_": "zeros after"},
     ),
     cut_to_the_longest=(
@@ -2715,7 +2714,7 @@ RESIDUAL = mistakes(
         "where p is larger all of it is kept; only what it has more than q is left",
         {"negative": "p where larger"},
     ),
-    not_normalised=("the differences are not divided by their sum", {"total": "missing"}),
+    not_normalized=("the differences are not divided by their sum", {"total": "missing"}),
     sum_of_the_whole_tensor=(
         "the sum runs over the whole tensor; each row has its own",
         {"total": "of all"},
@@ -2804,7 +2803,7 @@ def accepted_with(
             "p": lambda: p[at],
             "q": lambda: q[at],
             "without the token": lambda: without(p[at], drafted[at]),
-            "not normalised": lambda: (p[at] - q[at]).clamp(min=0),
+            "not normalized": lambda: (p[at] - q[at]).clamp(min=0),
             "q - p": lambda: residual_with(q[at], p[at]),
             "last row": lambda: p[n],
         }[after]()
@@ -2877,9 +2876,9 @@ ACCEPT = mistakes(
         "from every token",
         {"after": "without the token"},
     ),
-    residual_not_normalised=(
+    residual_not_normalized=(
         "the residual does not sum to 1",
-        {"after": "not normalised"},
+        {"after": "not normalized"},
     ),
     residual_of_q=(
         "the residual is that of q over p; it is what p has more than q",
@@ -2931,7 +2930,7 @@ ACCEPT = mistakes(
 MISCONCEPTIONS = {
     "predict_distribution": PREDICTED,
     "apply_temperature": TEMPERATURE,
-    "sample_inverse_cdf": (*INVERSE, always_the_best, equal_stretches, drawn_again),
+    "sample_inverse_cdf": (*INVERSE, always_the_best, equal_pieces, drawn_again),
     "sample_gumbel": GUMBEL,
     "top_k_filter": TOP_K,
     "top_p_filter": TOP_P,

@@ -700,7 +700,7 @@ def test_a_text_ends_before_the_stop_string(stop, text, context):
     assert alphabet("a", 23, stop, context) == text
 
 
-def test_the_stop_string_is_recognised_with_its_last_character():
+def test_the_stop_string_is_recognized_with_its_last_character():
     generator, model = alphabet_generator()
     sampling = SampleConfig(prompt="a", temperature=0, stop=("fgh",))
     assert list(generator.stream(sampling)) == ["b", "c", "d", "e", "", "", ""]

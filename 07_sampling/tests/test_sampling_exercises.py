@@ -146,8 +146,8 @@ def true_inverse_cdf(logits: Tensor, uniform: Tensor) -> Tensor:
     return torch.tensor(ids).reshape(logits.shape[:-1])
 
 
-def test_the_token_is_the_one_on_whose_stretch_u_falls(ex):
-    """u falls on the stretch of one token"""
+def test_the_token_is_the_one_on_whose_piece_u_falls(ex):
+    """u falls on the piece of one token"""
     logits = torch.tensor([[0.2, 0.5, 0.3]]).log()
     for u in (0.1, 0.25, 0.69, 0.75, 0.95):
         uniform = torch.tensor([u])

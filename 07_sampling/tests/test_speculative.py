@@ -69,7 +69,7 @@ def test_a_draft_is_accepted_with_probability_p_over_q_and_never_above_one(zeros
         assert found == pytest.approx(min(1, p[b, v].item() / of_q) if of_q > 0 else 1)
 
 
-def test_the_residual_is_what_p_has_more_than_q_normalised():
+def test_the_residual_is_what_p_has_more_than_q_normalized():
     p, q = distributions(200, seed=1), distributions(200, seed=2)
     excess = np.maximum(0, p.numpy() - q.numpy())
     expected = excess / excess.sum(axis=-1, keepdims=True)

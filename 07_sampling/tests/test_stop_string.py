@@ -42,7 +42,7 @@ def test_text_is_shown_at_once_unless_it_could_begin_the_stop_string(stop):
             received += letter
             shown += stopper.feed(letter)
             if stop in received:
-                assert stopper.finished  # recognised with its last letter
+                assert stopper.finished  # recognized with its last letter
                 break
             held_back = received.removeprefix(shown)
             suffixes = [received[i:] for i in range(len(received) + 1)]

@@ -2,7 +2,7 @@
 
     python 08_engineering/exercises/exercises.py    check them all
     make watch                                      check on every save, one after the other
-    make hint EX=8.2                                one more hint each time; three each
+    make hint EX=8.2                                one more hint each time, up to three
 
 `python` is the environment's (.venv/bin/python, on Windows .venv\\Scripts\\python). The docstrings
 say what is wanted, theory.md and bug_clinic.md why. Eight of them are repairs: the code below the
@@ -348,7 +348,7 @@ def int8_linear(x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
 
 
 def llama_rows_from_interleaved(weight: Tensor, n_heads: int) -> Tensor:
-    """Exercise 8.16: carry query or key weights from one layout of RoPE to the other.
+    """Exercise 8.16, a challenge: carry query or key weights from one layout of RoPE to the other.
 
     weight (n_heads * d_head, ...), the matrix (with d_model columns) or the bias of q_proj or
     k_proj, d_head even: the rows of one head after those of another. In the interleaved layout,
@@ -361,11 +361,11 @@ def llama_rows_from_interleaved(weight: Tensor, n_heads: int) -> Tensor:
 
 
 def schedule(requests: Sequence[tuple[int, int]], n_slots: int) -> list[tuple[int | None, ...]]:
-    """Exercise 8.17: continuous batching: who decodes when, and in which slot?
+    """Exercise 8.17, a challenge: continuous batching: who decodes when, and in which slot?
 
     requests: (arrival, length) each: from step `arrival` on it waits for a slot, and then it needs
     one for `length` steps, 1 or more, one token each. Those that came first are served first; of
-    equal arrivals, the one that stands first in the list.
+    equal arrivals, the one that is first in the list.
 
     At the beginning of each step, from step 0 on, waiting requests take the free slots, the lowest
     slot first. A slot is free again in the step after the last token of its request, whatever the

@@ -103,7 +103,7 @@ def read_rows(text: str) -> list[dict[str, Any]]:
         except ValueError as error:  # json.JSONDecodeError is one
             raise ValueError(f"line {number} is damaged: {error}") from None
         if not isinstance(row, dict):
-            raise ValueError(f"line {number} holds {line}, which is no object")
+            raise ValueError(f"line {number} holds {line}, which is not an object")
         rows.append(row)
     return rows
 
@@ -347,7 +347,7 @@ def speedup(shares: Sequence[float], times: Sequence[float]) -> float:
     Returns how many times faster the whole becomes; math.inf if nothing is left of it (in the tests
     the shares then add up to exactly 1).
     """
-    # Amdahl's rule: times add up, speeds don't. What is left of the old time, as a fraction:
+    # Amdahl's law: times add up, speeds don't. What is left of the old time, as a fraction:
     left = sum(share / factor for share, factor in zip(shares, times, strict=True))
     left += max(0.0, 1 - math.fsum(shares))  # sum makes 0.7 + 0.2 + 0.1 a little less than 1
     return 1 / left if left > 0 else math.inf
@@ -402,7 +402,7 @@ def int8_linear(x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
 
 
 def llama_rows_from_interleaved(weight: Tensor, n_heads: int) -> Tensor:
-    """Exercise 8.16: carry query or key weights from one layout of RoPE to the other.
+    """Exercise 8.16, a challenge: carry query or key weights from one layout of RoPE to the other.
 
     weight (n_heads * d_head, ...), the matrix (with d_model columns) or the bias of q_proj or
     k_proj, d_head even: the rows of one head after those of another. In the interleaved layout,
@@ -418,11 +418,11 @@ def llama_rows_from_interleaved(weight: Tensor, n_heads: int) -> Tensor:
 
 
 def schedule(requests: Sequence[tuple[int, int]], n_slots: int) -> list[tuple[int | None, ...]]:
-    """Exercise 8.17: continuous batching: who decodes when, and in which slot?
+    """Exercise 8.17, a challenge: continuous batching: who decodes when, and in which slot?
 
     requests: (arrival, length) each: from step `arrival` on it waits for a slot, and then it needs
     one for `length` steps, 1 or more, one token each. Those that came first are served first; of
-    equal arrivals, the one that stands first in the list.
+    equal arrivals, the one that is first in the list.
 
     At the beginning of each step, from step 0 on, waiting requests take the free slots, the lowest
     slot first. A slot is free again in the step after the last token of its request, whatever the

@@ -1,7 +1,7 @@
 """Common wrong answers to the exercises of lesson 08; each diagnosis is shown to a learner.
 
 Each exercise has one faulty implementation, `saved_with` and so on, which is right until a setting
-makes one mistake. Settings combine, so two mistakes at once are recognised as well. What fits no
+makes one mistake. Settings combine, so two mistakes at once are recognized as well. What fits no
 setting is a function of its own, whose docstring is the diagnosis. `MISCONCEPTIONS` lists them by
 the function that they imitate.
 """
@@ -1654,7 +1654,7 @@ def updated_with(
     max_norm = max_norm / n if limit == "divided" else max_norm
     if clipped == "value":
         nn.utils.clip_grad_value_(parameters, max_norm)
-    elif clipped == "normalised":
+    elif clipped == "normalized":
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad *= max_norm / before
@@ -1758,9 +1758,9 @@ UPDATED = mistakes(
         "each entry is clipped by itself, which changes the direction; clip the norm of all",
         {"clipped": "value"},
     ),
-    always_normalised=(
+    always_normalized=(
         "the gradient always gets the norm max_norm; a shorter one should stay as it is",
-        {"clipped": "normalised"},
+        {"clipped": "normalized"},
     ),
     clipped_per_parameter=(
         "each parameter is clipped by itself; the norm is that of all together",
@@ -2713,7 +2713,7 @@ MOVED = mistakes(
         {"way": "second rows first"},
     ),
     pairs_exchanged=(
-        "the two rows of each pair are exchanged, and still stand side by side",
+        "the two rows of each pair are exchanged, and are still side by side",
         {"way": "pairs exchanged"},
     ),
     halves_exchanged=("the halves of each head are exchanged", {"way": "halves exchanged"}),
@@ -2728,11 +2728,11 @@ MOVED = mistakes(
         {"heads": "one head"},
     ),
     n_heads_for_d_head=(
-        "n_heads and d_head are exchanged: the rows of a head stand together",
+        "n_heads and d_head are exchanged: the rows of a head are together",
         {"heads": "exchanged"},
     ),
     groups_of_n_heads=(
-        "n_heads and d_head are exchanged: the rows of a head stand together",
+        "n_heads and d_head are exchanged: the rows of a head are together",
         {"heads": "in groups of n_heads"},
     ),
     d_head_from_the_columns=(
@@ -2745,7 +2745,7 @@ MOVED = mistakes(
         {"shape": "a matrix"},
     ),
     heads_innermost=(
-        "the heads are taken apart: rows of different heads stand side by side",
+        "the heads are taken apart: rows of different heads are side by side",
         {"heads": "all first rows"},
     ),
     columns_moved=(
@@ -2753,7 +2753,7 @@ MOVED = mistakes(
         {"axis": "columns"},
     ),
     pairs_before_heads=(
-        "head and pair are exchanged, and the rows of a pair still stand side by side; exchange "
+        "head and pair are exchanged, and the rows of a pair are still side by side; exchange "
         "the pair with its member",
         {"heads": "inside the pairs"},
     ),

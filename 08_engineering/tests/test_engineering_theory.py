@@ -145,7 +145,7 @@ def test_the_tolerance_by_hand() -> None:
 
 def test_the_first_loss_of_the_clinic() -> None:
     _, tokenizer = load_small_model()
-    assert f"ln V: {math.log(tokenizer.vocab_size):.2f} nats for {tokenizer.vocab_size}" in words(
+    assert f"log V: {math.log(tokenizer.vocab_size):.2f} nats for {tokenizer.vocab_size}" in words(
         "theory"
     )
     untrained = TinyTransformerLM(ModelConfig(57, d_model=16, n_layers=1, tie_weights=False))
@@ -190,7 +190,7 @@ def test_the_four_profiles_can_be_told_apart_as_the_page_says(draw: ModuleType) 
 # --- theory.md: fewer bits ---
 
 
-def test_the_matrix_quantised_by_hand() -> None:
+def test_the_matrix_quantized_by_hand() -> None:
     weight, codes = matrices("theory")
     q, scale = quantize_rows(weight)
     assert torch.equal(q, codes.to(torch.int8))
@@ -351,7 +351,7 @@ def test_the_readme_shows_the_table_of_two_runs(capsys: pytest.CaptureFixture[st
     assert table.strip("\n") in PAGES["README"]
 
 
-def test_the_readme_shows_what_quantisation_prints(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_readme_shows_what_quantization_prints(capsys: pytest.CaptureFixture[str]) -> None:
     number = re.compile(r"\d+\.\d+")
     printed = printed_by(quantization.main, capsys)
     (shown,) = re.findall(r"\n( +bytes  share.*?)```", PAGES["README"], re.DOTALL)

@@ -263,7 +263,7 @@ def make_run(root: Path, name: str, max_steps: int, losses: dict[int, float | No
     return folder
 
 
-def test_a_run_is_summarised_from_its_files(tmp_path):
+def test_a_run_is_summarized_from_its_files(tmp_path):
     done = make_run(tmp_path, "2-done", 20, {0: 4.2, 10: 1.5, 20: 1.75})
     stopped = make_run(tmp_path, "1-stopped", 500, {0: 4.2, 10: None})
     fresh = make_run(tmp_path, "3-fresh", 500, {})

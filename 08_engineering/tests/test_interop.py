@@ -1,6 +1,6 @@
 """Models of this course in transformers, and models of transformers here: the same function.
 
-Every comparison is made on random weights, norms and biases included: what an initialiser leaves
+Every comparison is made on random weights, norms and biases included: what an initializer leaves
 at zero or one would hide the errors that these tests look for.
 """
 
@@ -73,15 +73,15 @@ def case(name: str) -> ModelConfig:
     return ModelConfig(**{**SIZES, **CASES[name]})
 
 
-def randomised(config: ModelConfig, seed: int = 0) -> TinyTransformerLM:
+def randomized(config: ModelConfig, seed: int = 0) -> TinyTransformerLM:
     """A model whose every parameter is random: norm weights around 1, everything else around 0."""
     model = TinyTransformerLM(config).eval()
-    randomise_(model, seed)
+    randomize_(model, seed)
     return model
 
 
 @torch.no_grad()
-def randomise_(model: torch.nn.Module, seed: int = 0) -> None:
+def randomize_(model: torch.nn.Module, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
         parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
@@ -126,7 +126,7 @@ class Exported:
 def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
     place, made = tmp_path_factory.mktemp("exports"), {}
     for i, name in enumerate(CASES):
-        ours, folder = randomised(case(name), seed=i), place / str(i)
+        ours, folder = randomized(case(name), seed=i), place / str(i)
         model_type = export_folder(as_checkpoint(ours), folder)
         assert model_type == name.split(",")[0]
         made[name] = Exported(name, ours, folder, load(folder))
@@ -293,10 +293,10 @@ TRAPS: dict[str, tuple[str, Wrong]] = {  # as interop.md names them: a case, and
 def fall_into(trap: str, fresh: bool = False) -> Comparison:
     """Convert a model in the wrong way, and compare it with the right one.
 
-    With `fresh`, its weights are those of our initialiser and not random.
+    With `fresh`, its weights are those of our initializer and not random.
     """
     name, wrong = TRAPS[trap]
-    ours = TinyTransformerLM(case(name)) if fresh else randomised(case(name))
+    ours = TinyTransformerLM(case(name)) if fresh else randomized(case(name))
     stored, tensors = to_hugging_face(ours.config, ours.state_dict(), name.split(",")[0])
     wrong(tensors, stored)
     return compare(build(stored, tensors), ours)
@@ -316,7 +316,7 @@ def test_fresh_weights_would_hide_all_mistakes_but_one() -> None:
 
 @pytest.mark.parametrize("name", dict.fromkeys(name for name, _ in TRAPS.values()))
 def test_without_the_mistake_the_same_steps_agree(name: str) -> None:
-    ours = randomised(case(name))
+    ours = randomized(case(name))
     stored, tensors = to_hugging_face(ours.config, ours.state_dict(), name.split(",")[0])
     expect_same(build(stored, tensors), ours)
 
@@ -327,7 +327,7 @@ def test_without_the_mistake_the_same_steps_agree(name: str) -> None:
 def save_foreign(folder: Path, config: Any, seed: int) -> Any:
     """A model of transformers with random weights, saved with a tokenizer that it trained."""
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    randomise_(model, seed)
+    randomize_(model, seed)
     model.save_pretrained(folder)
     library = tokenizers.Tokenizer(tokenizers.models.BPE())
     library.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -528,7 +528,7 @@ TEXTS = generate(3000) + "<|eos|>naïve é \r\n\t 12 it's\u00a0\u2028 \0 😀<|b
 def test_the_exported_tokenizer_gives_the_same_ids_and_the_same_text(
     tmp_path: Path, tokenizer: Tokenizer
 ) -> None:
-    model = randomised(ModelConfig(**{**SIZES, "vocab_size": tokenizer.vocab_size}))
+    model = randomized(ModelConfig(**{**SIZES, "vocab_size": tokenizer.vocab_size}))
     export_folder(as_checkpoint(model, tokenizer), tmp_path / "out")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     library = tokenizers.Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
@@ -558,7 +558,7 @@ def test_an_exported_folder_generates_the_same_greedy_text(
 
 
 def test_a_folder_with_a_bpe_tokenizer_generates_the_same_greedy_text(tmp_path: Path) -> None:
-    model = randomised(ModelConfig(**{**SIZES, **SWIGLU, "vocab_size": BPE.vocab_size}))
+    model = randomized(ModelConfig(**{**SIZES, **SWIGLU, "vocab_size": BPE.vocab_size}))
     ours = as_checkpoint(model, BPE)
     export_folder(ours, tmp_path / "out")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
@@ -566,7 +566,7 @@ def test_a_folder_with_a_bpe_tokenizer_generates_the_same_greedy_text(tmp_path: 
 
 
 def test_special_tokens_are_named_in_the_exported_configuration(tmp_path: Path) -> None:
-    model = randomised(ModelConfig(**{**SIZES, "vocab_size": BPE.vocab_size}))
+    model = randomized(ModelConfig(**{**SIZES, "vocab_size": BPE.vocab_size}))
     export_folder(as_checkpoint(model, BPE), tmp_path / "out")
     theirs = load(tmp_path / "out").config
     assert (theirs.bos_token_id, theirs.eos_token_id, theirs.pad_token_id) == (397, 398, None)

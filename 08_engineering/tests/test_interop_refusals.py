@@ -37,7 +37,7 @@ TOKENIZER = CharTokenizer("abcdefghij ")
 
 
 def weights_of(config: ModelConfig) -> dict[str, torch.Tensor]:
-    """Random weights; nothing is zero or one by initialisation."""
+    """Random weights; nothing is zero or one by initialization."""
     generator = torch.Generator().manual_seed(0)
     shapes = TinyTransformerLM(config).state_dict()
     return {name: torch.randn(t.shape, generator=generator) for name, t in shapes.items()}
@@ -366,7 +366,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: (f / "config.json").write_text("[]", encoding="utf-8"),
         "config.json holds no dictionary",
     ),
-    "quantised": (
+    "quantized": (
         lambda f: edit_json(f / "config.json", quantization_config={"bits": 4}),
         "quantization_config",
     ),

@@ -1,4 +1,4 @@
-"""Quantised weights against NumPy in float64, PyTorch's own quantisation, and their properties."""
+"""Quantized weights against NumPy in float64, PyTorch's own quantization, and their properties."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_the_codes_are_those_of_numpy_in_float64() -> None:
     assert np.array_equal(q, np.rint(exact / expected))
 
 
-def test_the_rounded_matrix_is_that_of_pytorchs_own_quantisation_per_channel() -> None:
+def test_the_rounded_matrix_is_that_of_pytorchs_own_quantization_per_channel() -> None:
     weight = torch.randn(5, 33)
     q, scale = quantize_rows(weight)
     zeros = torch.zeros(5, dtype=torch.int32)
@@ -92,7 +92,7 @@ def test_a_row_does_not_depend_on_the_others() -> None:
     assert torch.equal(quantize_rows(weight)[0][[0, 2]], quantize_rows(spoiled)[0][[0, 2]])
 
 
-def test_quantising_twice_changes_nothing() -> None:
+def test_quantizing_twice_changes_nothing() -> None:
     q, scale = quantize_rows(torch.randn(6, 10, dtype=torch.float64))
     again, _ = quantize_rows(dequantize_rows(q, scale))
     assert torch.equal(again, q)
@@ -183,7 +183,7 @@ def test_a_layer_without_bias_has_none() -> None:
 
 @pytest.mark.parametrize("kind", [Int8Linear, Int4Linear])
 @pytest.mark.parametrize("parts", [Parts.reference(), Parts.fused()])
-def test_a_quantised_model_computes_with_the_rounded_matrices(
+def test_a_quantized_model_computes_with_the_rounded_matrices(
     kind: type[Int8Linear] | type[Int4Linear], parts: Parts
 ) -> None:
     tokens = torch.randint(11, (2, 8))
@@ -203,7 +203,7 @@ def test_the_original_model_stays_as_it_is() -> None:
     assert all(torch.equal(before[name], w) for name, w in model.state_dict().items())
 
 
-def test_a_quantised_model_is_saved_and_loaded() -> None:
+def test_a_quantized_model_is_saved_and_loaded() -> None:
     small = quantized(TinyTransformerLM(TIED, seed=1))
     other = quantized(TinyTransformerLM(TIED, seed=2))
     other.load_state_dict(small.state_dict())

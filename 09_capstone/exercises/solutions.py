@@ -209,7 +209,7 @@ def repeated_share(sample: str, n: int) -> float:
 
 
 def longest_copy(sample: str, corpus: str) -> tuple[int, int]:
-    """Exercise 9.8: the longest stretch of a sample that stands in the corpus.
+    """Exercise 9.8: the longest stretch of a sample that occurs in the corpus.
 
     The sample may have a thousand characters and the corpus a million: 2000 searches of the corpus
     take a second, a search for each of the 500,000 stretches of the sample minutes.
@@ -253,7 +253,7 @@ def rolling_hashes(
 
 
 def contaminated_share(train: list[int], evaluation: list[int], n: int) -> float:
-    """Also exercise 9.9: how much of the evaluation data stands in the training data?
+    """Also exercise 9.9: how much of the evaluation data is in the training data?
 
     Returns the share of the tokens of evaluation that are part of n tokens in a row which train
     holds, too. A token counts once. 0.0 if evaluation is empty.

@@ -63,7 +63,7 @@ class MLP(nn.Module):  # W_down max(0, W_up x)^2, at each position by itself
         return self.down_proj(self.up_proj(x).relu().square())  # (B, T, d_model)
 
 
-class Block(nn.Module):  # two updates of x, each computed from a normalised copy
+class Block(nn.Module):  # two updates of x, each computed from a normalized copy
     def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(d_model, eps=1e-5)

@@ -31,9 +31,10 @@ import budget_runs
 import overfitting_runs
 import scaling_runs
 import texts_by_loss
+from contamination import longest_copy
 from generator import TextGenerator
-from loss_samples import longest_copy
 from parts import Parts
+from power_law import fit_power_law
 from small_model import load_small_model
 from text_statistics import distinct_n, repeated_share
 from utils.config import SampleConfig
@@ -208,17 +209,18 @@ def scaling(budgets: Mapping[str, Mapping[str, float]]) -> Figure:
     found = read_measured(HERE.parents[1] / "06_training" / "pictures")["scaling"]["by_size"]
     sizes = [scaling_runs.n_block_weights(int(d_model)) for d_model in found]
     losses, lowest = list(found.values()), scaling_runs.floor()
-    a, alpha = scaling_runs.fit_power_law(sizes, losses, lowest)
+    a, alpha = fit_power_law(sizes, losses, lowest)
     line = np.logspace(math.log10(sizes[0] / 1.5), math.log10(sizes[-1] * 4), 50)
     left.plot(line, lowest + a * line**-alpha, color=GREY, linewidth=1)
     left.plot(sizes, losses, "o", color=BLUE)
     left.axhline(lowest, color=GREY, linestyle="--", linewidth=1)
     left.text(sizes[0], lowest + 0.02, "the floor, E", color=GREY, va="bottom")
-    left.set_title(f"the same text: E + {a:.0f} N^-{alpha:.2f}")
+    left.set_title(rf"the same text: E + {a:.0f} $\cdot$ N$^{{-{alpha:.2f}}}$")
     for (budget, row), colour in zip(budgets.items(), (ORANGE, PURPLE, GREEN), strict=True):
         places = [scaling_runs.n_block_weights(int(d_model)) for d_model in row]
-        cost = budget_runs.n_operations(int(budget))
-        right.plot(places, list(row.values()), "o-", color=colour, label=f"{cost:.0e} operations")
+        factor, power = f"{budget_runs.n_operations(int(budget)):.0e}".split("e+")
+        label = rf"{factor} $\times$ 10$^{{{int(power)}}}$ operations"
+        right.plot(places, list(row.values()), "o-", color=colour, label=label)
     right.set_title("the same cost")
     right.legend(frameon=False, loc="upper left")
     for axes in (left, right):

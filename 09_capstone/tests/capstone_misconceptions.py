@@ -1,7 +1,7 @@
 """Common wrong answers to the exercises of lesson 09; each diagnosis is shown to a learner.
 
 Each exercise has one faulty implementation, `predicted_with` and so on, which is right until a
-setting makes one mistake. Settings combine, so two mistakes at once are recognised as well. What
+setting makes one mistake. Settings combine, so two mistakes at once are recognized as well. What
 fits no setting is a function of its own, whose docstring is the diagnosis. `MISCONCEPTIONS` lists
 them by the function that they imitate.
 """
@@ -61,6 +61,7 @@ def numbers_with(
         "per token": math.exp(1.50),
         "of the floor": 2**floor,
         "of the excess": 2 ** (bits - floor),
+        "2 to the bits": 2**bits,
         "ten": 10**nats,
     }
     way = {
@@ -84,6 +85,10 @@ def numbers_with(
     )
 
 
+TIMES_LN_2 = (
+    "nats are multiplied by log 2; a bit is less than a nat, so there are more of them: divide"
+)
+BY_LOG10 = "the loss is divided by the decimal logarithm of 2; nats belong to the natural one, ln"
 PREDICTED = mistakes(
     predicted_with,
     per_token=(
@@ -96,19 +101,21 @@ PREDICTED = mistakes(
         {"per": 2.5},
     ),
     still_nats=(
-        "the first number is still in nats, and the floor is in bits; divide by ln 2",
+        "the first number is still in nats, and the floor is in bits; divide by log 2",
         {"unit": 1.0},
     ),
-    multiplied_by_ln_2=(
-        "nats are multiplied by ln 2; a bit is less than a nat, so there are more of them: divide",
-        {"unit": math.log(2)},
+    multiplied_by_ln_2=(TIMES_LN_2, {"unit": math.log(2)}),
+    multiplied_by_ln_2_throughout=(
+        TIMES_LN_2,
+        {"unit": math.log(2), "power": "2 to the bits"},
     ),
-    decimal_logarithm=(
-        "the loss is divided by the decimal logarithm of 2; nats belong to the natural one, ln",
-        {"unit": 1 / math.log10(2)},
+    decimal_logarithm=(BY_LOG10, {"unit": 1 / math.log10(2)}),
+    decimal_logarithm_throughout=(
+        BY_LOG10,
+        {"unit": 1 / math.log10(2), "power": "2 to the bits"},
     ),
     floor_converted_again=(
-        "the floor is in bits already, and is not divided by ln 2 again",
+        "the floor is in bits already, and is not divided by log 2 again",
         {"floor": "as nats"},
     ),
     floor_in_nats=(
@@ -116,7 +123,7 @@ PREDICTED = mistakes(
         {"floor": "nats"},
     ),
     nats_as_bits=(
-        "nats per character are taken for bits, in all four numbers; divide by ln 2 first",
+        "nats per character are taken for bits, in all four numbers; divide by log 2 first",
         {"unit": 1.0, "power": "2 to the nats"},
     ),
     two_decimals=(
@@ -128,7 +135,7 @@ PREDICTED = mistakes(
         {"share": "of 57"},
     ),
     all_in_nats=(
-        "the first two numbers are in nats; bits are asked for: divide by ln 2",
+        "the first two numbers are in nats; bits are asked for: divide by log 2",
         {"floor": "nats", "unit": 1.0, "share": "all in nats"},
     ),
     ratio=(
@@ -188,7 +195,7 @@ PREDICTED = mistakes(
         {"share": "to zero"},
     ),
     uniform_in_nats=(
-        "the uniform guess is in nats, ln 65, and the rest in bits; log2 65 = ln 65 / ln 2",
+        "the uniform guess is in nats, log 65, and the rest in bits; log2 65 = log 65 / log 2",
         {"share": "uniform in nats"},
     ),
     uniform_is_65=(
@@ -396,6 +403,7 @@ def fitted_with(
     lowest: float,
     *,
     above: str = "subtracted",
+    nothing: float = 1e-9,
     x_is: str = "log",
     y_is: str = "log",
     sign: float = -1.0,
@@ -406,11 +414,17 @@ def fitted_with(
 ) -> Any:
     """The power law."""
     size, loss = np.array(sizes, dtype=np.float64), np.array(losses, dtype=np.float64)
-    y = {"never": loss, "added": loss + lowest, "divided": loss / max(lowest, 1e-9)}.get(
-        above, loss - lowest
-    )
+    y = {
+        "never": loss,
+        "after the logarithm": loss,
+        "added": loss + lowest,
+        "from the smallest": loss - loss.min() + nothing,
+        "divided": loss / max(lowest, 1e-9),
+    }.get(above, loss - lowest)
     logs = {"log": np.log, "log10": np.log10, "log2": np.log2, "plain": np.asarray}
     x, y = logs[x_is](size), logs[y_is](y)
+    if above == "after the logarithm":
+        y = np.log(loss) - lowest
     if points == "ends":
         x, y = x[[0, -1]], y[[0, -1]]
     elif points == "first two":
@@ -445,7 +459,9 @@ def fitted_with(
         "negative": lambda value: math.exp(-value),
         "less lowest": lambda value: math.exp(value) - lowest,
     }
-    a, alpha = values[factor](intercept), sign * slope
+    a, alpha = values.get(factor, math.exp)(intercept), sign * slope
+    if factor == "mean of the points":
+        a = float(((loss - lowest) * size**alpha).mean())
     return {
         "alpha first": (alpha, a),
         "alpha alone": alpha,
@@ -475,6 +491,9 @@ def fitted_in_the_losses(size: np.ndarray, above: np.ndarray) -> tuple[float, fl
     return factor(low), low
 
 
+FROM_THE_SMALLEST = (
+    "the smallest of the losses is subtracted; lowest is the floor, which no loss has reached"
+)
 FITTED = mistakes(
     fitted_with,
     least_squares_of_the_losses=(
@@ -490,7 +509,21 @@ FITTED = mistakes(
         "does",
         {"above": "never"},
     ),
+    floor_after_the_logarithm=(
+        "lowest is subtracted from the logarithm of the losses; subtract it from the losses, and "
+        "take the logarithm of what is left",
+        {"above": "after the logarithm"},
+    ),
     floor_added=("lowest is added to the losses; subtract it", {"above": "added"}),
+    smallest_subtracted=(FROM_THE_SMALLEST, {"above": "from the smallest"}),
+    smallest_subtracted_plus_1e_6=(
+        FROM_THE_SMALLEST,
+        {"above": "from the smallest", "nothing": 1e-6},
+    ),
+    smallest_subtracted_plus_1e_12=(
+        FROM_THE_SMALLEST,
+        {"above": "from the smallest", "nothing": 1e-12},
+    ),
     floor_divided=("the losses are divided by lowest; subtract it", {"above": "divided"}),
     sizes_without_logarithm=(
         "the sizes are not logarithms: that fits an exponential, not a power law",
@@ -535,6 +568,11 @@ FITTED = mistakes(
     two_to_the_intercept=(
         "a is 2 to the power of the intercept, which is a natural logarithm",
         {"factor": "two"},
+    ),
+    mean_of_the_points=(
+        "a is the arithmetic mean of what each point gives; least squares in the logarithms gives "
+        "the geometric one: e to the power of the intercept",
+        {"factor": "mean of the points"},
     ),
     minus_the_intercept=(
         "a is e to the power of minus the intercept; only the slope has a minus",
@@ -1434,6 +1472,10 @@ def repeated_with(
                 places = range(i, i + size - 1)
             repeated.update(places)
             total += len(places)
+    if marked == "as words":
+        kept = {words[i] for i in repeated if i < len(words)}
+        repeated = {i for i, word in enumerate(words) if word in kept}
+        total = len(repeated)
     if over == "n-grams":
         value, whole = sum(gram in grams[:i] for i, gram in enumerate(grams)), len(grams)
     elif over == "different words":
@@ -1498,6 +1540,11 @@ REPEATED = mistakes(
         "the last word of a repeated n-gram is missing",
         {"marked": "between the ends"},
     ),
+    kept_as_words=(
+        "the repeated words are kept as words, so that the same words count wherever they stand; "
+        "keep their places",
+        {"marked": "as words"},
+    ),
     first_occurrence_too=(
         "the first occurrence counts as well; only those that come after it are repetitions",
         {"earlier": "also later"},
@@ -1556,8 +1603,13 @@ def copied_with(
     shorter: bool = False,
     result: str = "both",
     found_by: str = "search",
+    text: str = "as it is",
 ) -> Any:
     """The longest copy."""
+    if text == "stripped":
+        sample = sample.strip()
+    elif text == "blanks for line breaks":
+        sample, corpus = sample.replace("\n", " "), corpus.replace("\n", " ")
     if not case:
         sample_used, corpus_used = sample.lower(), corpus.lower()
     else:
@@ -1575,6 +1627,8 @@ def copied_with(
         places = range(min(1, len(sample)))
     elif starts == "after the last":
         places = starts_after(sample_used, corpus_used)
+    elif starts == "behind the mismatch":
+        places = starts_after(sample_used, corpus_used, skipped=1)
     elif starts == "words":
         places = [i for i in places if i == 0 or sample[i - 1].isspace()]
     elif starts == "up to a stranger":
@@ -1631,15 +1685,18 @@ def whole_words(sample: str, corpus: str) -> tuple[int, int]:
     return max(found, key=lambda one: (one[1], -one[0]), default=(0, 0))
 
 
-def starts_after(sample: str, corpus: str) -> list[int]:
-    """The places that are left if each search begins where the last match has ended."""
+def starts_after(sample: str, corpus: str, skipped: int = 0) -> list[int]:
+    """The places that are left if each search begins where the last match has ended.
+
+    skipped: 1 if the character that ended it is left out as well.
+    """
     places, i = [], 0
     while i < len(sample):
         places.append(i)
         end = i
         while end < len(sample) and sample[i : end + 1] in corpus:
             end += 1
-        i = max(end, i + 1)
+        i = max(end + skipped, i + 1)
     return places
 
 
@@ -1681,6 +1738,20 @@ COPIED = mistakes(
     jumps_over=(
         "the next search begins where the last match has ended; a longer one may begin within it",
         {"starts": "after the last"},
+    ),
+    begins_behind_the_mismatch=(
+        "the next search begins behind the character that ended the last match; a longer one may "
+        "begin within the match, or with that character",
+        {"starts": "behind the mismatch"},
+    ),
+    stripped=(
+        "the sample is stripped, which moves the start; whitespace counts as well",
+        {"text": "stripped"},
+    ),
+    blanks_for_line_breaks=(
+        "line breaks are taken for blanks; the stretch must be in the corpus character for "
+        "character",
+        {"text": "blanks for line breaks"},
     ),
     from_words_alone=(
         "only stretches that begin with a word are found; each character may be the start",
@@ -1796,23 +1867,49 @@ def hashed_with(
 
 
 def hashed_in_int64(
-    tokens: Sequence[int], n: int, base: int = 1_000_003, modulus: int = 2**61 - 1
+    tokens: Sequence[int],
+    n: int,
+    base: int = 1_000_003,
+    modulus: int = 2**61 - 1,
+    *,
+    power_is: str = "in int64",
+    removed: str = "first",
 ) -> list[int]:
-    """a product is too large for int64, which ends at 2^63; Python's own numbers have no end"""
+    """The hashes, in numbers of 64 bits."""
 
     def wrapped(number: int) -> int:
         return (number + 2**63) % 2**64 - 2**63
 
     power, value, hashes = 1, 0, []
-    for _ in range(n - 1):
-        power = wrapped(power * base) % modulus
+    for _ in range(n if removed == "last" else n - 1):
+        power = power * base if power_is == "exact" else wrapped(power * base)
+        power %= modulus
     for i, token in enumerate(tokens):
-        if i >= n:
-            value = wrapped(value - tokens[i - n] * power)
-        value = wrapped(value * base + token) % modulus
+        if i >= n and removed != "last":
+            value = wrapped(value - wrapped(tokens[i - n] * power))
+            value = value % modulus if removed == "first, reduced" else value
+        value = wrapped(value * base + token)
+        if i >= n and removed == "last":
+            value = wrapped(value - wrapped(tokens[i - n] * power))
+        value %= modulus
         if i >= n - 1:
             hashes.append(value)
     return hashes
+
+
+TOO_LARGE = "a product is too large for int64, which ends at 2^63; Python's own numbers have no end"
+IN_INT64 = mistakes(
+    hashed_in_int64,
+    in_int64=(TOO_LARGE, {}),
+    in_int64_reduced=(TOO_LARGE, {"removed": "first, reduced"}),
+    in_int64_removed_last=(TOO_LARGE, {"removed": "last"}),
+    in_int64_exact_power=(TOO_LARGE, {"power_is": "exact"}),
+    in_int64_exact_power_reduced=(
+        TOO_LARGE,
+        {"power_is": "exact", "removed": "first, reduced"},
+    ),
+    in_int64_exact_power_removed_last=(TOO_LARGE, {"power_is": "exact", "removed": "last"}),
+)
 
 
 def hashed_by_python(
@@ -1923,6 +2020,10 @@ def contaminated_with(
         known = {*{hash_of(gram): gram for gram in order}.values()}
     starts = range(max(0, len(evaluation) - size + 1 - last))
     hits = [i for i in starts if key(evaluation[i : i + size]) in known]
+    if exact.startswith("strings"):
+        between = " " if exact == "strings with blanks" else ""
+        text = between.join(map(str, train))
+        hits = [i for i in starts if between.join(map(str, evaluation[i : i + size])) in text]
     if source == "both":
         both, first = train + evaluation, len(train)
         grams = [key(both[i : i + size]) for i in range(len(both) - size + 1)]
@@ -1975,8 +2076,14 @@ ONE_PLACE = (
     "only one place of train is kept for each hash, which hides another n-gram with the same hash; "
     "keep all of them"
 )
+JOINED = (
+    "the tokens are joined to a string, in which one number may stand within another: 1 2 within "
+    "11 2; compare lists or tuples"
+)
 CONTAMINATED = mistakes(
     contaminated_with,
+    strings_compared=(JOINED, {"exact": "strings with blanks"}),
+    strings_without_blanks_compared=(JOINED, {"exact": "strings without blanks"}),
     share_of_ngrams=(
         "this is the share of n-grams; the share of tokens is asked for",
         {"counted": "n-grams", "over": "n-grams"},
@@ -2005,12 +2112,12 @@ CONTAMINATED = mistakes(
     ),
     not_divided=("this is a number of tokens; a share is asked for", {"over": "nothing"}),
     other_direction=(
-        "this is the share of train that stands in evaluation; it is the other way round",
+        "this is the share of train that is in evaluation; it is the other way round",
         {"direction": "train in evaluation"},
     ),
     order_ignored=("the order within an n-gram is ignored", {"ordered": False}),
     single_tokens=(
-        "single tokens are looked up; n in a row must stand in train",
+        "single tokens are looked up; n in a row must be in train",
         {"exact": "single tokens"},
     ),
     hash_alone=(
@@ -2058,6 +2165,6 @@ MISCONCEPTIONS = {
     "distinct_n": DISTINCT,
     "repeated_share": REPEATED,
     "longest_copy": COPIED,
-    "rolling_hashes": (*HASHED, hashed_in_int64, hashed_by_python),
+    "rolling_hashes": (*HASHED, *IN_INT64, hashed_by_python),
     "contaminated_share": CONTAMINATED,
 }

@@ -11,7 +11,7 @@ import re
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -25,6 +25,7 @@ import scaling_runs
 import texts_by_loss
 from contamination import rolling_hashes
 from model.config import PRESETS
+from power_law import fit_power_law
 from text_statistics import distinct_n, repeated_share
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
@@ -42,6 +43,7 @@ def page(name: str) -> str:
 
 
 THEORY, README, RUNNING, ROADMAP = map(page, ("theory.md", "README.md", "running.md", "ROADMAP.md"))
+RECORD = json.loads((LESSON / "ablations.json").read_text(encoding="utf-8"))
 BENCHMARKS, ABLATIONS = page("BENCHMARKS.md"), page("ablations.md")
 
 
@@ -99,7 +101,7 @@ def test_what_a_run_costs() -> None:
 
 
 def test_the_law_by_hand() -> None:
-    a, alpha = scaling_runs.fit_power_law([10_000, 160_000], [1.2, 0.8], 0.4)
+    a, alpha = fit_power_law([10_000, 160_000], [1.2, 0.8], 0.4)
     assert math.isclose(alpha, 0.25) and math.isclose(a, 8)
     assert math.isclose(0.4 + a * 2_560_000**-alpha, 0.6) and 40**4 == 2_560_000
     assert 2_560_000 == 256 * 10_000 and math.isclose((0.6 - 0.4) / (1.2 - 0.4), 1 / 4)
@@ -111,8 +113,9 @@ def test_lesson_06_s_predictions_were_too_good_by_what_the_page_says() -> None:
         (ROOT / "06_training" / "scaling.md").read_text(encoding="utf-8"),
         re.MULTILINE,
     )
-    missed = [f"{float(measured) - float(predicted):.2f}" for predicted, measured in rows]
-    assert f"both were too good, by {' and '.join(missed)}" in THEORY
+    missed = {f"{float(measured) - float(predicted):.2f}" for predicted, measured in rows}
+    assert len(rows) == 2 and len(missed) == 1
+    assert f"in lesson 06 both were too good, by {missed.pop()} each" in THEORY
 
 
 def lowest_points() -> list[tuple[float, float]]:
@@ -131,7 +134,7 @@ def lowest_points() -> list[tuple[float, float]]:
 
 def test_the_best_sizes_of_three_budgets() -> None:
     points = lowest_points()
-    sizes = [f"{round(weights, -3):,.0f}" for weights, _ in points]
+    sizes = [f"{round(weights, -2):,.0f}" for weights, _ in points]
     assert f"{sizes[0]}, {sizes[1]} and {sizes[2]} weights" in THEORY
     grown = [(n2 / n1, d2 / d1) for (n1, d1), (n2, d2) in pairwise(points)]
     by_size = sorted(f"{size:.1f}" for size, _ in grown)
@@ -209,7 +212,43 @@ def test_the_table_of_the_pairs() -> None:
     mean = -statistics.mean(differences)
     assert round(mean / paired) == 8 and f"{mean / alone:.1f} standard errors" in THEORY
     beyond_three = 1 - 3 / math.sqrt(2 + 3**2)  # Student's t with 3 - 1 degrees of freedom
-    assert round(20 * beyond_three) == 2 and "of twenty changes that do nothing, two are" in THEORY
+    assert round(20 * beyond_three) == 2 and "twenty changes that do nothing, two are" in THEORY
+
+
+def runs_by_seed() -> dict[str, dict[int, float]]:
+    """The losses of each configuration of ablations.json, by seed."""
+    losses: dict[str, dict[int, float]] = {}
+    for run in RECORD["runs"]:
+        losses.setdefault(run["config"], {})[run["seed"]] = run["val_loss"]
+    return losses
+
+
+def test_what_pairs_gain_in_the_ablations_of_the_course() -> None:
+    losses, variant = runs_by_seed(), RECORD["variants"]
+    rows = [row for table in RECORD["tables"].values() for row in table if row["compared"]]
+    pairs = {frozenset((variant[row["name"]], variant[row["compared"]])) for row in rows}
+    ratios = []
+    for one, other in map(sorted, pairs):
+        differences = [loss - losses[other][seed] for seed, loss in losses[one].items()]
+        alone = sum(statistics.variance(losses[name].values()) for name in (one, other))
+        ratios.append(statistics.stdev(differences) / math.sqrt(alone))
+    said = (
+        f"{min(ratios):.2f} to {max(ratios):.2f} times the other, {statistics.median(ratios):.2f}"
+    )
+    assert (
+        f"In the {len(ratios)} comparisons of ablations.md, the error in pairs is {said}" in THEORY
+    )
+    assert sum(ratio > 1 for ratio in ratios) == 2 and "twice it is even larger" in THEORY
+
+
+def test_how_much_two_seeds_differ() -> None:
+    differ = [
+        abs(one - other)
+        for by_seed in runs_by_seed().values()
+        for one, other in combinations(by_seed.values(), 2)
+    ]
+    said = f"{statistics.mean(differ):.3f} on average, and up to {max(differ):.2f}"
+    assert f"differ by {said}" in README and f"differ by {said}" in ROADMAP
 
 
 def test_what_the_ablations_of_the_course_say() -> None:
@@ -379,6 +418,20 @@ def test_the_questions_of_the_readme() -> None:
     floor = entropy_rate()
     assert f"{floor.nats_per_char:.4f} nats ({floor.bits_per_char:.4f} bits)" in README
     assert f"{math.log(65):.2f} for 65 characters" in RUNNING
+
+
+@pytest.mark.parametrize(
+    ("fourth", "said", "unsaid"),
+    [
+        (0.954, "among the 57 characters", "decimals"),  # off by 0.0016 only
+        (0.958, "compute more decimals", "among the 57 characters"),
+    ],
+)
+def test_a_guess_among_57_characters_is_not_told_to_compute_more_decimals(
+    shown_to_learner: Callable[[str, str], str], fourth: float, said: str, unsaid: str
+) -> None:
+    shown = shown_to_learner("9.1", f"return 0.866, 0.239, 1.822, {fourth}")
+    assert said in shown and unsaid not in shown
 
 
 def test_the_readme_shows_the_message_that_a_learner_gets(

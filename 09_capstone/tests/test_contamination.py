@@ -1,11 +1,38 @@
-"""contamination.py: rolling hashes against hashes from scratch, shares against brute force."""
+"""contamination.py: hashes, copies and shares against those from scratch and of the library."""
 
+import difflib
 import random
 
 import pytest
 
 import contamination
-from contamination import contaminated_share, rolling_hashes
+from contamination import contaminated_share, longest_copy, rolling_hashes
+
+
+@pytest.mark.parametrize(
+    ("sample", "corpus", "start_and_length"),
+    [
+        ("xabcd", "yyabczz", (1, 3)),
+        ("abcd", "dcba", (0, 1)),
+        ("abcd", "abcdabcd", (0, 4)),
+        ("ab", "xyz", (0, 0)),
+        ("", "a", (0, 0)),
+    ],
+)
+def test_the_longest_copy_is_found(
+    sample: str, corpus: str, start_and_length: tuple[int, int]
+) -> None:
+    assert longest_copy(sample, corpus) == start_and_length
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_longest_copy_is_as_long_as_that_of_the_library(seed: int) -> None:
+    chance = random.Random(seed)
+    sample, corpus = ("".join(chance.choices("abc", k=k)) for k in (60, 300))
+    start, length = longest_copy(sample, corpus)
+    matcher = difflib.SequenceMatcher(None, sample, corpus, autojunk=False)
+    assert sample[start : start + length] in corpus
+    assert length == matcher.find_longest_match().size
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 30, 31])

@@ -468,7 +468,7 @@ def test_further_numbers_of_sentences() -> None:
 
 def test_muon_leaves_singular_values_in_the_range_that_the_page_says() -> None:
     assert "between 0.68 and 1.13" in PROSE
-    s = np.linspace(0.01, 1, 100_000)  # of the normalised matrix; smaller ones need more steps
+    s = np.linspace(0.01, 1, 100_000)  # of the normalized matrix; smaller ones need more steps
     for _ in range(5):
         s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
     assert [f"{s.min():.2f}", f"{s.max():.2f}"] == ["0.68", "1.13"]

@@ -170,7 +170,10 @@ def test_without_folders_a_run_gets_one_of_its_own_and_sample_needs_no_name(
     (published,) = (tmp_path / "capstone" / "checkpoints").iterdir()
     assert "-smoke-" in folder.name
     assert published.name == f"{folder.name}.safetensors"
-    assert done.out.endswith("sample  python 09_capstone/sample.py\n")
+    assert done.out.endswith(
+        "sample  python 09_capstone/sample.py\n"
+        "watch   python tools/export_demo.py --out my_model.html\n"
+    )
 
 
 def test_a_run_in_the_current_folder_is_published_under_that_folders_name(

@@ -7,11 +7,11 @@ after they have changed.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tools.benchmarks.ablation_summary import config_of, runs_of, shown, summarise, table_rows
+from tools.benchmarks.ablation_summary import config_of, runs_of, shown, summarize, table_rows
 from tools.benchmarks.markdown_text import list_item, paragraph
 
 COLUMNS = (
-    *("variant", "change", "loss", "min to max", "difference"),
+    *("variant", "change", "loss", "min to max", "difference", "standard error"),
     *("ms per step", "tokens/s", "seeds"),
 )
 SECTIONS = {
@@ -58,6 +58,8 @@ MEASURED = (
     "over the seeds, and their range.",
     "**difference:** of the means. A `~` marks rows whose ranges overlap: with so few seeds, they "
     "cannot be told apart.",
+    "**standard error:** of the difference, from the differences seed by seed, as section 4 of "
+    "[theory.md](theory.md) computes it. Of three seeds: require three of them.",
     "**ms per step, tokens/s:** the median step of a run, without evaluation, and of these the "
     "median over the seeds. The rows have the same number of steps but not the same training time, "
     "so read the loss and the time together. A warm-up costs no time, so the difference in time "
@@ -102,7 +104,7 @@ def held_fixed(record: Mapping[str, Any]) -> str:
     """What all rows have in common."""
     config = config_of(record, "laptop")
     tokens = config["batch_size"] * config["accumulation"] * config["max_seq_len"]
-    summaries = [summarise(record, name) for name in record["variants"]]
+    summaries = [summarize(record, name) for name in record["variants"]]
     sizes = [summary.parameters for summary in summaries if summary] or [0]
     points = (
         f"**The text:** {config['data']}. Its last tenth, {config['n_val']:,} characters, is used "
@@ -139,7 +141,7 @@ def expected(record: Mapping[str, Any]) -> str:
 
 def whole_ladder(record: Mapping[str, Any]) -> str:
     """The first table in one sentence, if both of its ends are known."""
-    ends = [summarise(record, record["tables"]["ladder"][i]["name"]) for i in (0, -1)]
+    ends = [summarize(record, record["tables"]["ladder"][i]["name"]) for i in (0, -1)]
     first, last = (summary.mean if summary else None for summary in ends)
     if first is None or last is None:
         return ""

@@ -1,5 +1,6 @@
 """What the runs in ablations.json add up to: one summary per variant, and the tables' rows."""
 
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +11,16 @@ from typing import Any
 class Summary:
     """The results of all runs of one variant."""
 
-    losses: list[float]  # of the runs that reached their last step
+    by_seed: dict[int, float]  # the losses of the runs that reached their last step
     n_runs: int
     ms: float  # per step
     tokens_per_second: float
     parameters: int
+
+    @property
+    def losses(self) -> list[float]:
+        """The losses, whatever the seeds."""
+        return [*self.by_seed.values()]
 
     @property
     def mean(self) -> float | None:
@@ -33,14 +39,14 @@ def config_of(record: Mapping[str, Any], name: str) -> dict[str, Any]:
     return record["configs"][record["variants"][name]]
 
 
-def summarise(record: Mapping[str, Any], name: str) -> Summary | None:
+def summarize(record: Mapping[str, Any], name: str) -> Summary | None:
     """The summary of a variant's runs, or None if there are none."""
     runs = runs_of(record, name)
     timed = [run for run in runs if run["ms_per_step"]]
     if not timed:
         return None
     return Summary(
-        losses=[run["val_loss"] for run in runs if run["val_loss"] is not None],
+        by_seed={run["seed"]: run["val_loss"] for run in runs if run["val_loss"] is not None},
         n_runs=len(runs),
         ms=statistics.median(run["ms_per_step"] for run in timed),
         tokens_per_second=statistics.median(run["tokens_per_second"] for run in timed),
@@ -52,18 +58,19 @@ def table_rows(record: Mapping[str, Any], table: str) -> list[list[str]]:
     """The cells of each row that has been trained."""
     rows = []
     for row in record["tables"].get(table, []):
-        summary = summarise(record, row["name"])
+        summary = summarize(record, row["name"])
         if summary is None:
             continue
         change = ""
-        delta = ""
+        delta, error = "", ""
         if row["compared"]:
             before = config_of(record, row["compared"])
             change = ", ".join(differences(before, config_of(record, row["name"])))
-            delta = difference(summary, summarise(record, row["compared"]))
+            base = summarize(record, row["compared"])
+            delta, error = difference(summary, base), standard_error(summary, base)
         speed = [f"{summary.ms:.1f}", f"{summary.tokens_per_second:,.0f}"]
         rows.append(
-            [row["label"], change, *loss_cells(summary), delta, *speed, f"{summary.n_runs}"]
+            [row["label"], change, *loss_cells(summary), delta, error, *speed, f"{summary.n_runs}"]
         )
     return rows
 
@@ -83,6 +90,16 @@ def difference(mine: Summary, other: Summary | None) -> str:
         return ""
     overlap = min(mine.losses) <= max(other.losses) and min(other.losses) <= max(mine.losses)
     return f"{mine.mean - other.mean:+.4f}{' ~' if overlap else ''}"
+
+
+def standard_error(mine: Summary, other: Summary | None) -> str:
+    """The standard error of the mean difference, seed by seed; "" without two pairs."""
+    if other is None or mine.mean is None or other.mean is None:
+        return ""
+    if mine.by_seed.keys() != other.by_seed.keys() or len(mine.by_seed) < 2:
+        return ""
+    pairs = [loss - other.by_seed[seed] for seed, loss in mine.by_seed.items()]
+    return f"{statistics.stdev(pairs) / math.sqrt(len(pairs)):.4f}"
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

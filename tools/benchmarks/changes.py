@@ -1,6 +1,6 @@
-"""What each optimisation gives, from the code of the lessons to what the capstone runs.
+"""What each optimization gives, from the code of the lessons to what the capstone runs.
 
-Each row adds one optimisation to the row above and computes the same function. What to expect of
+Each row adds one optimization to the row above and computes the same function. What to expect of
 each follows from the profile in 08_engineering: fused parts and reused memory save memory traffic,
 bfloat16 speeds up the matrix products, the cache computes only the newest position, and the fast
 decode step has less interpreter overhead between small operations.
@@ -31,7 +31,7 @@ REFERENCE = "reference parts"  # the code of the lessons, as it is read there
 
 
 def changes(settings: Settings) -> Iterator[Section]:
-    """Tokens per second as one optimisation is added after another."""
+    """Tokens per second as one optimization is added after another."""
     yield training_changes(settings)
     yield generation_changes(settings)
 

@@ -161,9 +161,9 @@ def earlier_ratios(call: Call) -> str:
 
 
 def changes(results: Results) -> str:
-    """What each optimisation gives."""
+    """What each optimization gives."""
     text = (
-        "Measured by the same command. Each row adds one optimisation to the row above and "
+        "Measured by the same command. Each row adds one optimization to the row above and "
         "computes the same function. [Lesson 08](../08_engineering/README.md) explains what to "
         "expect."
     )

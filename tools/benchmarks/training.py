@@ -1,7 +1,7 @@
 """Training speed in tokens per second, ours and the baseline's.
 
 A training step is everything from drawing the batch to updating the weights. A speed is also given
-as a share of the machine's peak (model FLOP utilisation, Chowdhery et al. 2022, section 4.1):
+as a share of the machine's peak (model FLOP utilization, Chowdhery et al. 2022, section 4.1):
 
     tokens per second * FLOP per token / FLOP per second of a plain matrix product
 

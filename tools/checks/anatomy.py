@@ -13,9 +13,11 @@ LARGEST_PICTURE = 100_000  # bytes
 REQUIRED = (  # whatever the state of the lessons
     *("Makefile", "README.md", "requirements.txt", "pyproject.toml", "conftest.py", "LICENSE"),
     *("AGENTS.md", ".gitignore", ".gitattributes", ".ci/run", ".github/workflows/ci.yml"),
+    ".devcontainer/devcontainer.json",
     *("data/README.md", "data/download_datasets.sh", "data/simple_sequences.txt"),
     "setup/verify_environment.py",
     *(f"{lesson}/README.md" for lesson in LESSONS),
+    "01_attention/interactive_demo.html",
     *(
         f"utils/{name}.py"
         for name in (
@@ -34,7 +36,7 @@ REQUIRED = (  # whatever the state of the lessons
         f"tools/{name}.py"
         for name in (
             *("install", "clean", "learn", "module_tests", "validate_all"),
-            *("demo", "interactive", "benchmark", "ablations", "crash_test"),
+            *("demo", "interactive", "benchmark", "ablations", "crash_test", "export_demo"),
             *("grade", "grading_trial"),
         )
     ),

@@ -2,10 +2,12 @@
 
 For each lesson: exercises.py is what a learner should get (every stub untouched and made from its
 solution), no hint holds a line of its solution, every stub counts as not started, and every known
-wrong answer is rejected with its own diagnosis. The tests check that the solutions pass.
+wrong answer is rejected with its own diagnosis. A page of the lesson leads to each exercise, and
+nothing is left of what tools/new_exercise.py marks TODO. The tests check that the solutions pass.
 """
 
 import ast
+import re
 import statistics
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +17,18 @@ from tools.checks.result import Result
 from utils.errors import CourseError
 from utils.grader.exercises import Exercise, Lesson, lessons
 from utils.grader.learner_code import LoadError, functions, read_source
-from utils.grader.report import TO_DO, WRONG, Case, diagnose
+from utils.grader.report import CLEAR, TO_DO, WRONG, Case, diagnose
 from utils.grader.runner import Worker, collect_cases, judge, test_path
 from utils.grader.stubs import make_stubs
 
 AT_ONCE = 2  # lessons; each keeps a core busy
 MISCONCEPTIONS = 3  # per exercise, unless its yaml gives a reason for fewer
 TELLING = 12  # characters of a line of the solution that a hint must not hold
-CLEAR = 100  # tolerances between a wrong answer and the right one, at least
+NUMBERS = (
+    *("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    *("nineteen", "twenty"),
+)
 
 
 def check_exercises(root: Path, module: str | None) -> list[Result]:
@@ -40,6 +46,7 @@ def check_lesson(lesson: Lesson) -> Result:
     problems: list[str] = []
     try:
         problems += [*list_problems(lesson), *stub_problems(lesson), *hint_problems(lesson)]
+        problems += [*todo_problems(lesson), *page_problems(lesson)]
         wrong_answers = judge_misconceptions(lesson)
         problems += misconception_problems(lesson, wrong_answers)
         problems += not_started_problems(lesson)
@@ -125,6 +132,43 @@ def hint_problems(lesson: Lesson) -> list[str]:
         for line in lines[exercise.id]
         if squeezed(line) in squeezed(hint)
     ]
+
+
+def todo_problems(lesson: Lesson) -> list[str]:
+    """What tools/new_exercise.py marks TODO has been written; only the comment of a stub stays."""
+    files = [lesson.folder / "exercises" / "exercises.yaml", lesson.file, lesson.solutions]
+    files += [lesson.test_file(), lesson.misconceptions_file()]
+    problems = []
+    for path in files:
+        where = path.relative_to(lesson.folder.parent).as_posix()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        problems += [
+            f"{where}:{number}: still to write: {line.strip()}"
+            for number, line in enumerate(lines, start=1)
+            if "TODO" in line and not (path == lesson.file and "# TODO" in line)
+        ]
+    return problems
+
+
+def page_problems(lesson: Lesson) -> list[str]:
+    """A page of the lesson names each exercise, and its README says how many there are."""
+    pages = {path.name: path.read_text(encoding="utf-8") for path in lesson.folder.glob("*.md")}
+    text = "\n".join(pages.values())
+    problems = [
+        f"{lesson.name}: no page names {one.id}; theory.md should lead to it: Now write {one.id}"
+        for one in lesson.exercises
+        if pages and not re.search(rf"(?<![\d.]){re.escape(one.id)}(?!\d)", text)
+    ]
+    count = len(lesson.exercises)
+    said = re.search(r"\| (\w+) exercises\b", pages.get("README.md", ""))
+    if said and said[1] not in (str(count), number_word(count)):
+        problems.append(f"{lesson.name}/README.md says {said[0][2:]}; there are {count}")
+    return problems
+
+
+def number_word(number: int) -> str:
+    """A number up to 20 in words."""
+    return NUMBERS[number] if number < len(NUMBERS) else str(number)
 
 
 def solution_lines(lesson: Lesson) -> dict[str, list[str]]:

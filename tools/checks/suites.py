@@ -10,7 +10,9 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from tools.checks.course_files import TESTED_FOLDERS, lesson_folders
@@ -19,6 +21,7 @@ from tools.checks.result import Result
 STDERR = 2  # pytest's output is progress; standard output is for the table
 # One process runs all tests of a file, because they may share expensive fixtures.
 PARALLEL = ("-p", "xdist", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+MEASURED = ("-p", "pytest_cov", "--cov", "--cov-report=")  # for tools/checks/covered.py
 COLOUR = re.compile(r"#x1B\[[\d;]*m")  # an escape sequence, as pytest's XML report writes it
 CELL = re.compile(r"^Cell \d+: (Cell .+)$", re.MULTILINE)  # nbval's verdict on a cell
 
@@ -55,7 +58,9 @@ def check_environment(root: Path, module: str | None) -> list[Result]:
 def check_tests(root: Path, module: str | None) -> list[Result]:
     """Do the tests pass? One run of pytest, so that each test runs once; one result per folder."""
     folders = [module] if module else [*TESTED_FOLDERS, *lesson_folders(root)]
-    options = ["-p", "utils.grader.pytest_plugin", "--solutions", *([] if module else PARALLEL)]
+    options = ["-p", "utils.grader.pytest_plugin", "--solutions"]
+    if module is None:
+        options += [*PARALLEL, *(MEASURED if find_spec("pytest_cov") else ())]
     code, cases = run_pytest(root, [*options, *folders])
     results = [
         summarise(f"tests {folder}", [case for case in cases if case.folder == folder])
@@ -98,6 +103,8 @@ def read_report(report: Path) -> list[Case]:
 def first_words(found: ElementTree.Element) -> str:
     """A failure in one line; for a notebook cell, nbval's verdict and the error."""
     message, text = (COLOUR.sub("", words or "") for words in (found.get("message"), found.text))
+    if message == "collection skipped":  # a whole file; the text is ('path', line, 'Skipped: why')
+        return text.partition("Skipped: ")[2].strip().rstrip("'\")")
     cell = CELL.search(text)
     if cell is None:
         return message.partition("\n")[0]
@@ -106,11 +113,13 @@ def first_words(found: ElementTree.Element) -> str:
 
 
 def summarise(check: str, cases: list[Case]) -> Result:
-    """One result for many tests: the counts, the total time, and what failed."""
+    """One result for many tests: the counts, the time, what failed and why others were skipped."""
     failed = [case for case in cases if case.outcome in ("failure", "error")]
     passed = sum(case.outcome == "passed" for case in cases)
     skipped = sum(case.outcome == "skipped" for case in cases)
     counts = [(passed, "passed"), (len(failed), "failed"), (skipped, "skipped")]
     detail = ", ".join(f"{count} {word}" for count, word in counts if count) or "none"
+    reasons = Counter(case.message for case in cases if case.outcome == "skipped")
     problems = tuple(f"{case.name}: {case.message}" for case in failed)
+    problems += tuple(f"{count} skipped: {reason}" for reason, count in reasons.items())
     return Result(check, not failed, detail, problems, sum(case.seconds for case in cases))

@@ -9,13 +9,16 @@ from tools.checks.pages import blocks_of, page_problems
 from tools.checks.result import Result
 from tools.checks.suites import run_pytest, summarise
 
+# Two notebooks at once, each in a process of its own: the tests leave PyTorch one thread.
+AT_ONCE = ("-p", "xdist", "-n", "2", "--dist", "loadfile")
+
 
 def check_notebooks(root: Path, module: str | None) -> list[Result]:
     """Do the notebooks run? Cells marked NBVAL_CHECK_OUTPUT must print what they printed."""
     found = [path for path in kept_files(root) if path.suffix == ".ipynb"]
     notebooks = [path.as_posix() for path in found if module in (None, path.parts[0])]
     # Jupyter warns about its own old paths and open sockets; that is not for us to fix.
-    options = ["-p", "nbval", "--nbval-lax", "-W", "default", *notebooks]
+    options = ["-p", "nbval", "--nbval-lax", "-W", "default", *AT_ONCE, *notebooks]
     code, cases = run_pytest(root, options) if notebooks else (0, [])
     result = summarise("notebooks", cases)
     passed = result.passed and code in (0, 5)

@@ -28,6 +28,11 @@ PHRASES = {  # a regular expression: what to write instead
     r"\btrips? to memory\b": "memory traffic",
     r"\bwhat stands in\b": "the contents of",
     r"\bis at work in\b": "is using",
+    r"\b(?:re|un)?(?:normal|recogn|initial|quant|optim|memor|minim|maxim|organ|general|synchron)"
+    r"is(?:e[drs]?|ers|ing|ations?)\b": "-ize, as in optimizer and tokenizer",
+    r"\bwhat one (?:sees|gets|wants)\b": "what you see, get, want",
+    r"\\ln\b|\bln \d": "log, which is the natural one on every page",
+    r"\bAmdahl's rule\b": "Amdahl's law",
 }
 PATTERN = re.compile("|".join(f"({phrase})" for phrase in PHRASES), re.IGNORECASE)
 SUFFIXES = {".py", ".md", ".yaml", ".yml", ".toml", ".sh", ".txt", ".ipynb"}

@@ -1,6 +1,6 @@
 """Limit this process, then become the program that is judged.
 
-    python launch.py '{"limits": {"NPROC": 64}, "user": 60001}' program argument ...
+    python tools/grading/launch.py '{"limits": {"NPROC": 64}, "user": 60001}' program argument ...
 
 Started by tools/grading/sandbox.py as the last step before a submission's code may run: what is
 given up here cannot be taken back.

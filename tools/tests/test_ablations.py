@@ -198,7 +198,7 @@ def test_a_call_trains_its_rows_and_writes_results_and_page(
     assert len(record["runs"]) == 4
     page = (out / "ablations.md").read_text(encoding="utf-8")
     assert page == render(record)
-    assert len(table_row(page, "classic")) == len(table_row(page, "+ wsd = laptop")) == 8
+    assert len(table_row(page, "classic")) == len(table_row(page, "+ wsd = laptop")) == 9
     assert "without rope" not in page
     expectations = page.partition("## What to expect of each change")[2].partition("##")[0]
     assert [each.split(":**")[0] for each in expectations.split("\n- **")[1:]] == list(EXPECTED)
@@ -339,12 +339,14 @@ def table_row(page: str, label: str, nth: int = 0) -> list[str]:
     return [cell.strip() for cell in rows[nth].strip("|").split("|")]
 
 
-def test_a_row_shows_mean_range_difference_and_speed() -> None:
+def test_a_row_shows_mean_range_difference_its_error_and_speed() -> None:
     page = render(invented({"classic": [2.0, 2.3, 2.6], "with-rope": [1.0, 1.5, 1.7]}))
-    _, _, loss, spread, difference, ms, speed, seeds = table_row(page, "+ rope")
+    _, _, loss, spread, difference, error, ms, speed, seeds = table_row(page, "+ rope")
     assert float(loss) == pytest.approx(4.2 / 3, abs=5e-5)
     assert spread == "1.0000 to 1.7000"
     assert float(difference) == pytest.approx(1.4 - 2.3, abs=5e-5)
+    # By hand: -1.0, -0.8 and -0.9 seed by seed, so a deviation of 0.1, over the root of 3.
+    assert float(error) == pytest.approx(0.1 / math.sqrt(3), abs=5e-5)
     assert (ms, speed, seeds) == ("11.0", "999", "3")
     assert table_row(page, "+ rope")[1] == "position learned -> rope"
     assert "3.0 minutes" in page and "--seeds 3" in page
@@ -356,6 +358,16 @@ def test_a_row_of_the_second_table_is_compared_with_laptop() -> None:
 
 
 @pytest.mark.parametrize(
+    ("mine", "other"), [([1.0], [2.0]), ([1.0, 1.1], [2.0, 2.1, 2.2]), ([1.0, 1.1], [])]
+)
+def test_without_two_pairs_of_all_seeds_there_is_no_standard_error(
+    mine: list[float], other: list[float]
+) -> None:
+    page = render(invented({"classic": other, "with-rope": mine}))
+    assert table_row(page, "+ rope")[5] == ""
+
+
+@pytest.mark.parametrize(
     ("mine", "marked"), [([1.5, 1.9], False), ([1.5, 2.0], True), ([2.05, 2.1], True)]
 )
 def test_a_difference_with_overlapping_ranges_is_marked(mine: list[float], marked: bool) -> None:
@@ -363,7 +375,7 @@ def test_a_difference_with_overlapping_ranges_is_marked(mine: list[float], marke
     assert table_row(page, "+ rope")[4].endswith("~") == marked
 
 
-def test_the_ladder_is_summarised_only_if_both_of_its_ends_are_trained() -> None:
+def test_the_ladder_is_summarized_only_if_both_of_its_ends_are_trained() -> None:
     whole = render(invented({"classic": [2.0], "laptop": [1.5]}))
     assert "2.0000 to 1.5000: -0.5000" in whole
     assert "From the first row" not in render(invented({"laptop": [1.5]}))

@@ -373,3 +373,46 @@ def test_a_wrong_answer_must_be_rejected_with_its_own_diagnosis(
     cases: list[Case], said: str
 ) -> None:
     assert exercise_checks.fault_of(cases) == said
+
+
+# --- what a scaffold leaves to write, and the pages ---
+
+
+def test_what_is_still_marked_todo_is_a_problem(tmp_path: Path) -> None:
+    edits = {
+        YAML: [("why: Everything counts.", "why: TODO why it matters")],
+        SOLUTIONS: [("return 3 * x", "return 3 * x  # TODO: the solution, and why")],
+    }
+    found = exercise_checks.todo_problems(build(tmp_path, 2, edits=edits))
+    assert [problem.partition(": still to write: ")[2] for problem in found] == [
+        "why: TODO why it matters",
+        "why: TODO why it matters",
+        "return 3 * x  # TODO: the solution, and why",
+    ]
+    assert found[0].startswith(f"{YAML}:")
+    assert exercise_checks.todo_problems(build(tmp_path / "good", 2)) == []
+
+
+@pytest.mark.parametrize(
+    ("pages", "said"),
+    [
+        ({}, []),
+        ({"theory.md": "Now write 1.1. **Now write 1.2**.", "README.md": "| two exercises"}, []),
+        ({"theory.md": "Now write 1.1 and 1.20.", "README.md": "1.2"}, []),
+        (
+            {"theory.md": "Now write 1.1 and 1.20, or 11.2."},
+            ["01_first: no page names 1.2; theory.md should lead to it: Now write 1.2"],
+        ),
+        (
+            {"README.md": "1.1, 1.2 | three exercises, with hints"},
+            ["01_first/README.md says three exercises; there are 2"],
+        ),
+    ],
+)
+def test_pages_name_and_count_the_exercises(
+    pages: dict[str, str], said: list[str], tmp_path: Path
+) -> None:
+    lesson = build(tmp_path, 2)
+    for name, text in pages.items():
+        (lesson.folder / name).write_text(text, encoding="utf-8")
+    assert exercise_checks.page_problems(lesson) == said

@@ -619,7 +619,9 @@ def test_a_folder_without_lessons_is_an_error(
     with pytest.raises(SystemExit) as left:
         run_program(lambda: learn.main(tmp_path))
     assert left.value.code == 2
-    assert capsys.readouterr().err == f"error: there are no lessons with exercises in {tmp_path}\n"
+    assert capsys.readouterr().err == (
+        f"error: there are no lessons with exercises in {tmp_path}; restore them from git\n"
+    )
 
 
 # --- exercises by the name of their function ---

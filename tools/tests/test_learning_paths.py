@@ -226,7 +226,9 @@ def test_the_core_says_which_exercises_it_leaves_out() -> None:
             else:
                 (challenges if entry.get("challenge") else left).append(each)
     assert kept not in challenges
-    assert [each for folder in LESSONS for each in ids_in(others, folder)] == left
+    said = [each for folder in LESSONS for each in ids_in(others, folder)]
+    wrong = sorted(set(said) ^ set(left))
+    assert said == left, f"learning_paths.md, 'The core', names or forgets as left out: {wrong}"
     assert len(left) == int(count)
 
 
@@ -258,12 +260,15 @@ def test_the_readme_of_the_course_promises_these_hours() -> None:
     assert float(promise[2]) == sum(core().values())
 
 
-def test_the_map_of_the_course_has_the_hours_of_today() -> None:
+def test_the_map_of_the_course_has_these_hours() -> None:
     table = hours_table()
     readme = (ROOT / "README.md").read_text("utf-8")
     for name in LESSONS:
-        (hours,) = re.findall(rf"^\| \[{name}\].*\| ([\d.]+)[^|]*\|$", readme, re.MULTILINE)
-        assert float(hours) == table[name]["everything"], name
+        (hours,) = re.findall(rf"^\| \[{name}\].*\| ([\d.]+) \| ([\d.]+) \|$", readme, re.MULTILINE)
+        assert list(map(float, hours)) == [core()[name], table[name]["everything"]], name
+    (total,) = re.findall(r"^\| total \| \| ([\d.]+) \| ([\d.]+) \|$", readme, re.MULTILINE)
+    assert list(map(float, total)) == [sum(core().values()), table["total"]["everything"]]
+    assert 25 <= float(total[0]) <= 35, "what a beginner can find in a month of evenings"
 
 
 def test_hours_of_every_kind_add_up() -> None:
@@ -273,6 +278,16 @@ def test_hours_of_every_kind_add_up() -> None:
         sums[kind_of(name)] += table[name]["everything"]
     (line,) = re.findall(r"^\| total \|.*(?:counted|estimated) \|$", PAGE, re.MULTILINE)
     assert cells(line)[-1] == ", ".join(f"{hours:g} {kind}" for kind, hours in sums.items())
+
+
+@pytest.mark.parametrize("folder", LESSONS)
+def test_the_readme_of_a_lesson_has_the_hours_of_its_core(folder: str) -> None:
+    found = re.search(
+        rf"\[the core\]\(\S+#the-core\) of the lesson takes about ({NUMBER}) hours?\.",
+        text_of(ROOT / folder / "README.md"),
+    )
+    assert found is not None
+    assert number(found[1]) == core()[folder]
 
 
 @pytest.mark.parametrize("folder", LESSONS)

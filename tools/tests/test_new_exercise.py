@@ -77,6 +77,16 @@ def test_the_arguments_come_from_the_reference(course: Path, run: Run) -> None:
     assert "    return values  # TODO: the solution, and why\n" in solutions
 
 
+def test_the_arguments_may_be_given(course: Path, run: Run) -> None:
+    given = "(weights: Tensor, base: float = 2.0) -> Tensor"
+    assert run("02_multi_head", "entropy", "--arguments", given)[0] == 0
+    for name in ("exercises/exercises.py", "exercises/solutions.py"):
+        text = (course / "02_multi_head" / name).read_text(encoding="utf-8")
+        assert f"def entropy{given}:\n" in text
+    tests = (course / "02_multi_head/tests/test_multi_head_exercises.py").read_text("utf-8")
+    assert "ex.entropy(x)" in tests
+
+
 def test_annotations_that_a_stub_cannot_use_are_not_copied(course: Path, run: Run) -> None:
     run("02_multi_head", "use")
     text = (course / "02_multi_head/exercises/exercises.py").read_text(encoding="utf-8")
@@ -136,6 +146,8 @@ def test_a_misconception_is_listed_in_the_dictionary(course: Path, run: Run) -> 
         (["01_attention", "class"], 2, "'class' cannot be the name of a function"),
         (["01_attention", "x", "--kind", "red"], 2, "unknown kind 'red' (did you mean 'read'?)"),
         (["01_attention"], 2, "the following arguments are required: name"),
+        (["01_attention", "x", "--arguments", "(x"], 2, "arguments '(x' must look like '(x: Ten"),
+        (["01_attention", "x", "--arguments", "(x: Foo)"], 2, "arguments '(x: Foo)' must look"),
     ],
 )
 def test_what_exists_or_cannot_be_is_refused_in_one_line(

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from utils.errors import CourseError
 from utils.grader.exercises import Lesson, read_lesson
 from utils.grader.feedback import Wrong, expect_choice, expect_equal, expect_prediction
 from utils.grader.report import SOLVED, WRONG, Verdict
+from utils.grader.runner import Starved
 
 LESSON = "01_first"
 SOLUTIONS = '''"""Solutions."""
@@ -201,6 +203,54 @@ def test_the_verdicts_can_be_read_by_a_program(tmp_path: Path, run: Run) -> None
     assert (first["verdict"]["is_certain"], second["verdict"]["is_certain"]) == (True, False)
 
 
+class Starving(try_answers.Worker):
+    """A process that gets no processor, as on a busy machine; the first few of them."""
+
+    left = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_starved = Starving.left > 0
+        Starving.left -= 1
+
+    def next_event(self, seconds: float) -> dict[str, Any] | None:
+        event = super().next_event(60.0)
+        if self.is_starved and event and event["event"] == "case":
+            raise Starved("the machine is too busy")
+        return event
+
+
+def starve(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(try_answers, "Worker", Starving)
+    monkeypatch.setattr(Starving, "left", count)
+
+
+FEW = ANSWERS.split("# wrong 1.1: plus its cube\n")[0]
+
+
+def test_an_answer_without_a_verdict_is_judged_again_at_the_end(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starve(monkeypatch, 2)
+    root = write(tmp_path, FEW)
+    code, out, err = run(root, str(root / "answers.py"))
+    assert (code, err) == (0, "")
+    assert "wrong answers: 100.0% rejected, 100.0% named, 100.0% named or actionable" in out
+    assert "No verdict" not in out
+
+
+def test_an_answer_that_never_gets_a_verdict_counts_as_nothing(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starve(monkeypatch, 99)
+    root = write(tmp_path, FEW)
+    code, out, _ = run(root, str(root / "answers.py"))
+    assert code == 1
+    assert "wrong answers: none rejected, none named, none named or actionable" in out
+    said = out.partition("No verdict: the machine was too busy; run again:\n")[2]
+    assert said == "  1.1 squares (line 3)\n  1.1 squares, in float64 (line 7)\n\n"
+
+
 PROGRAM = """
 import signal, sys
 from pathlib import Path
@@ -349,7 +399,8 @@ def test_a_message_with_more_than_values_is_actionable(compare: Callable[[], Non
         "correct, but written by PyTorch's softmax: now without it",
         "the values are right, but no gradient flows back through them",
         "the values are right, but the gradient of x: the first difference at [0]: got 1, expecte",
-        "f(x=1)\nstill running after 5 seconds at line 3; is there an endless loop?",
+        "f(x=1)\nstill running after 5 seconds at line 3; is there an endless loop, or is it too "
+        "slow?",
         "exercises.py, line 5: invalid syntax",
     ],
 )

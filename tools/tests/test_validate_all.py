@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tools.checks.result import SKIPPED, TO_COME, Result
 from tools.checks.suites import Case
 from utils.errors import UsageError
 
+ROOT = Path(__file__).resolve().parents[2]
 GOOD = {
     "pyproject.toml": "[tool.pytest.ini_options]\ntestpaths = ['01_one']\n",
     "utils/x.py": "",
@@ -150,6 +152,16 @@ def test_a_failing_a_skipped_and_an_unloadable_test_are_distinguished(tmp_path: 
     assert (found.passed, found.detail) == (False, "2 passed, 2 failed, 1 skipped")
     assert "01_one.tests.test_m: test_a: assert 1 == 2" in found.problems
     assert any("test_z" in problem for problem in found.problems)
+    assert found.problems[-1] == "1 skipped: no GPU"
+
+
+@pytest.mark.usefixtures("bare_pytest")
+def test_a_file_that_is_skipped_as_a_whole_says_why(tmp_path: Path) -> None:
+    needs = "import pytest\n\npytest.importorskip('nowhere_at_all', reason='needs it: make it')\n"
+    root = build(tmp_path, {"01_one/tests/test_n.py": needs})
+    [found] = suites.check_tests(root, "01_one")
+    assert (found.word, found.detail) == ("ok", "2 passed, 1 skipped")
+    assert found.problems == ("1 skipped: needs it: make it",)
 
 
 @pytest.mark.usefixtures("bare_pytest")
@@ -292,10 +304,11 @@ def test_the_json_holds_every_problem() -> None:
 
 
 def run_main(
-    monkeypatch: pytest.MonkeyPatch, passed: bool, *arguments: str
+    monkeypatch: pytest.MonkeyPatch, passed: bool, *arguments: str, missing: str = ""
 ) -> tuple[int, list[str]]:
     """Run the program with checks that only record their names: exit code and names."""
     ran: list[str] = []
+    monkeypatch.setattr(validate_all, "find_spec", lambda name: None if name == missing else name)
 
     def stand_in(name: str) -> validate_all.Check:
         def check(root: Path, module: str | None) -> list[Result]:
@@ -320,7 +333,7 @@ def test_the_exit_code_says_whether_all_passed(monkeypatch: pytest.MonkeyPatch) 
     ("option", "left_out"),
     [
         ("--json", set()),
-        ("--fast", {"tests", "exercises", "text blocks", "notebooks"}),
+        ("--fast", {"tests", "coverage", "exercises", "text blocks", "notebooks"}),
         ("--skip-tests", {"tests"}),
     ],
 )
@@ -329,6 +342,28 @@ def test_an_option_leaves_out_what_its_help_says(
 ) -> None:
     every = set(validate_all.CHECKS)
     assert set(run_main(monkeypatch, True, option)[1]) == every - left_out
+
+
+def test_a_check_without_its_tool_is_skipped_and_says_what_installs_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, ran = run_main(monkeypatch, True, missing="pytest_cov")
+    assert code == 0
+    assert {*ran} == validate_all.CHECKS.keys() - {"coverage"}
+    lines = capsys.readouterr().out.splitlines()
+    assert "coverage                        skipped     0.0  needs pytest-cov" in lines
+    assert "  needs pytest-cov: make install-dev" in lines
+
+
+def test_every_tool_that_a_check_needs_is_pinned_where_the_command_installs_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pins = {
+        "make install": project["dependencies"],
+        "make install-dev": project["optional-dependencies"]["dev"],
+    }
+    for check, (_, package, command) in validate_all.NEEDS.items():
+        assert check in validate_all.CHECKS
+        assert any(pin.startswith(f"{package}==") for pin in pins[command])
 
 
 def test_the_exercises_are_checked(tmp_path: Path) -> None:

@@ -184,7 +184,8 @@ def difference_of_entries(
             found = ", ".join(actual) or "none"
             return Difference(f"{name}: {key} is missing; yours are: {found}")
         if actual[key] != truth:
-            return Difference(f"{name}: {key} is {actual[key]}; expected {truth}")
+            # A key may be a name, or the beginning of a sentence: no verb fits all of them.
+            return Difference(f"{name}, {key}: {actual[key]}; expected {truth}")
     extra = [key for key in actual if key not in expected]
     return Difference(f"{name}: {extra[0]} should not be there") if extra else None
 

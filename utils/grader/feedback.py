@@ -129,6 +129,9 @@ def suspect_pairs(
         history.suspects.answer_is_wrong(call.misconceptions, lambda pair: gives(pair, actual))
 
 
+ALL_CLOSE = "\nNote: all are close; compute more decimals"
+
+
 def expect_prediction(
     actual: Any, expected: Sequence[float], what: str, *, within: float = 0.006
 ) -> None:
@@ -140,17 +143,29 @@ def expect_prediction(
     if found and call is not None:
         history.suspects.answer_is_wrong(
             call.misconceptions,
-            lambda pair: prediction_problem(actual, call.repeat(pair), what, within) == "",
+            lambda pair: is_same_row(actual, call.repeat(pair), within),
         )
     wrong = [one for one in known if prediction_problem(one[1], expected, what, within)]
     if not found:
         history.refuted |= {name for name, _ in wrong}
         return
-    alike = [name for name, row in wrong if prediction_problem(actual, row, what, within) == ""]
+    alike = [name for name, row in wrong if is_same_row(actual, row, within)]
+    if alike:  # a mistake that is close to the truth: more decimals would not help
+        found = found.removesuffix(ALL_CLOSE)
     raise Wrong(found, frozenset(alike))
 
 
-def prediction_problem(actual: Any, expected: Any, what: str, within: float) -> str:
+def is_same_row(actual: Any, theirs: Any, within: float) -> bool:
+    """Whether a predicted row is that of a misconception, whose large numbers may be rounded."""
+    if isinstance(theirs, Exception):
+        return False
+    scale = [max(1.0, abs(float(value))) if is_number(value) else 1.0 for value in theirs]
+    return prediction_problem(actual, theirs, "", within, scale) == ""
+
+
+def prediction_problem(
+    actual: Any, expected: Any, what: str, within: float, scale: Sequence[float] = ()
+) -> str:
     """What is wrong with a predicted row, "" if nothing is; it never says what is right."""
     if actual is None:
         return f"{what}: got None; is a return missing?"
@@ -160,8 +175,8 @@ def prediction_problem(actual: Any, expected: Any, what: str, within: float) -> 
     if len(row) != len(expected):
         return f"{what}: got {len(row)} numbers; {len(expected)} are expected"
     errors = [
-        0.0 if mine == truth else abs(mine - truth)  # infinity minus infinity is nan
-        for mine, truth in zip(row, expected, strict=True)
+        0.0 if mine == truth else abs(mine - truth) / unit  # infinity minus infinity is nan
+        for mine, truth, unit in zip(row, expected, scale or [1.0] * len(row), strict=True)
     ]
     good = sum(error <= within for error in errors)
     if good == len(row):
@@ -169,7 +184,7 @@ def prediction_problem(actual: Any, expected: Any, what: str, within: float) -> 
     shown_row = ", ".join(f"{value:.4g}" for value in row)
     said = f"{what}: {good} of {len(row)} values correct in {shown_row}"
     if max(errors) < 10 * within:
-        return f"{said}\nNote: all are close; compute more decimals"
+        return f"{said}{ALL_CLOSE}"
     # Of other numbers the sum means nothing, and would give the last missing one away.
     if abs(sum(expected) - 1) < within < abs(sum(row) - 1) / 3:
         return f"{said}\nNote: yours sum to {sum(row):.4g}; they should sum to 1"

@@ -40,11 +40,14 @@ from utils.grader.learner_code import (
 )
 from utils.grader.mistakes import class_of
 from utils.grader.plain_words import explain
+from utils.grader.report import TOO_LONG
 from utils.grader.resemblance import misconceptions_with_same_error
 from utils.grader.values import copy_of, type_name
 
 SECONDS = 5.0  # of processor time, for all the calls of one exercise together
-PATIENCE = 2.4  # seconds of wall time count as one: on a busy machine, code waits for its turn
+PATIENCE = 2.4  # seconds of wall time count as one, for code that sleeps
+BUSY = 10.0  # and for code that computes, and has to wait for its turn on a busy machine
+RUNNING = 0.05  # of the processor: code that gets less sleeps
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 COMPARABLE = str | bytes | bytearray | complex | float | int | set
 WATCHDOG_LOCK = threading.Lock()  # held while a watchdog raises TimeUp, and while another starts
@@ -98,7 +101,7 @@ class Clock:
     def message(self) -> str:
         """The message for the learner when the time is up."""
         where = f" at {self.where}" if self.where else ""
-        return f"still running after {self.limit:.0f} seconds{where}; is there an endless loop?"
+        return f"still running after {self.limit:.0f} seconds{where}; {TOO_LONG}"
 
 
 def moment() -> tuple[float, float]:
@@ -109,14 +112,15 @@ def moment() -> tuple[float, float]:
 def seconds_since(start: tuple[float, float]) -> float:
     """The seconds that count against a time limit: of the processor, or waited with patience."""
     processor, wall = (now - before for now, before in zip(moment(), start, strict=True))
-    return min(wall, max(processor, wall / PATIENCE))  # several threads use more than wall time
+    patience = PATIENCE if processor < RUNNING * wall else BUSY
+    return min(wall, max(processor, wall / patience))  # several threads use more than wall time
 
 
 def call_within(seconds: float, function: Callable[[], Result]) -> Result:
     """Call a function; raise TimeUp in it when the time is up, and again every second.
 
     Time is that of the processor, so that a busy machine does not make right answers late; one that
-    only waits is interrupted after PATIENCE times as long.
+    sleeps is interrupted after PATIENCE times as long.
 
     This reaches Python code only; a call into C is interrupted when it returns. (A call that never
     returns is ended from outside: see utils/grader/runner.py.)

@@ -8,7 +8,7 @@ Three texts take part: the release that the learner started from (`base`), the l
 - a renamed exercise is found by its number, and the old name keeps working;
 - what the learner added (helpers, imports, constants, comments) stands where it stood: before the
   same exercise as before;
-- an answer to an exercise that no longer exists stands at the end.
+- an answer to an exercise that no longer exists is at the end.
 
 Nothing is trusted: `check_kept` compares syntax trees, so that no statement of the learner's can
 be missing from the result.
@@ -260,7 +260,7 @@ class Scope:
         """An answer whose exercise is gone, and a note."""
         number = self.in_base[piece.name].exercise
         label = f"{number} {piece.name}".strip()
-        self.notes.append(f"{label} no longer exists: your answer stands at the end of the file")
+        self.notes.append(f"{label} no longer exists: your answer is at the end of the file")
         if number:
             self.kept.append(number)
         heading = [f"\n{REMOVED}\n"] if piece.node.col_offset == 0 else []
@@ -320,7 +320,7 @@ def what_changed(base: Piece, new: Piece) -> str:
     if not (isinstance(old_node, ast.FunctionDef) and isinstance(new_node, ast.FunctionDef)):
         return "its description changed: read it again"
     if ast.dump(old_node.args) != ast.dump(new_node.args):
-        return "its arguments changed: your code stands below the new line, check it"
+        return "its arguments changed: your code is below the new line, check it"
     if ast.get_docstring(old_node) != ast.get_docstring(new_node):
         return "its description changed: read it again"
     if given_code(old_node) != given_code(new_node):

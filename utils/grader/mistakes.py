@@ -8,7 +8,7 @@
 
 `attention_with` computes the right answer, unless a setting tells it to make a mistake. Each entry
 is a misconception like any other. Because the settings combine, so do the mistakes: an answer with
-two of them is recognised, though no single misconception gives it. For an exercise that asks for a
+two of them is recognized, though no single misconception gives it. For an exercise that asks for a
 class, a class takes the place of the function: its constructor takes the settings.
 """
 

@@ -2,7 +2,8 @@
 
     pytest 01_attention                     tests exercises.py
     pytest 01_attention --solutions         tests solutions.py, where no stub may be left
-    pytest 01_attention --misconceptions    tests each known wrong answer in place of its solution
+    pytest 01_attention --misconceptions    tests each known wrong answer in place of its solution,
+                                            until it is rejected and its mistake is named
 
 A test belongs to the exercise that lists it under `judge` in exercises.yaml. The root conftest.py
 loads this plugin; torch is imported only when a test uses `ex`.
@@ -10,7 +11,7 @@ loads this plugin; torch is imported only when a test uses `ex`.
 
 import inspect
 from collections import defaultdict
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ import pytest
 
 from utils.errors import CourseError
 from utils.grader.exercises import Exercise, Lesson, read_lesson
-from utils.grader.report import SOLVED, TO_DO, WRONG, Case, failure_text
+from utils.grader.report import SOLVED, TO_DO, WRONG, Case, failure_text, is_named
 
 if TYPE_CHECKING:
     from utils.grader.guard import Clock, Guarded, LearnerModule
@@ -34,6 +35,7 @@ LEARNERS = pytest.StashKey[dict[Path, "LearnerModule"]]()
 MISCONCEPTIONS = pytest.StashKey[dict[Path, dict[str, Any]]]()
 CLOCKS = pytest.StashKey[dict[tuple[str, str], "Clock"]]()
 SUSPECTS = pytest.StashKey[dict[tuple[str, str], "Suspects"]]()
+WRONG_ANSWERS = pytest.StashKey[dict[tuple[str, str], list[Case]]]()  # their cases so far
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,6 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[MISCONCEPTIONS] = {}
     config.stash[CLOCKS] = {}
     config.stash[SUSPECTS] = {}
+    config.stash[WRONG_ANSWERS] = defaultdict(list)
     # With CI in the environment, pytest would print each whole message again in its summary.
     config.option.force_short_summary = True
 
@@ -89,6 +92,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if lesson is not None and exercise is not None:
             item.stash[EXERCISE] = (lesson, exercise)
             item.add_marker("exercise")
+            item.repr_failure = failure_in_words(item.repr_failure)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -202,6 +206,21 @@ def with_wrong_answer(learner: "LearnerModule", name: str, misconception: Any) -
 # --- the three outcomes ---
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """Leave out the tests of a known wrong answer that was rejected and named by earlier ones.
+
+    It gives what its misconception gives, so the later tests would only say the same again.
+    """
+    callspec = getattr(item, "callspec", None)
+    wrong = callspec.params.get("ex") if callspec else None
+    if not isinstance(wrong, tuple) or EXERCISE not in item.stash:  # an exercise may have none
+        return None
+    exercise = item.stash[EXERCISE][1]
+    cases = item.config.stash[WRONG_ANSWERS][exercise.id, wrong[1].__name__]
+    return True if is_named(cases) else None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Turn the errors of an exercise's test into to do (skipped), or wrong with a message."""
@@ -256,6 +275,21 @@ def reference_used(item: pytest.Item) -> str:
     return f"{module}.py" if module else ""
 
 
+def failure_in_words(repr_failure: Callable[..., Any]) -> Callable[..., Any]:
+    """A test's repr_failure that gives a message without a traceback as it is.
+
+    pytest would first filter the traceback that it then leaves out, which takes milliseconds.
+    """
+
+    def in_words(excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+        error = excinfo.value
+        if isinstance(error, pytest.fail.Exception) and not error.pytrace:
+            return str(error)
+        return repr_failure(excinfo)
+
+    return in_words
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
@@ -266,6 +300,8 @@ def pytest_runtest_makereport(
     if case is not None and report.when == "call":
         case.printed = report.capstdout[:PRINTED]
         vars(report)["case"] = asdict(case)  # a dictionary can cross processes
+        if case.wrong_answer:
+            item.config.stash[WRONG_ANSWERS][case.exercise, case.wrong_answer].append(case)
     return report
 
 

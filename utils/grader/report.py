@@ -13,8 +13,10 @@ from utils.grader.exercises import how_to
 WIDTH = 80  # columns, where the terminal is not narrower
 NARROWEST = 20
 SOLVED, WRONG, TO_DO = "solved", "wrong", "to do"
+TOO_LONG = "is there an endless loop, or is it too slow?"
 COLOURS = {SOLVED: "32", WRONG: "31", TO_DO: "33", "dim": "2", "bold": "1"}
 PRINTED_LINES = 3
+CLEAR = 100  # tolerances between a known wrong answer and the right one, at least
 
 
 @dataclass
@@ -117,6 +119,13 @@ def diagnose(cases: Sequence[Case]) -> Diagnosis:
     best = [one for one in candidates if scores[one] == max(scores.values())]
     explains_half = len(best) == 1 and 2 * scores[best[0]] >= len(failed)
     return Diagnosis(best[0], False) if explains_half else Diagnosis()
+
+
+def is_named(cases: Sequence[Case]) -> bool:
+    """Whether the cases of a known wrong answer reject it clearly, with its own diagnosis alone."""
+    failed = [case for case in cases if case.outcome == WRONG and not case.is_replaced]
+    is_clear = any(case.margin >= CLEAR for case in failed)
+    return is_clear and diagnose(cases) == Diagnosis(failed[0].own_diagnosis)
 
 
 def diagnose_pairs(pairs: Sequence[tuple[str, str]], seen_first: frozenset[str]) -> Diagnosis:

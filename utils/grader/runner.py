@@ -3,8 +3,9 @@
 `judge` runs the tests of a lesson in a process of their own and returns a verdict per exercise.
 Python loops are stopped inside that process (utils/grader/guard.py). If it sends nothing for
 SILENCE seconds (a call into C, a deadlock), or ends (a segmentation fault, os._exit), the exercise
-it was running is wrong, and a new process judges the rest. A verdict only ever comes from a test
-that ran: if the tests cannot run, CourseError gives the cause.
+it was running is wrong, and a new process judges the rest. Seconds in which a busy machine kept the
+process waiting for the processor don't count, up to LONGEST_SILENCE. A verdict only ever comes from
+a test that ran: if the tests cannot run, CourseError gives the cause.
 
 `progress` does the same with a cache: verdicts are stored together with a hash of every file that
 they depend on, so an unchanged lesson costs milliseconds and does not import torch.
@@ -28,12 +29,15 @@ from typing import Any, Self
 from utils.errors import CourseError
 from utils.files import atomic_write_text
 from utils.grader.exercises import ROOT, Lesson
-from utils.grader.report import SOLVED, TO_DO, WRONG, Case, Verdict, verdict
+from utils.grader.report import SOLVED, TO_DO, TOO_LONG, WRONG, Case, Verdict, verdict
 from utils.grader.root_cause import with_root_causes
 
 STARTUP = 180.0  # seconds to import torch from a cold disk
 SHUTDOWN = 2.0  # seconds to end after closing its output
-SILENCE = 15.0  # seconds without an event
+SILENCE = 15.0  # seconds without an event, of the processor, or in which the process sleeps
+LONGEST_SILENCE = 4.0  # times as long, for a process that waits for the processor
+LOOK = 0.2  # of SILENCE: the time between two looks at whether the process is running
+RUNNING = 0.005  # of the processor: a process that gets less is asleep or blocked
 TESTS_RAN = (0, 1)  # exit codes of pytest: all passed, some failed
 VERSION = 2
 ENVIRONMENT = {
@@ -80,6 +84,16 @@ class Worker:
     def next_event(self, seconds: float) -> dict[str, Any] | None:
         """The next event; None when the process has ended. Raises queue.Empty after `seconds`."""
         return self.events.get(timeout=seconds)
+
+    def processor_seconds(self) -> float:
+        """The processor time that the process has used; 0.0 where the system doesn't tell."""
+        import psutil  # on demand: stored verdicts are shown without it
+
+        try:
+            used = psutil.Process(self.process.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return used.user + used.system
 
     def send_job(self, job: dict[str, Any]) -> None:
         """Send the process its job. Raises CourseError if it could not start."""
@@ -174,6 +188,7 @@ class LostWorker:
     exercise: str  # the one that was running
     has_loaded: bool  # whether the learner's file had been loaded
     problem: str
+    is_starved: bool = False  # it hardly got the processor, which says nothing about the exercise
 
 
 def collect_cases(
@@ -191,10 +206,12 @@ def collect_cases(
     worker.send_job(job)
     while True:
         try:
-            event = worker.next_event(SILENCE if exercise else STARTUP)
+            event = patient_event(worker) if exercise else worker.next_event(STARTUP)
         except queue.Empty:
-            problem = f"no response for {SILENCE:.0f} seconds; is there an endless loop?"
+            problem = f"no response for {SILENCE:.0f} seconds; {TOO_LONG}"
             return LostWorker(exercise, has_loaded, problem)
+        except Starved as error:
+            return LostWorker(exercise, has_loaded, str(error), is_starved=True)
         if event is None:
             problem = f"it ended the Python process (exit code {worker.end(SHUTDOWN)})"
             return LostWorker(exercise, has_loaded, problem)
@@ -215,6 +232,34 @@ def collect_cases(
             raise CourseError(f"the tests could not run: {worker.last_error()}")
         elif kind == "end":
             return None
+
+
+class Starved(Exception):  # noqa: N818 - no verdict, and no error of the learner
+    """A process was running, but so slowly that nothing can be said about it."""
+
+
+def patient_event(worker: Worker) -> dict[str, Any] | None:
+    """The next event of a process; None when it has ended.
+
+    Raises queue.Empty if it has computed for SILENCE seconds without an event, or sleeps; Starved
+    if it has waited for the processor most of the time.
+    """
+    start = before = worker.processor_seconds()
+    look = LOOK * SILENCE
+    waited, wait = 0.0, SILENCE - look
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return worker.next_event(wait)
+        waited, wait = waited + wait, look
+        now = worker.processor_seconds()
+        if waited >= SILENCE and (now - start >= SILENCE or now - before < RUNNING * look):
+            raise queue.Empty
+        if waited >= LONGEST_SILENCE * SILENCE:
+            raise Starved(
+                f"no response for {waited:.0f} seconds, in {now - start:.0f} of which it had the "
+                "processor: the machine is too busy; check again when it has less to do"
+            )
+        before = now
 
 
 def add_lost_cases(

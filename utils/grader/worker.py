@@ -25,6 +25,7 @@ OPTIONS = [
     "--rootdir=.",  # as an absolute path, pytest would expand a $ in it
     "--pythonwarnings=ignore::pytest.PytestAssertRewriteWarning",  # the plugin is loaded already
     "-pno:cacheprovider",
+    "-pno:logging",  # its handlers take longer than most tests, and nothing here reads the log
     # A learner's leftover threads and objects would otherwise fail the next exercise.
     "-pno:threadexception",
     "-pno:unraisableexception",

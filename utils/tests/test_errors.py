@@ -4,6 +4,7 @@ The programs run in processes of their own, because exit codes and pipes belong 
 """
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -12,7 +13,14 @@ from typing import Any
 
 import pytest
 
-from utils.errors import CourseError, UsageError, did_you_mean, is_out_of_memory, pick
+from utils.errors import (
+    CourseError,
+    UsageError,
+    did_you_mean,
+    is_out_of_memory,
+    pick,
+    print_error,
+)
 
 FULL = Path("/dev/full")
 PROGRAM = """
@@ -40,6 +48,28 @@ def run(body: str, stdout: Any = subprocess.PIPE, **options: str) -> subprocess.
 
 
 # --- words --------------------------------------------------------------------------------------
+
+
+LONG = (
+    "unknown preset 'labtop' (did you mean 'laptop'?); choose one of: smoke, laptop, nano, full, "
+    "baby_gpt, /" + 90 * "x"
+)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_long_error_is_broken_between_words_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    print_error(LONG)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == (3 if is_terminal else 1)
+    assert " ".join(line.strip() for line in lines) == f"error: {LONG}"
+    if is_terminal:
+        assert all(len(line) < 80 for line in lines[:2])
+        assert all(line.startswith(" " * 7) for line in lines[1:])
 
 
 @pytest.mark.parametrize(
@@ -171,7 +201,7 @@ def test_a_full_disk_behind_the_output_is_one_line(body):
         (RuntimeError("shapes (3, 4) and (5, 6) cannot be multiplied"), False),
     ],
 )
-def test_a_lack_of_memory_is_recognised_by_the_message(error, is_one):
+def test_a_lack_of_memory_is_recognized_by_the_message(error, is_one):
     assert is_out_of_memory(error) is is_one
 
 

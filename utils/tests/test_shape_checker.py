@@ -110,7 +110,7 @@ def test_every_pair_of_leading_axes_is_compared():
     assert "(3,) do not broadcast with (2,) of x1" in refusal(**tensors)
 
 
-def test_swapped_axes_are_recognised():
+def test_swapped_axes_are_recognized():
     message = refusal(torch.zeros(2, 64, 5), ("B", "T", "d_model"), d_model=64)
     assert "axes -2 and -1 of x look swapped: x.transpose(-2, -1) fits" in message
 

@@ -662,7 +662,7 @@ class WithBuffer(nn.Module):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (Narrow, "linear.weight is (2, 3); expected (3, 3)"),
+        (Narrow, ", linear.weight: (2, 3); expected (3, 3)"),
         (NoBias, "linear.bias is missing; yours are: linear.weight"),
         (
             Renamed,

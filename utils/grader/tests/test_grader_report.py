@@ -1,6 +1,7 @@
 """utils/grader/report.py: combining the cases of an exercise into a message."""
 
 import io
+import math
 import sys
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from utils.grader.report import (
     counts,
     diagnose,
     failure_text,
+    is_named,
     message_lines,
     verdict,
     wrap,
@@ -193,6 +195,31 @@ def test_two_mistakes_are_told_one_below_the_other():
         f"  1. {A}.",
         f"  2. {B}.",
     ]
+
+
+OWN = replace(wrong("own"), own_diagnosis="own", margin=math.inf)
+
+
+@pytest.mark.parametrize(
+    ("cases", "named"),
+    [
+        ([], False),
+        ([solved()], False),
+        ([OWN], True),
+        ([solved(), OWN, solved()], True),
+        ([replace(OWN, margin=99.0)], False),  # too close to the right answer to be clear
+        ([replace(OWN, margin=99.0), OWN], True),
+        ([replace(OWN, explained_by=frozenset({"own", "other"}))], False),
+        ([replace(OWN, explained_by=frozenset({"own", "other"})), OWN], True),
+        ([replace(OWN, explained_by=frozenset({"other"}))], False),
+        ([replace(OWN, explained_by=None)], False),
+        ([replace(OWN, explained_by=frozenset(), resembles=frozenset({"own"}))], False),
+        ([OWN, solved("own")], False),
+        ([replace(OWN, is_replaced=True)], False),
+    ],
+)
+def test_a_known_wrong_answer_is_named_if_its_own_diagnosis_alone_remains(cases, named):
+    assert is_named(cases) is named
 
 
 def test_a_case_written_by_pytorch_does_not_count_as_a_mistake():

@@ -370,7 +370,9 @@ def test_a_file_that_does_not_finish_loading_is_reported_with_the_line(tmp_path,
     monkeypatch.setattr(guard, "Clock", functools.partial(Clock, 0.2))
     learner = learner_of(tmp_path, "x = 1\nwhile True:\n    pass\n")
     said = "exercises.py does not finish loading: still running after 0 seconds at line "
-    assert learner.problem in [f"{said}{line}; is there an endless loop?" for line in (3, 4)]
+    assert learner.problem in [
+        f"{said}{line}; is there an endless loop, or is it too slow?" for line in (3, 4)
+    ]
 
 
 # --- inputs that must stay as they are ---
@@ -495,7 +497,7 @@ def test_an_endless_loop_is_interrupted_and_reported_with_its_line(tmp_path, nam
     ex = exercises(tmp_path, LOOPS, limit=0.2)
     told = message(ex, name, 1)
     assert told.startswith(f"{name}(x=1)\nstill running after 0 seconds at line ")
-    assert told.endswith("; is there an endless loop?")
+    assert told.endswith("; is there an endless loop, or is it too slow?")
 
 
 def test_when_the_time_is_up_the_rest_of_the_exercise_is_not_tried(tmp_path):
@@ -508,7 +510,10 @@ def test_when_the_time_is_up_the_rest_of_the_exercise_is_not_tried(tmp_path):
 def test_catching_every_exception_gains_no_time(tmp_path):
     ex = exercises(tmp_path, LOOPS, limit=0.2)
     assert ex.gives_in(1) == 7
-    assert message(ex, "works", 1) == "still running after 0 seconds; is there an endless loop?"
+    assert (
+        message(ex, "works", 1)
+        == "still running after 0 seconds; is there an endless loop, or is it too slow?"
+    )
 
 
 def test_the_calls_of_an_exercise_share_one_clock():
@@ -525,12 +530,13 @@ def test_the_calls_of_an_exercise_share_one_clock():
 
 def test_the_time_limit_message_has_duration_and_line():
     assert Clock(10.0, where="line 7").message() == (
-        "still running after 10 seconds at line 7; is there an endless loop?"
+        "still running after 10 seconds at line 7; is there an endless loop, or is it too slow?"
     )
 
 
 def test_python_loops_are_interrupted_before_the_worker_is_killed():
     assert guard.SECONDS * guard.PATIENCE < runner.SILENCE < runner.STARTUP
+    assert guard.SECONDS * guard.BUSY < runner.SILENCE * runner.LONGEST_SILENCE
 
 
 def test_only_processor_time_counts_in_full():
@@ -541,6 +547,14 @@ def test_only_processor_time_counts_in_full():
     processor, wall = guard.moment()
     assert guard.seconds_since((processor - 3, wall - 3)) >= 3
     assert guard.seconds_since((processor - 9, wall - 3)) < 9  # of several threads
+
+
+def test_who_waits_for_a_busy_machine_gets_more_time_than_who_sleeps():
+    processor, wall = guard.moment()
+    busy = guard.seconds_since((processor - 2, wall - 18))  # a ninth of a processor
+    asleep = guard.seconds_since((processor, wall - 18))
+    assert 2 <= busy < 0.9 * guard.SECONDS
+    assert asleep > guard.SECONDS
 
 
 def test_code_that_waits_for_a_busy_machine_is_not_late(monkeypatch):

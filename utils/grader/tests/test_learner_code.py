@@ -67,7 +67,7 @@ def caught(module: ModuleType, name: str) -> BaseException:
         "\ufeff" + STUB,
     ],
 )
-def test_a_stub_is_recognised_whatever_surrounds_its_raise(tmp_path, text):
+def test_a_stub_is_recognized_whatever_surrounds_its_raise(tmp_path, text):
     (stub,) = source_of(tmp_path, text).stubs()
     assert (stub.exercise, stub.name) == ("1.1", "double")
 

@@ -5,6 +5,7 @@ import copy
 import json
 import os
 import queue
+import re
 import subprocess
 import sys
 import tempfile
@@ -355,9 +356,15 @@ DEADLY = {  # name: body, what the message says
     "between": ("return x + 1", "the result (2, 3): the first difference"),
     "crashes": ("import ctypes\nctypes.string_at(0)", "it ended the Python process (exit code "),
     "closes": ("sys.stdout.close()", "the test cannot use the answer: ValueError: I/O"),
-    "sleeps": ("time.sleep(1000)", "no response for 2 seconds; is there an endless loop?"),
+    "sleeps": (
+        "time.sleep(1000)",
+        "no response for 2 seconds; is there an endless loop, or is it too slow?",
+    ),
     "waits": ("lock = threading.Lock()\nlock.acquire(), lock.acquire()", "no response for 2"),
-    "stubborn": (STUBBORN, "no response for 2 seconds; is there an endless loop?"),
+    "stubborn": (
+        STUBBORN,
+        "no response for 2 seconds; is there an endless loop, or is it too slow?",
+    ),
     "handed_out": (STUB, ""),
     "last": (RIGHT, ""),
 }
@@ -384,6 +391,7 @@ def test_an_exercise_that_ends_or_blocks_the_process_is_wrong_and_the_rest_is_ju
     bodies = {name: body for name, (body, _) in DEADLY.items()}
     lesson = build(tmp_path, bodies, conftest=SHORT_CLOCK)
     monkeypatch.setattr(engine, "SILENCE", 2.0)
+    monkeypatch.setattr(engine, "LONGEST_SILENCE", 60.0)  # one of them computes all the time
     monkeypatch.setenv("PYTEST_ADDOPTS", "--nonsense")  # a setting of the user
     seen: list[str] = []
     relay = Relay()
@@ -581,9 +589,13 @@ class Scripted:
         self.events = [copy.copy(event) for group in events for event in group]
         self.job: dict[str, Any] = {}
         self.patience: list[float] = []
+        self.processor: list[float] = []  # seconds used, at each look; then 0.0
 
     def send_job(self, job: dict[str, Any]) -> None:
         self.job = job
+
+    def processor_seconds(self) -> float:
+        return self.processor.pop(0) if self.processor else 0.0
 
     def next_event(self, seconds: float) -> dict[str, Any] | None:
         self.patience.append(seconds)
@@ -660,7 +672,10 @@ def test_the_callback_gets_each_exercise_once(lesson):
     ("last", "said"),
     [
         ([], "it ended the Python process (exit code 7)"),
-        ([queue.Empty], "no response for 15 seconds; is there an endless loop?"),
+        (
+            [queue.Empty] * 2,
+            "no response for 15 seconds; is there an endless loop, or is it too slow?",
+        ),
     ],
 )
 def test_an_exercise_that_loses_the_process_is_wrong_and_the_next_process_continues(
@@ -695,7 +710,62 @@ def test_startup_may_take_longer_than_an_exercise(lesson):
     judge(lesson, start=one_after_the_other(process))
     first, *others = process.patience
     assert first == engine.STARTUP
-    assert set(others) == {engine.SILENCE}
+    assert set(others) == {engine.SILENCE * (1 - engine.LOOK)}
+
+
+# --- how long a silent process is waited for ---
+
+
+def silent(processor: list[float], last: Event) -> Scripted:
+    """A worker that is silent for as many looks as there are times, but the first; then `last`."""
+    worker = Scripted([queue.Empty] * (len(processor) - 1), [last])
+    worker.processor = [*processor]
+    return worker
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        [7.0, 19.0, 22.0],  # it computes all the time
+        [7.0, 8.0, 8.0],  # it has computed for a second, and sleeps
+        [7.0, 8.0, 9.0, 10.0, 10.001],  # after a while it sleeps
+        [7.0, 12.0, 14.0, 17.0, 20.0, 22.1],  # with half of a processor it takes longer
+        [0.0, 0.0, 0.0],  # the system doesn't tell
+    ],
+)
+def test_a_process_that_computes_or_sleeps_for_15_seconds_is_lost(processor):
+    process = silent(processor, queue.Empty)
+    with pytest.raises(queue.Empty):
+        engine.patient_event(cast(Worker, process))
+    assert sum(process.patience) == engine.SILENCE * (1 + engine.LOOK * (len(processor) - 3))
+
+
+def test_a_process_that_waits_for_the_processor_is_waited_for():
+    process = silent([7.0, 7.5, 7.7, 7.9, 8.1, 8.3], {"event": "end"})
+    assert engine.patient_event(cast(Worker, process)) == {"event": "end"}
+    assert sum(process.patience) > engine.SILENCE
+
+
+def test_a_process_that_hardly_gets_the_processor_has_no_verdict(lesson):
+    starved = Scripted(started("1.1"), [queue.Empty] * 17)
+    starved.processor = [0.0] * 2 + [0.1 * look for look in range(17)]  # two events before
+    cases: dict[str, list[Case]] = defaultdict(list)
+    lost = engine.collect_cases(
+        cast(Worker, starved), engine.job_for(lesson, ["1.1"], False), cases
+    )
+    assert lost is not None
+    assert lost.is_starved
+    assert lost.problem == (
+        "no response for 60 seconds, in 2 of which it had the processor: the machine is too busy; "
+        "check again when it has less to do"
+    )
+
+
+def test_the_processor_time_of_a_process_is_told():
+    with Worker() as process:
+        process.next_event(engine.STARTUP)  # it has imported torch
+        assert 0.1 < process.processor_seconds() < engine.STARTUP
+    assert process.processor_seconds() == 0.0  # it has ended
 
 
 @pytest.mark.parametrize("code", [2, 3, 4, 5])
@@ -1068,6 +1138,12 @@ def test_with_misconceptions_each_wrong_answer_is_tested_and_named(course):
         assert "This looks like: the numbers are halved." in section(lines, title)
     assert "2 failed, 1 passed" in lines[-1]
     assert "no exercise in exercises.yaml lists test_orphan under judge" in "\n".join(lines)
+
+
+def test_a_wrong_answer_is_tested_until_it_is_rejected_and_named(course):
+    _, lines = run_pytest(course, "--misconceptions", "-v", "-k", "test_half")
+    ran = re.findall(r"test_half\[halved-(\d)\] (\w+)", "\n".join(lines))
+    assert ran == [("0", "PASSED"), ("2", "FAILED")]  # and not with size 3
 
 
 def test_an_invalid_exercises_yaml_is_reported_in_one_line(tmp_path):
