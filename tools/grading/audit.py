@@ -31,8 +31,13 @@ import torch
 
 from tools.grading.remote import Connection, RemoteError, remote_module
 from tools.grading.sandbox import Sandbox, View
+from utils.grader import guard
 from utils.grader.pytest_plugin import LEARNERS
 from utils.grader.worker import OPTIONS, EventReporter
+
+# This process only waits for answers, each of which has its own limit (tools/grading/remote.py):
+# the wall time of an exercise must not count as if it computed.
+PATIENCE = 24.0
 
 
 class AuditReporter(EventReporter):
@@ -84,6 +89,7 @@ def main() -> None:
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     torch.set_num_threads(1)
+    guard.PATIENCE = PATIENCE
     reporter = AuditReporter(stream)
     reporter.send("ready")
     while line := sys.stdin.readline().strip():

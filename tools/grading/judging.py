@@ -38,6 +38,7 @@ from tools.grading.sandbox import (
     first_user,
     is_root,
     patience,
+    user_works,
 )
 from tools.grading.scrubbed import copy_for_answers, copy_for_tests
 from tools.grading.submissions import Submission
@@ -412,6 +413,11 @@ class Grader:
     def __init__(self, workers: int = 2, *, audits: bool = True, walls: bool = True) -> None:
         uses_bubblewrap = walls and bubblewrap_works()
         first = first_user()
+        if is_root() and not uses_bubblewrap and not user_works(first):
+            raise CourseError(
+                "bubblewrap does not work here, and submissions would run as root: grade as "
+                f"another user, or with a Python that other users can run (not {sys.executable})"
+            )
         self.sandboxes = [Sandbox(uses_bubblewrap, first + slot) for slot in range(workers)]
         self.audits = audits and os.name != "nt"
         self.seeds = [secrets.randbelow(2**31) for _ in range(2)]
@@ -455,6 +461,9 @@ class Grader:
                     for seed in self.seeds
                 ]
             askable = found[0] & found[1]
+            if not askable:
+                why = next(iter(self.auditors[slot].failed.values()), "no test has run")
+                raise CourseError(f"{lesson.name}: even the solutions do not answer: {why}")
         prepared = Prepared(lesson, for_tests, for_answers, frozenset(askable))
         self.prepared[lesson.name] = prepared
         return prepared

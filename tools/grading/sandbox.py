@@ -237,6 +237,17 @@ def bubblewrap_works() -> bool:
         return done.returncode == 0
 
 
+def user_works(user: int) -> bool:
+    """Whether a user of its own can run this Python; not if that is in root's home, for example."""
+    launch = str(Path(__file__).with_name("launch.py"))
+    python = [sys.executable, "-I", "-S"]
+    command = [*python, launch, launch_settings(user), *python, "-c", "pass"]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
 def descendants(pid: int) -> list[psutil.Process]:
     """A process's children, theirs, and so on; the process itself is not among them."""
     try:
