@@ -39,6 +39,7 @@ WIDE = {  # what is shown is a whole object, message or token, as it is
     *("08_engineering/experiment_tracking.py", "08_engineering/interop_gpt2.py"),
     *("08_engineering/interop_llama_config.py", "08_engineering/reply_forms.py"),
     *("08_engineering/request_fields.py", "08_engineering/serving_errors.py"),
+    "09_capstone/model/tiny_transformer.py",  # begins with where the text comes from
 }
 # Not run here, with the reason. Programs are not demonstrations; each has tests of its own.
 TRAINS = "trains for minutes what pictures/draw.py shows"
@@ -48,6 +49,7 @@ LEFT_OUT = {
     "06_training/scaling_runs.py": f"{TRAINS}: test_training_theory.py runs its parts",
     "09_capstone/budget_runs.py": f"{TRAINS}: test_capstone_theory.py runs its parts",
     "09_capstone/texts_by_loss.py": f"{TRAINS}, and needs a checkpoint: test_capstone_theory.py",
+    "09_capstone/gutenberg.py": "a program, and needs a book: test_gutenberg.py runs it",
     "09_capstone/data/prepare_data.py": "a program: test_prepare_data.py runs it",
     "09_capstone/sample.py": "a program, and needs a checkpoint: test_sample.py runs it",
     "09_capstone/serve.py": "a server, which does not end: test_serve.py runs it",
