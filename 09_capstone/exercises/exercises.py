@@ -39,7 +39,7 @@ def predict_floor() -> tuple[float, float, float, float]:
     2. how many bits per character it is above the floor;
     3. its perplexity per character;
     4. the share of the way that it has gone, in bits per character: 0 would be a uniform guess
-       among 65 characters, 1 the floor.
+       among 65 characters (an alphabet like Tiny Shakespeare's, not the theory's 57), 1 the floor.
     """
     raise NotImplementedError("Exercise 9.1: predict_floor")  # TODO: return your prediction
 
