@@ -149,7 +149,7 @@ function attend(q, k, v, T, d_head, { causal, slope }) {
   const scaled = new Float32Array(T * T); // what the softmax reads, where the mask allows it
   const weights = new Float32Array(T * T); // each row sums to 1
   const output = new Float32Array(T * d_head);
-  const scale = 1 / Math.sqrt(d_head); // keeps the variance of the scores near 1
+  const scale = 1 / Math.sqrt(d_head); // keeps the variance from growing with d_head
   for (let i = 0; i < T; i++) {
     for (let j = 0; j < T; j++) {
       scores[i * T + j] = dot(q, i * d_head, k, j * d_head, d_head); // how well key j answers i

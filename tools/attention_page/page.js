@@ -152,7 +152,8 @@ function switchTheme() {
 
 /** Colours that scripts set have to be set again. */
 function renderColours() {
-  byId("theme").setAttribute("aria-pressed", String(isDark()));
+  byId("theme").textContent = isDark() ? "Light" : "Dark"; // what it switches to
+  byId("theme").setAttribute("aria-label", isDark() ? "Light colours" : "Dark colours");
   renderLegend();
   renderToy();
   if (state.run) render();

@@ -30,7 +30,7 @@ function checkPrevious() {
         : "";
     return right(`${says}.${strength} Its square has a line just below the diagonal.`);
   }
-  return wrong(`${says}; another head gives it more.`);
+  return wrong(`${says}: too little. Look for a line just below the diagonal.`);
 }
 
 /** Keep the loss of each text under both masks. */

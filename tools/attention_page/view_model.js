@@ -1,7 +1,11 @@
 "use strict";
 /* Which model the page shows: the one inside it, or a file that the reader opens or drops. */
 
-const START_TEXT = "Who has the map?\nNo man has the m"; // something to look back for
+/* First texts by corpus, each with something to look back for. */
+const START_TEXTS = {
+  mock: "Who has the map?\nNo man has the m",
+  shakespeare: "ROMEO:\nWhat say you? What s",
+};
 
 /** The model that the page carries; null if it carries none. */
 function ownModel() {
@@ -11,9 +15,10 @@ function ownModel() {
 
 /** A first text, of characters that this model knows. */
 function startText(model) {
-  const { unknown } = encode(model, START_TEXT);
+  const text = /shakespeare/i.test(model.about.data ?? "") ? START_TEXTS.shakespeare : START_TEXTS.mock;
+  const { unknown } = encode(model, text);
   const strange = new Set(unknown.map((one) => one.character));
-  return Array.from(START_TEXT)
+  return Array.from(text)
     .filter((character) => !strange.has(character))
     .join("");
 }

@@ -28,9 +28,9 @@ function sumOf(values) {
 function queryStep(n) {
   return [
     paragraph(
-      `The query says what the token looks for. The vector of ${tokenAt(n.i)} is multiplied by ` +
-        `the learned matrix W_q of this head${projectionNote(state.model.config)}: q = x W_q, ` +
-        `with ${n.width} features.`,
+      `The query says what the token looks for. ${vectorNote(n.i)} The learned matrix W_q of this ` +
+        `head multiplies it: ${projection("q")}, with ${n.width} features` +
+        `${placeNote(state.model.config)}.`,
     ),
     numberCells(n.query),
     paragraph("Learned features have no names. Orange is negative, blue is positive."),
@@ -40,8 +40,8 @@ function queryStep(n) {
 function keyStep(n) {
   return [
     paragraph(
-      "The key says what a token can be found by: " +
-        `k = x W_k${projectionNote(state.model.config)}. This is the key of ${tokenAt(n.j)}.`,
+      `The key says what a token can be found by. ${vectorNote(n.j)} Its key is ` +
+        `${projection("k")}${placeNote(state.model.config)}.`,
     ),
     numberCells(n.key),
     paragraph("And the query from before:"),
@@ -71,9 +71,9 @@ function scaleStep(n) {
   const divided = n.scores[n.j] / root;
   const lines = [
     paragraph(
-      `A sum of ${n.width} products varies more the more there are. The division by the square ` +
-        `root of d_head = ${n.width} keeps the scores of a new model near 1, so that its softmax is ` +
-        "soft. Training may make them larger where it pays.",
+      `A sum of ${n.width} products varies more the more there are. Dividing the scores by the ` +
+        `square root of d_head = ${n.width} keeps their spread from growing with d_head: a ` +
+        "larger spread sharpens the softmax. Training may make them larger where it pays.",
     ),
     formula(
       `${score} / √${n.width} = ${score} / ${show(root, 2)} = `,
@@ -137,8 +137,9 @@ function sumStep(n) {
   rows.push(tableRow(["sum", "", "", show(sumOf(products), 4)]));
   const lines = [
     paragraph(
-      "The value is what a token hands over: v = x W_v. The output is the average of all values " +
-        "with these weights. Its first feature, from the first features v₀ of the values:",
+      `The value is what a token hands over: ${projection("v")}, of the same x as the key. ` +
+        "The output is the average of all values with these weights. Its first feature, from the " +
+        "values’ first features v₀:",
     ),
     keyTable("The weighted sum of the first feature", ["token", "weight", "v₀", "product"], rows),
     paragraph(

@@ -59,9 +59,9 @@ async function checkTask(task, card) {
   const verdict = await taskVerdict(task, answers, number);
   if (verdict.done) solved.add(task.id);
   card.classList.toggle("done", solved.has(task.id));
-  card.querySelector(".verdict").textContent = verdict.done
-    ? `Solved. ${verdict.says}`
-    : verdict.says;
+  const line = card.querySelector(".verdict");
+  line.classList.toggle("right", verdict.done); // a later try may be wrong
+  line.textContent = verdict.done ? `Solved. ${verdict.says}` : verdict.says;
   renderTasksDone();
 }
 

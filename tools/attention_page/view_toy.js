@@ -31,16 +31,19 @@ function toyCell() {
 }
 
 /** What the chosen word looks for, where it looks, and what it gets. */
-function toySentence({ query, weights, output }) {
+function toySentence({ query, scores, weights, output }) {
   const word = TOY_WORDS[toyState.chosen];
   const wanted = TOY_FEATURES.map((name, m) => `${name} ${show(query[m], 0)}`).filter(
     (_, m) => query[m] !== 0,
   );
-  const best = largestFirst(weights, 2).map((j) => `“${TOY_WORDS[j]}” (${show(weights[j], 2)})`);
+  const best = largestFirst(weights, 2)
+    .filter((j) => scores[j] > 0) // a weight is never 0, but only these match
+    .map((j) => `“${TOY_WORDS[j]}” (${show(weights[j], 2)})`);
+  const finds = best.length > 0 ? `finds ${best.join(" and ")}` : "no word matches";
   const looks =
     wanted.length === 0
       ? "looks for nothing, so its weights are all equal"
-      : `looks for ${wanted.join(", ")}, and finds ${best.join(" and ")}`;
+      : `looks for ${wanted.join(", ")}, and ${finds}`;
   return (
     `“${word}” ${looks}. It leaves with ${show(output[0], 2)} of looks and ` +
     `${show(output[1], 2)} of motion.`

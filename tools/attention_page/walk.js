@@ -52,10 +52,24 @@ function restOf(terms, shownKeys) {
   return terms.reduce((sum, term, key) => (shown.has(key) ? sum : sum + term), 0);
 }
 
-/** Where queries and keys come from, in the words of this model's configuration. */
-function projectionNote(config) {
+/** What x is: the vector that this layer's attention reads for token i. */
+function vectorNote(i) {
+  const { norm, norm_placement } = state.model.config;
+  const name = norm === "layernorm" ? "LayerNorm" : "RMSNorm";
+  return norm_placement === "pre"
+    ? `The vector of ${tokenAt(i)} first passes the ${name} of this layer, which gives x.`
+    : `Here x is the vector of ${tokenAt(i)} as it enters this layer.`;
+}
+
+/** The projection that makes "q", "k" or "v" of x. */
+function projection(letter) {
+  return `${letter} = x W_${letter}${state.model.config.bias ? ` + b_${letter}` : ""}`;
+}
+
+/** What happens to queries and keys afterwards. The cells show the result. */
+function placeNote(config) {
   const notes = [];
-  if (config.qk_norm) notes.push("normalized");
+  if (config.qk_norm) notes.push("normalized (qk-norm)");
   if (config.position === "rope") notes.push("rotated by its position (RoPE)");
   return notes.length > 0 ? `, then ${notes.join(" and ")}` : "";
 }

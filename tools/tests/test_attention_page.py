@@ -1,6 +1,7 @@
 """The interactive page in a real browser: what clicks, keys, sliders and files change."""
 
 import re
+import string
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -324,6 +325,70 @@ def test_the_walk_shows_the_numbers_of_the_forward_pass(page: Any) -> None:
     assert page.is_disabled("#walk-back")
 
 
+def tiny_checkpoint(folder: Path, corpus: str = "mock", **choices: Any) -> Path:
+    """A small model with random weights and these choices."""
+    tokenizer = CharTokenizer("\n ,.:?" + string.ascii_letters)
+    shape = ModelConfig(
+        tokenizer.vocab_size, max_seq_len=32, d_model=16, n_layers=1, n_heads=2, **choices
+    )
+    path = folder / "tiny.safetensors"
+    save_checkpoint(path, TinyTransformerLM(shape), tokenizer, {"corpus": corpus})
+    return path
+
+
+DESCRIBED = {
+    "pre-norm, RoPE, qk-norm": (
+        {"norm_placement": "pre", "position": "rope", "qk_norm": True, "bias": False},
+        "first passes the RMSNorm of this layer, which gives x.",
+        "q = x W_q, with 8 features, then normalized (qk-norm) and rotated by its position (RoPE).",
+    ),
+    "post-norm, learned positions": (
+        {"norm_placement": "post", "position": "learned", "norm": "layernorm", "bias": True},
+        "Here x is the vector of “s” at 26 as it enters this layer.",
+        "q = x W_q + b_q, with 8 features.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_the_first_steps_say_what_this_model_does(page: Any, tmp_path: Path, name: str) -> None:
+    choices, vector, query = DESCRIBED[name]
+    choices = {"norm": "rmsnorm", **choices}
+    description = describe(load_checkpoint(tiny_checkpoint(tmp_path, **choices)), "tiny")
+    try:
+        page.evaluate("async (it) => { await showModel(readEmbedded(it)); }", description)
+        write(page, "Who has the map? No man has")
+        panel = text_of(page, "#walk-panel")
+        assert vector in panel and query in panel
+        page.click("#walk-on")
+        assert query.split(", with")[0].replace("q", "k") in text_of(page, "#walk-panel")
+    finally:
+        page.evaluate("showModel(ownModel())")
+
+
+def test_the_scaling_promises_no_size_of_the_scores(page: Any) -> None:
+    page.click("#walk-steps li:nth-child(4) button")
+    assert "keeps their spread from growing with d_head" in text_of(page, "#walk-panel")
+
+
+@pytest.mark.parametrize(("corpus", "start"), [("shakespeare", "ROMEO:"), ("mock", "Who has")])
+def test_the_first_text_fits_the_corpus(page: Any, tmp_path: Path, corpus: str, start: str) -> None:
+    description = describe(load_checkpoint(tiny_checkpoint(tmp_path, corpus)), "tiny")
+    try:
+        page.evaluate("async (it) => { await showModel(readEmbedded(it)); }", description)
+        assert page.input_value("#text-box").startswith(start)
+    finally:
+        page.evaluate("showModel(ownModel())")
+
+
+def test_every_section_below_the_bar_is_in_the_navigation(page: Any) -> None:
+    linked = page.evaluate("[...document.querySelectorAll('nav a')].map((each) => each.hash)")
+    sections = page.evaluate(
+        "[...document.querySelectorAll('section')].map((each) => '#' + each.id)"
+    )
+    assert linked == [each for each in sections if each != "#attention"]  # where the bar is
+
+
 def test_a_masked_key_is_struck_out_in_the_walk(page: Any) -> None:
     page.click("#tokens button:nth-child(4)")
     page.click("#walk-steps li:nth-child(5) button")
@@ -500,6 +565,18 @@ def test_fox_looks_at_brown_and_jumps(page: Any) -> None:
     assert "looks for nothing" in text_of(page, "#toy-says")
 
 
+def test_a_word_finds_only_what_scores_above_zero(page: Any) -> None:
+    page.click("#toy-words button:nth-child(2)")
+    assert "looks for action 4, and finds “jumps” (0.65). It" in text_of(page, "#toy-says")
+    page.keyboard.press("ArrowRight")
+    assert "looks for thing 4, and finds “fox” (0.65). It" in text_of(page, "#toy-says")
+    page.click("#toy-source summary")
+    page.fill("[aria-label='colour looks for thing']", "-4")
+    assert "looks for thing −4, and no word matches. It" in text_of(page, "#toy-says")
+    page.click("#toy-reset")
+    page.click("#toy-source summary")
+
+
 def test_the_numbers_of_the_words_can_be_changed_and_restored(page: Any) -> None:
     page.click("#toy-words button:nth-child(4)")
     page.click("#toy-source summary")
@@ -533,11 +610,24 @@ def test_a_head_is_judged_by_what_it_looks_at(page: Any) -> None:
     )
     _, layer, head = min(heads)
     page.click(f"#head-grid [data-head='{layer}.{head}']")
-    assert "another head gives it more" in check(page, "previous")
+    assert "too little" in check(page, "previous")
     _, layer, head = max(heads)
     page.click(f"#head-grid [data-head='{layer}.{head}']")
     assert check(page, "previous").startswith("Solved.")
     assert "1 of 8" in text_of(page, "#tasks-done")
+
+
+def test_a_wrong_try_after_a_solved_exercise_looks_wrong(page: Any) -> None:
+    colour = "getComputedStyle(document.querySelector('#task-average .verdict')).color"
+    page.click("#toy-words button:nth-child(4)")
+    check(page, "average", 1)
+    plain = page.evaluate(colour)
+    page.click("#toy-words button:nth-child(1)")
+    assert check(page, "average", 1).startswith("Solved.")
+    assert page.evaluate(colour) != plain
+    check(page, "average", 2)
+    assert page.evaluate(colour) == plain
+    assert "done" in page.get_attribute("#task-average", "class")  # it stays solved
 
 
 def test_the_mask_has_to_be_switched_off_to_be_judged(page: Any) -> None:
@@ -664,9 +754,10 @@ def test_the_switch_changes_colours_both_ways(page: Any) -> None:
     light = page.evaluate(f"[{paper}, {shades}]")
     page.click("#theme")
     dark = page.evaluate(f"[{paper}, {shades}]")
-    assert page.get_attribute("#theme", "aria-pressed") == "true"
+    assert text_of(page, "#theme") == "Light"  # what it switches to
     assert light[0] != dark[0] and light[1] != dark[1]
     page.click("#theme")
+    assert text_of(page, "#theme") == "Dark"
     assert page.evaluate(f"[{paper}, {shades}]") == light
 
 
