@@ -1,9 +1,9 @@
 """How many lines of the lesson modules and of utils the tests run.
 
-The one run of the tests measures it where pytest-cov is installed, as `make test ARGS=--cov` does,
-and leaves it in `.coverage`; pyproject.toml says which lines do not count, and why. What only a
-program in a process of its own runs counts as not run: many of these are killed on purpose, and a
-killed process leaves no measurement.
+`make test ARGS=--cov` measures it, which takes about twice as long as the tests alone, and leaves
+it in `.coverage`; one of the workflow's machines does so for every change. pyproject.toml says
+which lines do not count, and why. What only a program in a process of its own runs counts as not
+run: many of these are killed on purpose, and a killed process leaves no measurement.
 """
 
 from collections.abc import Iterator

@@ -12,7 +12,6 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from tools.checks.course_files import TESTED_FOLDERS, lesson_folders
@@ -21,7 +20,6 @@ from tools.checks.result import Result
 STDERR = 2  # pytest's output is progress; standard output is for the table
 # One process runs all tests of a file, because they may share expensive fixtures.
 PARALLEL = ("-p", "xdist", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
-MEASURED = ("-p", "pytest_cov", "--cov", "--cov-report=")  # for tools/checks/covered.py
 COLOUR = re.compile(r"#x1B\[[\d;]*m")  # an escape sequence, as pytest's XML report writes it
 CELL = re.compile(r"^Cell \d+: (Cell .+)$", re.MULTILINE)  # nbval's verdict on a cell
 
@@ -60,7 +58,7 @@ def check_tests(root: Path, module: str | None) -> list[Result]:
     folders = [module] if module else [*TESTED_FOLDERS, *lesson_folders(root)]
     options = ["-p", "utils.grader.pytest_plugin", "--solutions"]
     if module is None:
-        options += [*PARALLEL, *(MEASURED if find_spec("pytest_cov") else ())]
+        options += PARALLEL
     code, cases = run_pytest(root, [*options, *folders])
     results = [
         summarise(f"tests {folder}", [case for case in cases if case.folder == folder])
