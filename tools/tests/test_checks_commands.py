@@ -137,6 +137,13 @@ def test_a_file_may_be_what_an_earlier_command_of_the_page_writes(tmp_path: Path
     assert f"{read} does not exist" in problem
 
 
+def test_an_exercise_may_be_what_an_earlier_command_of_the_page_scaffolds() -> None:
+    make, use = "python tools/new_exercise.py 01_attention a_new_one", "make check EX=a_new_one"
+    assert list(Course(ROOT).problems_of(of_page("a.md", f"```\n{make}\n{use}\n```"))) == []
+    [(_, why)] = Course(ROOT).problems_of(of_page("a.md", f"```\n{use}\n{make}\n```"))
+    assert "unknown exercise 'a_new_one'" in why
+
+
 def test_a_module_limits_the_check_to_its_pages(tmp_path: Path) -> None:
     problems(tmp_path, "")
     (tmp_path / "data").mkdir()
