@@ -139,8 +139,11 @@ def test_a_file_may_be_what_an_earlier_command_of_the_page_writes(tmp_path: Path
 
 def test_an_exercise_may_be_what_an_earlier_command_of_the_page_scaffolds() -> None:
     make, use = "python tools/new_exercise.py 01_attention a_new_one", "make check EX=a_new_one"
-    assert list(Course(ROOT).problems_of(of_page("a.md", f"```\n{make}\n{use}\n```"))) == []
-    [(_, why)] = Course(ROOT).problems_of(of_page("a.md", f"```\n{use}\n{make}\n```"))
+    good, bad = (
+        list(of_page("a.md", f"```\n{one}\n{two}\n```")) for one, two in ((make, use), (use, make))
+    )
+    assert list(Course(ROOT).problems_of(good)) == []
+    [(_, why)] = Course(ROOT).problems_of(bad)
     assert "unknown exercise 'a_new_one'" in why
 
 
