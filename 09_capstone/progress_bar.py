@@ -9,7 +9,7 @@ from utils.terminal import NARROW, bar_options
 WIDE_FORMAT = "{percentage:3.0f}% |{bar}| {desc}, {remaining} left"
 NARROW_FORMAT = "{percentage:3.0f}% {desc}, {remaining} left"
 TIMED_STEP = 20  # the first ones are slower
-MANY_SECONDS = 15 * 60  # the default run takes minutes; on a processor that others use, an hour
+MANY_SECONDS = 15 * 60  # the presets for a laptop take less, unless other programs are busy
 
 
 class ProgressBar(Callback):
