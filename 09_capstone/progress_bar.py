@@ -8,6 +8,8 @@ from utils.terminal import NARROW, bar_options
 
 WIDE_FORMAT = "{percentage:3.0f}% |{bar}| {desc}, {remaining} left"
 NARROW_FORMAT = "{percentage:3.0f}% {desc}, {remaining} left"
+TIMED_STEP = 20  # the first ones are slower
+MANY_SECONDS = 15 * 60  # the presets for a laptop take less, unless other programs are busy
 
 
 class ProgressBar(Callback):
@@ -31,6 +33,11 @@ class ProgressBar(Callback):
         self.bar.total = trainer.max_steps
         self.bar.set_description_str(self._description(report), refresh=False)
         self.bar.update()
+        if report.step == TIMED_STEP and (minutes := surprising_minutes(trainer, report)):
+            tqdm.write(
+                f"note    about {minutes} minutes at this speed; if other programs are busy, see\n"
+                f"        00_setup/troubleshooting.md: OMP_NUM_THREADS=1 can be faster then"
+            )
         if report.val_loss is not None:
             bits = bits_per_char(report.val_loss, self.chars_per_token)
             tqdm.write(
@@ -47,3 +54,12 @@ class ProgressBar(Callback):
     def close(self) -> None:
         """Remove the bar; the lines of the evaluations stay."""
         self.bar.close()
+
+
+def surprising_minutes(trainer: Trainer, report: StepReport) -> int:
+    """The minutes that a run on the CPU will take, if they are many and were not asked for."""
+    seconds = report.seconds / report.step * trainer.max_steps
+    was_asked_for = trainer.config.max_minutes is not None
+    if trainer.device.type != "cpu" or was_asked_for or seconds <= MANY_SECONDS:
+        return 0
+    return round(seconds / 60)

@@ -248,7 +248,7 @@ def check_gradient(device: torch.device) -> Check:
 def check_disk(folder: Path) -> Check:
     """Is there space for the data, some runs and their checkpoints?"""
     free = shutil.disk_usage(folder).free
-    found = f"{free / GIGABYTE:.1f} GB free (the course needs 1 GB)"
+    found = f"{free / GIGABYTE:.1f} GB free (data and runs need 1 GB)"
     return Check("disk", free >= GIGABYTE, found, f"free up space on the disk that holds {folder}")
 
 

@@ -73,7 +73,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--each", action="store_true", help="each entry of a folder is one")
     parser.add_argument("--lesson", action="append", default=[], help="default: all handed in")
     parser.add_argument("--format", default="table", help=", ".join(FORMATS))
-    parser.add_argument("--output", default="", help="a file or a folder; see above")
+    parser.add_argument(
+        "--output",
+        default="",
+        help="with csv, or several submissions: a folder for the files; with one submission: "
+        "its JSON file; not with table, which is printed",
+    )
     parser.add_argument("--title", default="Tiny Transformer Course", help="of the class page")
     parser.add_argument("--jobs", type=int, default=2, help="sandboxes at the same time")
     parser.add_argument(
@@ -90,6 +95,11 @@ def parse() -> argparse.Namespace:
     )
     options = parser.parse_args()
     pick(options.format, FORMATS, "format")
+    if options.format == "table" and options.output:
+        raise UsageError(
+            f"--output {options.output} needs a format that writes files: --format csv, "
+            "gradescope or classroom50; the table is printed"
+        )
     if not 1 <= options.jobs <= MOST_JOBS:
         raise UsageError(f"--jobs is {options.jobs}; allowed: 1 to {MOST_JOBS}")
     return options

@@ -89,6 +89,7 @@ def install(root: Path, dev: bool = False, force: bool = False, extras: Sequence
         make_venv(find_python(), root)
         version = version_of(venv_python(root), needs="pip")
     expected = stamp_text(root, version)
+    installed = False
     for name in ["course", *(["dev"] if dev else []), *extras]:
         stamp = stamp_path(root, name)
         if read(stamp) == expected:
@@ -99,6 +100,16 @@ def install(root: Path, dev: bool = False, force: bool = False, extras: Sequence
         what, arguments = STEPS[name]
         pip_install(root, what, arguments)
         stamp.write_text(expected, encoding="utf-8")
+        installed = True
+    if installed:
+        print(f"Installed. To check this machine: {verify_command()}", flush=True)
+
+
+def verify_command() -> str:
+    """What to type after the installation; Windows seldom has make."""
+    if sys.platform == "win32":
+        return r".venv\Scripts\python setup\verify_environment.py"
+    return "make verify"
 
 
 # --- is it possible here? ---

@@ -392,11 +392,11 @@ def next_steps(root: Path, scaffold: Scaffold, texts: Mapping[Path, str]) -> lis
         "Now",
         "  1. replace every TODO: docstring (the same in stub and solution), hints, minutes",
         "  2. write the solution, and tests that compare with independent truth",
-        "  3. write at least three misconceptions, better eight",
+        "  3. write three wrong answers or more, each with its diagnosis",
         f"  4. python -m pytest --solutions {Path(names[3]).as_posix()}",
         f"  5. {how_to('check', scaffold.id)}, which must say: to do",
         f"  6. theory.md leads to it (Now write {scaffold.id}), and the README counts it",
-        f"  7. python tools/validate_all.py --module {names[0].partition('/')[0]}",
+        f"  7. python tools/validate_all.py --module {names[0].partition('/')[0]} --skip-tests",
         "00_setup/contributing.md says more about each",
     ]
 

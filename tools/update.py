@@ -29,17 +29,30 @@ from utils.files import atomic_write_bytes
 from utils.grader.exercises import ROOT
 from utils.grader.report import wrap
 
+LISTED = 20  # files that a dry run names
+
 
 def lines_to_print(plan: Plan, old: str, release: Release, is_dry: bool) -> Iterator[str]:
     """What happened, or would happen."""
     verb = "Would update" if is_dry else "Updated"
     count = len(plan.writes) + len(plan.removed)
-    yield f"{verb} from {old} to {release.title}: {count} file{'' if count == 1 else 's'}."
+    way = f"to {release.title}" if old == release.version else f"from {old} to {release.title}"
+    yield f"{verb} {way}: {count} file{'' if count == 1 else 's'}."
+    if is_dry:
+        yield from names_of_files(plan)
     kept = sorted(set(plan.kept), key=lambda number: [int(part) for part in number.split(".")])
     if kept:
         yield from wrap(f"Answers kept in files that changed: {', '.join(kept)}")
     for note in plan.notes:
         yield from wrap(note, "  ", hanging=2)
+
+
+def names_of_files(plan: Plan) -> Iterator[str]:
+    """The files that would be written or removed, the first LISTED of them."""
+    names = sorted([*plan.writes, *(f"{path} (removed)" for path in plan.removed)])
+    yield from (f"  {name}" for name in names[:LISTED])
+    if len(names) > LISTED:
+        yield f"  and {len(names) - LISTED} more"
 
 
 def present_files(root: Path, paths: list[str]) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ import io
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,28 @@ def test_without_a_terminal_only_the_evaluations_are_printed(
     said = capsys.readouterr()
     assert said.err == ""
     assert [line[:16] for line in said.out.splitlines()] == ["step     7 of 40", "step    14 of 40"]
+
+
+@pytest.mark.parametrize(
+    ("seconds_per_step", "minutes", "is_said"),
+    [(10, None, False), (30, None, True), (30, 9, False)],
+)
+def test_a_run_that_will_take_long_on_a_cpu_leads_to_the_page_that_helps(
+    seconds_per_step: int,
+    minutes: float | None,
+    is_said: bool,
+    model: TinyTransformerLM,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trainer = Trainer(model, TOKENS, TOKENS, replace(CONFIG, max_minutes=minutes))
+    bar = ProgressBar(40)
+    for step in range(1, 31):
+        bar.on_step(trainer, StepReport(step, 2.5, 0.5, 1.25, 1000, seconds_per_step * step))
+    bar.close()
+    said = capsys.readouterr().out
+    assert said.count("note    about 20 minutes at this speed") == int(is_said)
+    assert ("00_setup/troubleshooting.md" in said) is is_said
+    assert max(map(len, said.splitlines()), default=0) <= 80
 
 
 def test_on_a_narrow_terminal_the_bar_fits(

@@ -6,7 +6,7 @@ A command passes if
   one of the few foreign programs in FOREIGN;
 - its parser accepts every flag and value (tools/checks/dry_run.py); `make` is judged by the Python
   command that its target runs; a mention in the running text may leave required arguments out;
-- exercises, lessons and presets that it names exist;
+- exercises, lessons and presets that it names exist, or new_exercise.py makes them on the page;
 - each file that it reads is in the repository, is written by an earlier command of the same page
   (or docstring), is made by a command in MADE, or is the reader's own: a PLACEHOLDER, one of OWN,
   or outside the repository.
@@ -79,6 +79,7 @@ class Page:
 
     name: str = ""
     written: set[str] = field(default_factory=set)
+    exercises: set[str] = field(default_factory=set)  # the names that new_exercise.py was given
 
 
 def check_commands(root: Path, module: str | None) -> list[Result]:
@@ -238,7 +239,11 @@ class Course:
         if required and not one.line.mention and not dict(values).get(required):
             return f"{required} is missing"
         page.written |= {value for name, value in values if name.startswith("out")}
+        if one.program == "tools/new_exercise.py":
+            page.exercises |= {value for name, value in values if name == "name"}
         for name, value in values:
+            if value in page.exercises:
+                continue
             why = self.wrong_name(one, name, value) or self.wrong_path(name, value, page)
             if why:
                 return why

@@ -137,6 +137,16 @@ def test_a_file_may_be_what_an_earlier_command_of_the_page_writes(tmp_path: Path
     assert f"{read} does not exist" in problem
 
 
+def test_an_exercise_may_be_what_an_earlier_command_of_the_page_scaffolds() -> None:
+    make, use = "python tools/new_exercise.py 01_attention a_new_one", "make check EX=a_new_one"
+    good, bad = (
+        list(of_page("a.md", f"```\n{one}\n{two}\n```")) for one, two in ((make, use), (use, make))
+    )
+    assert list(Course(ROOT).problems_of(good)) == []
+    [(_, why)] = Course(ROOT).problems_of(bad)
+    assert "unknown exercise 'a_new_one'" in why
+
+
 def test_a_module_limits_the_check_to_its_pages(tmp_path: Path) -> None:
     problems(tmp_path, "")
     (tmp_path / "data").mkdir()

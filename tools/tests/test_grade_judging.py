@@ -284,6 +284,7 @@ def test_a_message_that_is_too_large_is_not_read() -> None:
         (["nowhere.zip"], "there is no submission nowhere.zip"),
         ([".", "--format", "xml"], "unknown format 'xml'"),
         ([".", "--jobs", "0"], "--jobs is 0; allowed: 1 to 32"),
+        ([".", "--output", "x.json"], "--output x.json needs a format that writes files"),
         ([], "submissions"),
     ],
 )

@@ -68,7 +68,9 @@ def test_the_second_time_nothing_is_done_and_nothing_is_printed(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install.install(root)
-    assert "a few minutes" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    last = f"\nInstalled. To check this machine: {install.verify_command()}\n"
+    assert "a few minutes" in said and said.endswith(last)
     install.install(root)
     assert capsys.readouterr().out == ""
     assert pip_calls(root) == ["-r requirements.txt"]

@@ -256,8 +256,21 @@ def test_a_dry_run_changes_nothing(course, learner, capsys):
     release_of(course)
     update(learner, None, is_dry=True)
     assert read(learner, EXERCISES) == answers_of("01_attention")
-    assert "Would update" in capsys.readouterr().out
+    first, *names = capsys.readouterr().out.splitlines()
+    assert first.startswith("Would update from 0.1.0 to 0.2.0") and first.endswith(": 4 files.")
+    listed = [f"  {name}" for name in (EXERCISES, "README.md", "glossary.md", "pyproject.toml")]
+    assert names[:4] == listed
     assert not (learner / ".progress").exists()
+
+
+def test_a_dry_run_names_twenty_files_and_no_version_twice(course, learner, capsys):
+    for number in range(23):
+        write(course, f"page_{number:02d}.md", "A page.\n")
+    commit(course)
+    update(learner, None, is_dry=True)
+    first, *names = capsys.readouterr().out.splitlines()
+    assert first.startswith("Would update to 0.1.0 (") and "from" not in first
+    assert [names[0], *names[19:21]] == ["  page_00.md", "  page_19.md", "  and 3 more"]
 
 
 def test_a_file_that_python_cannot_read_stops_the_update_before_it_begins(course, learner):
