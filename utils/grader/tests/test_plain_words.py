@@ -93,6 +93,8 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "NumPy bfloat16": (lambda: X.bfloat16().numpy(), "float32"),
     "scalar types": (lambda: torch.complex(X, X.double()), "different dtypes"),
     "into a slice": (into_a_slice, "both sides"),
+    "expand": (lambda: X.expand(3, 5, 6), "axes of size 1 only"),
+    "view of an expand": (lambda: X[:1].expand(3, 5, 4).view(15, 4), "transpose or expand"),
     "two indices": (lambda: X[torch.arange(2), torch.arange(3)], "one shape"),
     "scatter": (lambda: X.scatter(-1, torch.tensor([1]), 1.0), "as many axes"),
     "a floating index": (lambda: X[torch.tensor([1.0])], "whole numbers"),
