@@ -14,6 +14,11 @@ HERE = Path(__file__).parent
 
 MEANINGS: tuple[tuple[str, str], ...] = (
     (
+        r"Boolean value of Tensor with more than one value is ambiguous\n.*(?<![.\w])(max|min)\(",
+        "Python's max and min ask which of two whole tensors is larger, and want one True or "
+        "False. PyTorch has functions of its own, which compare element by element",
+    ),
+    (
         r"Boolean value of Tensor with more than one value is ambiguous",
         "`if`, `and`, `or` and `not` ask a whole tensor for one True or False. Use &, | and ~ for "
         "tensors, or `is not None` to ask whether there is one",
@@ -66,6 +71,10 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (
         r"'torch\.Size' object is not callable",
         "shape is not a function: x.shape[-1], or x.size(-1)",
+    ),
+    (
+        r"'str' object is not callable",
+        "what is called here is a name, a string: choose the function that it names, and call that",
     ),
     (
         r"\w+\(\): argument 'input' \(position 1\) must be Tensor, not (int|float)",
