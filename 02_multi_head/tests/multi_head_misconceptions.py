@@ -8,6 +8,7 @@ the learner's weights.
 """
 
 import math
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -507,6 +508,8 @@ class LayerWith(nn.Module):
         mask: Tensor | None = None,
         attend: AttentionFunction = right_attention,
     ) -> Any:
+        if self.split == "before the projections":
+            x = right_split(x, self.number)
         parts = [self.projected(name, x) for name in self.by]
         if self.finish == "values":
             parts[2] = self.projected("out_proj", parts[2])
@@ -585,8 +588,10 @@ SPLITS = {
     "by reshape": lambda x, n: CUTS["by reshape"](x, n, x.size(-1) // n),
     "dealt out": lambda x, n: CUTS["dealt out"](x, n, x.size(-1) // n),
     "not exchanged": lambda x, n: right_split(x, n).transpose(1, 2),
+    "before the projections": lambda x, n: x,
 }
 
+FIRST_ASKED = ("transpose", "size", "permute", "swapaxes", "movedim", "reshape", "contiguous")
 MERGES = {
     "right": right_merge,
     "by reshape": lambda x: x.reshape(len(x), x.size(2), -1),
@@ -595,6 +600,8 @@ MERGES = {
     "added": lambda x: x.sum(1),
     "averaged": lambda x: x.mean(1),
     "not": lambda x: x.transpose(1, 2),
+    # What a merge asks its argument for first; a pair has none of it, and the error names it.
+    **{f"through {name}": attrgetter(name) for name in FIRST_ASKED},
 }
 
 SCALES = {
@@ -713,6 +720,18 @@ MASK_INVERTED = (
     "the mask is inverted; hand it on as it is, True means that a query may attend to a key"
 )
 
+PAIR_NOT_UNPACKED = (
+    "the pair that attend returns, (output, weights), is handed on whole to the merge of the "
+    "heads; take the first part of it"
+)
+PAIRS_HANDED_ON = {
+    f"Pair{name.capitalize()}": (
+        PAIR_NOT_UNPACKED,
+        {"attending": "not unpacked", "merge": f"through {name}"},
+    )
+    for name in FIRST_ASKED
+}
+
 LAYER = mistakes(
     LayerWith,
     OutputNotProjected=(
@@ -781,9 +800,12 @@ LAYER = mistakes(
         "the second part of attend's result, the weights, is taken for the output; it is the first",
         {"attending": "second part"},
     ),
-    PairNotUnpacked=(
-        "attend returns a pair, output and weights; take the first part of it",
-        {"attending": "not unpacked"},
+    PairNotUnpacked=(PAIR_NOT_UNPACKED, {"attending": "not unpacked"}),
+    **PAIRS_HANDED_ON,
+    XSplitFirst=(
+        "x is split into heads before the projections, which need all of its features; project "
+        "first, then split",
+        {"split": "before the projections"},
     ),
     KeysTransposed=(
         "the keys are transposed before attend, which does that itself; hand them in as "
@@ -2719,10 +2741,8 @@ GROUPED = mistakes(
     ),
     GroupedCalledPerHead=(GROUPED_PER_HEAD, {"attending": "head after head"}),
     GroupedCalledPerGroup=(GROUPED_PER_HEAD, {"attending": "group after group"}),
-    GroupedPairNotUnpacked=(
-        "attend returns a pair, output and weights; take the first part of it",
-        {"attending": "not unpacked"},
-    ),
+    GroupedPairNotUnpacked=(PAIR_NOT_UNPACKED, {"attending": "not unpacked"}),
+    **{f"Grouped{name}": entry for name, entry in PAIRS_HANDED_ON.items()},
     GroupedWeightsTaken=(
         "the second part of attend's result, the weights, is taken for the output; it is the first",
         {"attending": "second part"},

@@ -109,6 +109,7 @@ def test_each_token_gets_mean_0_and_variance_1(ex):
 @pytest.mark.parametrize("lead", [(), (T,), (B, T), (B, 2, T)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_layer_norm_equals_pytorchs(ex, bias, lead):
+    """the normed features equal those of PyTorch's layer norm"""
     layer = ex.LayerNorm(d_model, bias)
     values = randomize(layer, norm_shapes(bias))
     x = draw(*lead, d_model, mean=3.0)
@@ -175,6 +176,7 @@ def test_each_token_is_divided_by_its_root_mean_square(ex):
 
 @pytest.mark.parametrize("lead", [(), (T,), (B, T), (B, 2, T)])
 def test_rms_norm_equals_pytorchs(ex, lead):
+    """the normed features equal those of PyTorch's RMS norm"""
     layer = ex.RMSNorm(d_model)
     values = randomize(layer, norm_shapes(bias=False))
     x = draw(*lead, d_model, mean=3.0)

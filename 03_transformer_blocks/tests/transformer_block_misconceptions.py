@@ -1388,6 +1388,36 @@ class StreamDropped(BlockVariant):
         return self.feed_forward_norm(self.dropout(x + self.feed_forward(x)))
 
 
+class ReturnedStreamDropped(BlockVariant):
+    """dropout is applied to the stream that is returned, so it erases parts of the stream itself;
+    apply it to each update, then add"""
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        attend: AttentionFunction = grouped_attention,
+    ) -> Tensor:
+        if self.placement == "pre":
+            x = x + self.attended(self.attention_norm(x), mask, attend)
+            return self.dropout(x + self.feed_forward(self.feed_forward_norm(x)))
+        x = self.attention_norm(x + self.attended(x, mask, attend))
+        return self.dropout(self.feed_forward_norm(x + self.feed_forward(x)))
+
+
+class ReturnedStreamDroppedAsWell(BlockVariant):
+    """dropout is applied to the stream that is returned as well, so it erases parts of the stream
+    itself; only the updates pass through it"""
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        attend: AttentionFunction = grouped_attention,
+    ) -> Tensor:
+        return self.dropout(super().forward(x, mask, attend))
+
+
 class DropoutOfOneUpdate(BlockVariant):
     """only one of the two updates passes through dropout"""
 
@@ -2156,6 +2186,8 @@ MISCONCEPTIONS = {
         FirstResidualMissing,
         DropoutForgotten,
         StreamDropped,
+        ReturnedStreamDropped,
+        ReturnedStreamDroppedAsWell,
         DropoutOfOneUpdate,
         MaskNotPassedOn,
         AttendNotPassedOn,

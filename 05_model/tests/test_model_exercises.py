@@ -423,6 +423,7 @@ def test_the_order_of_the_shapes_does_not_matter(ex):
 
 
 def test_pytorchs_own_random_numbers_are_left_alone(ex):
+    """PyTorch's own random numbers are left alone"""
     torch.manual_seed(11)
     truth = torch.randn(4)
     torch.manual_seed(11)

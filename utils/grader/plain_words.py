@@ -7,8 +7,17 @@ done. The explanations name the usual cause and the usual way out.
 """
 
 import re
+import traceback
+from pathlib import Path
+
+HERE = Path(__file__).parent
 
 MEANINGS: tuple[tuple[str, str], ...] = (
+    (
+        r"Boolean value of Tensor with more than one value is ambiguous\n.*(?<![.\w])(max|min)\(",
+        "Python's max and min ask which of two whole tensors is larger, and want one True or "
+        "False. PyTorch has functions of its own, which compare element by element",
+    ),
     (
         r"Boolean value of Tensor with more than one value is ambiguous",
         "`if`, `and`, `or` and `not` ask a whole tensor for one True or False. Use &, | and ~ for "
@@ -62,6 +71,10 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (
         r"'torch\.Size' object is not callable",
         "shape is not a function: x.shape[-1], or x.size(-1)",
+    ),
+    (
+        r"'str' object is not callable",
+        "what is called here is a name, a string: choose the function that it names, and call that",
     ),
     (
         r"\w+\(\): argument 'input' \(position 1\) must be Tensor, not (int|float)",
@@ -141,8 +154,8 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"view size is not compatible with input tensor's size and stride",
-        "view needs the values in order in memory, and a transpose has changed that. Use reshape, "
-        "or .contiguous() first",
+        "view needs the values in order in memory, and a transpose or expand has changed that. Use "
+        "reshape, or .contiguous() first",
     ),
     (
         r"only one element tensors can be converted|a Tensor with \d+ elements cannot be converted|"
@@ -184,6 +197,12 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (
         r"index -?\d+ is out of bounds|index out of range|indices should be",
         "an index is at or past the end of its axis: positions run from 0 to size - 1",
+    ),
+    (
+        r"The expanded size of the tensor[^\n]*\n.*(\bexpand(_as)?|broadcast_to)\(",
+        "expand stretches axes of size 1 only. It compares sizes from the right, and each must be "
+        "1 or the wanted one already. Is an axis of size 1 missing, x[:, None], or is it in "
+        "another place?",
     ),
     (
         r"The expanded size of the tensor|shape mismatch: value (tensor|array)",
@@ -271,7 +290,20 @@ MEANINGS: tuple[tuple[str, str], ...] = (
 )
 
 
+def line_of(error: BaseException) -> str:
+    """The line that raised an error: what it calls tells apart errors of one wording.
+
+    The grader watches calls of torch from inside, so its own frames don't count, nor torch's.
+    """
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).parent != HERE and "site-packages" not in frame.filename
+    ]
+    return frames[-1].line or "" if frames else ""
+
+
 def explain(error: BaseException) -> str:
     """The usual cause of an error, as a sentence without a full stop; "" if none is known."""
-    text = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error}\n{line_of(error)}"
     return next((meaning for sign, meaning in MEANINGS if re.search(sign, text)), "")

@@ -162,7 +162,7 @@ def message_lines(found: Verdict, indent: str = "") -> list[str]:
     printed = found.printed.splitlines()
     if printed:
         shown = printed[:PRINTED_LINES] + ["..."] * (len(printed) > PRINTED_LINES)
-        shown = [f"{indent}  {printable(line)}"[: width()] for line in shown]
+        shown = [cut(f"{indent}  {printable(line)}", width()) for line in shown]
         lines += [f"{indent}It printed:", *shown]
     if not found.broken_file:
         hint_for = found.hint_for or found.exercise
@@ -191,7 +191,7 @@ def wrap(message: str, indent: str = "", hanging: int = 0) -> list[str]:
     lines = []
     for line in map(printable, message.splitlines()):
         if line.startswith("    "):
-            lines.append((indent + line)[: width()])
+            lines.append(cut(indent + line, width()))
         else:
             lines += textwrap.wrap(
                 line,
@@ -201,6 +201,11 @@ def wrap(message: str, indent: str = "", hanging: int = 0) -> list[str]:
                 break_on_hyphens=False,
             )
     return lines
+
+
+def cut(line: str, length: int) -> str:
+    """A line of at most this length, which ends with a sign where something is left out."""
+    return line if len(line) <= length else f"{line[: length - 1].rstrip()}…"
 
 
 def printable(line: str) -> str:

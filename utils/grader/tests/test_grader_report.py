@@ -301,7 +301,9 @@ def test_text_is_wrapped_and_indented_rows_are_cut():
     message = "a message that goes on " * 5 + "\n    row " + "1 " * 60 + "\nend"
     lines = wrap(message)
     assert " ".join(lines[:2]) == message.split("\n")[0].strip()
-    assert lines[2] == message.split("\n")[1][:WIDTH]
+    row = message.split("\n")[1]
+    assert lines[2] == row[: WIDTH - 1].rstrip() + "…"
+    assert wrap(row[:WIDTH]) == [row[:WIDTH]]
     assert lines[3] == "end"
     assert wrap("self-attention " * 9)[0].endswith("self-attention")
     assert wrap("") == []

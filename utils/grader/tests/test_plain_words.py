@@ -11,6 +11,7 @@ from utils.grader.plain_words import MEANINGS, explain
 
 X, Y = torch.zeros(3, 5, 4), torch.zeros(3, 7, 4)
 NOTHING: object = None
+NAME: object = "gelu"
 
 
 def in_place() -> None:
@@ -44,6 +45,9 @@ def detached() -> None:
 ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "if tensor": (lambda: 1 if torch.zeros(2) == 0 else 2, "`if`, `and`"),
     "if array": (lambda: 1 if np.zeros(2) == 0 else 2, "`if`, `and`"),
+    "Python's max": (lambda: max(X, 0), "functions of its own"),  # pyright: ignore
+    "or after a method max": (lambda: X.amax() + X.amax(-1) or Y, "`if`, `and`"),
+    "a name": (lambda: NAME(X), "the function that it names"),  # pyright: ignore
     "2-D product": (lambda: X[0] @ Y[0], "is a transpose"),
     "batched product": (lambda: X @ Y, "is a transpose"),
     "NumPy product": (lambda: np.zeros((5, 4)) @ np.zeros((7, 4)), "swapaxes"),
@@ -93,6 +97,8 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "NumPy bfloat16": (lambda: X.bfloat16().numpy(), "float32"),
     "scalar types": (lambda: torch.complex(X, X.double()), "different dtypes"),
     "into a slice": (into_a_slice, "both sides"),
+    "expand": (lambda: X.expand(3, 5, 6), "axes of size 1 only"),
+    "view of an expand": (lambda: X[:1].expand(3, 5, 4).view(15, 4), "transpose or expand"),
     "two indices": (lambda: X[torch.arange(2), torch.arange(3)], "one shape"),
     "scatter": (lambda: X.scatter(-1, torch.tensor([1]), 1.0), "as many axes"),
     "a floating index": (lambda: X[torch.tensor([1.0])], "whole numbers"),
