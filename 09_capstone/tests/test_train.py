@@ -191,7 +191,7 @@ def test_the_output_fits_80_columns(call: Call, tmp_path: Path) -> None:
     (folder / "poems.txt").write_bytes(TEXT.read_bytes())
     done = call(*QUICK, "--data", folder / "poems.txt")
     told = [line for line in done.out.splitlines() if str(tmp_path) not in line]
-    assert len(told) == 8  # a path alone may be longer
+    assert len(told) == 9  # a path alone may be longer
     assert max(map(len, told)) <= 80
     assert done.err == ""
 
@@ -326,7 +326,8 @@ def test_the_first_loss_of_learned_tokens_is_the_logarithm_of_their_number(
     done = call(*SHORT, *flags, "--data", TEXT, *places(tmp_path))
     assert (done.code, done.err) == (0, "")
     assert "tokens of a vocabulary of 280: " in done.out
-    assert max(map(len, done.out.replace(str(tmp_path), "").splitlines())) <= 80
+    told = [line for line in done.out.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, told)) <= 80
     first = read_csv(tmp_path / "run" / "metrics.csv")[0]["train_loss"]
     assert first == pytest.approx(math.log(280), abs=1e-6)
     config = load_config(tmp_path / "run" / "config.yaml", TrainConfig)
@@ -482,7 +483,7 @@ def test_two_runs_of_one_name_are_published_side_by_side(call: Call, tmp_path: P
     names = sorted(path.name for path in (tmp_path / "best").iterdir())
     assert names == ["run-2.safetensors", "run.safetensors"]
     assert "saved   as run-2.safetensors: run.safetensors belongs to another run\n" in done.out
-    assert done.out.endswith(f"sample.py --checkpoint {tmp_path / 'best' / 'run-2.safetensors'}\n")
+    assert f"sample.py --checkpoint {tmp_path / 'best' / 'run-2.safetensors'}\n" in done.out
 
 
 def test_a_run_with_a_very_long_name_finishes(call: Call, tmp_path: Path) -> None:

@@ -21,9 +21,7 @@ MODULES = {  # files that people run: in a lesson's folder, or directly in utils
 }
 CHECKPOINT = ["--checkpoint", str(ROOT / "07_sampling" / "small_model.safetensors")]
 ARGUMENTS = {
-    "05_model/compare_engines.py": CHECKPOINT,
     "05_model/numpy_forward.py": CHECKPOINT,
-    "08_engineering/step_profile.py": ["--batch-size", "2", "--n-layers", "1"],
 }
 SHORT = {  # a long training: a function of the module that takes fewer steps here
     "03_transformer_blocks/stack_lab.py": ("train", {"n_steps": 3}),
@@ -31,7 +29,6 @@ SHORT = {  # a long training: a function of the module that takes fewer steps he
     "05_model/encoder.py": ("train", {"n_steps": 3}),
     "05_model/encoder_decoder.py": ("train", {"n_steps": 3}),
     "06_training/sick_runs.py": ("run", {"n_steps": 1}),
-    "09_capstone/overfitting_runs.py": ("run", {"max_steps": 25}),
 }
 WIDE = {  # what is shown is a whole object, message or token, as it is
     *("06_training/bpe_tokenizer.py", "06_training/run_progress.py"),
@@ -39,16 +36,25 @@ WIDE = {  # what is shown is a whole object, message or token, as it is
     *("08_engineering/experiment_tracking.py", "08_engineering/interop_gpt2.py"),
     *("08_engineering/interop_llama_config.py", "08_engineering/reply_forms.py"),
     *("08_engineering/request_fields.py", "08_engineering/serving_errors.py"),
-    "09_capstone/model/tiny_transformer.py",  # begins with where the text comes from
 }
+SLOW = "takes more than five seconds: its own tests run its parts"
 # Not run here, with the reason. Programs are not demonstrations; each has tests of its own.
 TRAINS = "trains for minutes what pictures/draw.py shows"
 LEFT_OUT = {
+    "01_attention/flash_attention.py": SLOW,
+    "07_sampling/speculative.py": SLOW,
+    "08_engineering/compute_peak.py": SLOW,
+    "08_engineering/step_profile.py": SLOW,
+    "09_capstone/ablation_harness.py": SLOW,
+    "09_capstone/contamination.py": SLOW,
+    "09_capstone/overfitting_runs.py": SLOW,
     "00_setup/bigram.py": "test_bigram.py runs its main",
     "06_training/loss_samples.py": f"{TRAINS}: test_sick_runs.py runs its parts",
     "06_training/scaling_runs.py": f"{TRAINS}: test_training_theory.py runs its parts",
     "09_capstone/budget_runs.py": f"{TRAINS}: test_capstone_theory.py runs its parts",
     "09_capstone/texts_by_loss.py": f"{TRAINS}, and needs a checkpoint: test_capstone_theory.py",
+    "05_model/compare_engines.py": SLOW,
+    "09_capstone/model/tiny_transformer.py": "trains for a minute: its own tests run main briefly",
     "09_capstone/gutenberg.py": "a program, and needs a book: test_gutenberg.py runs it",
     "09_capstone/data/prepare_data.py": "a program: test_prepare_data.py runs it",
     "09_capstone/sample.py": "a program, and needs a checkpoint: test_sample.py runs it",

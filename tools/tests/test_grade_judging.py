@@ -50,14 +50,14 @@ def outcomes() -> Iterator[dict[str, dict[str, Grade]]]:
         yield {one.name: one.grades for one in grader.grade_all(class_, [LESSON])}
 
 
-@not_on_windows
+@needs_walls
 def test_an_honest_answer_is_confirmed_from_outside(outcomes: Any) -> None:
     grades = outcomes["honest"]
     assert [one.verdict.outcome for one in grades.values()] == [SOLVED, TO_DO, SOLVED]
     assert grades["1.1"].confirmed >= 4 and grades["1.3"].confirmed >= 4
 
 
-@not_on_windows
+@needs_walls
 @pytest.mark.parametrize("name", ["forger", "patcher", "thief"])
 def test_no_trick_raises_the_score(outcomes: Any, name: str) -> None:
     """all three convince the tests in their own process, and are asked again from outside"""
@@ -151,7 +151,7 @@ def test_behind_the_walls_there_is_no_file_of_ours_and_no_network(tmp_path: Path
     assert written == "OSError"  # a read-only file system
 
 
-@not_on_windows
+@needs_walls
 def test_the_limits_are_set_before_anything_else_runs() -> None:
     settings = json.loads(launch_settings(7))
     assert settings["user"] == 7
