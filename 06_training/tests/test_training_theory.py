@@ -363,8 +363,8 @@ def test_the_shortest_run_measured_again(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_power_law_is_found_again() -> None:
-    runs = [(n, 0.4 + 3 * n**-0.3) for n in (10, 1000)]
-    a, alpha = scaling_runs.law_through(*runs, 0.4)
+    first, second = ((n, 0.4 + 3 * n**-0.3) for n in (10, 1000))
+    a, alpha = scaling_runs.law_through(first, second, 0.4)
     assert math.isclose(a, 3) and math.isclose(alpha, 0.3)
 
 
