@@ -1,0 +1,91 @@
+"""What a post-trained model is measured by, on prompts that no training step has seen.
+
+    right       the share of answers that the verifier accepts to the end: what is wanted
+    share       how much of an answer comes before its first mistake
+    kl          how far the model has moved from the reference, in nats per token
+    distinct    the share of different lines among the lines that it writes
+
+A model that repeats one safe line is right and has learned little: so look at all of them.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from any_tokenizer import Tokenizer
+from post_training.rollouts import Rollout, sample_answers, token_log_probs, token_mean
+from post_training.tasks import Prompt, Task
+from tiny_transformer_lm import TinyTransformerLM
+
+PROMPT_SEED = 1  # of the held-out prompts: the same for every model
+BATCH = 128  # answers sampled at once
+
+
+@dataclass(frozen=True)
+class AnswerReport:
+    """How a model answers held-out prompts."""
+
+    right: float
+    share: float
+    kl: float
+    distinct: float
+
+
+def measure(
+    model: TinyTransformerLM,
+    reference: TinyTransformerLM,
+    tokenizer: Tokenizer,
+    task: Task,
+    n: int,
+    seed: int = 0,
+) -> AnswerReport:
+    """Sample n answers to held-out prompts, judge them, and compare with the reference."""
+    prompts = task.prompts(n, random.Random(PROMPT_SEED))
+    generator = torch.Generator().manual_seed(seed)
+    parts = [prompts[first : first + BATCH] for first in range(0, n, BATCH)]
+    rollouts = [sample_answers(model, tokenizer, task, part, generator) for part in parts]
+    verdicts = [
+        task.judge(prompt, answer)
+        for rollout in rollouts
+        for prompt, answer in zip(rollout.prompts, rollout.answers, strict=True)
+    ]
+    kl = sum(kl_of(model, reference, rollout) * len(rollout.answers) for rollout in rollouts)
+    return AnswerReport(
+        sum(verdict.is_right for verdict in verdicts) / n,
+        sum(verdict.share for verdict in verdicts) / n,
+        kl / n,
+        distinct_lines([answer for rollout in rollouts for answer in rollout.answers], task.stop),
+    )
+
+
+@torch.no_grad()
+def kl_of(model: TinyTransformerLM, reference: TinyTransformerLM, rollout: Rollout) -> float:
+    """The KL divergence per token, by k1: its mean is exact for samples of the model."""
+    tokens = rollout.tokens.to(next(model.parameters()).device)
+    log_ratio = token_log_probs(model, tokens) - token_log_probs(reference, tokens)
+    return token_mean(log_ratio.cpu(), rollout.is_answer[:, 1:]).item()
+
+
+def distinct_lines(answers: Sequence[str], stop: str) -> float:
+    """The share of different ones among the complete lines of the answers; nan without any.
+
+    An answer with a stop character consists of complete lines; of another, the first and the last
+    line are cut off.
+    """
+    lines: list[str] = []
+    for answer in answers:
+        split = answer.removesuffix(stop).split("\n") if stop else answer.split("\n")[1:-1]
+        lines += [line for line in split if line]
+    return len(set(lines)) / len(lines) if lines else float("nan")
+
+
+def first_answers(
+    model: TinyTransformerLM, tokenizer: Tokenizer, task: Task, n: int, seed: int = 0
+) -> list[tuple[Prompt, str]]:
+    """A few answers to the first held-out prompts, to be read."""
+    prompts = task.prompts(n, random.Random(PROMPT_SEED))
+    generator = torch.Generator().manual_seed(seed)
+    rollout = sample_answers(model, tokenizer, task, prompts, generator)
+    return list(zip(prompts, rollout.answers, strict=True))
