@@ -67,7 +67,9 @@ def parse_args() -> argparse.Namespace:
     if args.resume and args.overwrite:
         raise UsageError("--resume continues a run and --overwrite replaces it; choose one")
     if not args.resume:
-        pick(args.method or "nothing", METHODS, "method")
+        if args.method is None:
+            raise UsageError(f"name a method: {', '.join(METHODS)}; --help says what each does")
+        pick(args.method, METHODS, "method")
     args.config, args.preset = None, args.method  # what run_places.py asks a command line
     return args
 

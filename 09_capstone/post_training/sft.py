@@ -20,8 +20,6 @@ from post_training.tasks import SPECIAL
 from tokenizer import CharTokenizer
 from utils.errors import CourseError, run_program
 
-EMBEDDING = "token_embedding.weight"
-
 
 def answer_loss(logits: Tensor, tokens: Tensor, is_answer: Tensor) -> Tensor:
     """Cross-entropy of the answers' tokens.
@@ -57,7 +55,7 @@ def add_special_tokens(checkpoint: Checkpoint, special: str = SPECIAL) -> Checkp
 
 def is_table(name: str) -> bool:
     """Whether a weight has one row per token: the embedding, and an output layer of its own."""
-    return name.startswith(("token_embedding.", "output."))
+    return name.startswith(("token_embedding.", "unembedding."))
 
 
 def with_rows(weight: Tensor, n: int) -> Tensor:

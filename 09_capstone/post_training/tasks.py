@@ -1,12 +1,13 @@
 """The two tasks that a model is trained for after pretraining, and how right an answer is.
 
-    Continue    the last 64 characters of a scene; the answer is the next 64
+    Continue    64 characters of a scene, in which someone begins to speak; the next 64 are judged
     Follow      [LADY ROSAMUND greets First Sailor]; the answer is what she may say, to the end mark
 
 A task makes prompts, knows true answers, and asks the verifier about a model's. It needs no model.
 """
 
 import random
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ OPEN, CLOSE, END = "[", "]", "|"  # characters that the plays do not use: they m
 SPECIAL = OPEN + CLOSE + END  # and the end of an answer
 VERBS = {"greets": "greeting of {a} to {b}", "tells": "line of {a}", "begs": "plea of {a} to {b}"}
 TRAINING, HELD_OUT = 0, 1  # seeds of the plays that prompts are cut from
+SPEAKER = re.compile(r"\n[A-Z][A-Za-z ]+:\n")
 N_CHARS = 1_200_000  # of such plays; with seed 0 they are what --data mock trains on
 
 
@@ -70,7 +72,10 @@ class Task(Protocol):
 
 
 class Continue:
-    """Continue a scene: 64 characters of it are shown, the next 64 are judged."""
+    """Continue a scene: 64 characters of it are shown, the next 64 are judged.
+
+    What is shown contains the name of the speaker, because each has words of their own.
+    """
 
     stop = ""
 
@@ -78,18 +83,23 @@ class Continue:
         self.max_tokens = length
         self.verifier = Verifier()
         self.text, self.starts = plays_of(n_chars, plays)
+        names = [match.span() for match in SPEAKER.finditer(self.text)]
+        self.names = [(begin, end) for begin, end in names if length < end < len(self.text) - length]
 
     def prompts(self, n: int, rng: random.Random) -> list[Prompt]:
         """Cut the plays at n places; the verifier reads each scene from its beginning."""
-        length = self.max_tokens
-        cuts = [rng.randrange(length, len(self.text) - length) for _ in range(n)]
-        return [self._prompt(cut, self.text[cut : cut + length]) for cut in cuts]
+        return [self._prompt(self._cut(*rng.choice(self.names), rng)) for _ in range(n)]
 
-    def _prompt(self, cut: int, answer: str) -> Prompt:
-        scene = self.starts[bisect_right(self.starts, cut) - 1]
+    def _cut(self, begin: int, end: int, rng: random.Random) -> int:
+        """A place after a speaker's name, from which the whole name is still in sight."""
+        last = min(begin, len(self.text) - 2 * self.max_tokens) + self.max_tokens
+        return rng.randint(end, max(end, last))
+
+    def _prompt(self, cut: int) -> Prompt:
+        scene, length = self.starts[bisect_right(self.starts, cut) - 1], self.max_tokens
         state, _ = self.verifier.advance(self.verifier.start(), self.text[scene:cut])
         assert state is not None  # the plays follow the grammar
-        return Prompt(self.text[cut - self.max_tokens : cut], state, answer)
+        return Prompt(self.text[cut - length : cut], state, self.text[cut : cut + length])
 
     def judge(self, prompt: Prompt, answer: str) -> Verdict:
         """How many characters the grammar accepts after the whole scene so far."""
