@@ -110,7 +110,7 @@ class PostTrainer(Trainer):
         rollout = self.sample(self.policy, n_prompts)
         rewards = self.rewards(rollout)
         advantages = group_advantages(rewards.view(n_prompts, -1)).flatten()
-        is_answer = rollout.is_answer[:, 1:]
+        is_answer = self.judged_part(rollout)[:, 1:]
         with torch.no_grad():
             ref_log_probs = self.log_probs(self.reference, rollout)
         old_log_probs = None
@@ -148,6 +148,20 @@ class PostTrainer(Trainer):
         reward = REWARDS[self.settings.reward]
         answered = zip(rollout.prompts, rollout.answers, strict=True)
         return torch.tensor([reward(self.task, prompt, answer) for prompt, answer in answered])
+
+    def judged_part(self, rollout: Rollout) -> Tensor:
+        """is_answer (B, T) up to the first mistake of each answer, where the verifier stops reading.
+
+        What comes later has changed nothing in the reward, so it deserves neither praise nor blame.
+        """
+        judged = rollout.is_answer.clone()
+        if self.settings.reward == "exact":
+            for row, (prompt, answer) in enumerate(
+                zip(rollout.prompts, rollout.answers, strict=True)
+            ):
+                read = self.task.judge(prompt, answer).accepted + 1
+                judged[row, len(prompt.text) + read :] = False
+        return judged
 
     def log_probs(self, model: TinyTransformerLM, rollout: Rollout) -> Tensor:
         """log pi of every token but the first (B, T - 1)."""
