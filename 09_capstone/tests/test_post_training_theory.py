@@ -1,4 +1,4 @@
-"""The numbers of post_training/theory.md that no code block prints, and what it says of the code."""
+"""The numbers of post_training/theory.md that no code block prints; what it says of the code."""
 
 import math
 import re
