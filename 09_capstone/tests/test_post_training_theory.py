@@ -89,7 +89,7 @@ def test_the_tasks_are_those_of_the_code() -> None:
 
 
 def test_right_is_strict() -> None:
-    says(f"0.99⁶⁴ = {0.99**64:.3f}; for 95", f"1 - 0.95^(1/64) = {1 - 0.95 ** (1 / 64):.4f}")
+    says(f"0.99⁶⁴ = {0.99**64:.3f}; for 0.95", f"1 - 0.95^(1/64) = {1 - 0.95 ** (1 / 64):.4f}")
 
 
 # --- 2. log-probabilities ---
