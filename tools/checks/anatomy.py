@@ -82,7 +82,7 @@ def lesson_result(root: Path, lesson: str, ready: bool) -> Result:
     found = files_result(f"lesson {lesson}", root, [f"{lesson}/{pattern}" for pattern in ANATOMY])
     if not ready:
         return Result(found.check, True, found.detail, status=TO_COME)
-    problems = (*found.problems, *theory_problems(root / lesson))
+    problems = (*found.problems, *theory_problems(root / lesson), *inner_problems(root / lesson))
     return Result(found.check, not problems, found.detail, problems)
 
 
@@ -93,9 +93,7 @@ def theory_problems(lesson: Path) -> list[str]:
         return []
     text = path.read_text(encoding="utf-8")
     where = f"{lesson.name}/theory.md"
-    problems = []
-    if len(text.split()) > LONGEST_THEORY:
-        problems.append(f"{where}: {len(text.split()):,} words; at most {LONGEST_THEORY:,}")
+    problems = text_problems(where, text)
     named = set(re.findall(r"\]\(pictures/([\w-]+\.png)\)", text))
     drawn = {picture.name for picture in (lesson / "pictures").glob("*.png")}
     pages = [page.read_text(encoding="utf-8") for page in lesson.glob("*.md")]
@@ -108,6 +106,23 @@ def theory_problems(lesson: Path) -> list[str]:
     ]
     if len(named) < 2:
         problems.append(f"{where}: shows {len(named)} of its own pictures; at least 2")
+    return problems
+
+
+def inner_problems(lesson: Path) -> list[str]:
+    """What is wrong with the text of a theory.md in a folder of the lesson."""
+    problems = []
+    for path in sorted(lesson.glob("*/theory.md")):
+        where = path.relative_to(lesson.parent).as_posix()
+        problems += text_problems(where, path.read_text(encoding="utf-8"))
+    return problems
+
+
+def text_problems(where: str, text: str) -> list[str]:
+    """A theory that is too long, and the checks in its blocks."""
+    problems = []
+    if len(text.split()) > LONGEST_THEORY:
+        problems.append(f"{where}: {len(text.split()):,} words; at most {LONGEST_THEORY:,}")
     problems += [
         f"{where}:{block.line}: an assertion; the block should print, and the page show it"
         for block in blocks_of(text)

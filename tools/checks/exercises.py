@@ -153,7 +153,8 @@ def todo_problems(lesson: Lesson) -> list[str]:
 def page_problems(lesson: Lesson) -> list[str]:
     """A page of the lesson names each exercise, and its README says how many there are."""
     pages = {path.name: path.read_text(encoding="utf-8") for path in lesson.folder.glob("*.md")}
-    text = "\n".join(pages.values())
+    inner = [page.read_text(encoding="utf-8") for page in lesson.folder.glob("*/theory.md")]
+    text = "\n".join([*pages.values(), *inner])
     problems = [
         f"{lesson.name}: no page names {one.id}; theory.md should lead to it: Now write {one.id}"
         for one in lesson.exercises

@@ -399,6 +399,7 @@ def test_what_is_still_marked_todo_is_a_problem(tmp_path: Path) -> None:
         ({}, []),
         ({"theory.md": "Now write 1.1. **Now write 1.2**.", "README.md": "| two exercises"}, []),
         ({"theory.md": "Now write 1.1 and 1.20.", "README.md": "1.2"}, []),
+        ({"theory.md": "Now write 1.1.", "more/theory.md": "Now write 1.2."}, []),
         (
             {"theory.md": "Now write 1.1 and 1.20, or 11.2."},
             ["01_first: no page names 1.2; theory.md should lead to it: Now write 1.2"],
@@ -414,5 +415,6 @@ def test_pages_name_and_count_the_exercises(
 ) -> None:
     lesson = build(tmp_path, 2)
     for name, text in pages.items():
+        (lesson.folder / name).parent.mkdir(exist_ok=True)
         (lesson.folder / name).write_text(text, encoding="utf-8")
     assert exercise_checks.page_problems(lesson) == said

@@ -94,6 +94,15 @@ def test_a_picture_that_is_too_large_is_named(tmp_path: Path) -> None:
     assert large == ["01_one/theory.md: pictures/b.png has 100,000 bytes"]
 
 
+def test_a_theory_in_a_folder_of_a_lesson_obeys_the_rules_of_text(tmp_path: Path) -> None:
+    long = "word " * (anatomy.LONGEST_THEORY + 1)
+    pages = {"a/theory.md": long, "b/theory.md": "```python\nassert x\n```\n"}
+    build(tmp_path, {f"01_one/{name}": text for name, text in pages.items()})
+    first, second = anatomy.inner_problems(tmp_path / "01_one")
+    assert first.startswith("01_one/a/theory.md: 3,501 words")
+    assert second.startswith("01_one/b/theory.md:2: an assertion")
+
+
 def test_the_environment_is_checked_by_its_own_program(tmp_path: Path) -> None:
     [found] = suites.check_environment(build(tmp_path, {}), None)
     assert (found.passed, found.detail) == (True, "2 OK, 0 failed")
