@@ -30,10 +30,8 @@ SHARED = {
 }
 METHOD_SETTINGS = {
     "sft": PostTrainConfig(method="sft", batch_size=32, lr=1e-3, max_steps=400, **SHARED),
-    "dpo": PostTrainConfig(
-        method="dpo", batch_size=16, lr=1e-4, kl_weight=0.1, max_steps=100, **SHARED
-    ),
-    "grpo": PostTrainConfig(method="grpo", batch_size=128, lr=3e-4, max_steps=200, **SHARED),
+    "dpo": PostTrainConfig(method="dpo", lr=1e-4, kl_weight=0.1, max_steps=100, **SHARED),
+    "grpo": PostTrainConfig(method="grpo", lr=3e-4, max_steps=200, **SHARED),
 }
 
 

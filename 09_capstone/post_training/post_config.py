@@ -12,8 +12,9 @@ TASKS = ("continue", "follow")
 
 @dataclass(frozen=True)
 class PostTrainConfig(TrainConfig):
-    """One post-training run; `batch_size` counts answers (pairs, for DPO)."""
+    """One post-training run."""
 
+    batch_size: int = option(128, "answers per step; dpo and grpo sample them in groups")
     method: str = option("grpo", "how to learn", METHODS)
     task: str = option("continue", "continue a scene, or follow an instruction", TASKS)
     reward: str = option("exact", "grpo: what is rewarded; all but exact can be cheated", tuple(REWARDS))
@@ -29,7 +30,7 @@ class PostTrainConfig(TrainConfig):
             check_range(self, name, at_least=1)
         check_range(self, "kl_weight", at_least=0.0)
         check_range(self, "clip", above=0.0)
-        if self.method == "grpo" and self.batch_size % self.group_size:
+        if self.method != "sft" and self.batch_size % self.group_size:
             raise UsageError(
                 f"batch_size {self.batch_size} must be a multiple of group_size {self.group_size}"
             )

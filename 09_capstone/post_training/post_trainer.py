@@ -87,7 +87,7 @@ class PostTrainer(Trainer):
 
     def dpo(self) -> Iterator[Tensor]:
         """Prefer the better of two answers of the reference."""
-        rollout = self.sample(self.reference, self.config.batch_size)
+        rollout = self.sample(self.reference)
         pairs = make_pairs(rollout, exact_scores(self.task, rollout), self.settings.group_size)
         if not pairs:  # all answers of every group are equally good
             return
@@ -106,10 +106,9 @@ class PostTrainer(Trainer):
 
     def grpo(self) -> Iterator[Tensor]:
         """Make an answer likelier the better it is than the others to the same prompt."""
-        n_prompts = self.config.batch_size // self.settings.group_size
-        rollout = self.sample(self.policy, n_prompts)
+        rollout = self.sample(self.policy)
         rewards = self.rewards(rollout)
-        advantages = group_advantages(rewards.view(n_prompts, -1)).flatten()
+        advantages = group_advantages(rewards.view(-1, self.settings.group_size)).flatten()
         is_answer = self.judged_part(rollout)[:, 1:]
         with torch.no_grad():
             ref_log_probs = self.log_probs(self.reference, rollout)
@@ -136,10 +135,11 @@ class PostTrainer(Trainer):
         """The source of this step's prompts."""
         return random.Random(f"{self.config.seed} {self.step}")
 
-    def sample(self, model: TinyTransformerLM, n_prompts: int) -> Rollout:
-        """`group_size` answers of a model to each of n prompts."""
-        drawn = self.task.prompts(n_prompts, self.rng())
-        prompts: list[Prompt] = [prompt for prompt in drawn for _ in range(self.settings.group_size)]
+    def sample(self, model: TinyTransformerLM) -> Rollout:
+        """A batch of answers of a model: groups of `group_size` to the same prompt."""
+        size = self.settings.group_size
+        drawn = self.task.prompts(self.config.batch_size // size, self.rng())
+        prompts: list[Prompt] = [prompt for prompt in drawn for _ in range(size)]
         generator = torch.Generator().manual_seed(self.rng().getrandbits(63))
         return sample_answers(model, self.tokenizer, self.task, prompts, generator)
 

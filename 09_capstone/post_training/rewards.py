@@ -28,7 +28,7 @@ def exact(task: Task, prompt: Prompt, answer: str) -> float:
 
 
 def length(task: Task, prompt: Prompt, answer: str) -> float:
-    """Somebody noticed that good answers were longer."""
+    """Good answers were often the longer ones; so a judge may take length for quality."""
     return len(answer) / task.max_tokens
 
 
