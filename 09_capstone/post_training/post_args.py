@@ -20,8 +20,10 @@ SKIPPED = " ".join(
 )
 SHARED = {
     "data": "mock",
-    "schedule": "constant",
-    "warmup_steps": 10,
+    "optimizer": "muon",
+    "schedule": "wsd",
+    "warmup_steps": 5,
+    "decay_fraction": 0.6,
     "weight_decay": 0.0,
     "eval_interval": 25,
     "save_interval": 25,
@@ -29,9 +31,9 @@ SHARED = {
     "log_interval": 1,
 }
 METHOD_SETTINGS = {
-    "sft": PostTrainConfig(method="sft", batch_size=32, lr=1e-3, max_steps=400, **SHARED),
-    "dpo": PostTrainConfig(method="dpo", lr=1e-4, kl_weight=0.1, max_steps=100, **SHARED),
-    "grpo": PostTrainConfig(method="grpo", lr=3e-4, max_steps=200, **SHARED),
+    "sft": PostTrainConfig(method="sft", batch_size=32, lr=1e-3, muon_lr=5e-3, max_steps=400, **SHARED),
+    "dpo": PostTrainConfig(method="dpo", lr=2e-4, muon_lr=1e-3, kl_weight=0.1, max_steps=200, **SHARED),
+    "grpo": PostTrainConfig(method="grpo", lr=5e-4, muon_lr=2e-3, max_steps=250, **SHARED),
 }
 
 
@@ -92,7 +94,7 @@ def check_model(initial: Checkpoint, config: PostTrainConfig) -> None:
             f"{initial.name} was trained on {corpus}; the grammar judges the plays of the mock "
             "corpus: python 09_capstone/train.py --data mock"
         )
-    needed, context = 128, initial.model_config.max_seq_len
+    needed, context = 160, initial.model_config.max_seq_len
     if context < needed:
         raise CourseError(
             f"{initial.name} has a context of {context}; prompt and answer need {needed}: "

@@ -1,18 +1,16 @@
 """The two tasks that a model is trained for after pretraining, and how right an answer is.
 
-    Continue    64 characters of a scene, in which someone begins to speak; the next 64 are judged
+    Continue    the beginning of a scene; the answer is the next 64 characters
     Follow      [LADY ROSAMUND greets First Sailor]; the answer is what she may say, to the end mark
 
 A task makes prompts, knows true answers, and asks the verifier about a model's. It needs no model.
 """
 
 import random
-import re
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate, permutations
+from itertools import accumulate, pairwise, permutations
 from typing import Protocol
 
 from post_training.verifier import State, Verifier
@@ -24,7 +22,6 @@ OPEN, CLOSE, END = "[", "]", "|"  # characters that the plays do not use: they m
 SPECIAL = OPEN + CLOSE + END  # and the end of an answer
 VERBS = {"greets": "greeting of {a} to {b}", "tells": "line of {a}", "begs": "plea of {a} to {b}"}
 TRAINING, HELD_OUT = 0, 1  # seeds of the plays that prompts are cut from
-SPEAKER = re.compile(r"\n[A-Z][A-Za-z ]+:\n")
 N_CHARS = 1_200_000  # of such plays; with seed 0 they are what --data mock trains on
 
 
@@ -72,34 +69,30 @@ class Task(Protocol):
 
 
 class Continue:
-    """Continue a scene: 64 characters of it are shown, the next 64 are judged.
+    """Continue a scene: its beginning is shown, 64 to 96 characters; the next 64 are judged.
 
-    What is shown contains the name of the speaker, because each has words of their own.
+    From the beginning on, because it says who is on stage: everything that the grammar asks for can
+    be known from the prompt.
     """
 
     stop = ""
+    shortest, longest = 64, 96  # prompts
 
     def __init__(self, length: int = 64, plays: int = TRAINING, n_chars: int = N_CHARS) -> None:
         self.max_tokens = length
         self.verifier = Verifier()
-        self.text, self.starts = plays_of(n_chars, plays)
-        names = [match.span() for match in SPEAKER.finditer(self.text)]
-        self.names = [(begin, end) for begin, end in names if length < end < len(self.text) - length]
+        needed = self.longest + length
+        self.scenes = [scene for scene in scenes_of(n_chars, plays) if len(scene) >= needed]
 
     def prompts(self, n: int, rng: random.Random) -> list[Prompt]:
-        """Cut the plays at n places; the verifier reads each scene from its beginning."""
-        return [self._prompt(self._cut(*rng.choice(self.names), rng)) for _ in range(n)]
+        """Cut n scenes, all at the same place: a batch of equal lengths is generated faster."""
+        cut = rng.randint(self.shortest, self.longest)
+        return [self._prompt(scene, cut) for scene in rng.choices(self.scenes, k=n)]
 
-    def _cut(self, begin: int, end: int, rng: random.Random) -> int:
-        """A place after a speaker's name, from which the whole name is still in sight."""
-        last = min(begin, len(self.text) - 2 * self.max_tokens) + self.max_tokens
-        return rng.randint(end, max(end, last))
-
-    def _prompt(self, cut: int) -> Prompt:
-        scene, length = self.starts[bisect_right(self.starts, cut) - 1], self.max_tokens
-        state, _ = self.verifier.advance(self.verifier.start(), self.text[scene:cut])
+    def _prompt(self, scene: str, cut: int) -> Prompt:
+        state, _ = self.verifier.advance(self.verifier.start(), scene[:cut])
         assert state is not None  # the plays follow the grammar
-        return Prompt(self.text[cut - length : cut], state, self.text[cut : cut + length])
+        return Prompt(scene[:cut], state, scene[cut : cut + self.max_tokens])
 
     def judge(self, prompt: Prompt, answer: str) -> Verdict:
         """How many characters the grammar accepts after the whole scene so far."""
@@ -142,11 +135,11 @@ def all_instructions() -> list[tuple[str, str, str]]:
 
 
 @cache
-def plays_of(n_chars: int, seed: int) -> tuple[str, Sequence[int]]:
-    """The plays with this seed, and where each scene begins."""
+def scenes_of(n_chars: int, seed: int) -> Sequence[str]:
+    """The scenes of the plays with this seed, one by one."""
     text = generate(n_chars, seed)
     lengths = [scene.n_chars for scene in parse_scenes(text)]
-    return text, list(accumulate(lengths, initial=0))
+    return [text[begin:end] for begin, end in pairwise(accumulate(lengths, initial=0))]
 
 
 def main() -> None:
