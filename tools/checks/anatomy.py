@@ -83,16 +83,21 @@ def lesson_result(root: Path, lesson: str, ready: bool) -> Result:
     if not ready:
         return Result(found.check, True, found.detail, status=TO_COME)
     problems = (*found.problems, *theory_problems(root / lesson))
+    for page in sorted((root / lesson).glob("*/theory.md")):  # of a part, as post_training
+        problems += tuple(theory_problems(page.parent, page.relative_to(root).as_posix()))
     return Result(found.check, not problems, found.detail, problems)
 
 
-def theory_problems(lesson: Path) -> list[str]:
-    """What is wrong with a lesson's theory.md: its length, its pictures, checks in its blocks."""
+def theory_problems(lesson: Path, where: str = "") -> list[str]:
+    """What is wrong with a lesson's theory.md: its length, its pictures, checks in its blocks.
+
+    lesson: its folder, or that of a part of it, which has a theory.md and pictures of its own.
+    """
     path = lesson / "theory.md"
     if not path.is_file():
         return []
     text = path.read_text(encoding="utf-8")
-    where = f"{lesson.name}/theory.md"
+    where = where or f"{lesson.name}/theory.md"
     problems = []
     if len(text.split()) > LONGEST_THEORY:
         problems.append(f"{where}: {len(text.split()):,} words; at most {LONGEST_THEORY:,}")
