@@ -301,9 +301,9 @@ def answer_loss(logits: Tensor, tokens: Tensor, is_answer: Tensor) -> Tensor:
     """Exercise 9.11: the loss of supervised fine-tuning, which counts the answers alone.
 
     logits (B, T, V) float32, also as large as 1000: those of position t predict the token of
-    position t + 1. tokens (B, T) int64: a prompt, its answer, and padding, which may be any id.
-    is_answer (B, T) bool: True where a token belongs to the answer; somewhere it is, and never at
-    position 0, which nothing predicts.
+    position t + 1. tokens (B, T) int64: prompt and answer, then padding, which may be any id.
+    is_answer (B, T) bool: True where a token belongs to an answer, of which a row may hold several;
+    somewhere it is True, and never at position 0, which nothing predicts.
 
     Returns the mean cross-entropy of the answers' tokens, a scalar: each of them counts the same,
     whether its answer is long or short.

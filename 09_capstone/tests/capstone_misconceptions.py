@@ -2260,12 +2260,19 @@ def objective_with(now: float, old: float, clip: str, quotient: str) -> float:
         "never": -2 * ratio,
         "advantage ignored": min(ratio, clipped),
         "positive": min(2 * ratio, 2 * clipped),
-        "ratios compared": -2 * min(ratio, clipped),
         "zero": 0.0 if clipped != ratio and -2 * clipped < -2 * ratio else -2 * ratio,
         "one": -2 * min(max(ratio, 1.0), 1.0),
     }.get(clip, min(-2 * ratio, -2 * clipped))
 
 
+BETA_MISPLACED = (
+    "the second number is almost 0, because h was divided by beta, or beta multiplies the "
+    "logarithm; it is a factor of h, within the sigmoid"
+)
+NOT_THE_RATIO = (
+    "the last two numbers have the difference of the probabilities, or the logarithm of their "
+    "ratio, in place of the ratio"
+)
 POST_TRAINING = mistakes(
     post_training_with,
     sample_deviation=(
@@ -2282,7 +2289,7 @@ POST_TRAINING = mistakes(
         {"deviation": "sample variance"},
     ),
     not_divided=(
-        "the first number is the distance from the mean; how many deviations is that?",
+        "the first number is the distance from the mean; divide it by the deviation of the group",
         {"deviation": "none"},
     ),
     mean_distance=(
@@ -2337,11 +2344,8 @@ POST_TRAINING = mistakes(
         {"pair": "reference added"},
     ),
     beta_missing=("in the second number, beta is missing", {"beta": 1.0}),
-    divided_by_beta=("in the second number, h is divided by beta; multiply", {"beta": 10.0}),
-    beta_outside=(
-        "in the second number, beta is outside the logarithm; it belongs to h, within the sigmoid",
-        {"beta": 1.0, "outside": 0.1},
-    ),
+    divided_by_beta=(BETA_MISPLACED, {"beta": 10.0}),
+    beta_outside=(BETA_MISPLACED, {"beta": 1.0, "outside": 0.1}),
     sigmoid_alone=(
         "the second number is the sigmoid itself; minus its logarithm is the loss",
         {"form": "probability"},
@@ -2414,8 +2418,8 @@ POST_TRAINING = mistakes(
     ),
     k3_negative=("the third number has the wrong sign: k3 is never negative", {"k3": "negative"}),
     larger_product=(
-        "the last two numbers are the larger of the two products; the objective is the smaller: "
-        "of two negative numbers, that is the one further from 0",
+        "the last two numbers are the larger of the two products: the smaller ratio gives it, "
+        "because the advantage is negative; the objective is the smaller product, further from 0",
         {"clip": "larger"},
     ),
     always_clipped=(
@@ -2424,11 +2428,6 @@ POST_TRAINING = mistakes(
         {"clip": "always"},
     ),
     never_clipped=("the last two numbers are not clipped", {"clip": "never"}),
-    ratios_compared=(
-        "the last two numbers compare the ratios; compare the products with the advantage, whose "
-        "sign turns the order round",
-        {"clip": "ratios compared"},
-    ),
     without_the_advantage=(
         "the last two numbers are ratios; the advantage is missing",
         {"clip": "advantage ignored"},
@@ -2445,14 +2444,8 @@ POST_TRAINING = mistakes(
         "the ratio of the last two numbers is the wrong way round: now / when it was sampled",
         {"quotient": "old / new"},
     ),
-    difference_for_ratio=(
-        "the last two numbers have the difference of the probabilities in place of their ratio",
-        {"quotient": "difference"},
-    ),
-    logarithm_for_ratio=(
-        "the last two numbers have the logarithm of the ratio; the ratio itself is asked for",
-        {"quotient": "logarithm"},
-    ),
+    difference_for_ratio=(NOT_THE_RATIO, {"quotient": "difference"}),
+    logarithm_for_ratio=(NOT_THE_RATIO, {"quotient": "logarithm"}),
     objective_as_a_loss=(
         "the last two numbers have the sign of a loss; the objective is to be maximized",
         {"sign": -1.0},
@@ -2497,8 +2490,11 @@ def answered_with(
         "not 0": targets != 0,
         "not 0 in answers": counts & (targets != 0),
     }.get(counted, counts)
-    if counted in ("targets of 0", "targets of 0 alone"):
+    if counted == "targets of 0":
         targets = torch.where(counts, targets, 0)
+    elif counted == "logits of 0":
+        scores = scores * counts[..., None]
+    if counted in ("targets of 0", "logits of 0"):
         counts = torch.ones_like(counts)
     before = F.pad(counts, (1, 0))[:, :-1]
     after = F.pad(counts, (0, 1))[:, 1:]
@@ -2509,7 +2505,7 @@ def answered_with(
         "first alone": counts & ~before,
         "one more": counts | before,
     }.get(ends, counts)
-    losses = sign * losses_with(scores, targets, value, counts)
+    losses = sign * losses_with(scores, targets, value)
     return averaged_with(losses, counts, mean, value, result, dtype)
 
 
@@ -2539,7 +2535,7 @@ def aligned_with(
     return scores, targets, is_answer[:, 1:]
 
 
-def losses_with(scores: Tensor, targets: Tensor, value: str, counts: Tensor) -> Tensor:
+def losses_with(scores: Tensor, targets: Tensor, value: str) -> Tensor:
     """What each token costs."""
     B, T, V = scores.shape
     if value == "reshaped":
@@ -2560,8 +2556,6 @@ def losses_with(scores: Tensor, targets: Tensor, value: str, counts: Tensor) -> 
         log_probs = (scores.softmax(-1) + 1e-10).log()
     elif value == "with 1e-12":
         log_probs = (scores.softmax(-1) + 1e-12).log()
-    elif value == "masked logits":
-        log_probs = (scores * counts[..., None]).log_softmax(-1)
     else:
         log_probs = scores.log_softmax(-1)
     losses = -log_probs.gather(-1, targets[..., None]).squeeze(-1)
@@ -2603,7 +2597,6 @@ def averaged_with(
         "per row": losses.sum(-1) / rows,
         "sum per row": losses.sum(-1),
         "counted": losses[counts],
-        "number": total.item(),
         "(1,)": total[None],
     }.get(result, total.to(dtype))
 
@@ -2736,7 +2729,7 @@ ANSWERED = mistakes(
     logits_masked=(
         "the logits outside the answers are multiplied by 0, and still count: each of them costs "
         "log V; leave out their losses",
-        {"value": "masked logits", "mean": "all positions", "counted": "answers"},
+        {"counted": "logits of 0"},
     ),
     probabilities=(
         "these are probabilities; the loss is minus their logarithm",
@@ -2771,10 +2764,6 @@ ANSWERED = mistakes(
     sum_per_row=(
         "these are sums of answers; the mean over all tokens is asked for",
         {"result": "sum per row"},
-    ),
-    a_number=(
-        "this is a number of Python, which no gradient flows through; a tensor is asked for",
-        {"result": "number"},
     ),
     in_float64=("the loss is float64; float32 is asked for", {"dtype": torch.float64}),
 )
@@ -2819,7 +2808,6 @@ def reduced_with(losses: Tensor, reduction: str) -> Any:
         "sum": losses.sum(),
         "none": losses,
         "half": losses.mean() / 2,
-        "number": losses.mean().item(),
         "largest": losses.max(),
         "median": losses.median(),
         "first": losses[0],
@@ -2873,17 +2861,13 @@ def preferred_with(
     return found.to(dtype) if isinstance(found, Tensor) else found
 
 
-BY_EXPONENTIALS = (
-    "an exponential overflows for large numbers, and the loss is inf or nan; only the difference is "
-    "needed, and a function that is made for it"
-)
-LOG_OF_SIGMOID = (
-    "the logarithm is taken of a sigmoid, which is rounded to 0 where a pair is far in the wrong "
-    "order, and the loss is inf; there is a function for the logarithm of a sigmoid"
+UNSTABLE_SIGMOID = (
+    "for a pair far in the wrong order an exponential overflows, or a sigmoid is rounded to 0, and "
+    "the loss is inf or nan; a function that is made for the logarithm of a sigmoid needs neither"
 )
 BOUNDED = (
-    "a small number keeps the logarithm finite, but the loss of a pair in the wrong order must grow "
-    "with the difference, up to 1000 and beyond; no such number is needed"
+    "a small number keeps the logarithm finite, but the loss of a pair in the wrong order must "
+    "grow with the difference, up to 1000 and beyond; no such number is needed"
 )
 JUDGED_ALONE = (
     "each reward is judged by itself, as if 0 were the limit between good and bad; only the "
@@ -2898,13 +2882,13 @@ KEPT_FINITE = {
 PREFERRED = mistakes(
     preferred_with,
     reversed=(
-        "the pair is the wrong way round: the loss falls as the rejected answer gets more; which "
-        "of the two shall have the larger reward?",
+        "the pair is the wrong way round: this loss falls as the rejected answer gets more, so "
+        "that training would teach to prefer it",
         {"order": -1.0},
     ),
-    log_of_sigmoid=(LOG_OF_SIGMOID, {"form": "log of sigmoid"}),
-    log_of_one_plus_exp=(BY_EXPONENTIALS, {"form": "log of exp"}),
-    quotient_of_exponentials=(BY_EXPONENTIALS, {"compared": "quotient of exponentials"}),
+    log_of_sigmoid=(UNSTABLE_SIGMOID, {"form": "log of sigmoid"}),
+    log_of_one_plus_exp=(UNSTABLE_SIGMOID, {"form": "log of exp"}),
+    quotient_of_exponentials=(UNSTABLE_SIGMOID, {"compared": "quotient of exponentials"}),
     **KEPT_FINITE,
     no_logarithm=(
         "this is the probability of the wrong order; the loss is minus the logarithm of the "
@@ -3007,10 +2991,6 @@ PREFERRED = mistakes(
     ),
     per_pair=("these are losses of pairs; their mean is asked for", {"reduction": "none"}),
     shape_1=("this has the shape (1,); a scalar is asked for", {"reduction": "kept"}),
-    a_number=(
-        "this is a number of Python, which no gradient flows through; a tensor is asked for",
-        {"reduction": "number"},
-    ),
     in_float64=("the loss is float64; float32 is asked for", {"dtype": torch.float64}),
 )
 
@@ -3107,6 +3087,10 @@ def gains_with(
     }.get(gains, (chosen - ref_chosen, rejected - ref_rejected))
 
 
+REFERENCE_ADDED = (
+    "the reference's difference is added to the policy's, or its two numbers are exchanged; what "
+    "counts is each answer's own gain over the reference"
+)
 OPTIMIZED = mistakes(
     optimized_with,
     without_the_reference=(
@@ -3117,15 +3101,8 @@ OPTIMIZED = mistakes(
         "the policy is left out: only the reference is compared",
         {"gains": "reference alone"},
     ),
-    reference_added=(
-        "the reference's difference is added to the policy's; a logarithm of a quotient is a "
-        "difference",
-        {"gains": "reference added"},
-    ),
-    reference_exchanged=(
-        "each answer is compared with the reference's log-probability of the other one",
-        {"gains": "reference exchanged"},
-    ),
+    reference_added=(REFERENCE_ADDED, {"gains": "reference added"}),
+    reference_exchanged=(REFERENCE_ADDED, {"gains": "reference exchanged"}),
     chosen_alone=(
         "only the chosen answer's reward is there; that of the rejected one is missing",
         {"gains": "chosen alone"},
@@ -3194,8 +3171,8 @@ OPTIMIZED = mistakes(
     ),
     beta_added=("beta is added; it is a factor", {"scaled": "added"}),
     beta_subtracted=("beta is subtracted like a margin; it is a factor", {"scaled": "subtracted"}),
-    log_of_sigmoid=(LOG_OF_SIGMOID, {"form": "log of sigmoid"}),
-    log_of_one_plus_exp=(BY_EXPONENTIALS, {"form": "log of exp"}),
+    log_of_sigmoid=(UNSTABLE_SIGMOID, {"form": "log of sigmoid"}),
+    log_of_one_plus_exp=(UNSTABLE_SIGMOID, {"form": "log of exp"}),
     **KEPT_FINITE,
     no_logarithm=(
         "this is 1 minus the sigmoid; the loss is minus the logarithm of the sigmoid",
@@ -3243,10 +3220,6 @@ OPTIMIZED = mistakes(
         {"reduction": "half"},
     ),
     per_pair=("these are losses of pairs; their mean is asked for", {"reduction": "none"}),
-    a_number=(
-        "this is a number of Python, which no gradient flows through; a tensor is asked for",
-        {"reduction": "number"},
-    ),
     in_float64=("the loss is float64; float32 is asked for", {"dtype": torch.float64}),
 )
 
@@ -3346,12 +3319,12 @@ def spread_with(rewards: Tensor, spread: str, axes: Any, keep: bool) -> Tensor:
 
 
 NO_EPS = (
-    "nothing is added to the deviation: 0 / 0 is nan for a group of equal rewards, and a group that "
-    "hardly differs gets advantages as large as any other"
+    "nothing is added to the deviation: 0 / 0 is nan for a group of equal rewards, and a group "
+    "that hardly differs gets advantages as large as any other"
 )
 ZERO_AFTERWARDS = (
-    "equal rewards are treated apart, and nothing is added to the deviation; with 1e-4 added, groups "
-    "that hardly differ count less, and equal ones 0"
+    "equal rewards are treated apart, and nothing is added to the deviation; with 1e-4 added, "
+    "groups that hardly differ count less, and equal ones 0"
 )
 OTHER_EPS = "another number is added to the deviation; 1e-4 is asked for"
 GROUP_REWARDS = mistakes(
@@ -3378,8 +3351,8 @@ GROUP_REWARDS = mistakes(
         {"over": "batch mean"},
     ),
     keepdim_missing=(
-        "the means (n_prompts,) are broadcast along the wrong axis: the last axes are aligned; keep "
-        "the axis that is reduced",
+        "the means (n_prompts,) are broadcast along the wrong axis: the last axes are aligned; "
+        "keep the axis that is reduced",
         {"keep": False},
     ),
     no_eps=(NO_EPS, {"eps": 0.0}),
@@ -3468,7 +3441,7 @@ GROUP_REWARDS = mistakes(
     ),
     from_the_first=("the first reward is subtracted; the mean is asked for", {"centre": "first"}),
     from_the_others=(
-        "each reward is compared with the mean of the others; the mean of a group is over all of it",
+        "each reward is compared with the mean of the others; the group's mean includes its own",
         {"centre": "others"},
     ),
     from_the_others_not_divided=(
@@ -3728,8 +3701,6 @@ def clipped_with(
         "around 0": (-clip, clip),
         "up to 1": (1 - clip, 1.0),
         "from 1": (1.0, 1 + clip),
-        "below alone": (1 - clip, math.inf),
-        "above alone": (-math.inf, 1 + clip),
         "in the logarithm": (math.exp(-clip), math.exp(clip)),
         "halved": (1 - clip / 2, 1 + clip / 2),
         "exchanged": (1 + clip, 1 - clip),
@@ -3780,23 +3751,25 @@ def clipped_with(
 IN_THE_LOGARITHM = (
     "the logarithm of the ratio is clipped; the ratio itself is, to 1 - clip and 1 + clip"
 )
+LARGER_IF_NEGATIVE = (
+    "for a negative advantage this is the larger of the two products: the smaller ratio gives it, "
+    "since the sign turns the order round; two of the four cases are wrong"
+)
+LARGER_IF_POSITIVE = (
+    "for a positive advantage this is the larger of the two products, so that it is clipped on the "
+    "wrong side; a negative one is right"
+)
 OBJECTIVES = mistakes(
     clipped_with,
-    as_handed_out=(
-        "the smaller of two ratios is taken, and then multiplied: a negative advantage turns the "
-        "order round; for which of the four cases does that matter?",
-        {"chosen": "smaller ratio"},
-    ),
+    as_handed_out=(LARGER_IF_NEGATIVE, {"chosen": "smaller ratio"}),
+    larger_if_negative=(LARGER_IF_NEGATIVE, {"chosen": "larger if negative"}),
     larger_product=(
         "the larger of the products is taken, so a move in the right direction is never stopped, "
-        "and one in the wrong direction loses its pull back; the objective is to be the cautious one",
+        "and one in the wrong direction is not pulled back; the objective is the cautious one",
         {"chosen": "larger product"},
     ),
-    larger_ratio=(
-        "the larger of the ratios is taken, and then multiplied: right for a negative advantage, and "
-        "now wrong for a positive one",
-        {"chosen": "larger ratio"},
-    ),
+    larger_ratio=(LARGER_IF_POSITIVE, {"chosen": "larger ratio"}),
+    larger_size=(LARGER_IF_POSITIVE, {"chosen": "larger size"}),
     always_clipped=(
         "the ratio is clipped in every case, also where the token has moved against its advantage: "
         "there nothing pulls it back",
@@ -3822,17 +3795,8 @@ OBJECTIVES = mistakes(
         "a positive advantage is never clipped",
         {"chosen": "not clipped if positive"},
     ),
-    larger_if_negative=(
-        "for a negative advantage the larger of the products is taken; the products have their sign "
-        "already, so the same rule holds for both",
-        {"chosen": "larger if negative"},
-    ),
     mean_of_both=("clipped and unclipped products are averaged", {"chosen": "mean of both"}),
     sum_of_both=("clipped and unclipped products are added", {"chosen": "sum of both"}),
-    larger_size=(
-        "the product that is further from 0 is taken; that is right for one sign of the advantage",
-        {"chosen": "larger size"},
-    ),
     advantage_missing_in_one=(
         "the clipped ratio is compared without its advantage",
         {"chosen": "without the advantage"},
@@ -3842,7 +3806,8 @@ OBJECTIVES = mistakes(
         {"chosen": "with a second limit"},
     ),
     policy_gradient=(
-        "this is the log-probability times the advantage; the ratio of the probabilities is asked for",
+        "this is the log-probability times the advantage; the ratio of the two probabilities is "
+        "asked for",
         {"chosen": "log-probability"},
     ),
     old_over_new=(
@@ -3873,10 +3838,6 @@ OBJECTIVES = mistakes(
     bounds_around_0=(
         "the ratio is clipped to between -clip and clip; it is around 1",
         {"bounds": "around 0"},
-    ),
-    below_alone=(
-        "the ratio is clipped below and not above",
-        {"bounds": "below alone"},
     ),
     up_to_1=("the upper bound is 1; 1 + clip is asked for", {"bounds": "up to 1"}),
     from_1=("the lower bound is 1; 1 - clip is asked for", {"bounds": "from 1"}),
@@ -3909,8 +3870,8 @@ OBJECTIVES = mistakes(
         {"beyond": "zero"},
     ),
     zero_outside=(
-        "outside the bounds the objective is 0, whatever the advantage is; it stays at its value at "
-        "the bound, and only where the advantage asks for it",
+        "outside the bounds the objective is 0, whatever the advantage is; it stays at its value "
+        "at the bound, and only where the advantage asks for it",
         {"beyond": "zero outside"},
     ),
     loss=(
