@@ -101,10 +101,16 @@ def theory_problems(lesson: Path, where: str = "") -> list[str]:
     problems = []
     if len(text.split()) > LONGEST_THEORY:
         problems.append(f"{where}: {len(text.split()):,} words; at most {LONGEST_THEORY:,}")
-    named = set(re.findall(r"\]\(pictures/([\w-]+\.png)\)", text))
+    named = set(re.findall(r"\]\((?:\.\./)?pictures/([\w-]+\.png)\)", text))
     drawn = {picture.name for picture in (lesson / "pictures").glob("*.png")}
-    pages = [page.read_text(encoding="utf-8") for page in lesson.glob("*.md")]
-    shown = {name for name in drawn if any(f"](pictures/{name})" in page for page in pages)}
+    pages = [(page, "") for page in lesson.glob("*.md")]
+    pages += [(page, "../") for page in lesson.glob("*/*.md")]  # of a part of the lesson
+    shown = {
+        name
+        for page, up in pages
+        for name in drawn
+        if f"]({up}pictures/{name})" in page.read_text(encoding="utf-8")
+    }
     problems += [f"{where}: does not show pictures/{name}" for name in sorted(drawn - shown)]
     problems += [
         f"{where}: pictures/{picture.name} has {picture.stat().st_size:,} bytes"

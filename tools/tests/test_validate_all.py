@@ -108,6 +108,16 @@ def test_the_theory_of_a_part_of_a_lesson_keeps_the_same_rules(
     ]
 
 
+def test_the_theory_of_a_part_may_show_pictures_of_the_lesson(tmp_path: Path) -> None:
+    shown = "![a](../pictures/a.png) ![b](../pictures/b.png)"
+    pictures = {f"01_one/pictures/{name}.png": "" for name in "abc"}
+    build(tmp_path, {"01_one/theory.md": "", "01_one/part/theory.md": shown} | pictures)
+    assert anatomy.theory_problems(tmp_path / "01_one" / "part") == []
+    found = anatomy.theory_problems(tmp_path / "01_one")
+    assert "01_one/theory.md: does not show pictures/c.png" in found
+    assert len(found) == 2  # and its own page shows none
+
+
 def test_the_environment_is_checked_by_its_own_program(tmp_path: Path) -> None:
     [found] = suites.check_environment(build(tmp_path, {}), None)
     assert (found.passed, found.detail) == (True, "2 OK, 0 failed")
