@@ -2260,6 +2260,7 @@ def objective_with(now: float, old: float, clip: str, quotient: str) -> float:
         "never": -2 * ratio,
         "advantage ignored": min(ratio, clipped),
         "positive": min(2 * ratio, 2 * clipped),
+        "sign": -max(ratio, clipped),
         "zero": 0.0 if clipped != ratio and -2 * clipped < -2 * ratio else -2 * ratio,
         "one": -2 * min(max(ratio, 1.0), 1.0),
     }.get(clip, min(-2 * ratio, -2 * clipped))
@@ -2432,6 +2433,10 @@ POST_TRAINING = mistakes(
         "the last two numbers are ratios; the advantage is missing",
         {"clip": "advantage ignored"},
     ),
+    sign_of_the_advantage=(
+        "the last two numbers have the advantage -1; it is -2",
+        {"clip": "sign"},
+    ),
     advantage_taken_positive=(
         "the last two numbers have the advantage 2; it is -2",
         {"clip": "positive"},
@@ -2480,6 +2485,8 @@ def answered_with(
     dtype: torch.dtype = torch.float32,
 ) -> Any:
     """The loss of the answers' tokens."""
+    if value == "over all positions":
+        logits = logits.log_softmax(1)  # before the last one is cut off
     scores, targets, counts = aligned_with(logits, tokens, is_answer, shift, mask)
     if counted == "not the prompt":
         first = is_answer.int().argmax(-1, keepdim=True)
@@ -2506,7 +2513,7 @@ def answered_with(
         "one more": counts | before,
     }.get(ends, counts)
     losses = sign * losses_with(scores, targets, value)
-    return averaged_with(losses, counts, mean, value, result, dtype)
+    return averaged_with(losses, counts, logits.size(-1), mean, value, result, dtype)
 
 
 def aligned_with(
@@ -2517,6 +2524,8 @@ def aligned_with(
         return logits, tokens, is_answer
     if shift == "none, and cut":
         return logits[:, :-1], tokens[:, :-1], is_answer[:, :-1]
+    if shift == "none, but the mask":
+        return logits[:, :-1], tokens[:, :-1], is_answer[:, 1:]
     if shift == "backwards":
         counts = is_answer[:, 1:] if mask == "with the logits" else is_answer[:, :-1]
         return logits[:, 1:], tokens[:, :-1], counts
@@ -2542,7 +2551,7 @@ def losses_with(scores: Tensor, targets: Tensor, value: str) -> Tensor:
         return F.cross_entropy(scores.reshape(B, V, T), targets, reduction="none")
     if value == "over the positions":
         log_probs = scores.log_softmax(1)
-    elif value == "logits":
+    elif value in ("logits", "over all positions"):
         log_probs = scores
     elif value == "softmax twice":
         log_probs = scores.softmax(-1).log_softmax(-1)
@@ -2571,9 +2580,15 @@ def losses_with(scores: Tensor, targets: Tensor, value: str) -> Tensor:
 
 
 def averaged_with(
-    losses: Tensor, counts: Tensor, mean: str, value: str, result: str, dtype: torch.dtype
+    losses: Tensor,
+    counts: Tensor,
+    n_tokens: int,
+    mean: str,
+    value: str,
+    result: str,
+    dtype: torch.dtype,
 ) -> Any:
-    """One number of the losses that count."""
+    """One number of the losses that count; n_tokens is the size of the vocabulary."""
     losses = torch.where(counts, losses, 0.0)
     rows = counts.sum(-1)
     total = {
@@ -2584,7 +2599,7 @@ def averaged_with(
         "row means of all positions": losses.mean(-1).mean(),
         "one more": losses.sum() / (counts.sum() + 1),
         "longest": losses.sum() / (rows.max() * len(losses)),
-        "largest": losses.max(),
+        "vocabulary": losses.sum() / counts.sum() / n_tokens,
     }.get(mean, losses.sum() / counts.sum())
     if mean == "root of the length":
         total = (losses.sum(-1) / rows.sqrt()).mean()
@@ -2609,6 +2624,7 @@ TINY_ADDED = (
     "a small number is added before the logarithm, so that no loss can be larger than its own; "
     "log-softmax needs none"
 )
+OVER_POSITIONS = "the softmax runs over the positions; it runs over the vocabulary, the last axis"
 ANSWERED = mistakes(
     answered_with,
     not_shifted=(
@@ -2619,6 +2635,11 @@ ANSWERED = mistakes(
         "logits and tokens are both cut at the end, so that they are still compared at the same "
         "position; the logits predict the next token",
         {"shift": "none, and cut"},
+    ),
+    only_the_mask_shifted=(
+        "the mask is shifted and the tokens are not: the logits of a position are compared with "
+        "its own token, and they predict the next one",
+        {"shift": "none, but the mask"},
     ),
     shifted_backwards=(
         "the logits are compared with the token before them; they predict the next one",
@@ -2697,6 +2718,10 @@ ANSWERED = mistakes(
         "every answer is counted as long as the longest; divide by the tokens that there are",
         {"mean": "longest"},
     ),
+    mean_over_the_vocabulary=(
+        "the mean runs over the vocabulary as well; only the token that came has a loss",
+        {"mean": "vocabulary"},
+    ),
     not_divided=("this is a sum; a mean is asked for", {"mean": "sum"}),
     one_too_many=("the number of tokens is too large by 1", {"mean": "one more"}),
     root_of_the_length=(
@@ -2708,10 +2733,8 @@ ANSWERED = mistakes(
         "flattened",
         {"value": "reshaped"},
     ),
-    softmax_over_positions=(
-        "the softmax runs over the positions; it runs over the vocabulary, the last axis",
-        {"value": "over the positions"},
-    ),
+    softmax_over_positions=(OVER_POSITIONS, {"value": "over the positions"}),
+    softmax_over_all_positions=(OVER_POSITIONS, {"value": "over all positions"}),
     raw_logits=(
         "the logits are taken for log-probabilities (nll_loss expects those); the log-softmax is "
         "missing",
@@ -3080,6 +3103,8 @@ def gains_with(
         "distance": ((chosen - ref_chosen).abs(), (rejected - ref_rejected).abs()),
         "never below 0": ((chosen - ref_chosen).relu(), (rejected - ref_rejected).relu()),
         "beta on the reference": (chosen - beta * ref_chosen, rejected - beta * ref_rejected),
+        "beta on the policy": (beta * chosen - ref_chosen, beta * rejected - ref_rejected),
+        "parentheses missing": (chosen - ref_chosen, rejected + ref_rejected),
         "logarithms again": (
             (chosen / ref_chosen).abs().log(),
             (rejected / ref_rejected).abs().log(),
@@ -3143,6 +3168,15 @@ OPTIMIZED = mistakes(
     beta_on_the_reference=(
         "beta scales the reference's log-probabilities; it scales the whole difference",
         {"gains": "beta on the reference", "scaled": "missing"},
+    ),
+    beta_on_the_policy=(
+        "beta scales the policy's log-probabilities alone; it scales the whole difference",
+        {"gains": "beta on the policy", "scaled": "missing"},
+    ),
+    parentheses_missing=(
+        "the reference's log-probability of the rejected answer has the wrong sign: a minus in "
+        "front of a difference turns both of its signs round",
+        {"gains": "parentheses missing"},
     ),
     reversed=(
         "the sign of the difference is wrong, so that the rejected answer becomes more likely: "
@@ -3510,7 +3544,8 @@ def estimated_with(
         "1 added": exact + 1 - log_ratio,
         "ratio": exact,
         "1 minus": 1 - exact,
-        "exponential missing": log_ratio - 1 - log_ratio.abs().log(),
+        "exponential missing": log_ratio - 1 - log_ratio,
+        "k2 of the ratio": (exact - 1) ** 2 / 2,
         "weighted by the policy": -log_probs.exp() * log_ratio,
         "weighted by the reference": ref_log_probs.exp() * log_ratio,
         "k3 weighted": log_probs.exp() * (exact - 1 - log_ratio),
@@ -3580,6 +3615,14 @@ ESTIMATED = mistakes(
     ),
     logarithm_added=("the logarithm is added; it is subtracted", {"form": "logarithm added"}),
     ratio_alone=("this is the ratio alone; k3 has two more terms", {"form": "ratio"}),
+    exponential_missing=(
+        "the logarithm of the ratio takes the place of the ratio, and all cancels to -1",
+        {"form": "exponential missing"},
+    ),
+    k2_of_the_ratio=(
+        "this is half the squared distance of the ratio from 1; k3 is asked for",
+        {"form": "k2 of the ratio"},
+    ),
     one_minus_ratio=(
         "this is 1 minus the ratio, without the logarithm",
         {"form": "1 minus"},
