@@ -82,22 +82,33 @@ def lesson_result(root: Path, lesson: str, ready: bool) -> Result:
     found = files_result(f"lesson {lesson}", root, [f"{lesson}/{pattern}" for pattern in ANATOMY])
     if not ready:
         return Result(found.check, True, found.detail, status=TO_COME)
-    problems = (*found.problems, *theory_problems(root / lesson), *inner_problems(root / lesson))
+    problems = (*found.problems, *theory_problems(root / lesson))
+    for page in sorted((root / lesson).glob("*/theory.md")):  # of a part, as post_training
+        problems += tuple(theory_problems(page.parent, page.relative_to(root).as_posix()))
     return Result(found.check, not problems, found.detail, problems)
 
 
-def theory_problems(lesson: Path) -> list[str]:
-    """What is wrong with a lesson's theory.md: its length, its pictures, checks in its blocks."""
+def theory_problems(lesson: Path, where: str = "") -> list[str]:
+    """What is wrong with a lesson's theory.md: its length, its pictures, checks in its blocks.
+
+    lesson: its folder, or that of a part of it, which has a theory.md and pictures of its own.
+    """
     path = lesson / "theory.md"
     if not path.is_file():
         return []
     text = path.read_text(encoding="utf-8")
-    where = f"{lesson.name}/theory.md"
+    where = where or f"{lesson.name}/theory.md"
     problems = text_problems(where, text)
-    named = set(re.findall(r"\]\(pictures/([\w-]+\.png)\)", text))
+    named = set(re.findall(r"\]\((?:\.\./)?pictures/([\w-]+\.png)\)", text))
     drawn = {picture.name for picture in (lesson / "pictures").glob("*.png")}
-    pages = [page.read_text(encoding="utf-8") for page in lesson.glob("*.md")]
-    shown = {name for name in drawn if any(f"](pictures/{name})" in page for page in pages)}
+    pages = [(page, "") for page in lesson.glob("*.md")]
+    pages += [(page, "../") for page in lesson.glob("*/*.md")]  # of a part of the lesson
+    shown = {
+        name
+        for page, up in pages
+        for name in drawn
+        if f"]({up}pictures/{name})" in page.read_text(encoding="utf-8")
+    }
     problems += [f"{where}: does not show pictures/{name}" for name in sorted(drawn - shown)]
     problems += [
         f"{where}: pictures/{picture.name} has {picture.stat().st_size:,} bytes"
@@ -106,15 +117,6 @@ def theory_problems(lesson: Path) -> list[str]:
     ]
     if len(named) < 2:
         problems.append(f"{where}: shows {len(named)} of its own pictures; at least 2")
-    return problems
-
-
-def inner_problems(lesson: Path) -> list[str]:
-    """What is wrong with the text of a theory.md in a folder of the lesson."""
-    problems = []
-    for path in sorted(lesson.glob("*/theory.md")):
-        where = path.relative_to(lesson.parent).as_posix()
-        problems += text_problems(where, path.read_text(encoding="utf-8"))
     return problems
 
 
