@@ -24,6 +24,7 @@ class ValueHead(nn.Module):
         super().__init__()
         self.linear = nn.Linear(d_model, 1)
         nn.init.zeros_(self.linear.weight)  # expects nothing before it has seen a reward
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, T, d_model) to values (B, T)."""
@@ -56,9 +57,7 @@ def clipped_objective(
     return torch.minimum(ratio * advantages, clipped * advantages)
 
 
-def value_loss(
-    values: Tensor, old_values: Tensor, returns: Tensor, clip: float = 0.2
-) -> Tensor:
+def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip: float = 0.2) -> Tensor:
     """Squared error of the values, per token; a value that has moved by `clip` is pulled no more.
 
     returns are advantages + old values: what the values should have been.
