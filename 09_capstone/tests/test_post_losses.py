@@ -5,6 +5,7 @@ module computes it. test_post_trl.py compares with the trainers of trl, where it
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ ANSWERED = torch.tensor(  # answers of 1, 3 and 4 tokens; the last one begins at
 # --- SFT ----------------------------------------------------------------------------------------
 
 
-def cross_entropy_of_answers(logits: Array, tokens: Array, is_answer: Array) -> float:
+def cross_entropy_of_answers(logits: Array, tokens: Any, is_answer: Any) -> float:
     """Ouyang et al. 2022: minus the mean of log pi(y_t | prompt, y_<t)."""
     terms = []
     for b, t in zip(*np.nonzero(is_answer), strict=True):
@@ -113,9 +114,9 @@ def dpo_of_the_paper(
 @pytest.mark.parametrize("beta", [0.01, 0.1, 2.0])
 def test_dpo_loss_is_equation_7(beta: float) -> None:
     given = [normal(5, seed=seed, scale=3) for seed in range(4)]
-    expected = dpo_of_the_paper(*(x.numpy() for x in given), beta)
-    assert dpo_loss(*given, beta).item() == pytest.approx(expected, rel=1e-12)
-    assert gradcheck(lambda *x: dpo_loss(*x, beta), differentiable(*given))
+    expected = dpo_of_the_paper(*(x.numpy() for x in given), beta=beta)
+    assert dpo_loss(*given, beta=beta).item() == pytest.approx(expected, rel=1e-12)
+    assert gradcheck(lambda *x: dpo_loss(*x, beta=beta), differentiable(*given))
 
 
 @pytest.mark.parametrize("beta", [0.01, 0.1, 2.0])
@@ -348,12 +349,11 @@ def grpo_of_the_paper(
 
 @pytest.mark.parametrize(("clip", "beta"), [(0.2, 0.04), (0.1, 0.0), (0.5, 1.0)])
 def test_grpo_loss_is_equation_3_with_a_mean_over_all_tokens(clip: float, beta: float) -> None:
-    given = batch()
-    arrays = [x.numpy() for x in given]
-    expected = grpo_of_the_paper(*arrays, ANSWERED.numpy(), clip, beta)
-    assert grpo_loss(*given, ANSWERED, clip, beta).item() == pytest.approx(expected, rel=1e-12)
+    given = (*batch(), ANSWERED)
+    expected = grpo_of_the_paper(*(x.numpy() for x in given), eps=clip, beta=beta)
+    assert grpo_loss(*given, clip, beta).item() == pytest.approx(expected, rel=1e-12)
     new, *rest = given
-    assert gradcheck(lambda x: grpo_loss(x, *rest, ANSWERED, clip, beta), differentiable(new))
+    assert gradcheck(lambda x: grpo_loss(x, *rest, clip=clip, beta=beta), differentiable(new))
 
 
 def test_at_the_first_update_grpo_is_the_policy_gradient() -> None:
