@@ -11,7 +11,7 @@ the plays, which shows what the model forgets.
 
 import random
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor

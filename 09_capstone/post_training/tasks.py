@@ -156,7 +156,9 @@ def main() -> None:
         wrong = f"{prompt.answer[:20]}#{prompt.answer[21:]}"
         print(f"prompt  {prompt.text!r}\nanswer  {prompt.answer!r}")
         print(f"right   {task.judge(prompt, prompt.answer).is_right}")
-        print(f"wrong   {wrong!r}: {task.judge(prompt, wrong)}\n")
+        verdict = task.judge(prompt, wrong)
+        print(f"wrong   {wrong!r}")
+        print(f"        accepted: {verdict.accepted} of {verdict.length} characters\n")
 
 
 if __name__ == "__main__":

@@ -141,5 +141,6 @@ def test_one_safe_line_is_hardly_distinct() -> None:
 def test_a_report_is_that_of_the_model_in_evaluation_mode(other: TinyTransformerLM) -> None:
     """Dropout would make the model another one than the reference."""
     noisy = TinyTransformerLM(replace(CONFIG, dropout=0.5), seed=1)
-    noisy.eval()
+    noisy.train()
     assert measure(noisy, noisy, TOKENIZER, Follow(max_tokens=40), 3).kl == 0.0
+    assert not noisy.training
