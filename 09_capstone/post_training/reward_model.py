@@ -35,7 +35,7 @@ class ScalarModel(TinyTransformerLM):
     def rewards(self, rollout: Rollout) -> Tensor:
         """The score at the last token of each answer (B,)."""
         scores = self(rollout.tokens).float().squeeze(-1)  # (B, T)
-        positions = torch.arange(rollout.tokens.size(1))
+        positions = torch.arange(rollout.tokens.size(1), device=scores.device)
         last = (rollout.is_answer * positions).argmax(-1)  # (B,)
         return scores[torch.arange(len(last)), last]
 

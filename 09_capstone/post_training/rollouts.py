@@ -9,7 +9,7 @@ Dimensions: B answers, T tokens of prompt and answer, padded on the right, V voc
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,10 @@ class Rollout:
     answers: Sequence[str]
     tokens: Tensor  # (B, T) int64
     is_answer: Tensor  # (B, T) bool: True where the token belongs to the answer
+
+    def to(self, device: torch.device) -> "Rollout":
+        """The same, with its tensors on a device."""
+        return replace(self, tokens=self.tokens.to(device), is_answer=self.is_answer.to(device))
 
 
 def sample_answers(

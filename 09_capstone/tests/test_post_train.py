@@ -24,7 +24,7 @@ import training_data
 from bpe_tokenizer import train_bpe
 from checkpointing import load_checkpoint, save_checkpoint
 from logging_utils import read_csv
-from post_training import post_run
+from post_training import post_run, post_trainer
 from post_training.post_messages import BEFORE_AFTER_FILE
 from post_training.post_run import ANSWER_COLUMNS
 from post_training.post_trainer import PostTrainer
@@ -211,6 +211,27 @@ def test_the_published_model_generates_with_sample(
     sampled = call_program(sample.main, "--checkpoint", published, *options)
     assert sampled.code == 0
     assert sampled.out.startswith("[KING ALDRIC greets QUEEN MAUDE]")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_every_method_runs_on_a_gpu(
+    call: Call, base: Path, tmp_path: Path, method: tuple[object, ...]
+) -> None:
+    device = "cuda" if torch.cuda.is_available() else "mps"
+    arguments = (*method, *QUICK, "--device", device, "--checkpoint", base)
+    assert call(*arguments, *places(tmp_path)).code == 0
+
+
+def test_a_step_without_a_pair_changes_nothing(
+    call: Call, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all answers of every group are equally good, DPO has nothing to learn from."""
+    monkeypatch.setattr(post_trainer, "make_pairs", lambda *given: [])
+    done = call("dpo", *QUICK, "--checkpoint", base, *places(tmp_path))
+    assert (done.code, done.err) == (0, "")
+    last = load_checkpoint(tmp_path / "run" / "last.safetensors").weights
+    assert all(torch.equal(w, last[name]) for name, w in given_weights(base).items())
 
 
 def test_special_tokens_are_added_once(call: Call, base: Path, tmp_path: Path) -> None:
