@@ -5,12 +5,14 @@ measured elsewhere; here it counts that they run, stop, resume and end as train.
 """
 
 import json
+import random
 import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +30,7 @@ from post_training import post_run, post_trainer
 from post_training.post_messages import BEFORE_AFTER_FILE
 from post_training.post_run import ANSWER_COLUMNS
 from post_training.post_trainer import PostTrainer
+from post_training.rollouts import collate
 from post_training.tasks import SPECIAL, Continue, Follow, Task
 from run_places import WRITTEN
 from sealed_folder import read_sealed
@@ -42,7 +45,7 @@ from utils.recipes import MODERN
 N_CHARS = 30_000
 CHARACTERS = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 TINY = ModelConfig(
-    len(CHARACTERS), max_seq_len=128, d_model=32, n_layers=1, n_heads=2, **MODERN, dropout=0.1
+    len(CHARACTERS), max_seq_len=192, d_model=32, n_layers=1, n_heads=2, **MODERN, dropout=0.1
 )
 QUICK = (
     *("--dtype", "float32", "--batch-size", 8, "--group-size", 4, "--max-steps", 4),
@@ -211,6 +214,21 @@ def test_the_published_model_generates_with_sample(
     sampled = call_program(sample.main, "--checkpoint", published, *options)
     assert sampled.code == 0
     assert sampled.out.startswith("[KING ALDRIC greets QUEEN MAUDE]")
+
+
+def test_an_answer_is_praised_or_blamed_up_to_its_first_mistake() -> None:
+    """With the exact reward; the others read the whole answer."""
+    task = Follow()
+    (prompt,) = task.prompts(1, random.Random(0))
+    right, n = prompt.answer, len(prompt.answer)
+    answers = [right, f"{right[:5]}33{right[7:]}", f"{right[:5]}|", right[:-1], f"{right[:-1]}En|"]
+    rollout = collate([prompt] * 5, answers, CharTokenizer(CHARACTERS + SPECIAL))
+    for reward, n_judged in (("exact", [n, 6, 6, n - 1, n]), ("word", [*map(len, answers)])):
+        trainer: Any = SimpleNamespace(settings=SimpleNamespace(reward=reward), task=task)
+        judged = PostTrainer.judged_part(trainer, rollout)
+        assert judged.sum(-1).tolist() == n_judged
+        assert not (judged & ~rollout.is_answer).any()
+        assert judged[:, len(prompt.text)].all()  # from the first character on
 
 
 @pytest.mark.gpu
@@ -459,6 +477,7 @@ def changed_copy(base: Path, path: Path, **changes: Any) -> Path:
         (("grpo", "--reward", "size"), "unknown reward 'size'"),
         (("grpo", "--task", "folow"), "(did you mean 'follow'?)"),
         (("grpo", "--group-size", 3), "batch_size 128 must be a multiple of group_size 3"),
+        (("dpo", "--group-size", 3), "batch_size 128 must be a multiple of group_size 3"),
         (("grpo", "--group-size", 1), "group_size 1: answers are compared with each other"),
         (("grpo", "--reward", "length"), "reward length needs --task follow"),
         (("grpo", "--clip", 0), "clip 0.0 is out of range"),
@@ -501,7 +520,7 @@ def test_a_model_of_another_text_is_refused(call: Call, base: Path, tmp_path: Pa
 def test_a_context_that_is_too_short_is_refused(call: Call, base: Path, tmp_path: Path) -> None:
     path = changed_copy(base, tmp_path / "short.safetensors", config={"max_seq_len": 64})
     message = refused(call, 1, "grpo", "--checkpoint", path)
-    assert f"{path} has a context of 64; prompt and answer need 128" in message
+    assert f"{path} has a context of 64; prompt and answer need " in message
 
 
 def test_tokens_that_are_not_characters_are_refused(call: Call, base: Path, tmp_path: Path) -> None:
