@@ -19,10 +19,11 @@ except ImportError:
     raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
 
 import argparse
+import os
 from contextlib import closing
 from dataclasses import replace
 
-from distributed_context import DistributedContext, init_distributed
+from distributed_context import DistributedContext
 from fine_tuning import stored_initial
 from post_training.post_args import parse_args, requested_post_config, starting_point
 from post_training.post_config import PostTrainConfig
@@ -50,13 +51,16 @@ from stop_signals import stop_on_signal, treat_as_ctrl_c
 from train import fit
 from training_run import fit_to_data, load_stored_data, prepare
 from utils.config import save_config
+from utils.errors import UsageError
 from utils.memory import keep_freed_memory
 
 
 def main() -> int:
     """Post-train once; returns the exit code."""
     args = parse_args()
-    workers = init_distributed()
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UsageError("post_train.py runs in one process: start it with python, not torchrun")
+    workers = DistributedContext()
     return resume_run(args, workers) if args.resume else start_run(args, workers)
 
 
@@ -100,7 +104,7 @@ def post_train(run: PostRun) -> int:
     bar.recorder = recorder
     with stop_on_signal(trainer), closing(recorder), closing(bar):
         run.restore(trainer)
-        if run.state is None:
+        if run.at_start:
             describe_start(trainer, recorder)
         finished = fit(trainer, recorder)
         if finished:

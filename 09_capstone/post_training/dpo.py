@@ -26,7 +26,7 @@ def dpo_loss(
 
 
 def main() -> None:
-    """Show what the loss asks for: the difference counts, so both answers may become less likely."""
+    """Show what the loss asks for: the difference counts, so both may become less likely."""
     import torch
 
     start = torch.tensor([-10.0])

@@ -18,6 +18,7 @@ from any_tokenizer import Tokenizer
 from post_training.rollouts import Rollout, sample_answers, token_log_probs, token_mean
 from post_training.tasks import Prompt, Task
 from tiny_transformer_lm import TinyTransformerLM
+from utils.errors import run_program
 
 PROMPT_SEED = 1  # of the held-out prompts: the same for every model
 BATCH = 128  # answers sampled at once
@@ -41,7 +42,11 @@ def measure(
     n: int,
     seed: int = 0,
 ) -> AnswerReport:
-    """Sample n answers to held-out prompts, judge them, and compare with the reference."""
+    """Sample n answers to held-out prompts, judge them, and compare with the reference.
+
+    The model is left in evaluation mode: with dropout it would be another one.
+    """
+    model.eval()
     prompts = task.prompts(n, random.Random(PROMPT_SEED))
     generator = torch.Generator().manual_seed(seed)
     parts = [prompts[first : first + BATCH] for first in range(0, n, BATCH)]
@@ -89,3 +94,27 @@ def first_answers(
     generator = torch.Generator().manual_seed(seed)
     rollout = sample_answers(model, tokenizer, task, prompts, generator)
     return list(zip(prompts, rollout.answers, strict=True))
+
+
+def main() -> None:
+    """Three ways to answer instructions: one number alone could not tell them apart."""
+    from post_training.tasks import Follow
+
+    task = Follow()
+    prompts = [prompt for prompt in task.prompts(2000, random.Random(0)) if "greets" in prompt.text]
+    answered = {
+        "true answers": [prompt.answer for prompt in prompts],
+        "cut in the middle": [prompt.answer[: len(prompt.answer) // 2] for prompt in prompts],
+        "one safe line": [prompts[0].answer] * len(prompts),
+    }
+    print(f"{'':20}{'right':>8}{'share':>8}{'distinct':>10}")
+    for name, answers in answered.items():
+        verdicts = [task.judge(*each) for each in zip(prompts, answers, strict=True)]
+        right = sum(verdict.is_right for verdict in verdicts) / len(verdicts)
+        share = sum(verdict.share for verdict in verdicts) / len(verdicts)
+        distinct = distinct_lines(answers, task.stop)
+        print(f"{name:20}{right:8.0%}{share:8.0%}{distinct:10.0%}")
+
+
+if __name__ == "__main__":
+    run_program(main)

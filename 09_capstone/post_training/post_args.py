@@ -10,7 +10,7 @@ from post_training.sft import add_special_tokens
 from run_places import default_checkpoints
 from sample import newest_checkpoint
 from utils.command_line import OneLineParser, add_config_flags, config_from_args
-from utils.config import ModelConfig, TrainConfig
+from utils.config import ModelConfig
 from utils.errors import CourseError, UsageError, pick
 
 # What the checkpoint determines, and what no method uses
@@ -44,7 +44,13 @@ def parse_args() -> argparse.Namespace:
         usage="%(prog)s sft|dpo|grpo [--checkpoint FILE] [--max-minutes X] [options]",
         epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (state saved).",
     )
-    parser.add_argument("method", nargs="?", metavar="|".join(METHODS), help="how to learn")
+    parser.add_argument(
+        "method",
+        nargs="?",
+        metavar="|".join(METHODS),
+        default=argparse.SUPPRESS,  # with --resume, the run has one
+        help="how to learn",
+    )
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="model to start from (default: the newest)"
     )
@@ -66,11 +72,13 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.resume and args.overwrite:
         raise UsageError("--resume continues a run and --overwrite replaces it; choose one")
-    if not args.resume:
-        if args.method is None:
-            raise UsageError(f"name a method: {', '.join(METHODS)}; --help says what each does")
+    if "method" in args:
         pick(args.method, METHODS, "method")
-    args.config, args.preset = None, args.method  # what run_places.py asks a command line
+    elif not args.resume:
+        raise UsageError(f"name a method: {', '.join(METHODS)}; --help says what each does")
+    if args.checkpoint is not None:
+        args.init_from = str(args.checkpoint)
+    args.config, args.preset = None, getattr(args, "method", None)  # what run_places.py asks for
     return args
 
 

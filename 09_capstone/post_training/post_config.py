@@ -1,6 +1,6 @@
 """The configuration of a post-training run: that of training, and what the methods add."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from post_training.rewards import REWARDS
 from utils.config import TrainConfig, check_range, option
@@ -17,7 +17,9 @@ class PostTrainConfig(TrainConfig):
     batch_size: int = option(128, "answers per step; dpo and grpo sample them in groups")
     method: str = option("grpo", "how to learn", METHODS)
     task: str = option("continue", "continue a scene, or follow an instruction", TASKS)
-    reward: str = option("exact", "grpo: what is rewarded; all but exact can be cheated", tuple(REWARDS))
+    reward: str = option(
+        "exact", "grpo: what is rewarded; all but exact can be cheated", tuple(REWARDS)
+    )
     group_size: int = option(8, "answers per prompt, which are compared with each other")
     kl_weight: float = option(0.02, "dpo, grpo: beta, the price of a nat of KL divergence")
     clip: float = option(0.2, "grpo: how far a probability may move in one step, as a ratio")

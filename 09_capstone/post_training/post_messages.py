@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from tqdm import tqdm
+
 from post_training.measures import first_answers
 from post_training.post_run import PostRecorder, PostRun, described
 from post_training.post_trainer import PostTrainer
@@ -9,7 +11,6 @@ from post_training.tasks import Prompt
 from progress_bar import ProgressBar
 from run_places import default_checkpoints
 from strategies import side_by_side, wrapped
-from tqdm import tqdm
 from training_loop import StepReport, Trainer
 from utils.files import atomic_write_text, quoted
 from utils.terminal import WIDEST
@@ -44,8 +45,13 @@ def measured(trainer: PostTrainer) -> str:
 
 
 def describe_start(trainer: PostTrainer, recorder: PostRecorder) -> None:
-    """Print and record what the model does before the first step."""
+    """Print and record what the model does before the first step.
+
+    After a stop meanwhile, the loss is that of a part: --resume measures again.
+    """
     answers, loss = recorder.measure(trainer), trainer.evaluate()
+    if trainer.stop:
+        return
     recorder.write_answers(0, answers, loss, 0.0)
     recorder.log.write(f"before: {described(answers)}")
     print(

@@ -18,7 +18,6 @@ from run_metrics import last_row_of
 from tiny_transformer_lm import TinyTransformerLM
 from training_loop import Callback, StepReport, Trainer
 from training_run import Run, Training
-from training_state import TrainingState
 from utils.files import atomic_write_text, complete_lines
 
 ANSWERS_FILE = "answers.csv"
@@ -42,8 +41,15 @@ class PostRun(Run):
         assert isinstance(self.config, PostTrainConfig)
         return self.config
 
+    @property
+    def at_start(self) -> bool:
+        """Whether no step was taken yet, so that the model is to be judged as it was given."""
+        return self.state is None or self.state.step == 0
+
     @classmethod
-    def of(cls, training: Training, folder: Path, published: Path, initial: Checkpoint) -> "PostRun":
+    def of(
+        cls, training: Training, folder: Path, published: Path, initial: Checkpoint
+    ) -> "PostRun":
         """A training run, with what post-training needs besides."""
         return cls(**vars(training), folder=folder, checkpoint_dir=published, initial=initial)
 
@@ -89,7 +95,7 @@ class PostRecorder(RunRecorder):
         )
         self.settings = run.settings
         self.held_out = make_task(run.settings, HELD_OUT)
-        truncate(run.folder / ANSWERS_FILE, run.state)
+        truncate(run.folder / ANSWERS_FILE, -1 if run.at_start else last_row_of(run.state))
         self.answers = CsvLogger(run.folder / ANSWERS_FILE, ANSWER_COLUMNS)
         self.newest: AnswerReport | None = None
 
@@ -137,12 +143,12 @@ def described(answers: AnswerReport) -> str:
     )
 
 
-def truncate(path: Path, state: TrainingState | None) -> None:
-    """Drop the rows that a resumed run writes again."""
+def truncate(path: Path, last: int) -> None:
+    """Drop the rows after the step `last`, which a resumed run writes again."""
     if not path.exists():
         return
-    last = last_row_of(state)
-    header, *lines = complete_lines(path)
-    rows = zip(lines, read_csv(path), strict=True)
-    kept = [line for line, row in rows if state and (row["step"] or 0) <= last]
-    atomic_write_text(path, "".join(f"{line}\n" for line in (header, *kept)))
+    lines, rows = complete_lines(path), read_csv(path)
+    n_header = len(lines) - len(rows)  # 0 if the file was lost with the machine's power
+    numbered = zip(lines[n_header:], rows, strict=True)
+    kept = [line for line, row in numbered if (row["step"] or 0) <= last]
+    atomic_write_text(path, "".join(f"{line}\n" for line in lines[:n_header] + kept))

@@ -11,7 +11,7 @@ the plays, which shows what the model forgets.
 
 import random
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,10 +80,11 @@ class PostTrainer(Trainer):
     def sft(self) -> Iterator[Tensor]:
         """Imitate true answers."""
         prompts = self.task.prompts(self.config.batch_size, self.rng())
-        batch = collate(prompts, [prompt.answer for prompt in prompts], self.tokenizer)
+        answers = [prompt.answer for prompt in prompts]
+        batch = collate(prompts, answers, self.tokenizer).to(self.device)
         with autocast(self.device, self.dtype):
-            logits = self.model(batch.tokens.to(self.device))
-        yield answer_loss(logits.float(), batch.tokens.to(self.device), batch.is_answer)
+            logits = self.model(batch.tokens)
+        yield answer_loss(logits.float(), batch.tokens, batch.is_answer)
 
     def dpo(self) -> Iterator[Tensor]:
         """Prefer the better of two answers of the reference."""
@@ -91,7 +92,7 @@ class PostTrainer(Trainer):
         pairs = make_pairs(rollout, exact_scores(self.task, rollout), self.settings.group_size)
         if not pairs:  # all answers of every group are equally good
             return
-        batch = collate_pairs(pairs, self.tokenizer)
+        batch = collate_pairs(pairs, self.tokenizer).to(self.device)
         is_answer = batch.is_answer[:, 1:]
         log_probs = answer_sum(self.log_probs(self.policy, batch), is_answer)
         with torch.no_grad():
@@ -141,13 +142,15 @@ class PostTrainer(Trainer):
         drawn = self.task.prompts(self.config.batch_size // size, self.rng())
         prompts: list[Prompt] = [prompt for prompt in drawn for _ in range(size)]
         generator = torch.Generator().manual_seed(self.rng().getrandbits(63))
-        return sample_answers(model, self.tokenizer, self.task, prompts, generator)
+        rollout = sample_answers(model, self.tokenizer, self.task, prompts, generator)
+        return rollout.to(self.device)
 
     def rewards(self, rollout: Rollout) -> Tensor:
         """The reward of each answer (B,)."""
         reward = REWARDS[self.settings.reward]
         answered = zip(rollout.prompts, rollout.answers, strict=True)
-        return torch.tensor([reward(self.task, prompt, answer) for prompt, answer in answered])
+        values = [reward(self.task, prompt, answer) for prompt, answer in answered]
+        return torch.tensor(values, device=self.device)
 
     def judged_part(self, rollout: Rollout) -> Tensor:
         """is_answer (B, T) up to the first mistake of each answer, where the verifier stops reading.
@@ -166,4 +169,4 @@ class PostTrainer(Trainer):
     def log_probs(self, model: TinyTransformerLM, rollout: Rollout) -> Tensor:
         """log pi of every token but the first (B, T - 1)."""
         with autocast(self.device, self.dtype):
-            return token_log_probs(model, rollout.tokens.to(self.device))
+            return token_log_probs(model, rollout.tokens)

@@ -24,6 +24,7 @@ class ValueHead(nn.Module):
         super().__init__()
         self.linear = nn.Linear(d_model, 1)
         nn.init.zeros_(self.linear.weight)  # expects nothing before it has seen a reward
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, T, d_model) to values (B, T)."""
@@ -56,12 +57,31 @@ def clipped_objective(
     return torch.minimum(ratio * advantages, clipped * advantages)
 
 
-def value_loss(
-    values: Tensor, old_values: Tensor, returns: Tensor, clip: float = 0.2
-) -> Tensor:
+def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip: float = 0.2) -> Tensor:
     """Squared error of the values, per token; a value that has moved by `clip` is pulled no more.
 
     returns are advantages + old values: what the values should have been.
     """
     near = old_values + (values - old_values).clamp(-clip, clip)
     return torch.maximum((values - returns) ** 2, (near - returns) ** 2) / 2
+
+
+def main() -> None:
+    """A right answer of four tokens: who gets the credit, and where the clip ends the pull."""
+    rewards = torch.tensor([0.0, 0.0, 0.0, 1.0])  # known at the end
+    values = torch.tensor([0.5, 0.6, 0.2, 0.9])  # the third token looked like a mistake
+    for lam in (0.0, 0.95, 1.0):
+        shown = "  ".join(f"{a:+.2f}" for a in gae(rewards, values, lam=lam))
+        print(f"lambda {lam:<4}  advantages {shown}")
+    print("\nratio     gradient for A = +1     for A = -1")
+    for ratio in (0.5, 0.9, 1.0, 1.1, 1.5):
+        gradients = []
+        for advantage in (1.0, -1.0):
+            log_prob = torch.tensor(ratio).log().requires_grad_()
+            clipped_objective(log_prob, torch.zeros(()), torch.tensor(advantage)).backward()
+            gradients.append(0.0 if log_prob.grad is None else log_prob.grad.item())
+        print(f"{ratio:<8}  {gradients[0]:+18.1f}  {gradients[1]:+13.1f}")
+
+
+if __name__ == "__main__":
+    run_program(main)

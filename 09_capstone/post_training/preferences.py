@@ -58,3 +58,28 @@ def collate_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer) -> Rollout:
     prompts = [pair.prompt for pair in pairs]
     answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     return collate(prompts * 2, answers, tokenizer)
+
+
+def main() -> None:
+    """Four answers to one instruction, their scores, and the pair that they give."""
+    from post_training.tasks import Follow
+    from tokenizer import CharTokenizer
+
+    task, rng = Follow(), random.Random(0)
+    (prompt,) = task.prompts(1, rng)
+    right = prompt.answer
+    answers = [right, right[:-1], right[:12] + "xx|", "Ay|"]
+    tokenizer = CharTokenizer("".join(sorted({*prompt.text, *"".join(answers)})))
+    rollout = collate([prompt] * 4, answers, tokenizer)
+    scores = exact_scores(task, rollout)
+    print(prompt.text)
+    for score, answer in zip(scores, answers, strict=True):
+        print(f"{score:.2f}  {answer!r}")
+    (pair,) = make_pairs(rollout, scores, group_size=4)
+    print(f"chosen    {pair.chosen!r}\nrejected  {pair.rejected!r}")
+    turned = sum(judged != pair for judged in with_noise([pair] * 1000, 0.2, rng))
+    print(f"a judge who errs in 20% turns {turned} of 1,000 such pairs round")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -35,7 +35,7 @@ class ScalarModel(TinyTransformerLM):
     def rewards(self, rollout: Rollout) -> Tensor:
         """The score at the last token of each answer (B,)."""
         scores = self(rollout.tokens).float().squeeze(-1)  # (B, T)
-        positions = torch.arange(rollout.tokens.size(1))
+        positions = torch.arange(rollout.tokens.size(1), device=scores.device)
         last = (rollout.is_answer * positions).argmax(-1)  # (B,)
         return scores[torch.arange(len(last)), last]
 
@@ -49,3 +49,35 @@ def pair_loss(model: ScalarModel, pairs: Rollout) -> Tensor:
     """The loss of a batch that `collate_pairs` has made."""
     chosen, rejected = model.rewards(pairs).chunk(2)
     return bradley_terry_loss(chosen, rejected)
+
+
+def main() -> None:
+    """Answers with a b are preferred: a small model learns it from pairs in a few steps."""
+    import random
+
+    from post_training.preferences import Pair, collate_pairs
+    from post_training.tasks import Prompt
+    from post_training.verifier import State
+    from tokenizer import CharTokenizer
+    from utils.config import ModelConfig
+
+    tokenizer, rng = CharTokenizer("abcdef"), random.Random(0)
+    config = ModelConfig(6, max_seq_len=8, d_model=16, n_layers=1, n_heads=2)
+    model = ScalarModel(TinyTransformerLM(config))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(31):
+        plain = ["".join(rng.choices("cdef", k=5)) for _ in range(32)]
+        pairs = [Pair(Prompt("a", State(None, ""), ""), f"{x[:2]}b{x[3:]}", x) for x in plain]
+        batch = collate_pairs(pairs, tokenizer)
+        loss = pair_loss(model, batch)
+        if step % 10 == 0:
+            chosen, rejected = model.rewards(batch).chunk(2)
+            right = (chosen > rejected).float().mean()
+            print(f"step {step:2}: loss {loss:.3f}, in the right order {right:4.0%}")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -2,14 +2,14 @@
 
     prompts -> sample one answer each -> Rollout: tokens (B, T), which of them are answers, texts
 
-All methods of this folder work on the same quantity: log pi(y_t | prompt, y_<t), the log-probability
-that a model gives to each token of an answer.
+All methods of this folder work on the same quantity: log pi(y_t | prompt, y_<t), the
+log-probability that a model gives to each token of an answer.
 
 Dimensions: B answers, T tokens of prompt and answer, padded on the right, V vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,11 @@ from any_tokenizer import Tokenizer
 from decoding_loop import generate_tokens
 from fast_decoder import fast_decode_step
 from post_training.tasks import Prompt, Task
+from post_training.verifier import State
 from temperature import sample
 from tiny_transformer_lm import TinyTransformerLM
+from tokenizer import CharTokenizer
+from utils.errors import run_program
 
 PADDING = 0  # any token: `is_answer` is False there, and no earlier position sees it
 
@@ -32,6 +35,10 @@ class Rollout:
     answers: Sequence[str]
     tokens: Tensor  # (B, T) int64
     is_answer: Tensor  # (B, T) bool: True where the token belongs to the answer
+
+    def to(self, device: torch.device) -> "Rollout":
+        """The same, with its tensors on a device."""
+        return replace(self, tokens=self.tokens.to(device), is_answer=self.is_answer.to(device))
 
 
 def sample_answers(
@@ -108,5 +115,24 @@ def token_mean(values: Tensor, is_answer: Tensor) -> Tensor:
 
 
 def answer_sum(values: Tensor, is_answer: Tensor) -> Tensor:
-    """The sum over the tokens of each answer: of log-probabilities, log pi(answer | prompt) (B,)."""
+    """The sum over each answer's tokens (B,): of log-probabilities, log pi(answer | prompt)."""
     return (values * is_answer).sum(-1)
+
+
+def main() -> None:
+    """Two answers as one batch, and what a mean over tokens is that a mean of means is not."""
+    tokenizer = CharTokenizer("abcd?")
+    prompts = [Prompt(text, State(None, ""), "") for text in ("a?", "abc?")]
+    batch = collate(prompts, ["b", "dcba"], tokenizer)
+    values = torch.tensor([[0.0, 0, 8, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 2, 3, 2]])
+    for tokens, is_answer in zip(batch.tokens, batch.is_answer, strict=True):
+        letters = tokenizer.decode(tokens)
+        shown = "".join(a if b else "." for a, b in zip(letters, is_answer, strict=True))
+        print(f"tokens {letters}   of the answer {shown}")
+    per_answer = answer_sum(values, batch.is_answer) / batch.is_answer.sum(-1)
+    print(f"mean over all tokens   {token_mean(values, batch.is_answer):.1f}")
+    print(f"mean of the means      {per_answer.mean():.1f}, from {per_answer.tolist()}")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -61,3 +61,26 @@ def is_table(name: str) -> bool:
 def with_rows(weight: Tensor, n: int) -> Tensor:
     """A table with n rows more, each the mean of the rows that it has."""
     return torch.cat([weight, weight.mean(0, keepdim=True).expand(n, *weight.shape[1:])])
+
+
+def main() -> None:
+    """An instruction with its answer: which tokens are learned, and the loss with the mask."""
+    import random
+
+    from post_training.rollouts import collate
+    from post_training.tasks import Follow
+
+    (prompt,) = Follow().prompts(1, random.Random(4))
+    tokenizer = CharTokenizer("".join(sorted({*prompt.text, *prompt.answer})))
+    batch = collate([prompt], [prompt.answer], tokenizer)
+    tokens, is_answer = batch.tokens, batch.is_answer
+    print(f"prompt  {prompt.text!r}\nanswer  {prompt.answer!r}")
+    print(f"learned {int(is_answer.sum())} of {tokens.numel()} tokens")
+    logits = torch.zeros(*tokens.shape, tokenizer.vocab_size)  # everything equally likely
+    print(f"loss    {answer_loss(logits, tokens, is_answer):.3f}")
+    logits[0, : len(prompt.text) - 1] = torch.randn(tokenizer.vocab_size)
+    print(f"        {answer_loss(logits, tokens, is_answer):.3f} with other scores in the prompt")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -40,7 +40,7 @@ class Verdict:
 
     accepted: int  # characters before the first wrong one
     length: int  # characters that were judged
-    complete: bool = True  # it ended where it may end
+    complete: bool = True  # it does not stop before its end
 
     @property
     def is_right(self) -> bool:
@@ -117,14 +117,13 @@ class Follow:
         symbol, answer = VERBS[verb].format(a=a, b=b), ""
         while not 0 < len(answer) <= self.max_tokens:
             answer = self.verifier.grammar.sample(rng, symbol) + END
-        return Prompt(f"{OPEN}{a} {verb} {b}{CLOSE}", self.verifier.start(symbol), answer)
+        expects = State((self.verifier.grammar.symbol(symbol), (END, None)), "")
+        return Prompt(f"{OPEN}{a} {verb} {b}{CLOSE}", expects, answer)
 
     def judge(self, prompt: Prompt, answer: str) -> Verdict:
         """The grammar must accept every character, and the end mark must come where it ends."""
-        text, end, _ = answer.partition(END)
-        state, accepted = self.verifier.advance(prompt.expects, text)
-        ended = state is not None and state.expected is None and end == END
-        return Verdict(min(accepted, len(text)), len(text), complete=ended)
+        state, accepted = self.verifier.advance(prompt.expects, answer)
+        return Verdict(accepted, len(answer), complete=state is None or state.expected is None)
 
 
 @cache
@@ -150,7 +149,9 @@ def main() -> None:
         wrong = f"{prompt.answer[:20]}#{prompt.answer[21:]}"
         print(f"prompt  {prompt.text!r}\nanswer  {prompt.answer!r}")
         print(f"right   {task.judge(prompt, prompt.answer).is_right}")
-        print(f"wrong   {wrong!r}: {task.judge(prompt, wrong)}\n")
+        verdict = task.judge(prompt, wrong)
+        print(f"wrong   {wrong!r}")
+        print(f"        accepted: {verdict.accepted} of {verdict.length} characters\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The verifier: how much of a text the grammar of the plays accepts.
 
     reader = Verifier()
-    state, n = reader.advance(reader.start(), "Enter LADY ROSAMUND and ")     # n = 24: all of it
-    reader.advance(state, "the moon.")                                        # (None, 0): no speaker
+    state, n = reader.advance(reader.start(), "Enter LADY ROSAMUND and ")    # n = 24: all of it
+    reader.advance(state, "the moon.")                                       # (None, 0): no speaker
 
 A text is right if it can be continued to a play that the grammar writes. So whether a model's text
 is right is a fact, found without a judge. The verifier reads from left to right and remembers what
@@ -13,7 +13,6 @@ Its state is a stack. Because no way of writing a symbol begins like another (ut
 next characters decide each choice, and one stack is enough.
 """
 
-from os.path import commonprefix
 from typing import Any, NamedTuple
 
 from utils.errors import run_program
@@ -38,7 +37,10 @@ class Verifier:
         self._ways: dict[int, list[tuple[int, dict[str, int]]]] = {}
 
     def start(self, symbol: str | None = None) -> State:
-        """The state before the first character of a symbol, by default of a scene."""
+        """The state before the first character of a symbol, by default of a scene.
+
+        Raises KeyError for a symbol that the grammar does not have.
+        """
         return State((self.grammar.symbol(symbol), None), "")
 
     def advance(self, state: State, text: str) -> tuple[State | None, int]:
@@ -83,7 +85,7 @@ class Verifier:
         """The end of a text within a part: it may go on, or it has gone wrong."""
         tail = text[position:]
         begins = [part] if isinstance(part, str) else self._openings(part)
-        n = max(len(commonprefix([begin, tail])) for begin in begins)
+        n = max(common_length(begin, tail) for begin in begins)
         after = State(stack, tail) if n == len(tail) else None
         return after, position + n - n_seen
 
@@ -98,6 +100,13 @@ class Verifier:
                 by_length.setdefault(len(opening), {})[opening] = way
             self._ways[symbol] = sorted(by_length.items())
         return self._ways[symbol]
+
+
+def common_length(one: str, other: str) -> int:
+    """How many characters two texts have in common at their beginning."""
+    pairs = zip(one, other, strict=False)
+    differing = (i for i, (a, b) in enumerate(pairs) if a != b)
+    return next(differing, min(len(one), len(other)))
 
 
 def main() -> None:
