@@ -76,13 +76,13 @@ def kl_of(model: TinyTransformerLM, reference: TinyTransformerLM, rollout: Rollo
 def distinct_lines(answers: Sequence[str], stop: str) -> float:
     """The share of different ones among the complete lines of the answers; nan without any.
 
-    An answer with a stop character consists of complete lines; of another, the first and the last
-    line are cut off.
+    The names of speakers don't count. An answer with a stop character consists of complete lines;
+    of another, the first and the last line are cut off.
     """
     lines: list[str] = []
     for answer in answers:
         split = answer.removesuffix(stop).split("\n") if stop else answer.split("\n")[1:-1]
-        lines += [line for line in split if line]
+        lines += [line for line in split if line and not line.endswith(":")]  # no names
     return len(set(lines)) / len(lines) if lines else float("nan")
 
 

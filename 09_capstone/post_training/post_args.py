@@ -31,8 +31,12 @@ SHARED = {
     "log_interval": 1,
 }
 METHOD_SETTINGS = {
-    "sft": PostTrainConfig(method="sft", batch_size=32, lr=1e-3, muon_lr=5e-3, max_steps=400, **SHARED),
-    "dpo": PostTrainConfig(method="dpo", lr=2e-4, muon_lr=1e-3, kl_weight=0.1, max_steps=200, **SHARED),
+    "sft": PostTrainConfig(
+        method="sft", batch_size=32, lr=1e-3, muon_lr=5e-3, max_steps=400, **SHARED
+    ),
+    "dpo": PostTrainConfig(
+        method="dpo", lr=2e-4, muon_lr=1e-3, kl_weight=0.1, max_steps=200, **SHARED
+    ),
     "grpo": PostTrainConfig(method="grpo", lr=5e-4, muon_lr=2e-3, max_steps=250, **SHARED),
 }
 

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from post_training.tasks import Prompt, Task
-from utils.errors import UsageError, pick
 
 Reward = Callable[[Task, Prompt, str], float]
 WORD = re.compile(r"\bsweet\b", re.IGNORECASE)

@@ -332,7 +332,7 @@ def test_with_one_update_the_ratio_is_1() -> None:
 
 def test_the_forward_passes_of_a_step() -> None:
     sft, dpo, grpo = (METHOD_SETTINGS[name] for name in ("sft", "dpo", "grpo"))
-    samples, in_pairs = dpo.batch_size * dpo.group_size, 2 * dpo.batch_size
+    samples, in_pairs = dpo.batch_size, 2 * (dpo.batch_size // dpo.group_size)
     total = samples + in_pairs + 3 * in_pairs
     n, length = grpo.batch_size, Continue(n_chars=5_000).max_tokens
     says(
