@@ -153,7 +153,7 @@ class PostTrainer(Trainer):
         return torch.tensor(values, device=self.device)
 
     def judged_part(self, rollout: Rollout) -> Tensor:
-        """is_answer (B, T) up to the first mistake of each answer: there the verifier stops reading.
+        """is_answer (B, T) up to each answer's first mistake, where the verifier stops reading.
 
         What comes later has changed nothing in the reward, so it deserves neither praise nor blame.
         """
