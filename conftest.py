@@ -23,7 +23,7 @@ MARKERS = {
     "transformers": "needs transformers: python tools/install.py --extra interop",
     "compiler": "needs a C++ compiler for torch.compile, and a path without spaces",
 }
-# The files that take longest, for which pytest-xdist would otherwise keep one process busy at the end.
+# The files that take longest: begun last, one would keep a process busy when the others are done.
 LONG = (
     "09_capstone/tests/test_compile.py",
     "utils/grader/tests/test_runner.py",

@@ -72,7 +72,7 @@ def write(page: Any, text: str) -> None:
 
 
 def type_at_once(page: Any, text: str) -> None:
-    """Replace the text in one step: Playwright's `fill` selects it first, and a token may follow."""
+    """Replace the text in one step; between the two of Playwright's `fill` a token may follow."""
     value = json.dumps(text)
     page.evaluate(
         f"byId('text-box').value = {value}; byId('text-box').dispatchEvent(new Event('input'))"

@@ -320,7 +320,7 @@ def test_a_path_that_environments_do_not_support_is_named(tmp_path: Path) -> Non
         install.check_machine(tmp_path / f"a{os.pathsep}{os.pathsep}b")
 
 
-PIP_SETTINGS = {  # each sends packages elsewhere, if pip follows it; a file's text stands for the file
+PIP_SETTINGS = {  # each sends packages elsewhere, if pip obeys it; a file by its text
     "PIP_USER": "1",
     "PIP_TARGET": "elsewhere",
     "PIP_PREFIX": "elsewhere",

@@ -151,7 +151,7 @@ def become_worker(request: dict[str, Any], *streams: int) -> NoReturn:
         os.environ.clear()
         os.environ.update(request["environment"])
         os.chdir(request["folder"])
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115, PTH123
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         worker.main()
     except BaseException:
         traceback.print_exc()
