@@ -6,6 +6,7 @@ threads have run. Each worker has a keeper between it and the forker, which repo
 Linux only: elsewhere a fork of a process with libraries such as torch is not safe, or not possible.
 """
 
+import atexit
 import json
 import os
 import select
@@ -64,6 +65,11 @@ class Forker:
             os.close(descriptor)
         return ForkedProcess(stdin, stdout, status)
 
+    def end(self) -> None:
+        """End the process."""
+        self.socket.close()
+        self.process.wait()
+
 
 class ForkedProcess:
     """What `subprocess.Popen` is for a process started the usual way."""
@@ -98,7 +104,9 @@ class ForkedProcess:
 @cache
 def forker() -> Forker:
     """The forker of this process, started when it is first needed."""
-    return Forker()
+    started = Forker()
+    atexit.register(started.end)
+    return started
 
 
 # --- in the forker ---
