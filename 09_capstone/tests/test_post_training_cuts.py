@@ -1,18 +1,19 @@
-"""Where Continue cuts the plays: 64 characters, with the name of who speaks in sight."""
+"""Where Continue cuts the plays: the beginning of a scene is shown, which says who is on stage."""
 
 import random
 import re
 
 import pytest
 
-from post_training.tasks import SPEAKER, TRAINING, Continue, Prompt, plays_of
+from post_training.tasks import TRAINING, Continue, Prompt, scenes_of
 from utils.mock_corpus import generate, speakers
+from utils.playbill import CASTS
 
 N_CHARS = 60_000
 
 
 @pytest.fixture(scope="module")
-def scenes() -> Continue:
+def task() -> Continue:
     return Continue(n_chars=N_CHARS)
 
 
@@ -20,43 +21,40 @@ def prompts(task: Continue, n: int = 200, seed: int = 0) -> list[Prompt]:
     return task.prompts(n, random.Random(seed))
 
 
-def test_a_prompt_shows_64_characters_with_a_speakers_whole_name(scenes: Continue) -> None:
-    for prompt in prompts(scenes):
-        assert len(prompt.text) == len(prompt.answer) == scenes.max_tokens == 64
-        names = re.findall(r"\n([A-Za-z ]+):\n", prompt.text)
-        assert names
-        assert {*names} <= {*speakers()}
+def test_scenes_are_the_plays_one_by_one() -> None:
+    scenes = scenes_of(N_CHARS, TRAINING)
+    assert "".join(scenes) == generate(N_CHARS, TRAINING)
+    assert all(scene.startswith("Enter ") and scene.endswith("\nExeunt.\n\n") for scene in scenes)
 
 
-def test_every_name_that_is_found_is_a_speaker_and_every_speaker_is_found() -> None:
-    found = {match.group().strip(":\n") for match in SPEAKER.finditer(generate(200_000))}
-    assert found == {*speakers()}
+def test_a_prompt_is_the_beginning_of_a_scene(task: Continue) -> None:
+    for prompt in prompts(task):
+        assert prompt.text.startswith("Enter ")
+        assert any(scene.startswith(prompt.text + prompt.answer) for scene in task.scenes)
 
 
-def test_the_whole_of_a_speech_is_asked_for(scenes: Continue) -> None:
-    """The cut lies anywhere from right behind a name to where the name is about to leave."""
-    behind = [len(each.text) - each.text.rindex(":\n") - 2 for each in prompts(scenes, 500)]
-    assert min(behind) == 0
-    assert max(behind) > 40
+def test_a_prompt_says_who_is_on_stage(task: Continue) -> None:
+    """And so what may be answered: only they speak in this scene."""
+    for prompt in prompts(task):
+        entering, _, _ = prompt.text.removeprefix("Enter ").partition(".\n\n")
+        cast = tuple(re.split(", | and ", entering))
+        assert cast in CASTS.values()
+        assert {*re.findall(r"\n([A-Za-z ]+):\n", prompt.text + prompt.answer)} <= {*cast}
+        assert {*cast} <= {*speakers()}
 
 
-def test_plays_begin_with_those_of_fewer_characters() -> None:
-    """So the plays that are trained on are those of --data mock, also where fewer are cut."""
-    short, _ = plays_of(N_CHARS, TRAINING)
-    longer, starts = plays_of(2 * N_CHARS, TRAINING)
-    assert longer.startswith(short)
-    assert starts[-1] == len(longer)
+def test_all_prompts_of_a_call_have_one_length_and_calls_differ(task: Continue) -> None:
+    lengths = []
+    for seed in range(200):
+        (length,) = {len(prompt.text) for prompt in prompts(task, 4, seed)}
+        lengths.append(length)
+    assert min(lengths) == task.shortest == 64
+    assert max(lengths) == task.longest
 
 
 @pytest.mark.parametrize("length", [16, 48])
-def test_other_lengths_are_possible(length: int) -> None:
+def test_other_lengths_of_answers_are_possible(length: int) -> None:
     task = Continue(length=length, n_chars=N_CHARS)
     for prompt in prompts(task, 100):
-        assert len(prompt.text) == len(prompt.answer) == length
-        assert SPEAKER.search(prompt.text)
+        assert len(prompt.answer) == length
         assert task.judge(prompt, prompt.answer).is_right
-
-
-def test_prompts_drawn_one_by_one_are_those_drawn_at_once(scenes: Continue) -> None:
-    rng = random.Random(0)
-    assert [prompt for _ in range(20) for prompt in scenes.prompts(1, rng)] == prompts(scenes, 20)
