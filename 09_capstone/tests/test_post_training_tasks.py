@@ -24,7 +24,7 @@ from utils.mock_corpus import generate, parse_scenes
 from utils.playbill import CASTS
 
 N_CHARS = 60_000
-CONTEXT = 192  # that a model needs for both tasks
+CONTEXT = 160  # that a model needs for both tasks
 TASKS: dict[str, Callable[[], Continue | Follow]] = {
     "continue": lambda: Continue(n_chars=N_CHARS),
     "follow": Follow,
