@@ -42,7 +42,7 @@ serve: ## serve the newest model: API and chat page (ARGS="--port 80")
 	@$(EXEC) $(PY) 09_capstone/serve.py $(ARGS)
 
 test: install ## run all tests (on the solutions, not on your exercises)
-	@$(PY) -m pytest -q --solutions -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(PY) -m pytest -q --solutions -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-module: install ## run one lesson's tests on your exercises (MODULE=01_attention)
 	@$(PY) tools/module_tests.py "$(MODULE)"

@@ -23,6 +23,17 @@ MARKERS = {
     "transformers": "needs transformers: python tools/install.py --extra interop",
     "compiler": "needs a C++ compiler for torch.compile, and a path without spaces",
 }
+# The files that take longest: begun last, one would keep a process busy when the others are done.
+LONG = (
+    "09_capstone/tests/test_compile.py",
+    "utils/grader/tests/test_runner.py",
+    "09_capstone/tests/test_faults.py",
+    "09_capstone/tests/test_data_parallel_run.py",
+    "tools/tests/test_learn.py",
+    "tools/tests/test_install.py",
+    "tools/tests/test_attention_page.py",
+    "09_capstone/tests/test_train.py",
+)
 LOOPBACK = ("127.", "::1", "localhost")
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -39,6 +50,12 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first; the others in their order."""
+    rank = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONG)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -189,6 +206,18 @@ def solved_course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Callable[
         return root
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_workers() -> Iterator[None]:
+    """Start the grader's processes in milliseconds, where the system can fork them."""
+    from utils.grader.forked import CAN_FORK, ForkedWorker
+    from utils.grader.runner import Worker
+
+    with pytest.MonkeyPatch.context() as patch:
+        if CAN_FORK:
+            patch.setattr(Worker, "start_process", ForkedWorker.start_process)
+        yield
 
 
 @pytest.fixture(autouse=True)

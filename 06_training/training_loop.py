@@ -92,10 +92,16 @@ class Trainer(RunProgress):
             loss.backward()
             total += loss.detach()
         mean_loss = self._mean_loss(total.item())
+        norm, ratio = self.update(mean_loss)
+        self.step += 1
+        return mean_loss, norm, ratio
+
+    def update(self, loss: float) -> tuple[float, float]:
+        """Change the weights by their gradients; return the gradient norm and the rate's ratio."""
         # 5. Clip: bound the length of the step that one bad batch can cause
         norm = clip_gradients_(self.model.parameters(), self.config.grad_clip)
         # 6. Check: past this point, a nan would spread to the weights
-        check_finite(self.step + 1, mean_loss, norm)
+        check_finite(self.step + 1, loss, norm)
         # 7. Learning rate: the schedule's fraction of the peak
         ratio = learning_rate_ratio(self.config, self.step, self.max_steps)
         # 8. Optimizer step
@@ -103,8 +109,7 @@ class Trainer(RunProgress):
             set_learning_rate_(optimizer, ratio)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)  # the next backward starts from nothing
-        self.step += 1
-        return mean_loss, norm, ratio
+        return norm, ratio
 
     def fit(self) -> float:
         """Train to the last step, or until `stop`; return the last validation loss."""

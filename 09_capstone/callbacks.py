@@ -34,6 +34,8 @@ class RunRecorder(Callback):
     first state.
     """
 
+    make_checkpoints = RunCheckpoints
+
     def __init__(
         self,
         folder: Path,
@@ -51,7 +53,7 @@ class RunRecorder(Callback):
         remove_leftovers(folder)
         self.log = TextLog(folder / "log.txt")
         self.metrics = RunMetrics(folder, config, self.log, state, data.chars_per_token)
-        self.checkpoints = RunCheckpoints(folder, model, data)
+        self.checkpoints = self.make_checkpoints(folder, model, data)
         self.states = RunStates(folder, run_id or folder.name, model, data, device)
         self.samples = RunSamples(folder, config, model, data.tokenizer)
         self.samples.remove_from(state.step if state else 0)

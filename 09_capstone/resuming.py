@@ -3,9 +3,10 @@
 import argparse
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,16 +23,20 @@ from utils.shakespeare import expand_home
 # Fields that --resume may change: the path of the data, because its fingerprint is compared, and
 # the device, although the run is then not bit-exact.
 FREE_FIELDS = ("data", "device")
+TRAIN, POST_TRAIN = "train.py", "post_train.py"
+Config = TypeVar("Config", bound=TrainConfig)
 
 
-def run_to_resume(out_dir: Path | None, runs: Path) -> Path:
-    """The run in out_dir, or the newest unfinished one under `runs`."""
+def run_to_resume(out_dir: Path | None, runs: Path, program: str = TRAIN) -> Path:
+    """The run in out_dir, or the newest unfinished one under `runs` that `program` has started."""
     if out_dir is not None:
         run_id_of(out_dir)
+        if (started := program_of(out_dir)) != program:
+            raise UsageError(f"the run in {out_dir} was started by {started}; resume it with that")
         if is_finished(out_dir):
             raise UsageError(f"the run in {out_dir} is finished; there is nothing to resume")
         return out_dir.resolve()
-    unfinished = unfinished_runs(runs)
+    unfinished = [each for each in unfinished_runs(runs) if program_of(each[1]) == program]
     if not unfinished:
         raise UsageError(f"no unfinished run under {runs}; start one without --resume")
     _, newest = max(unfinished)
@@ -54,12 +59,21 @@ def unfinished_runs(runs: Path) -> list[tuple[str, Path]]:
     return found
 
 
-def stored_config(folder: Path) -> TrainConfig:
+def program_of(folder: Path) -> str:
+    """Which program has started a run: its configuration tells."""
+    with suppress(OSError, UnicodeDecodeError):
+        lines = (folder / "config.yaml").read_text(encoding="utf-8").splitlines()
+        if any(line.startswith("method:") for line in lines):
+            return POST_TRAIN
+    return TRAIN
+
+
+def stored_config(folder: Path, kind: type[Config] = TrainConfig) -> Config:
     """The configuration of a run. Raises CourseError if it is missing, empty or damaged."""
     path = folder / "config.yaml"
     if path.is_file() and path.stat().st_size == 0:  # YAML would take it for all defaults
         raise CourseError(f"{path} is empty; this run cannot be resumed")
-    return load_config(path, TrainConfig)
+    return load_config(path, kind)
 
 
 def config_to_resume(args: argparse.Namespace, folder: Path) -> TrainConfig:

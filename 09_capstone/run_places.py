@@ -26,6 +26,7 @@ WRITTEN = (  # by a run; --overwrite removes these files and no others
     *(RUN_FILE, RESULT_FILE),  # first: a folder without them is not taken for a run
     *("config.yaml", "environment.json", "metrics.csv", "metrics.jsonl", "log.txt"),
     *("samples.txt", "samples.jsonl", "curves.png", "best.safetensors", "last.safetensors"),
+    *("answers.csv", "before_after.txt"),  # of post_train.py
 )
 PARTS_FILE = "parts.txt"  # whose each part of the model is; with --parts mine only
 

@@ -210,11 +210,15 @@ class Run:
 class Lab:
     """A folder for broken runs, and the uninterrupted run that they are compared with."""
 
-    def __init__(self, root: Path, kills: int = 10, tick: Action = lambda: None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        kills: int = 10,
+        tick: Action = lambda: None,
+        injected: tuple[Action, ...] = (),
+    ) -> None:
         self.root, self.kills, self.tick, self.count = root, kills, tick, itertools.count()
-        self.injected: tuple[
-            Action, ...
-        ] = ()  # changes that every process of a run makes to itself
+        self.injected = injected  # changes that every process of a run makes to itself
         run = self.run()
         run.go(partial(record_failpoints, root / "passed.txt"))
         self.whole = run.result()

@@ -66,9 +66,9 @@ class Grammar:
 
     def __init__(self, rules: Mapping[str, Ways], start: str) -> None:
         self._names = list(rules)
-        number = {name: i for i, name in enumerate(rules)}
-        self._start = number[start]
-        self._ways = [[_split(text, number) for _, text in ways] for ways in rules.values()]
+        self._numbers = {name: i for i, name in enumerate(rules)}
+        self._start = self._numbers[start]
+        self._ways = [[_split(text, self._numbers) for _, text in ways] for ways in rules.values()]
         weights = [[weight for weight, _ in ways] for ways in rules.values()]
         self._probs = [[weight / math.fsum(row) for weight in row] for row in weights]
         self._cumulative = [list(accumulate(row)) for row in self._probs]
@@ -76,10 +76,18 @@ class Grammar:
         for symbol in range(len(self._ways)):
             self._check_openings(symbol)
 
-    def sample(self, rng: random.Random) -> str:
-        """Write the start symbol once, choosing at random."""
+    def symbol(self, name: str | None = None) -> int:
+        """The number of a symbol, by default of the start symbol. Raises KeyError."""
+        return self._start if name is None else self._numbers[name]
+
+    def parts(self, symbol: int, way: int) -> Sequence[str | int]:
+        """What one way of a symbol consists of: plain texts, and the numbers of other symbols."""
+        return self._ways[symbol][way]
+
+    def sample(self, rng: random.Random, name: str | None = None) -> str:
+        """Write a symbol once, by default the start symbol, choosing at random."""
         written: list[str] = []
-        pending: list[str | int] = [self._start]  # a stack: the next part is last
+        pending: list[str | int] = [self.symbol(name)]  # a stack: the next part is last
         while pending:
             part = pending.pop()
             if isinstance(part, str):
@@ -131,8 +139,11 @@ class Grammar:
                 return way
         raise _mismatch(text, position, f"a {self._names[symbol]!r}")
 
-    def _openings_of(self, symbol: int) -> list[tuple[str, int]]:
-        """The first text of each way: its own, or the openings of its first slot."""
+    def openings_of(self, symbol: int) -> list[tuple[str, int]]:
+        """(text, way): how each way can begin, with its own text or an opening of its first slot.
+
+        No opening is a prefix of an opening of another way.
+        """
         if symbol not in self._openings:
             self._openings[symbol] = [
                 (opening, way)
@@ -145,11 +156,11 @@ class Grammar:
         first = parts[0] if parts else ""
         if isinstance(first, str):
             return [first]
-        return [opening for opening, _ in self._openings_of(first)]
+        return [opening for opening, _ in self.openings_of(first)]
 
     def _check_openings(self, symbol: int) -> None:
         """Compare neighbours in sorted order: a prefix comes right before a text it begins."""
-        for (first, way), (second, other) in pairwise(sorted(self._openings_of(symbol))):
+        for (first, way), (second, other) in pairwise(sorted(self.openings_of(symbol))):
             if way != other and second.startswith(first):
                 name = self._names[symbol]
                 raise ValueError(f"{name!r} is ambiguous: {first!r} is a prefix of {second!r}")

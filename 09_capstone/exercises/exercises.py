@@ -5,8 +5,9 @@
     make hint EX=9.2                             one more hint each time, up to three
 
 `python` is the environment's (.venv/bin/python, on Windows .venv\\Scripts\\python). The docstrings
-say what is wanted, theory.md why. Each of them is a tool for the project: use yours on your own
-model and its texts. Later exercises may use earlier ones.
+say what is wanted, theory.md why; for 9.10 to 9.16 that is post_training/theory.md. Those before
+are tools for the project: use yours on your own model and its texts. Later exercises may use
+earlier ones.
 """
 
 import math
@@ -208,6 +209,110 @@ def contaminated_share(train: list[int], evaluation: list[int], n: int) -> float
     a set of tuples another.
     """
     raise NotImplementedError("Exercise 9.9: contaminated_share")  # TODO: your code here
+
+
+def predict_post_training() -> tuple[float, float, float, float, float]:
+    """Exercise 9.10, a prediction: post-training with a pocket calculator.
+
+    Returns five numbers, correct to 0.001:
+
+    1. four answers to one prompt have the rewards 0.9, 0.4, 0.1 and 0.2: the advantage of the first
+       in its group, with the population's deviation and without the small eps;
+    2. the policy gives the chosen answer a log-probability of -40 and the rejected one -55, the
+       reference -45 and -54: the loss of DPO for this pair, with beta = 0.1;
+    3. the policy samples a token with probability 0.2, and the reference gives it 0.5: its k3;
+    4. a token's probability has risen from 0.4, when it was sampled, to 0.6, and its advantage is
+       -2: its clipped objective, with clip = 0.2;
+    5. the same for a token whose probability has fallen from 0.5 to 0.3, with the advantage -2.
+    """
+    raise NotImplementedError("Exercise 9.10: predict_post_training")  # TODO
+
+
+def answer_loss(logits: Tensor, tokens: Tensor, is_answer: Tensor) -> Tensor:
+    """Exercise 9.11: the loss of supervised fine-tuning, which counts the answers alone.
+
+    logits (B, T, V) float32, also as large as 1000: those of position t predict the token of
+    position t + 1. tokens (B, T) int64: prompt and answer, then padding, which may be any id.
+    is_answer (B, T) bool: True where a token belongs to an answer, of which a row may hold several;
+    somewhere it is True, and never at position 0, which nothing predicts.
+
+    Returns the mean cross-entropy of the answers' tokens, a scalar: each of them counts the same,
+    whether its answer is long or short.
+    """
+    raise NotImplementedError("Exercise 9.11: answer_loss")  # TODO: your code here
+
+
+def bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """Exercise 9.12: the loss of a reward model, from pairs of answers.
+
+    chosen and rejected (B,) float32: the rewards of the better and the worse answer of each pair.
+    Bradley and Terry's probability that the better one is preferred is the sigmoid of their
+    difference, which may be as large as 1000, either way.
+
+    Returns the mean of minus its logarithm over the pairs, a scalar.
+    """
+    raise NotImplementedError("Exercise 9.12: bradley_terry_loss")  # TODO: your code here
+
+
+def dpo_loss(
+    chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float = 0.1
+) -> Tensor:
+    """Exercise 9.13: the loss of direct preference optimization.
+
+    chosen and rejected (B,) float32: the log-probabilities that the policy gives to the answers of
+    each pair, sums over their tokens. ref_chosen and ref_rejected (B,): the same of the reference,
+    computed by the caller without gradients, so there is nothing to detach. Their differences may
+    be as large as 10,000.
+
+    The reward of an answer is beta times the logarithm of policy / reference. Returns the mean of
+    Bradley and Terry's loss with these rewards, a scalar.
+    """
+    raise NotImplementedError("Exercise 9.13: dpo_loss")  # TODO: your code here
+
+
+def group_advantages(rewards: Tensor) -> Tensor:
+    """Exercise 9.14: the advantages of GRPO.
+
+    rewards (n_prompts, G) float32: those of G answers to each prompt; 1 <= G.
+
+    Returns (n_prompts, G): how far each reward is above the mean of its group, the answers to the
+    same prompt, in standard deviations of the group. The deviation is that of a population, whose
+    variance is a mean of G squares; 1e-4 is added to it, so that a group of equal rewards gets 0.
+    """
+    raise NotImplementedError("Exercise 9.14: group_advantages")  # TODO: your code here
+
+
+def kl_k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
+    """Exercise 9.15: the estimate of the KL divergence that GRPO uses.
+
+    log_probs and ref_log_probs, of any shape, float32: the log-probabilities of sampled tokens
+    under the policy, from which they were sampled, and under the reference. They may be 40 apart.
+
+    Returns an estimate of KL(policy || reference) for each token, of the same shape: Schulman's k3,
+    ratio - 1 - log ratio with ratio = reference / policy, which is never negative.
+    """
+    raise NotImplementedError("Exercise 9.15: kl_k3")  # TODO: your code here
+
+
+def clipped_objective(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip: float = 0.2
+) -> Tensor:
+    """Exercise 9.16, a repair: the objective of PPO and GRPO, per token.
+
+    log_probs: log-probabilities of tokens under the policy; old_log_probs: those when the tokens
+    were sampled; advantages: how much better than expected they turned out. Float32, of shapes that
+    broadcast, such as (B, T), (B, T) and (B, 1).
+
+    Returns what is to be maximized for each token: the ratio of its probabilities, new / old, times
+    its advantage. Once the ratio has moved by more than clip in the direction that its advantage
+    asks for, the objective stays at its value at 1 + clip or 1 - clip, so that nothing pulls any
+    more; a move in the other direction always counts in full. The code below the raise has one
+    mistake. Delete the raise line, find the mistake, repair it.
+    """
+    raise NotImplementedError("Exercise 9.16: clipped_objective")  # TODO: delete, then repair
+    ratio = (log_probs - old_log_probs).exp()
+    clipped = ratio.clamp(1 - clip, 1 + clip)
+    return torch.minimum(ratio, clipped) * advantages
 
 
 if __name__ == "__main__":

@@ -274,3 +274,129 @@ def contaminated_share(train: list[int], evaluation: list[int], n: int) -> float
             covered += start + n - max(start, end)
             end = start + n
     return covered / len(evaluation) if evaluation else 0.0
+
+
+def predict_post_training() -> tuple[float, float, float, float, float]:
+    """Exercise 9.10, a prediction: post-training with a pocket calculator.
+
+    Returns five numbers, correct to 0.001:
+
+    1. four answers to one prompt have the rewards 0.9, 0.4, 0.1 and 0.2: the advantage of the first
+       in its group, with the population's deviation and without the small eps;
+    2. the policy gives the chosen answer a log-probability of -40 and the rejected one -55, the
+       reference -45 and -54: the loss of DPO for this pair, with beta = 0.1;
+    3. the policy samples a token with probability 0.2, and the reference gives it 0.5: its k3;
+    4. a token's probability has risen from 0.4, when it was sampled, to 0.6, and its advantage is
+       -2: its clipped objective, with clip = 0.2;
+    5. the same for a token whose probability has fallen from 0.5 to 0.3, with the advantage -2.
+    """
+    # 1. The mean is 0.4, the squares 0.25, 0, 0.09, 0.04; their mean's root is 0.308, and
+    # 0.5 / 0.308 = 1.622. 2. h = 5 - (-1) = 6, and log(1 + e^-0.6) = 0.437. 3. The ratio is 2.5,
+    # and 2.5 - 1 - log 2.5 = 0.584. 4. The ratio is 1.5: min(-3, -2.4) = -3; the token has moved
+    # the wrong way. 5. The ratio is 0.6: min(-1.2, -1.6) = -1.6, which no longer depends on it.
+    return 1.622, 0.437, 0.584, -3.0, -1.6
+
+
+def answer_loss(logits: Tensor, tokens: Tensor, is_answer: Tensor) -> Tensor:
+    """Exercise 9.11: the loss of supervised fine-tuning, which counts the answers alone.
+
+    logits (B, T, V) float32, also as large as 1000: those of position t predict the token of
+    position t + 1. tokens (B, T) int64: prompt and answer, then padding, which may be any id.
+    is_answer (B, T) bool: True where a token belongs to an answer, of which a row may hold several;
+    somewhere it is True, and never at position 0, which nothing predicts.
+
+    Returns the mean cross-entropy of the answers' tokens, a scalar: each of them counts the same,
+    whether its answer is long or short.
+    """
+    # The token that is predicted decides whether a loss counts: the mask moves with the targets.
+    targets, counts = tokens[:, 1:], is_answer[:, 1:]
+    # cross_entropy(..., ignore_index=-100) is as right, on a copy of tokens that is -100 where they
+    # don't count; so is the sum of losses * counts, divided by counts.sum().
+    return F.cross_entropy(logits[:, :-1][counts], targets[counts])
+
+
+def bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """Exercise 9.12: the loss of a reward model, from pairs of answers.
+
+    chosen and rejected (B,) float32: the rewards of the better and the worse answer of each pair.
+    Bradley and Terry's probability that the better one is preferred is the sigmoid of their
+    difference, which may be as large as 1000, either way.
+
+    Returns the mean of minus its logarithm over the pairs, a scalar.
+    """
+    # log(sigmoid(d)) as written is -inf for d = -1000, where the sigmoid is rounded to 0;
+    # logsigmoid gives -1000. Also F.softplus(-d), and cross-entropy between the two rewards.
+    return -F.logsigmoid(chosen - rejected).mean()
+
+
+def dpo_loss(
+    chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float = 0.1
+) -> Tensor:
+    """Exercise 9.13: the loss of direct preference optimization.
+
+    chosen and rejected (B,) float32: the log-probabilities that the policy gives to the answers of
+    each pair, sums over their tokens. ref_chosen and ref_rejected (B,): the same of the reference,
+    computed by the caller without gradients, so there is nothing to detach. Their differences may
+    be as large as 10,000.
+
+    The reward of an answer is beta times the logarithm of policy / reference. Returns the mean of
+    Bradley and Terry's loss with these rewards, a scalar.
+    """
+    # The gain over the reference of one answer, minus that of the other. Grouped by model, it is
+    # (chosen - rejected) - (ref_chosen - ref_rejected), the same four terms.
+    h = (chosen - ref_chosen) - (rejected - ref_rejected)
+    return -F.logsigmoid(beta * h).mean()
+
+
+def group_advantages(rewards: Tensor) -> Tensor:
+    """Exercise 9.14: the advantages of GRPO.
+
+    rewards (n_prompts, G) float32: those of G answers to each prompt; 1 <= G.
+
+    Returns (n_prompts, G): how far each reward is above the mean of its group, the answers to the
+    same prompt, in standard deviations of the group. The deviation is that of a population, whose
+    variance is a mean of G squares; 1e-4 is added to it, so that a group of equal rewards gets 0.
+    """
+    centred = rewards - rewards.mean(-1, keepdim=True)
+    # correction=0 divides by G. torch.std alone divides by G - 1, which makes advantages smaller:
+    # by 13% for G = 4. trl and verl do that; the paper doesn't say.
+    deviation = rewards.std(-1, correction=0, keepdim=True)
+    return centred / (deviation + 1e-4)
+
+
+def kl_k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
+    """Exercise 9.15: the estimate of the KL divergence that GRPO uses.
+
+    log_probs and ref_log_probs, of any shape, float32: the log-probabilities of sampled tokens
+    under the policy, from which they were sampled, and under the reference. They may be 40 apart.
+
+    Returns an estimate of KL(policy || reference) for each token, of the same shape: Schulman's k3,
+    ratio - 1 - log ratio with ratio = reference / policy, which is never negative.
+    """
+    # The logarithm of the ratio is known before the ratio is: no division, no second logarithm.
+    log_ratio = ref_log_probs - log_probs
+    # torch.expm1(log_ratio) - log_ratio is the same, and more exact where the two are close.
+    return log_ratio.exp() - 1 - log_ratio
+
+
+def clipped_objective(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip: float = 0.2
+) -> Tensor:
+    """Exercise 9.16, a repair: the objective of PPO and GRPO, per token.
+
+    log_probs: log-probabilities of tokens under the policy; old_log_probs: those when the tokens
+    were sampled; advantages: how much better than expected they turned out. Float32, of shapes that
+    broadcast, such as (B, T), (B, T) and (B, 1).
+
+    Returns what is to be maximized for each token: the ratio of its probabilities, new / old, times
+    its advantage. Once the ratio has moved by more than clip in the direction that its advantage
+    asks for, the objective stays at its value at 1 + clip or 1 - clip, so that nothing pulls any
+    more; a move in the other direction always counts in full. The code below the raise has one
+    mistake. Delete the raise line, find the mistake, repair it.
+    """
+    ratio = (log_probs - old_log_probs).exp()
+    clipped = ratio.clamp(1 - clip, 1 + clip)
+    # Was torch.minimum(ratio, clipped) * advantages, which is the same for a positive advantage: a
+    # negative one turns the order round, so the products have to be compared. Also torch.where on
+    # the sign of the advantage, with a bound above for one sign and below for the other.
+    return torch.minimum(ratio * advantages, clipped * advantages)

@@ -2154,6 +2154,1783 @@ CONTAMINATED = mistakes(
 )
 
 
+# --- 9.10 predict_post_training ---
+
+
+def post_training_with(
+    *,
+    deviation: str = "population",
+    centre: str = "mean",
+    pair: str = "difference",
+    beta: float = 0.1,
+    outside: float = 1.0,
+    form: str = "log",
+    ratio: float = 2.5,
+    k3: str = "k3",
+    clip: str = "smaller",
+    quotient: str = "new / old",
+    sign: float = 1.0,
+    digits: int = 9,
+) -> tuple[float, ...]:
+    """The five numbers; those that share a mistake have it alike."""
+    row = (
+        advantage_with(deviation, centre),
+        outside * pair_with(pair, beta, form),
+        estimate_with(ratio, k3),
+        *(sign * objective_with(now, old, clip, quotient) for now, old in ((0.6, 0.4), (0.3, 0.5))),
+    )
+    return tuple(round(number, digits) for number in row)
+
+
+def advantage_with(deviation: str, centre: str) -> float:
+    """Of the first reward."""
+    rewards = np.array([0.9, 0.4, 0.1, 0.2])
+    centred = {
+        "never": rewards,
+        "median": rewards - np.median(rewards),
+        "others": rewards - (rewards.sum() - rewards) / 3,
+        "reversed": rewards.mean() - rewards,
+    }.get(centre, rewards - rewards.mean())
+    spread = {
+        "sample": rewards.std(ddof=1),
+        "variance": rewards.var(),
+        "sample variance": rewards.var(ddof=1),
+        "none": 1.0,
+        "absolute": np.abs(centred).mean(),
+        "range": np.ptp(rewards),
+        "not averaged": np.sqrt((centred**2).sum()),
+    }.get(deviation, rewards.std())
+    return float(centred[0] / spread)
+
+
+def pair_with(pair: str, beta: float, form: str) -> float:
+    """The loss of DPO."""
+    chosen, rejected, ref_chosen, ref_rejected = -40.0, -55.0, -45.0, -54.0
+    h = {
+        "reversed": (rejected - ref_rejected) - (chosen - ref_chosen),
+        "without the reference": chosen - rejected,
+        "of the reference": ref_chosen - ref_rejected,
+        "chosen alone": chosen - ref_chosen,
+        "rejected alone": -(rejected - ref_rejected),
+        "added": (chosen - ref_chosen) + (rejected - ref_rejected),
+        "reference added": (chosen - rejected) + (ref_chosen - ref_rejected),
+    }.get(pair, (chosen - ref_chosen) - (rejected - ref_rejected))
+    x = beta * h
+    return {
+        "probability": 1 / (1 + math.exp(-x)),
+        "other probability": 1 / (1 + math.exp(x)),
+        "negative": -math.log1p(math.exp(-x)),
+        "decimal": math.log10(1 + math.exp(-x)),
+        "bits": math.log2(1 + math.exp(-x)),
+        "no loss": x,
+        "exponential": math.exp(-x),
+    }.get(form, math.log1p(math.exp(-x)))
+
+
+def estimate_with(ratio: float, k3: str) -> float:
+    """Of the KL divergence."""
+    log = math.log(ratio)
+    return {
+        "k1": -log,
+        "k1 reversed": log,
+        "k2": log**2 / 2,
+        "k2 without the half": log**2,
+        "1 missing": ratio - log,
+        "logarithm missing": ratio - 1,
+        "logarithm added": ratio - 1 + log,
+        "decimal": ratio - 1 - math.log10(ratio),
+        "bits": ratio - 1 - math.log2(ratio),
+        "weighted by the policy": -0.2 * log,
+        "weighted by the reference": 0.5 * log,
+        "negative": log + 1 - ratio,
+        "mixed": ratio - 1 + math.log(1 / ratio) * -1,
+        "of the log-ratio": log - 1 - ratio,
+    }.get(k3, ratio - 1 - log)
+
+
+def objective_with(now: float, old: float, clip: str, quotient: str) -> float:
+    """For the advantage -2 and a clip of 0.2."""
+    ratio = {"old / new": old / now, "difference": now - old}.get(quotient, now / old)
+    if quotient == "logarithm":
+        ratio = math.log(now / old)
+    clipped = min(max(ratio, 0.8), 1.2)
+    return {
+        "larger": max(-2 * ratio, -2 * clipped),
+        "always": -2 * clipped,
+        "never": -2 * ratio,
+        "advantage ignored": min(ratio, clipped),
+        "positive": min(2 * ratio, 2 * clipped),
+        "sign": -max(ratio, clipped),
+        "zero": 0.0 if clipped != ratio and -2 * clipped < -2 * ratio else -2 * ratio,
+        "one": -2 * min(max(ratio, 1.0), 1.0),
+    }.get(clip, min(-2 * ratio, -2 * clipped))
+
+
+BETA_MISPLACED = (
+    "the second number is almost 0, because h was divided by beta, or beta multiplies the "
+    "logarithm; it is a factor of h, within the sigmoid"
+)
+NOT_THE_RATIO = (
+    "the last two numbers have the difference of the probabilities, or the logarithm of their "
+    "ratio, in place of the ratio"
+)
+POST_TRAINING = mistakes(
+    post_training_with,
+    sample_deviation=(
+        "the first number has the deviation of a sample, with 3 below; a population has all 4",
+        {"deviation": "sample"},
+    ),
+    variance_for_deviation=(
+        "the first number is divided by the variance; its root is the deviation",
+        {"deviation": "variance"},
+    ),
+    sample_variance_for_deviation=(
+        "the first number is divided by a variance, with 3 below; a population's deviation is the "
+        "root of a mean of all 4 squares",
+        {"deviation": "sample variance"},
+    ),
+    not_divided=(
+        "the first number is the distance from the mean; divide it by the deviation of the group",
+        {"deviation": "none"},
+    ),
+    mean_distance=(
+        "the first number is divided by the mean distance from the mean; a deviation is the root "
+        "of the mean square",
+        {"deviation": "absolute"},
+    ),
+    divided_by_the_range=(
+        "the first number is divided by the range; a standard deviation is asked for",
+        {"deviation": "range"},
+    ),
+    squares_not_averaged=(
+        "the first number is divided by the root of the sum of the squares; their mean is missing",
+        {"deviation": "not averaged"},
+    ),
+    not_centred=(
+        "the first number is the reward in deviations; what the group got on average is the zero",
+        {"centre": "never"},
+    ),
+    from_the_others=(
+        "the first number compares the reward with the mean of the other three; the mean of a "
+        "group is over all four",
+        {"centre": "others"},
+    ),
+    advantage_reversed=(
+        "the first number has the wrong sign: the best answer of a group has a positive advantage",
+        {"centre": "reversed"},
+    ),
+    pair_reversed=(
+        "the second number punishes the right order: chosen has gained 5, rejected has lost 1, so "
+        "the loss is below log 2",
+        {"pair": "reversed"},
+    ),
+    without_the_reference=(
+        "the second number leaves out the reference; what counts is the gain over it",
+        {"pair": "without the reference"},
+    ),
+    reference_alone=(
+        "the second number is about the reference alone; what counts is the policy's gain over it",
+        {"pair": "of the reference"},
+    ),
+    chosen_alone=(
+        "the second number is about the chosen answer alone; the rejected one is subtracted",
+        {"pair": "chosen alone"},
+    ),
+    gains_added=(
+        "in the second number, the gains of the two answers are added; their difference counts",
+        {"pair": "added"},
+    ),
+    reference_added=(
+        "in the second number, the reference's difference is added to the policy's; subtract it",
+        {"pair": "reference added"},
+    ),
+    beta_missing=("in the second number, beta is missing", {"beta": 1.0}),
+    divided_by_beta=(BETA_MISPLACED, {"beta": 10.0}),
+    beta_outside=(BETA_MISPLACED, {"beta": 1.0, "outside": 0.1}),
+    sigmoid_alone=(
+        "the second number is the sigmoid itself; minus its logarithm is the loss",
+        {"form": "probability"},
+    ),
+    one_minus_sigmoid=(
+        "the second number is 1 minus the sigmoid; minus the sigmoid's logarithm is the loss",
+        {"form": "other probability"},
+    ),
+    loss_negative=(
+        "the second number has the wrong sign: a loss is positive",
+        {"form": "negative"},
+    ),
+    loss_with_log10=(
+        "the second number is a decimal logarithm; take the natural one, ln on a calculator",
+        {"form": "decimal"},
+    ),
+    loss_in_bits=("the second number is in bits, a logarithm to the base 2", {"form": "bits"}),
+    no_loss_at_all=(
+        "the second number is beta times h, the difference of the rewards; the loss comes from it",
+        {"form": "no loss"},
+    ),
+    exponential_alone=(
+        "the second number is e^-x; the loss is log(1 + e^-x)",
+        {"form": "exponential"},
+    ),
+    ratio_reversed=(
+        "the third number has the ratio the wrong way round: the reference is above, the policy, "
+        "which sampled the token, below",
+        {"ratio": 0.4},
+    ),
+    k1_for_k3=(
+        "the third number is k1, the logarithm of policy / reference; it may be negative, k3 never",
+        {"k3": "k1"},
+    ),
+    logarithm_alone=(
+        "the third number is the logarithm of the ratio alone; k3 has two more terms",
+        {"k3": "k1 reversed"},
+    ),
+    k2_for_k3=("the third number is k2, half the squared logarithm", {"k3": "k2"}),
+    k2_without_half=(
+        "the third number is the squared logarithm; k3 is another estimate",
+        {"k3": "k2 without the half"},
+    ),
+    one_missing=(
+        "in the third number, the 1 is missing: equal probabilities must give 0",
+        {"k3": "1 missing"},
+    ),
+    logarithm_missing=(
+        "in the third number, the logarithm is missing",
+        {"k3": "logarithm missing"},
+    ),
+    logarithm_added=(
+        "in the third number, the logarithm is added; it is subtracted",
+        {"k3": "logarithm added"},
+    ),
+    k3_with_log10=(
+        "the third number has a decimal logarithm; take the natural one, ln on a calculator",
+        {"k3": "decimal"},
+    ),
+    k3_in_bits=("the third number has a logarithm to the base 2", {"k3": "bits"}),
+    weighted_by_the_policy=(
+        "the third number is weighted by the token's probability; it has been sampled already, so "
+        "it counts once",
+        {"k3": "weighted by the policy"},
+    ),
+    weighted_by_the_reference=(
+        "the third number is weighted by the reference's probability; the token has been sampled, "
+        "so it counts once",
+        {"k3": "weighted by the reference"},
+    ),
+    k3_negative=("the third number has the wrong sign: k3 is never negative", {"k3": "negative"}),
+    larger_product=(
+        "the last two numbers are the larger of the two products: the smaller ratio gives it, "
+        "because the advantage is negative; the objective is the smaller product, further from 0",
+        {"clip": "larger"},
+    ),
+    always_clipped=(
+        "the fourth number is clipped, although the token has moved against its advantage: both "
+        "products are to be compared",
+        {"clip": "always"},
+    ),
+    never_clipped=("the last two numbers are not clipped", {"clip": "never"}),
+    without_the_advantage=(
+        "the last two numbers are ratios; the advantage is missing",
+        {"clip": "advantage ignored"},
+    ),
+    sign_of_the_advantage=(
+        "the last two numbers have the advantage -1; it is -2",
+        {"clip": "sign"},
+    ),
+    advantage_taken_positive=(
+        "the last two numbers have the advantage 2; it is -2",
+        {"clip": "positive"},
+    ),
+    zero_beyond_the_clip=(
+        "one of the last two numbers is 0: beyond the clip the gradient is 0, not the objective",
+        {"clip": "zero"},
+    ),
+    old_over_new=(
+        "the ratio of the last two numbers is the wrong way round: now / when it was sampled",
+        {"quotient": "old / new"},
+    ),
+    difference_for_ratio=(NOT_THE_RATIO, {"quotient": "difference"}),
+    logarithm_for_ratio=(NOT_THE_RATIO, {"quotient": "logarithm"}),
+    objective_as_a_loss=(
+        "the last two numbers have the sign of a loss; the objective is to be maximized",
+        {"sign": -1.0},
+    ),
+    two_decimals=(
+        "two decimals are too few: the numbers must be correct to 0.001",
+        {"digits": 2},
+    ),
+    one_decimal=(
+        "one decimal is too few: the numbers must be correct to 0.001",
+        {"digits": 1},
+    ),
+)
+
+
+# --- 9.11 answer_loss ---
+
+
+def answered_with(
+    logits: Tensor,
+    tokens: Tensor,
+    is_answer: Tensor,
+    *,
+    shift: str = "next",
+    mask: str = "with the targets",
+    counted: str = "answers",
+    ends: str = "whole",
+    mean: str = "tokens",
+    value: str = "loss",
+    sign: float = 1.0,
+    result: str = "scalar",
+    dtype: torch.dtype = torch.float32,
+) -> Any:
+    """The loss of the answers' tokens."""
+    if value == "over all positions":
+        logits = logits.log_softmax(1)  # before the last one is cut off
+    scores, targets, counts = aligned_with(logits, tokens, is_answer, shift, mask)
+    if counted == "not the prompt":
+        first = is_answer.int().argmax(-1, keepdim=True)
+        counts = (torch.arange(tokens.size(1)) >= first)[:, 1:][:, : counts.size(1)]
+    counts = {
+        "all": torch.ones_like(counts),
+        "prompts": ~counts,
+        "not 0": targets != 0,
+        "not 0 in answers": counts & (targets != 0),
+    }.get(counted, counts)
+    if counted == "targets of 0":
+        targets = torch.where(counts, targets, 0)
+    elif counted == "logits of 0":
+        scores = scores * counts[..., None]
+    if counted in ("targets of 0", "logits of 0"):
+        counts = torch.ones_like(counts)
+    before = F.pad(counts, (1, 0))[:, :-1]
+    after = F.pad(counts, (0, 1))[:, 1:]
+    counts = {
+        "first missing": counts & before,
+        "last missing": counts & after,
+        "last alone": counts & ~after,
+        "first alone": counts & ~before,
+        "one more": counts | before,
+    }.get(ends, counts)
+    losses = sign * losses_with(scores, targets, value)
+    return averaged_with(losses, counts, logits.size(-1), mean, value, result, dtype)
+
+
+def aligned_with(
+    logits: Tensor, tokens: Tensor, is_answer: Tensor, shift: str, mask: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, their targets, and which of them count."""
+    if shift == "none":
+        return logits, tokens, is_answer
+    if shift == "none, and cut":
+        return logits[:, :-1], tokens[:, :-1], is_answer[:, :-1]
+    if shift == "none, but the mask":
+        return logits[:, :-1], tokens[:, :-1], is_answer[:, 1:]
+    if shift == "backwards":
+        counts = is_answer[:, 1:] if mask == "with the logits" else is_answer[:, :-1]
+        return logits[:, 1:], tokens[:, :-1], counts
+    if shift == "wrapped":  # the last position predicts the first token
+        counts = is_answer if mask == "with the logits" else is_answer.roll(-1, 1)
+        return logits, tokens.roll(-1, 1), counts
+    if shift == "by two":
+        return logits[:, :-2], tokens[:, 2:], is_answer[:, 2:]
+    scores, targets = logits[:, :-1], tokens[:, 1:]
+    if mask == "with the logits":
+        return scores, targets, is_answer[:, :-1]
+    if mask == "both":
+        return scores, targets, is_answer[:, :-1] & is_answer[:, 1:]
+    if mask == "either":
+        return scores, targets, is_answer[:, :-1] | is_answer[:, 1:]
+    return scores, targets, is_answer[:, 1:]
+
+
+def losses_with(scores: Tensor, targets: Tensor, value: str) -> Tensor:
+    """What each token costs."""
+    B, T, V = scores.shape
+    if value == "reshaped":
+        return F.cross_entropy(scores.reshape(B, V, T), targets, reduction="none")
+    if value == "over the positions":
+        log_probs = scores.log_softmax(1)
+    elif value in ("logits", "over all positions"):
+        log_probs = scores
+    elif value == "softmax twice":
+        log_probs = scores.softmax(-1).log_softmax(-1)
+    elif value == "log of softmax":
+        log_probs = scores.softmax(-1).log()
+    elif value == "with 1e-8":
+        log_probs = (scores.softmax(-1) + 1e-8).log()
+    elif value == "with 1e-9":
+        log_probs = (scores.softmax(-1) + 1e-9).log()
+    elif value == "with 1e-10":
+        log_probs = (scores.softmax(-1) + 1e-10).log()
+    elif value == "with 1e-12":
+        log_probs = (scores.softmax(-1) + 1e-12).log()
+    else:
+        log_probs = scores.log_softmax(-1)
+    losses = -log_probs.gather(-1, targets[..., None]).squeeze(-1)
+    if value in ("probability", "log of the mean"):
+        return losses.neg().exp()
+    if value == "one minus":
+        return 1 - losses.neg().exp()
+    if value == "entropy":
+        return -(log_probs.exp() * log_probs).sum(-1)
+    if value == "wrong":
+        return (scores.argmax(-1) != targets).float()
+    return losses / math.log(2) if value == "bits" else losses
+
+
+def averaged_with(
+    losses: Tensor,
+    counts: Tensor,
+    n_tokens: int,
+    mean: str,
+    value: str,
+    result: str,
+    dtype: torch.dtype,
+) -> Any:
+    """One number of the losses that count; n_tokens is the size of the vocabulary."""
+    losses = torch.where(counts, losses, 0.0)
+    rows = counts.sum(-1)
+    total = {
+        "sum": losses.sum(),
+        "all positions": losses.mean(),
+        "rows": losses.sum() / len(losses),
+        "row means": (losses.sum(-1) / rows).mean(),
+        "row means of all positions": losses.mean(-1).mean(),
+        "one more": losses.sum() / (counts.sum() + 1),
+        "longest": losses.sum() / (rows.max() * len(losses)),
+        "vocabulary": losses.sum() / counts.sum() / n_tokens,
+    }.get(mean, losses.sum() / counts.sum())
+    if mean == "root of the length":
+        total = (losses.sum(-1) / rows.sqrt()).mean()
+    if value == "perplexity":
+        total = total.exp()
+    if value == "log of the mean":
+        total = -total.log()
+    return {
+        "per token": losses,
+        "per row": losses.sum(-1) / rows,
+        "sum per row": losses.sum(-1),
+        "counted": losses[counts],
+        "(1,)": total[None],
+    }.get(result, total.to(dtype))
+
+
+UNSTABLE_SOFTMAX = (
+    "the logarithm is taken of a softmax, which is rounded to 0 for a logit far below the others; "
+    "log-softmax and cross-entropy subtract instead"
+)
+TINY_ADDED = (
+    "a small number is added before the logarithm, so that no loss can be larger than its own; "
+    "log-softmax needs none"
+)
+OVER_POSITIONS = "the softmax runs over the positions; it runs over the vocabulary, the last axis"
+ANSWERED = mistakes(
+    answered_with,
+    not_shifted=(
+        "the logits of a position are compared with its own token; they predict the next one",
+        {"shift": "none"},
+    ),
+    not_shifted_and_cut=(
+        "logits and tokens are both cut at the end, so that they are still compared at the same "
+        "position; the logits predict the next token",
+        {"shift": "none, and cut"},
+    ),
+    only_the_mask_shifted=(
+        "the mask is shifted and the tokens are not: the logits of a position are compared with "
+        "its own token, and they predict the next one",
+        {"shift": "none, but the mask"},
+    ),
+    shifted_backwards=(
+        "the logits are compared with the token before them; they predict the next one",
+        {"shift": "backwards"},
+    ),
+    shifted_by_two=("the logits are compared with the token two places later", {"shift": "by two"}),
+    mask_of_the_logits=(
+        "a loss counts if the position of its logits is in the answer; the token that they predict "
+        "decides, so the first token of each answer is missing, and one after its end counts",
+        {"mask": "with the logits"},
+    ),
+    wrapped_with_the_mask_of_the_logits=(
+        "the tokens are shifted and the mask is not, and the last position predicts the first "
+        "token of its row; shift the mask with the tokens",
+        {"shift": "wrapped", "mask": "with the logits"},
+    ),
+    both_in_the_answer=(
+        "a loss counts if both positions are in the answer; that leaves out its first token, which "
+        "the prompt predicts",
+        {"mask": "both"},
+    ),
+    either_in_the_answer=(
+        "a loss counts if one of its two positions is in the answer; that counts the token after "
+        "the end as well",
+        {"mask": "either"},
+    ),
+    everything_counts=(
+        "every token counts; the prompt is given, and the padding means nothing",
+        {"counted": "all"},
+    ),
+    prompts_count=(
+        "the mask is the wrong way round: what is not an answer counts",
+        {"counted": "prompts"},
+    ),
+    id_0_for_padding=(
+        "tokens with the id 0 are left out, and all others count; is_answer says which ones do",
+        {"counted": "not 0"},
+    ),
+    id_0_left_out_of_answers=(
+        "tokens with the id 0 are left out of the answers; in an answer, 0 is a token like others",
+        {"counted": "not 0 in answers"},
+    ),
+    padding_counts=(
+        "everything after the prompt counts, the padding too; only answers do",
+        {"counted": "not the prompt"},
+    ),
+    targets_set_to_0=(
+        "the tokens of prompt and padding are replaced by 0, and still count: the model learns to "
+        "write token 0; leave them out",
+        {"counted": "targets of 0"},
+    ),
+    last_token_missing=("the last token of each answer is missing", {"ends": "last missing"}),
+    last_token_alone=(
+        "only the last token of each answer counts; all of them do",
+        {"ends": "last alone"},
+    ),
+    first_token_alone=(
+        "only the first token of each answer counts; all of them do",
+        {"ends": "first alone"},
+    ),
+    divided_by_all_positions=(
+        "the losses of prompt and padding are set to 0 and still counted below; divide by the "
+        "number of the answers' tokens",
+        {"mean": "all positions"},
+    ),
+    mean_of_each_answer=(
+        "each answer gets a mean of its own, and these are averaged; so a token of a long answer "
+        "counts less than one of a short answer",
+        {"mean": "row means"},
+    ),
+    divided_by_the_answers=(
+        "the sum is divided by the number of answers; divide by the number of their tokens",
+        {"mean": "rows"},
+    ),
+    divided_by_the_longest=(
+        "every answer is counted as long as the longest; divide by the tokens that there are",
+        {"mean": "longest"},
+    ),
+    mean_over_the_vocabulary=(
+        "the mean runs over the vocabulary as well; only the token that came has a loss",
+        {"mean": "vocabulary"},
+    ),
+    not_divided=("this is a sum; a mean is asked for", {"mean": "sum"}),
+    one_too_many=("the number of tokens is too large by 1", {"mean": "one more"}),
+    root_of_the_length=(
+        "each answer is divided by the root of its length; all tokens of the batch count the same",
+        {"mean": "root of the length"},
+    ),
+    axes_reshaped=(
+        "the axes T and V are reshaped, which mixes the values; they have to change places, or be "
+        "flattened",
+        {"value": "reshaped"},
+    ),
+    softmax_over_positions=(OVER_POSITIONS, {"value": "over the positions"}),
+    softmax_over_all_positions=(OVER_POSITIONS, {"value": "over all positions"}),
+    raw_logits=(
+        "the logits are taken for log-probabilities (nll_loss expects those); the log-softmax is "
+        "missing",
+        {"value": "logits"},
+    ),
+    softmax_twice=(
+        "the softmax is applied twice: cross-entropy expects logits, and has one of its own",
+        {"value": "softmax twice"},
+    ),
+    log_of_softmax=(UNSTABLE_SOFTMAX, {"value": "log of softmax"}),
+    with_1e_8=(TINY_ADDED, {"value": "with 1e-8"}),
+    with_1e_9=(TINY_ADDED, {"value": "with 1e-9"}),
+    with_1e_10=(TINY_ADDED, {"value": "with 1e-10"}),
+    with_1e_12=(TINY_ADDED, {"value": "with 1e-12"}),
+    logits_masked=(
+        "the logits outside the answers are multiplied by 0, and still count: each of them costs "
+        "log V; leave out their losses",
+        {"counted": "logits of 0"},
+    ),
+    probabilities=(
+        "these are probabilities; the loss is minus their logarithm",
+        {"value": "probability"},
+    ),
+    one_minus_probabilities=(
+        "this is the mean of 1 - p; the loss is -log p",
+        {"value": "one minus"},
+    ),
+    log_of_the_mean=(
+        "the probabilities are averaged before the logarithm; each token has its own logarithm",
+        {"value": "log of the mean"},
+    ),
+    perplexity=("this is the perplexity; the loss itself is asked for", {"value": "perplexity"}),
+    in_bits=("this is in bits; the natural logarithm is asked for", {"value": "bits"}),
+    entropy=(
+        "this is the entropy of the predictions; what the model gives to the token that came is "
+        "asked for",
+        {"value": "entropy"},
+    ),
+    share_of_wrong=(
+        "this is the share of tokens that are not the most likely; the cross-entropy is asked for",
+        {"value": "wrong"},
+    ),
+    negative=("the sign is wrong: a loss is minus a log-probability", {"sign": -1.0}),
+    per_token=("these are losses of tokens; their mean is asked for", {"result": "per token"}),
+    per_token_counted=(
+        "these are losses of tokens; their mean is asked for",
+        {"result": "counted"},
+    ),
+    per_row=("these are losses of answers; one number is asked for", {"result": "per row"}),
+    sum_per_row=(
+        "these are sums of answers; the mean over all tokens is asked for",
+        {"result": "sum per row"},
+    ),
+    in_float64=("the loss is float64; float32 is asked for", {"dtype": torch.float64}),
+)
+
+
+# --- 9.12 bradley_terry_loss, and the last step of 9.13 ---
+
+
+def pair_losses_with(x: Tensor, form: str) -> Tensor:
+    """The loss of each pair, from the difference of its rewards."""
+    sigmoid = x.sigmoid()
+    tiny = {"1e-12": 1e-12, "1e-10": 1e-10, "1e-9": 1e-9, "1e-8": 1e-8, "1e-7": 1e-7, "1e-6": 1e-6}
+    kind, _, number = form.partition(" with ")
+    if kind == "added":
+        return -(sigmoid + tiny[number]).log()
+    if kind == "clamped":
+        return -sigmoid.clamp(min=tiny[number]).log()
+    return {
+        "log of sigmoid": -sigmoid.log(),
+        "log of exp": (1 + (-x).exp()).log(),
+        "one minus": 1 - sigmoid,
+        "probability": sigmoid,
+        "minus probability": -sigmoid,
+        "hinge": (1 - x).relu(),
+        "hinge at 0": (-x).relu(),
+        "exponential": (-x).exp(),
+        "difference": -x,
+        "squared": (1 - x) ** 2,
+        "squared probability": (1 - sigmoid) ** 2,
+        "tanh": -(x.tanh() / 2 + 0.5).log(),
+        "bits": F.softplus(-x) / math.log(2),
+        "both": F.softplus(-x) + F.softplus(x),
+        "clamped difference": F.softplus(-x.clamp(-10, 10)),
+        "wrong order": (x < 0).float(),
+        "entropy": F.softplus(-x) * sigmoid,
+    }.get(form, F.softplus(-x))
+
+
+def reduced_with(losses: Tensor, reduction: str) -> Any:
+    """One number, or what comes in its place."""
+    return {
+        "sum": losses.sum(),
+        "none": losses,
+        "half": losses.mean() / 2,
+        "largest": losses.max(),
+        "median": losses.median(),
+        "first": losses[0],
+        "n - 1": losses.sum() / max(len(losses) - 1, 1),
+        "kept": losses.mean(-1, keepdim=True),
+    }.get(reduction, losses.mean())
+
+
+def preferred_with(
+    chosen: Tensor,
+    rejected: Tensor,
+    *,
+    order: float = 1.0,
+    form: str = "loss",
+    compared: str = "pairs",
+    margin: float = 0.0,
+    scale: float = 1.0,
+    sign: float = 1.0,
+    reduction: str = "mean",
+    dtype: torch.dtype = torch.float32,
+) -> Any:
+    """The loss of the pairs."""
+    difference = chosen - rejected
+    if compared == "all pairs":
+        difference = (chosen[:, None] - rejected).flatten()
+    elif compared == "means":
+        difference = difference.mean()[None]
+    elif compared == "sums":
+        difference = difference.sum()[None]
+    elif compared == "normalized":
+        difference = (difference - difference.mean()) / (difference.std(correction=0) + 1e-8)
+    elif compared == "probabilities":
+        difference = chosen.sigmoid() - rejected.sigmoid()
+    elif compared == "distance":
+        difference = difference.abs()
+    x = order * scale * difference - margin
+    losses = pair_losses_with(x, form)
+    if compared == "one by one":
+        losses = F.softplus(-order * chosen) + F.softplus(order * rejected)
+    elif compared == "chosen alone":
+        losses = F.softplus(-order * chosen)
+    elif compared == "chosen given softmax of the batch":
+        losses = -chosen.log_softmax(0)
+    elif compared == "quotient":
+        losses = -(chosen / (chosen + rejected)).log()
+    elif compared == "quotient of exponentials":
+        losses = -(chosen.exp() / (chosen.exp() + rejected.exp())).log()
+    elif compared == "logarithm of the mean":
+        losses = -x.sigmoid().mean().log()[None]
+    found = reduced_with(sign * losses, reduction)
+    return found.to(dtype) if isinstance(found, Tensor) else found
+
+
+UNSTABLE_SIGMOID = (
+    "for a pair far in the wrong order an exponential overflows, or a sigmoid is rounded to 0, and "
+    "the loss is inf or nan; a function that is made for the logarithm of a sigmoid needs neither"
+)
+BOUNDED = (
+    "a small number keeps the logarithm finite, but the loss of a pair in the wrong order must "
+    "grow with the difference, up to 1000 and beyond; no such number is needed"
+)
+JUDGED_ALONE = (
+    "each reward is judged by itself, as if 0 were the limit between good and bad; only the "
+    "difference within a pair means something"
+)
+SMALL_NUMBERS = ("1e-12", "1e-10", "1e-9", "1e-8", "1e-7", "1e-6")
+KEPT_FINITE = {
+    f"{kind}_{number.replace('-', '_')}": (BOUNDED, {"form": f"{kind} with {number}"})
+    for kind in ("added", "clamped")
+    for number in SMALL_NUMBERS
+}
+PREFERRED = mistakes(
+    preferred_with,
+    reversed=(
+        "the pair is the wrong way round: this loss falls as the rejected answer gets more, so "
+        "that training would teach to prefer it",
+        {"order": -1.0},
+    ),
+    log_of_sigmoid=(UNSTABLE_SIGMOID, {"form": "log of sigmoid"}),
+    log_of_one_plus_exp=(UNSTABLE_SIGMOID, {"form": "log of exp"}),
+    quotient_of_exponentials=(UNSTABLE_SIGMOID, {"compared": "quotient of exponentials"}),
+    **KEPT_FINITE,
+    no_logarithm=(
+        "this is the probability of the wrong order; the loss is minus the logarithm of the "
+        "probability of the right one",
+        {"form": "one minus"},
+    ),
+    probability=(
+        "this is the probability itself; the loss is minus its logarithm",
+        {"form": "probability"},
+    ),
+    minus_probability=(
+        "this is minus the probability; its logarithm is missing",
+        {"form": "minus probability"},
+    ),
+    hinge=(
+        "this is a hinge loss, which is 0 from a difference of 1 on; Bradley and Terry's never is",
+        {"form": "hinge"},
+    ),
+    hinge_at_0=(
+        "only the difference of pairs in the wrong order counts; those in the right one still have "
+        "a loss, which falls with the difference",
+        {"form": "hinge at 0"},
+    ),
+    exponential=("this is e^-d; the loss is log(1 + e^-d)", {"form": "exponential"}),
+    difference_alone=(
+        "this is the difference of the rewards, which may fall for ever; the loss is minus the "
+        "logarithm of its sigmoid",
+        {"form": "difference"},
+    ),
+    squared=(
+        "this is the squared distance of the difference from 1; no such aim is given",
+        {"form": "squared"},
+    ),
+    tanh_for_sigmoid=(
+        "this sigmoid is too steep: that of d is 1 / (1 + e^-d), half of 1 + tanh(d / 2)",
+        {"form": "tanh"},
+    ),
+    in_bits=("this is in bits; the natural logarithm is asked for", {"form": "bits"}),
+    both_orders=(
+        "both orders of a pair are added, the wrong one as well; only the preference that the "
+        "judge stated counts",
+        {"form": "both"},
+    ),
+    difference_clamped=(
+        "the differences are clamped to 10; a pair far in the wrong order needs its full loss",
+        {"form": "clamped difference"},
+    ),
+    share_of_wrong=(
+        "this is the share of pairs in the wrong order, which has no gradient",
+        {"form": "wrong order"},
+    ),
+    judged_alone=(JUDGED_ALONE, {"compared": "one by one"}),
+    judged_alone_and_averaged=(JUDGED_ALONE, {"compared": "one by one", "reduction": "half"}),
+    chosen_alone=(
+        "the rejected answer's reward is left out; only the difference within a pair means "
+        "something",
+        {"compared": "chosen alone"},
+    ),
+    softmax_of_the_batch=(
+        "each chosen reward is compared with those of the other pairs; it is compared with the "
+        "rejected one of its own",
+        {"compared": "chosen given softmax of the batch"},
+    ),
+    quotient_of_rewards=(
+        "the rewards are divided as if they were positive; Bradley and Terry's strengths are e to "
+        "the power of the rewards",
+        {"compared": "quotient"},
+    ),
+    every_pair=(
+        "every chosen answer is compared with every rejected one; the two of a pair belong "
+        "together",
+        {"compared": "all pairs"},
+    ),
+    mean_before_the_loss=(
+        "the differences are averaged before the loss; each pair has a loss of its own",
+        {"compared": "means"},
+    ),
+    logarithm_of_the_mean=(
+        "the probabilities are averaged before the logarithm; each pair has its own logarithm",
+        {"compared": "logarithm of the mean"},
+    ),
+    sigmoids_compared=(
+        "the rewards are sent through a sigmoid before they are compared; their difference is",
+        {"compared": "probabilities"},
+    ),
+    distance=(
+        "the distance of the two rewards counts; it matters which of them is larger",
+        {"compared": "distance"},
+    ),
+    with_a_margin=("the difference is reduced by a margin of 1; none is given", {"margin": 1.0}),
+    halved_difference=("the difference is halved", {"scale": 0.5}),
+    negative=(
+        "the sign is wrong: minus the logarithm of a probability is positive",
+        {"sign": -1.0},
+    ),
+    not_divided=("this is a sum; the mean over the pairs is asked for", {"reduction": "sum"}),
+    halved=(
+        "the sum is divided by the number of answers; that of pairs is half of it",
+        {"reduction": "half"},
+    ),
+    per_pair=("these are losses of pairs; their mean is asked for", {"reduction": "none"}),
+    shape_1=("this has the shape (1,); a scalar is asked for", {"reduction": "kept"}),
+    in_float64=("the loss is float64; float32 is asked for", {"dtype": torch.float64}),
+)
+
+
+# --- 9.13 dpo_loss ---
+
+
+def optimized_with(
+    chosen: Tensor,
+    rejected: Tensor,
+    ref_chosen: Tensor,
+    ref_rejected: Tensor,
+    beta: float = 0.1,
+    *,
+    gains: str = "over the reference",
+    order: float = 1.0,
+    scaled: str = "within",
+    form: str = "loss",
+    compared: str = "pairs",
+    sign: float = 1.0,
+    reduction: str = "mean",
+    dtype: torch.dtype = torch.float32,
+) -> Any:
+    """DPO's loss of the pairs."""
+    beta = 0.1 if scaled == "always 0.1" else beta
+    up, down = gains_with(chosen, rejected, ref_chosen, ref_rejected, gains, beta)
+    if compared == "added":
+        down = -down
+    h = order * (up - down)
+    if scaled == "chosen alone":
+        h = order * (up * beta - down)
+    x = {
+        "missing": h,
+        "outside": h,
+        "chosen alone": h,
+        "divided": h / beta,
+        "squared": h * beta**2,
+        "root": h * beta**0.5,
+        "added": h + beta,
+        "subtracted": h - beta,
+        "halved": h * beta / 2,
+        "in both": h * beta,
+    }.get(scaled, beta * h)
+    if compared == "mean first":
+        x = x.mean()[None]
+    losses = pair_losses_with(x, form)
+    if form == "IPO":
+        losses = (h - 1 / (2 * beta)) ** 2
+    elif form == "hinge":
+        losses = (1 - x).relu()
+    elif compared == "one by one":
+        losses = F.softplus(-beta * up) + F.softplus(beta * down)
+    elif compared == "logarithm of the mean":
+        losses = -x.sigmoid().mean().log()[None]
+    losses = losses * beta if scaled in ("outside", "in both") else losses
+    found = reduced_with(sign * losses, reduction)
+    return found.to(dtype) if isinstance(found, Tensor) else found
+
+
+def gains_with(
+    chosen: Tensor,
+    rejected: Tensor,
+    ref_chosen: Tensor,
+    ref_rejected: Tensor,
+    gains: str,
+    beta: float,
+) -> tuple[Tensor, Tensor]:
+    """What the policy has gained for each answer."""
+    zero = torch.zeros_like(chosen)
+    return {
+        "without the reference": (chosen, rejected),
+        "reference alone": (ref_chosen, ref_rejected),
+        "reference added": (chosen + ref_chosen, rejected + ref_rejected),
+        "reference exchanged": (chosen - ref_rejected, rejected - ref_chosen),
+        "chosen alone": (chosen - ref_chosen, zero),
+        "rejected alone": (zero, rejected - ref_rejected),
+        "reference for chosen": (chosen - ref_chosen, rejected),
+        "reference for rejected": (chosen, rejected - ref_rejected),
+        "reference's chosen twice": (chosen - ref_chosen, rejected - ref_chosen),
+        "policy against reference": (chosen - ref_rejected, zero),
+        "probabilities": ((chosen - ref_chosen).exp(), (rejected - ref_rejected).exp()),
+        "probabilities' difference": (
+            chosen.exp() - ref_chosen.exp(),
+            rejected.exp() - ref_rejected.exp(),
+        ),
+        "divided": (chosen / ref_chosen, rejected / ref_rejected),
+        "distance": ((chosen - ref_chosen).abs(), (rejected - ref_rejected).abs()),
+        "never below 0": ((chosen - ref_chosen).relu(), (rejected - ref_rejected).relu()),
+        "beta on the reference": (chosen - beta * ref_chosen, rejected - beta * ref_rejected),
+        "beta on the policy": (beta * chosen - ref_chosen, beta * rejected - ref_rejected),
+        "parentheses missing": (chosen - ref_chosen, rejected + ref_rejected),
+        "logarithms again": (
+            (chosen / ref_chosen).abs().log(),
+            (rejected / ref_rejected).abs().log(),
+        ),
+    }.get(gains, (chosen - ref_chosen, rejected - ref_rejected))
+
+
+REFERENCE_ADDED = (
+    "the reference's difference is added to the policy's, or its two numbers are exchanged; what "
+    "counts is each answer's own gain over the reference"
+)
+OPTIMIZED = mistakes(
+    optimized_with,
+    without_the_reference=(
+        "the reference is left out: what counts is what the policy has gained over it",
+        {"gains": "without the reference"},
+    ),
+    reference_alone=(
+        "the policy is left out: only the reference is compared",
+        {"gains": "reference alone"},
+    ),
+    reference_added=(REFERENCE_ADDED, {"gains": "reference added"}),
+    reference_exchanged=(REFERENCE_ADDED, {"gains": "reference exchanged"}),
+    chosen_alone=(
+        "only the chosen answer's reward is there; that of the rejected one is missing",
+        {"gains": "chosen alone"},
+    ),
+    rejected_alone=(
+        "only the rejected answer's reward is there; that of the chosen one is missing",
+        {"gains": "rejected alone"},
+    ),
+    no_reference_for_rejected=(
+        "the rejected answer is not compared with the reference",
+        {"gains": "reference for chosen"},
+    ),
+    no_reference_for_chosen=(
+        "the chosen answer is not compared with the reference",
+        {"gains": "reference for rejected"},
+    ),
+    probabilities_divided=(
+        "the rewards are the quotients of the probabilities; their logarithms are asked for",
+        {"gains": "probabilities"},
+    ),
+    probabilities_subtracted=(
+        "the probabilities are subtracted, of whole answers all but 0; their logarithms are given, "
+        "and a difference of those is what is needed",
+        {"gains": "probabilities' difference"},
+    ),
+    log_probabilities_divided=(
+        "the log-probabilities are divided; the logarithm of a quotient is a difference",
+        {"gains": "divided"},
+    ),
+    logarithm_of_the_logarithms=(
+        "a logarithm is taken of the log-probabilities, which are logarithms already",
+        {"gains": "logarithms again"},
+    ),
+    distances=(
+        "the distances from the reference count; it matters in which direction",
+        {"gains": "distance"},
+    ),
+    beta_on_the_reference=(
+        "beta scales the reference's log-probabilities; it scales the whole difference",
+        {"gains": "beta on the reference", "scaled": "missing"},
+    ),
+    beta_on_the_policy=(
+        "beta scales the policy's log-probabilities alone; it scales the whole difference",
+        {"gains": "beta on the policy", "scaled": "missing"},
+    ),
+    parentheses_missing=(
+        "the reference's log-probability of the rejected answer has the wrong sign: a minus in "
+        "front of a difference turns both of its signs round",
+        {"gains": "parentheses missing"},
+    ),
+    reversed=(
+        "the sign of the difference is wrong, so that the rejected answer becomes more likely: "
+        "chosen and rejected, or policy and reference, are exchanged",
+        {"order": -1.0},
+    ),
+    gains_added=(
+        "the rewards of the two answers are added; that of the rejected one is subtracted",
+        {"compared": "added"},
+    ),
+    beta_missing=("beta is missing", {"scaled": "missing"}),
+    beta_outside=(
+        "beta multiplies the loss; it belongs to the rewards, within the sigmoid",
+        {"scaled": "outside"},
+    ),
+    beta_within_and_outside=(
+        "beta multiplies the loss as well; it belongs to the rewards, and only there",
+        {"scaled": "in both"},
+    ),
+    divided_by_beta=("the rewards are divided by beta; multiply", {"scaled": "divided"}),
+    beta_squared=("beta is there twice", {"scaled": "squared"}),
+    beta_always_01=("beta is always 0.1; use the argument", {"scaled": "always 0.1"}),
+    beta_on_chosen_alone=(
+        "beta scales the gain of the chosen answer alone; it scales both",
+        {"scaled": "chosen alone"},
+    ),
+    beta_added=("beta is added; it is a factor", {"scaled": "added"}),
+    beta_subtracted=("beta is subtracted like a margin; it is a factor", {"scaled": "subtracted"}),
+    log_of_sigmoid=(UNSTABLE_SIGMOID, {"form": "log of sigmoid"}),
+    log_of_one_plus_exp=(UNSTABLE_SIGMOID, {"form": "log of exp"}),
+    **KEPT_FINITE,
+    no_logarithm=(
+        "this is 1 minus the sigmoid; the loss is minus the logarithm of the sigmoid",
+        {"form": "one minus"},
+    ),
+    probability=(
+        "this is the sigmoid itself; the loss is minus its logarithm",
+        {"form": "probability"},
+    ),
+    minus_probability=(
+        "this is minus the sigmoid; its logarithm is missing",
+        {"form": "minus probability"},
+    ),
+    hinge=(
+        "this is a hinge loss, which is 0 from a difference of 1 on; Bradley and Terry's never is",
+        {"form": "hinge"},
+    ),
+    ipo=(
+        "this is the squared loss of IPO; Bradley and Terry's is asked for",
+        {"form": "IPO"},
+    ),
+    exponential=("this is e^-x; the loss is log(1 + e^-x)", {"form": "exponential"}),
+    difference_alone=(
+        "this is the difference of the rewards; the loss is minus the logarithm of its sigmoid",
+        {"form": "difference"},
+    ),
+    in_bits=("this is in bits; the natural logarithm is asked for", {"form": "bits"}),
+    difference_clamped=(
+        "the differences are clamped to 10; a pair far in the wrong order needs its full loss",
+        {"form": "clamped difference"},
+    ),
+    judged_alone=(JUDGED_ALONE, {"compared": "one by one"}),
+    mean_before_the_loss=(
+        "the differences are averaged before the loss; each pair has a loss of its own",
+        {"compared": "mean first"},
+    ),
+    logarithm_of_the_mean=(
+        "the probabilities are averaged before the logarithm; each pair has its own logarithm",
+        {"compared": "logarithm of the mean"},
+    ),
+    negative=("the sign is wrong: minus the logarithm of a sigmoid is positive", {"sign": -1.0}),
+    not_divided=("this is a sum; the mean over the pairs is asked for", {"reduction": "sum"}),
+    halved=(
+        "the sum is divided by the number of answers; that of pairs is half of it",
+        {"reduction": "half"},
+    ),
+    per_pair=("these are losses of pairs; their mean is asked for", {"reduction": "none"}),
+    in_float64=("the loss is float64; float32 is asked for", {"dtype": torch.float64}),
+)
+
+
+# --- 9.14 group_advantages ---
+
+
+def grouped_rewards_with(
+    rewards: Tensor,
+    *,
+    over: str = "group",
+    centre: str = "mean",
+    spread: str = "population",
+    eps: float = 1e-4,
+    added: str = "to the deviation",
+    sign: float = 1.0,
+    keep: bool = True,
+    result: str = "all",
+    dtype: torch.dtype = torch.float32,
+) -> Any:
+    """The advantages."""
+    if result == "none of one":
+        rewards = rewards.squeeze()
+    axes: Any = {"prompts": 0, "batch": (0, 1)}.get(over, 1)
+    spread_axes: Any = {"batch deviation": (0, 1), "prompts' deviation": 0}.get(over, axes)
+    middle = rewards.mean(axes, keepdim=keep)
+    if over == "batch mean":
+        middle = rewards.mean()
+    n = rewards.size(1)
+    middle = {
+        "none": torch.zeros_like(middle),
+        "median": rewards.median(1, keepdim=True).values,
+        "smallest": rewards.amin(1, keepdim=True),
+        "largest": rewards.amax(1, keepdim=True),
+        "first": rewards[:, :1],
+        "half": torch.full_like(middle, 0.5),
+        "others": (rewards.sum(1, keepdim=True) - rewards) / max(n - 1, 1),
+    }.get(centre, middle)
+    centred = sign * (rewards - middle)
+    deviation = spread_with(rewards, spread, spread_axes, keep)
+    if added == "within the root":
+        advantages = centred / (deviation**2 + eps).sqrt()
+    elif added == "above and below":
+        advantages = (centred + eps) / (deviation + eps)
+    elif added == "as a limit":
+        advantages = centred / deviation.clamp(min=eps)
+    elif added == "nan to 0":
+        advantages = (centred / deviation).nan_to_num(0.0)
+    elif added == "where 0":
+        advantages = centred / torch.where(deviation == 0, 1.0, deviation)
+    elif added == "without parentheses":
+        advantages = centred / deviation + eps
+    elif added == "subtracted":
+        advantages = centred / (deviation - eps)
+    else:
+        advantages = centred / (deviation + eps)
+    advantages = {
+        "clamped": advantages.clamp(-1, 1),
+        "tanh": advantages.tanh(),
+        "positive": advantages.relu(),
+        "mean": advantages.mean(1),
+        "flat": advantages.flatten(),
+        "turned": advantages.mT,
+        "softmax": rewards.softmax(1),
+        "ranks": rewards.argsort(1).argsort(1).float(),
+        "centred again": advantages - advantages.mean(1, keepdim=True),
+    }.get(result, advantages)
+    return advantages.to(dtype)
+
+
+def spread_with(rewards: Tensor, spread: str, axes: Any, keep: bool) -> Tensor:
+    """What the distances from the mean are divided by."""
+    if spread == "sample":
+        return rewards.std(axes, keepdim=keep)
+    if spread == "none":
+        return torch.ones_like(rewards.mean(axes, keepdim=keep))
+    if spread == "variance":
+        return rewards.var(axes, correction=0, keepdim=keep)
+    if spread == "sample variance":
+        return rewards.var(axes, keepdim=keep)
+    if spread == "absolute":
+        middle = rewards.mean(axes, keepdim=True)
+        return (rewards - middle).abs().mean(axes, keepdim=keep)
+    if spread == "range":
+        return rewards.amax(axes, keepdim=keep) - rewards.amin(axes, keepdim=keep)
+    if spread == "not centred":
+        return (rewards**2).mean(axes, keepdim=keep).sqrt()
+    if spread == "not averaged":
+        return (rewards - rewards.mean(axes, keepdim=True)).norm(dim=axes, keepdim=keep)
+    if spread == "root of G":
+        return rewards.std(axes, correction=0, keepdim=keep) / rewards.size(1) ** 0.5
+    if spread == "mean":
+        return rewards.mean(axes, keepdim=keep)
+    if spread == "sum of squares":
+        return ((rewards - rewards.mean(axes, keepdim=True)) ** 2).sum(axes, keepdim=keep)
+    return rewards.std(axes, correction=0, keepdim=keep)
+
+
+NO_EPS = (
+    "nothing is added to the deviation: 0 / 0 is nan for a group of equal rewards, and a group "
+    "that hardly differs gets advantages as large as any other"
+)
+ZERO_AFTERWARDS = (
+    "equal rewards are treated apart, and nothing is added to the deviation; with 1e-4 added, "
+    "groups that hardly differ count less, and equal ones 0"
+)
+OTHER_EPS = "another number is added to the deviation; 1e-4 is asked for"
+GROUP_REWARDS = mistakes(
+    grouped_rewards_with,
+    sample_deviation=(
+        "the deviation is that of a sample, with G - 1 below; a population's is asked for, with G",
+        {"spread": "sample"},
+    ),
+    whole_batch=(
+        "mean and deviation are those of the whole batch; each prompt is a group of its own, so "
+        "that an easy prompt is not an advantage",
+        {"over": "batch"},
+    ),
+    over_the_prompts=(
+        "mean and deviation run over the prompts; a group is the answers to one prompt, a row",
+        {"over": "prompts"},
+    ),
+    deviation_of_the_batch=(
+        "the mean is that of the group, but the deviation that of the whole batch",
+        {"over": "batch deviation"},
+    ),
+    mean_of_the_batch=(
+        "the deviation is that of the group, but the mean that of the whole batch",
+        {"over": "batch mean"},
+    ),
+    keepdim_missing=(
+        "the means (n_prompts,) are broadcast along the wrong axis: the last axes are aligned; "
+        "keep the axis that is reduced",
+        {"keep": False},
+    ),
+    no_eps=(NO_EPS, {"eps": 0.0}),
+    nan_to_0=(ZERO_AFTERWARDS, {"added": "nan to 0"}),
+    one_where_0=(ZERO_AFTERWARDS, {"added": "where 0"}),
+    eps_1e_8=(OTHER_EPS, {"eps": 1e-8}),
+    eps_1e_6=(OTHER_EPS, {"eps": 1e-6}),
+    eps_1e_5=(OTHER_EPS, {"eps": 1e-5}),
+    eps_1e_3=(OTHER_EPS, {"eps": 1e-3}),
+    eps_1e_2=(OTHER_EPS, {"eps": 1e-2}),
+    eps_1=(OTHER_EPS, {"eps": 1.0}),
+    eps_within_the_root=(
+        "1e-4 is added to the variance, before the root; add it to the deviation",
+        {"added": "within the root"},
+    ),
+    eps_as_a_limit=(
+        "1e-4 is a lower limit of the deviation; it is added",
+        {"added": "as a limit"},
+    ),
+    eps_above_as_well=(
+        "1e-4 is added to the distances as well; only to the deviation",
+        {"added": "above and below"},
+    ),
+    eps_after_the_division=(
+        "1e-4 is added after the division; parentheses are missing",
+        {"added": "without parentheses"},
+    ),
+    not_divided=(
+        "the rewards are centred and not divided by the deviation",
+        {"spread": "none", "eps": 0.0},
+    ),
+    divided_by_one_and_eps=(
+        "the rewards are centred and not divided by the deviation",
+        {"spread": "none"},
+    ),
+    variance=(
+        "the distances are divided by the variance; the deviation is its root",
+        {"spread": "variance"},
+    ),
+    sample_variance=(
+        "the distances are divided by the variance of a sample; the deviation is the root of a "
+        "mean of squares",
+        {"spread": "sample variance"},
+    ),
+    absolute_deviation=(
+        "the distances are divided by their mean size; the deviation is the root of their mean "
+        "square",
+        {"spread": "absolute"},
+    ),
+    divided_by_the_range=(
+        "the distances are divided by the range of the group; its deviation is asked for",
+        {"spread": "range"},
+    ),
+    between_0_and_1=(
+        "the rewards are scaled to lie between 0 and 1; mean and deviation are asked for",
+        {"spread": "range", "centre": "smallest"},
+    ),
+    squares_not_centred=(
+        "the deviation is the root of the mean squared reward; the mean is subtracted first",
+        {"spread": "not centred"},
+    ),
+    squares_not_averaged=(
+        "the distances are divided by the root of the sum of their squares; a mean is missing",
+        {"spread": "not averaged"},
+    ),
+    error_of_the_mean=(
+        "the deviation is divided by the root of G, which is the standard error of the mean",
+        {"spread": "root of G"},
+    ),
+    divided_by_the_mean=(
+        "the distances are divided by the mean; the deviation is asked for",
+        {"spread": "mean"},
+    ),
+    not_centred=(
+        "the mean is not subtracted, so that every answer to an easy prompt has an advantage",
+        {"centre": "none"},
+    ),
+    median=("the median is subtracted; the mean is asked for", {"centre": "median"}),
+    from_the_smallest=(
+        "the smallest reward is subtracted; the mean is asked for",
+        {"centre": "smallest"},
+    ),
+    from_the_largest=(
+        "the largest reward is subtracted; the mean is asked for",
+        {"centre": "largest"},
+    ),
+    from_the_first=("the first reward is subtracted; the mean is asked for", {"centre": "first"}),
+    from_the_others=(
+        "each reward is compared with the mean of the others; the group's mean includes its own",
+        {"centre": "others"},
+    ),
+    from_the_others_not_divided=(
+        "each reward is compared with the mean of the others, and not divided by the deviation",
+        {"centre": "others", "spread": "none", "eps": 0.0},
+    ),
+    reversed=(
+        "the sign is wrong: a reward above the mean has a positive advantage",
+        {"sign": -1.0},
+    ),
+    clamped=("the advantages are clamped to between -1 and 1", {"result": "clamped"}),
+    positive_alone=(
+        "negative advantages are set to 0; a bad answer has to become less likely",
+        {"result": "positive"},
+    ),
+    mean_per_group=(
+        "this is one number per group; each answer has its own",
+        {"result": "mean"},
+    ),
+    flattened=("the axes are flattened; (n_prompts, G) is asked for", {"result": "flat"}),
+    turned=("the axes are exchanged; (n_prompts, G) is asked for", {"result": "turned"}),
+    softmax=(
+        "this is a softmax of the rewards; distances from the mean in deviations are asked for",
+        {"result": "softmax"},
+    ),
+    ranks=("these are ranks; the rewards themselves count", {"result": "ranks"}),
+    in_float64=("the advantages are float64; float32 is asked for", {"dtype": torch.float64}),
+)
+
+
+# --- 9.15 kl_k3 ---
+
+
+def estimated_with(
+    log_probs: Tensor,
+    ref_log_probs: Tensor,
+    *,
+    ratio: str = "reference / policy",
+    form: str = "k3",
+    limit: float = math.inf,
+    result: str = "per token",
+    sign: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+) -> Any:
+    """The estimate of each token."""
+    log_ratio = {
+        "policy / reference": log_probs - ref_log_probs,
+        "of the logarithms": (ref_log_probs / log_probs).log(),
+        "of the logarithms, reversed": (log_probs / ref_log_probs).log(),
+        "of exponentials": (ref_log_probs.exp() / log_probs.exp()).log(),
+        "probabilities": log_probs.new_zeros(()) + ref_log_probs.exp() - log_probs.exp(),
+        "sum": ref_log_probs + log_probs,
+    }.get(ratio, ref_log_probs - log_probs)
+    log_ratio = log_ratio.clamp(-limit, limit)
+    exact = log_ratio.exp()
+    values = {
+        "k1": -log_ratio,
+        "log ratio": log_ratio,
+        "absolute k1": log_ratio.abs(),
+        "k1 above 0": (-log_ratio).relu(),
+        "k2": log_ratio**2 / 2,
+        "squared": log_ratio**2,
+        "1 missing": exact - log_ratio,
+        "logarithm missing": exact - 1,
+        "logarithm added": exact - 1 + log_ratio,
+        "1 added": exact + 1 - log_ratio,
+        "ratio": exact,
+        "1 minus": 1 - exact,
+        "exponential missing": log_ratio - 1 - log_ratio,
+        "k2 of the ratio": (exact - 1) ** 2 / 2,
+        "weighted by the policy": -log_probs.exp() * log_ratio,
+        "weighted by the reference": ref_log_probs.exp() * log_ratio,
+        "k3 weighted": log_probs.exp() * (exact - 1 - log_ratio),
+        "both directions": (exact + 1 / exact) / 2 - 1,
+        "sum of both directions": exact + 1 / exact - 2,
+        "halved": (exact - 1 - log_ratio) / 2,
+        "decimal": exact - 1 - log_ratio / math.log(10),
+        "bits": exact - 1 - log_ratio / math.log(2),
+        "all in bits": (exact - 1 - log_ratio) / math.log(2),
+        "ratio times logarithm": exact * log_ratio,
+        "reversed with its own sign": exact * log_ratio - exact + 1,
+        "at least 0": (exact - 1 - log_ratio).clamp(max=10),
+        "squared difference": (ref_log_probs.exp() - log_probs.exp()) ** 2,
+    }.get(form, exact - 1 - log_ratio)
+    values = sign * values
+    return {
+        "mean": values.mean(),
+        "sum": values.sum(),
+        "mean of rows": values.mean(-1),
+        "sum of rows": values.sum(-1),
+        "flat": values.flatten(),
+        "list": values.tolist(),
+    }.get(result, values.to(dtype))
+
+
+CUT_OFF = (
+    "the logarithm of the ratio is cut off; that hides the tokens which are furthest from the "
+    "reference, and has no gradient there"
+)
+ESTIMATED = mistakes(
+    estimated_with,
+    reversed=(
+        "the ratio is the wrong way round, which estimates something else, since the tokens come "
+        "from the policy: the reference is above, the policy below",
+        {"ratio": "policy / reference"},
+    ),
+    k1=(
+        "this is k1, the logarithm of policy / reference: right on average, but negative for some "
+        "tokens; k3 has two more terms",
+        {"form": "k1"},
+    ),
+    log_ratio_alone=(
+        "this is the logarithm of the ratio alone; k3 has two more terms",
+        {"form": "log ratio"},
+    ),
+    absolute_k1=(
+        "this is the size of the logarithm of the ratio; k3 is another way not to be negative",
+        {"form": "absolute k1"},
+    ),
+    k1_above_0=(
+        "negative estimates of k1 are set to 0, so that its mean is too large; k3 is another way",
+        {"form": "k1 above 0"},
+    ),
+    k2=("this is k2, half the squared logarithm; k3 is asked for", {"form": "k2"}),
+    squared_logarithm=(
+        "this is the squared logarithm of the ratio; k3 is asked for",
+        {"form": "squared"},
+    ),
+    one_missing=("the 1 is missing: equal probabilities must give 0", {"form": "1 missing"}),
+    one_added=(
+        "the 1 is added: equal probabilities must give 0",
+        {"form": "1 added"},
+    ),
+    logarithm_missing=(
+        "the logarithm is missing: ratio - 1 is 0 on average, whatever the policy is",
+        {"form": "logarithm missing"},
+    ),
+    logarithm_added=("the logarithm is added; it is subtracted", {"form": "logarithm added"}),
+    ratio_alone=("this is the ratio alone; k3 has two more terms", {"form": "ratio"}),
+    exponential_missing=(
+        "the logarithm of the ratio takes the place of the ratio, and all cancels to -1",
+        {"form": "exponential missing"},
+    ),
+    k2_of_the_ratio=(
+        "this is half the squared distance of the ratio from 1; k3 is asked for",
+        {"form": "k2 of the ratio"},
+    ),
+    one_minus_ratio=(
+        "this is 1 minus the ratio, without the logarithm",
+        {"form": "1 minus"},
+    ),
+    mixed_directions=(
+        "ratio and logarithm have different directions: one is policy / reference, the other "
+        "reference / policy",
+        {"ratio": "policy / reference", "form": "logarithm added"},
+    ),
+    weighted_by_the_policy=(
+        "each token is weighted by its probability; it has been sampled, so that its probability "
+        "is in how often it comes",
+        {"form": "weighted by the policy"},
+    ),
+    weighted_by_the_reference=(
+        "each token is weighted by the reference's probability (as F.kl_div does); it has been "
+        "sampled, so that its probability is in how often it comes",
+        {"form": "weighted by the reference"},
+    ),
+    k3_weighted=(
+        "each k3 is weighted by the token's probability; it has been sampled, so that its "
+        "probability is in how often it comes",
+        {"form": "k3 weighted"},
+    ),
+    both_directions=(
+        "this is the mean of both directions; KL(policy || reference) is one of them",
+        {"form": "both directions"},
+    ),
+    sum_of_both_directions=(
+        "this is the sum of both directions; KL(policy || reference) is one of them",
+        {"form": "sum of both directions"},
+    ),
+    halved=("this is half of k3", {"form": "halved"}),
+    decimal=("the logarithm is decimal; the natural one is asked for", {"form": "decimal"}),
+    in_bits=("this is in bits; nats are asked for", {"form": "all in bits"}),
+    for_samples_of_the_reference=(
+        "this estimate is for tokens that the reference sampled; these come from the policy",
+        {"form": "reversed with its own sign"},
+    ),
+    ratio_of_the_logarithms=(
+        "the log-probabilities are divided; the logarithm of a quotient is their difference",
+        {"ratio": "of the logarithms"},
+    ),
+    probabilities_subtracted=(
+        "the probabilities are subtracted where their logarithms should be",
+        {"ratio": "probabilities"},
+    ),
+    logarithms_added=(
+        "the log-probabilities are added; the logarithm of a quotient is their difference",
+        {"ratio": "sum"},
+    ),
+    cut_off_at_10=(CUT_OFF, {"limit": 10.0}),
+    cut_off_at_20=(CUT_OFF, {"limit": 20.0}),
+    cut_off_at_5=(CUT_OFF, {"limit": 5.0}),
+    cut_off_at_1=(CUT_OFF, {"limit": 1.0}),
+    estimate_cut_off=(
+        "the estimate is cut off at 10; that hides the tokens which are furthest from the "
+        "reference, and has no gradient there",
+        {"form": "at least 0"},
+    ),
+    squared_difference=(
+        "this is the squared difference of the probabilities; k3 is asked for",
+        {"form": "squared difference"},
+    ),
+    negative=("the sign is wrong: k3 is never negative", {"sign": -1.0}),
+    averaged=("this is a mean; each token has its own estimate", {"result": "mean"}),
+    summed=("this is a sum; each token has its own estimate", {"result": "sum"}),
+    mean_of_rows=(
+        "these are means over the last axis; each token has its own estimate",
+        {"result": "mean of rows"},
+    ),
+    sum_of_rows=(
+        "these are sums over the last axis; each token has its own estimate",
+        {"result": "sum of rows"},
+    ),
+    in_float64=("the estimates are float64; float32 is asked for", {"dtype": torch.float64}),
+)
+
+
+# --- 9.16 clipped_objective ---
+
+
+def clipped_with(
+    log_probs: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    clip: float = 0.2,
+    *,
+    chosen: str = "smaller product",
+    ratio_is: str = "new / old",
+    bounds: str = "both",
+    width: str = "clip",
+    advantage: str = "signed",
+    beyond: str = "bound",
+    sign: float = 1.0,
+    result: str = "per token",
+    dtype: torch.dtype = torch.float32,
+) -> Any:
+    """The objective of each token."""
+    clip = 0.2 if width == "always 0.2" else clip
+    log_ratio = log_probs - old_log_probs
+    ratio = {
+        "old / new": (-log_ratio).exp(),
+        "logarithm": log_ratio,
+        "of the logarithms": log_probs / old_log_probs,
+        "difference": log_probs.exp() - old_log_probs.exp(),
+        "probability": log_probs.exp(),
+        "1": torch.ones_like(log_ratio),
+    }.get(ratio_is, log_ratio.exp())
+    advantages = {
+        "absolute": advantages.abs(),
+        "sign": advantages.sign(),
+        "ignored": torch.ones_like(advantages),
+        "clipped": advantages.clamp(1 - clip, 1 + clip),
+        "positive": advantages.relu(),
+    }.get(advantage, advantages)
+    low, high = {
+        "quotients": (1 / (1 + clip), 1 + clip),
+        "around 0": (-clip, clip),
+        "up to 1": (1 - clip, 1.0),
+        "from 1": (1.0, 1 + clip),
+        "in the logarithm": (math.exp(-clip), math.exp(clip)),
+        "halved": (1 - clip / 2, 1 + clip / 2),
+        "exchanged": (1 + clip, 1 - clip),
+        "clip itself": (clip, 1 + clip),
+    }.get(bounds, (1 - clip, 1 + clip))
+    clipped = ratio.clamp(low, high)
+    one, other = ratio * advantages, clipped * advantages
+    smaller, larger = torch.minimum(one, other), torch.maximum(one, other)
+    is_negative = advantages < 0
+    values = {
+        "larger product": larger,
+        "smaller ratio": torch.minimum(ratio, clipped) * advantages,
+        "larger ratio": torch.maximum(ratio, clipped) * advantages,
+        "clipped": other,
+        "not clipped": one,
+        "clipped if negative": torch.where(is_negative, other, smaller),
+        "not clipped if negative": torch.where(is_negative, one, smaller),
+        "larger if negative": torch.where(is_negative, larger, smaller),
+        "clipped if positive": torch.where(is_negative, smaller, other),
+        "not clipped if positive": torch.where(is_negative, smaller, one),
+        "larger if positive": torch.where(is_negative, smaller, larger),
+        "mean of both": (one + other) / 2,
+        "sum of both": one + other,
+        "difference of both": one - other,
+        "smaller size": torch.where(one.abs() < other.abs(), one, other),
+        "larger size": torch.where(one.abs() > other.abs(), one, other),
+        "without the advantage": torch.minimum(one, clipped.expand_as(one)),
+        "with a second limit": torch.where(
+            is_negative, torch.maximum(smaller, 3 * advantages), smaller
+        ),
+        "log-probability": log_probs * advantages,
+    }.get(chosen, smaller)
+    if beyond == "zero":
+        values = torch.where(smaller < one, 0.0, values)
+    elif beyond == "advantage":
+        values = torch.where(smaller < one, advantages, values)
+    elif beyond == "zero outside":
+        values = torch.where(clipped == ratio, values, 0.0)
+    values = sign * values
+    return {
+        "mean": values.mean(),
+        "sum": values.sum(),
+        "mean of rows": values.mean(-1) if values.ndim else values,
+        "minus the advantages": values - advantages,
+    }.get(result, values.to(dtype))
+
+
+IN_THE_LOGARITHM = (
+    "the logarithm of the ratio is clipped; the ratio itself is, to 1 - clip and 1 + clip"
+)
+LARGER_IF_NEGATIVE = (
+    "for a negative advantage this is the larger of the two products: the smaller ratio gives it, "
+    "since the sign turns the order round; two of the four cases are wrong"
+)
+LARGER_IF_POSITIVE = (
+    "for a positive advantage this is the larger of the two products, so that it is clipped on the "
+    "wrong side; a negative one is right"
+)
+OBJECTIVES = mistakes(
+    clipped_with,
+    as_handed_out=(LARGER_IF_NEGATIVE, {"chosen": "smaller ratio"}),
+    larger_if_negative=(LARGER_IF_NEGATIVE, {"chosen": "larger if negative"}),
+    larger_product=(
+        "the larger of the products is taken, so a move in the right direction is never stopped, "
+        "and one in the wrong direction is not pulled back; the objective is the cautious one",
+        {"chosen": "larger product"},
+    ),
+    larger_ratio=(LARGER_IF_POSITIVE, {"chosen": "larger ratio"}),
+    larger_size=(LARGER_IF_POSITIVE, {"chosen": "larger size"}),
+    always_clipped=(
+        "the ratio is clipped in every case, also where the token has moved against its advantage: "
+        "there nothing pulls it back",
+        {"chosen": "clipped"},
+    ),
+    never_clipped=("nothing is clipped", {"chosen": "not clipped"}),
+    clipped_if_negative=(
+        "a negative advantage is clipped on both sides; a token that has become more likely in "
+        "spite of it is not pulled back",
+        {"chosen": "clipped if negative"},
+    ),
+    not_clipped_if_negative=(
+        "a negative advantage is never clipped; a token that has become rare enough is pushed "
+        "further down",
+        {"chosen": "not clipped if negative"},
+    ),
+    clipped_if_positive=(
+        "a positive advantage is clipped on both sides; a token that has become less likely in "
+        "spite of it is not pulled back",
+        {"chosen": "clipped if positive"},
+    ),
+    not_clipped_if_positive=(
+        "a positive advantage is never clipped",
+        {"chosen": "not clipped if positive"},
+    ),
+    mean_of_both=("clipped and unclipped products are averaged", {"chosen": "mean of both"}),
+    sum_of_both=("clipped and unclipped products are added", {"chosen": "sum of both"}),
+    advantage_missing_in_one=(
+        "the clipped ratio is compared without its advantage",
+        {"chosen": "without the advantage"},
+    ),
+    second_limit=(
+        "a negative advantage has a second limit (dual-clip PPO); none is asked for",
+        {"chosen": "with a second limit"},
+    ),
+    policy_gradient=(
+        "this is the log-probability times the advantage; the ratio of the two probabilities is "
+        "asked for",
+        {"chosen": "log-probability"},
+    ),
+    old_over_new=(
+        "the ratio is the wrong way round: new / old",
+        {"ratio_is": "old / new"},
+    ),
+    logarithm_for_ratio=(
+        "the logarithm of the ratio is used; the ratio itself is its exponential",
+        {"ratio_is": "logarithm"},
+    ),
+    ratio_of_the_logarithms=(
+        "the log-probabilities are divided; the ratio of the probabilities is asked for",
+        {"ratio_is": "of the logarithms"},
+    ),
+    difference_for_ratio=(
+        "the probabilities are subtracted; their ratio is asked for",
+        {"ratio_is": "difference"},
+    ),
+    probability_for_ratio=(
+        "the old probability is missing in the ratio",
+        {"ratio_is": "probability"},
+    ),
+    clipped_in_the_logarithm=(IN_THE_LOGARITHM, {"bounds": "in the logarithm"}),
+    quotient_as_a_bound=(
+        "the lower bound is 1 / (1 + clip); 1 - clip is asked for",
+        {"bounds": "quotients"},
+    ),
+    bounds_around_0=(
+        "the ratio is clipped to between -clip and clip; it is around 1",
+        {"bounds": "around 0"},
+    ),
+    up_to_1=("the upper bound is 1; 1 + clip is asked for", {"bounds": "up to 1"}),
+    from_1=("the lower bound is 1; 1 - clip is asked for", {"bounds": "from 1"}),
+    bounds_halved=("the bounds are half as far from 1 as clip says", {"bounds": "halved"}),
+    clip_as_the_lower_bound=(
+        "the lower bound is clip itself; 1 - clip is asked for",
+        {"bounds": "clip itself"},
+    ),
+    clip_always_02=("the clip is always 0.2; use the argument", {"width": "always 0.2"}),
+    advantages_absolute=(
+        "the advantages have lost their sign; a bad answer has to become less likely",
+        {"advantage": "absolute"},
+    ),
+    sign_alone=(
+        "only the sign of the advantage is used; its size counts as well",
+        {"advantage": "sign"},
+    ),
+    advantages_ignored=("the advantages are missing", {"advantage": "ignored"}),
+    advantages_clipped=(
+        "the advantages are clipped; the ratio is what is to be clipped",
+        {"advantage": "clipped", "chosen": "not clipped"},
+    ),
+    positive_alone=(
+        "negative advantages are set to 0; a bad answer has to become less likely",
+        {"advantage": "positive"},
+    ),
+    zero_beyond=(
+        "beyond the clip the objective is 0; its gradient is, and the objective stays at its value "
+        "at the bound",
+        {"beyond": "zero"},
+    ),
+    zero_outside=(
+        "outside the bounds the objective is 0, whatever the advantage is; it stays at its value "
+        "at the bound, and only where the advantage asks for it",
+        {"beyond": "zero outside"},
+    ),
+    loss=(
+        "this is the loss, to be minimized; the objective is to be maximized",
+        {"sign": -1.0},
+    ),
+    averaged=("this is a mean; each token has its own objective", {"result": "mean"}),
+    summed=("this is a sum; each token has its own objective", {"result": "sum"}),
+    mean_of_rows=(
+        "these are means over the last axis; each token has its own objective",
+        {"result": "mean of rows"},
+    ),
+    in_float64=("the objective is float64; float32 is asked for", {"dtype": torch.float64}),
+)
+
+
 MISCONCEPTIONS = {
     "predict_floor": PREDICTED,
     "loss_by_group": GROUPED,
@@ -2167,4 +3944,11 @@ MISCONCEPTIONS = {
     "longest_copy": COPIED,
     "rolling_hashes": (*HASHED, *IN_INT64, hashed_by_python),
     "contaminated_share": CONTAMINATED,
+    "predict_post_training": POST_TRAINING,
+    "answer_loss": ANSWERED,
+    "bradley_terry_loss": PREFERRED,
+    "dpo_loss": OPTIMIZED,
+    "group_advantages": GROUP_REWARDS,
+    "kl_k3": ESTIMATED,
+    "clipped_objective": OBJECTIVES,
 }

@@ -18,7 +18,12 @@ import torch._dynamo  # the first optimizer imports it, for seconds: not while a
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utils.grader.feedback import expect, expect_equal, expect_prediction
+from utils.grader.feedback import (
+    expect,
+    expect_equal,
+    expect_prediction,
+    expect_same_gradients,
+)
 from utils.grader.guard import observed
 from utils.grader.readings import expect_letters
 from utils.mock_corpus import entropy_rate
@@ -752,3 +757,428 @@ def test_large_data_are_compared_in_time(ex):
     answer = ex.contaminated_share(train, evaluation, 13)
     right = isinstance(answer, float) and math.isclose(answer, 0.2)
     expect(right, f"4,000 of the 20,000 tokens are copied in a row: 0.2, not {answer}")
+
+
+# --- 9.10 ---
+
+
+def test_the_five_numbers_of_post_training_are_predicted(ex):
+    """each number is what the method gives"""
+    rewards = np.array([0.9, 0.4, 0.1, 0.2])
+    first = (rewards[0] - rewards.mean()) / rewards.std()
+    h = (-40 + 45) - (-55 + 54)
+    pair = math.log1p(math.exp(-0.1 * h))
+    k3 = 0.5 / 0.2 - 1 - math.log(0.5 / 0.2)
+    risen, fallen = (objective_by_hand(now / old, -2.0, 0.2) for now, old in ((6, 4), (3, 5)))
+    row = [float(first), pair, k3, risen, fallen]
+    expect_prediction(ex.predict_post_training(), row, what="the five numbers", within=0.001)
+
+
+# --- 9.11 ---
+
+ANSWER_LOSS = "the answers' loss, a scalar"
+
+
+def loss_by_hand(logits: Tensor, tokens: Tensor, is_answer: Tensor) -> Tensor:
+    """Token by token, in float64."""
+    rows = logits.detach().double().numpy()
+    losses = []
+    for b, t in is_answer.nonzero().tolist():
+        scores = rows[b, t - 1]
+        highest = scores.max()
+        losses.append(
+            highest + math.log(np.exp(scores - highest).sum()) - scores[int(tokens[b, t])]
+        )
+    return torch.tensor(float(np.mean(losses)))
+
+
+def chat(*rows: tuple[int, int, int], V: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, tokens and answers; a row has tokens of prompt, answer and padding."""
+    generator = torch.Generator().manual_seed(seed)
+    B, T = len(rows), sum(rows[0])
+    tokens = torch.randint(V, (B, T), generator=generator)
+    is_answer = torch.zeros(B, T, dtype=torch.bool)
+    for b, (prompt, answer, _) in enumerate(rows):
+        is_answer[b, prompt : prompt + answer] = True
+    return 2 * torch.randn(B, T, V, generator=generator), tokens, is_answer
+
+
+def expect_answer_loss(ex: Any, logits: Tensor, tokens: Tensor, is_answer: Tensor) -> None:
+    truth = loss_by_hand(logits, tokens, is_answer)
+    expect_equal(ex.answer_loss(logits, tokens, is_answer), truth, what=ANSWER_LOSS)
+
+
+@pytest.mark.parametrize(
+    ("rows", "V"),
+    [
+        ([(2, 2, 1)], 3),
+        ([(2, 3, 2), (4, 2, 1), (1, 5, 1)], 7),
+        ([(3, 2, 0), (1, 2, 2), (2, 2, 1)], 4),
+        ([(1, 6, 0), (3, 1, 3)], 5),
+    ],
+)
+def test_the_loss_is_the_mean_over_the_tokens_of_the_answers(ex, rows, V):
+    """the loss is the mean over the answers' tokens, each predicted by the logits before it"""
+    for seed in range(3):
+        expect_answer_loss(ex, *chat(*rows, V=V, seed=seed))
+
+
+def test_each_token_of_an_answer_counts_the_same(ex):
+    """each token counts the same, in a long answer and in a short one"""
+    logits, tokens, is_answer = chat((2, 1, 5), (2, 6, 0), (1, 3, 4), V=5, seed=1)
+    expect_answer_loss(ex, logits, tokens, is_answer)
+    expect_answer_loss(ex, logits[:2], tokens[:2], is_answer[:2])
+    logits = 4 * F.one_hot(tokens.roll(-1, dims=1), 5).float()  # almost sure of every token
+    logits[0] = 0
+    expect_answer_loss(ex, logits, tokens, is_answer)
+
+
+@pytest.mark.parametrize("padding", [0, 3])
+def test_prompt_and_padding_have_no_influence(ex, padding):
+    """what the prompt and the padding hold has no influence; an answer may hold any token"""
+    logits, tokens, is_answer = chat((2, 3, 2), (3, 4, 0), (4, 1, 2), V=5, seed=2)
+    tokens[:, -2:] = torch.where(is_answer[:, -2:], tokens[:, -2:], padding)
+    tokens[is_answer] = torch.tensor([0, 3, 0, 3, 1, 0, 2, 3])
+    expect_answer_loss(ex, logits, tokens, is_answer)
+    expect_answer_loss(ex, logits, torch.where(is_answer, tokens, padding), is_answer)
+    several = is_answer.clone()
+    several[:2, 1] = True  # a conversation has several answers in a row
+    expect_answer_loss(ex, logits, tokens, several)
+
+
+def test_large_logits_have_a_finite_answer_loss(ex):
+    """logits of 1000 have a finite loss"""
+    logits, tokens, is_answer = chat((1, 2, 0), (1, 1, 1), V=3, seed=3)
+    logits = 1000 * F.one_hot(tokens.roll(-1, dims=1), 3).float()
+    expect_answer_loss(ex, logits, tokens, is_answer)
+    expect_answer_loss(ex, -logits, tokens, is_answer)
+
+
+def test_the_answer_loss_lets_gradients_through(ex):
+    """the loss lets gradients through"""
+    logits, tokens, is_answer = chat((2, 3, 2), (4, 2, 1), (1, 5, 1), V=7, seed=4)
+    logits.requires_grad_()
+    result = ex.answer_loss(logits, tokens, is_answer)
+    expect_equal(result, loss_by_hand(logits, tokens, is_answer), what=ANSWER_LOSS)
+    targets = tokens.masked_fill(~is_answer, -100)[:, 1:]
+    truth = F.cross_entropy(logits[:, :-1].transpose(1, 2), targets)
+    expect_same_gradients(result, truth, {"logits": logits})
+
+
+# --- 9.12 ---
+
+PAIR_LOSS = "the loss of the pairs, a scalar"
+
+
+def pairs_by_hand(difference: Tensor) -> Tensor:
+    """The mean of log(1 + e^-d), in float64."""
+    return torch.tensor(float(np.logaddexp(0, -difference.detach().double().numpy()).mean()))
+
+
+def some_rewards(B: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    chosen, rejected = 2 * torch.randn(2, B, generator=generator)
+    return chosen + 1, rejected
+
+
+def expect_pair_loss(ex: Any, chosen: Tensor, rejected: Tensor) -> None:
+    truth = pairs_by_hand(chosen - rejected)
+    expect_equal(ex.bradley_terry_loss(chosen, rejected), truth, what=PAIR_LOSS)
+
+
+@pytest.mark.parametrize("B", [3, 1, 2, 8])
+def test_the_loss_of_pairs_is_that_of_bradley_and_terry(ex, B):
+    """the loss is minus the logarithm of the probability that the better one is preferred"""
+    expect_pair_loss(ex, torch.tensor([2.0, 0.5, 3.0])[:B], torch.tensor([1.0, 2.0, -1.0])[:B])
+    for seed in range(3):
+        expect_pair_loss(ex, *some_rewards(B, seed))
+
+
+def test_only_the_differences_of_a_pair_count(ex):
+    """only the difference within each pair counts"""
+    chosen, rejected = some_rewards(5, 3)
+    expect_pair_loss(ex, chosen + 7, rejected + 7)
+    expect_pair_loss(ex, chosen - 7, rejected - 7)
+    moved = torch.tensor([1.0, -2.0, 3.0, 0.0, -4.0])
+    expect_pair_loss(ex, chosen + moved, rejected + moved)
+    expect_pair_loss(ex, moved, moved)
+
+
+def test_differences_of_1000_have_a_finite_loss(ex):
+    """differences of 1000 have a finite loss"""
+    expect_pair_loss(ex, torch.tensor([0.0, 500.0]), torch.tensor([1000.0, -500.0]))
+    expect_pair_loss(ex, torch.tensor([1000.0, -20.0, 0.0]), torch.tensor([-3.0, 3.0, 30.0]))
+    expect_pair_loss(ex, torch.tensor([1000.0, 1001.0]), torch.tensor([1000.0, 1000.0]))
+
+
+def test_the_loss_of_pairs_lets_gradients_through(ex):
+    """the loss lets gradients through, for differences of 1000 as well"""
+    chosen, rejected = torch.tensor([2.0, 0.0, 1000.0, 1.0]), torch.tensor([1.0, 1000.0, 0.0, 3.0])
+    chosen.requires_grad_()
+    rejected.requires_grad_()
+    result = ex.bradley_terry_loss(chosen, rejected)
+    expect_equal(result, pairs_by_hand(chosen - rejected), what=PAIR_LOSS)
+    truth = F.softplus(rejected - chosen).mean()
+    expect_same_gradients(result, truth, {"chosen": chosen, "rejected": rejected})
+
+
+# --- 9.13 ---
+
+DPO_LOSS = "the loss of DPO, a scalar"
+
+
+def dpo_by_hand(
+    chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float
+) -> Tensor:
+    """Grouped by model, in float64."""
+    policy = chosen.detach().double() - rejected.detach().double()
+    return pairs_by_hand(beta * (policy - (ref_chosen.double() - ref_rejected.double())))
+
+
+def expect_dpo_loss(ex: Any, log_probs: Sequence[Tensor], beta: float | None = None) -> None:
+    truth = dpo_by_hand(*log_probs, beta=0.1 if beta is None else beta)  # type: ignore[misc]
+    answer = ex.dpo_loss(*log_probs) if beta is None else ex.dpo_loss(*log_probs, beta=beta)
+    expect_equal(answer, truth, what=DPO_LOSS)
+
+
+def some_log_probs(B: int, seed: int) -> list[Tensor]:
+    """Of a policy and a reference that are not far apart."""
+    generator = torch.Generator().manual_seed(seed)
+    reference = -20 - 10 * torch.rand(2, B, generator=generator)
+    policy = reference + 6 * torch.randn(2, B, generator=generator)
+    return [*policy, *reference]
+
+
+def four(*rows: Sequence[float]) -> list[Tensor]:
+    return [torch.tensor(row) for row in rows]
+
+
+@pytest.mark.parametrize("B", [1, 3, 6])
+def test_the_loss_of_dpo_is_that_of_the_implied_rewards(ex, B):
+    """the loss is that of pairs whose rewards are beta times log(policy / reference)"""
+    small = four(
+        [-10.0, -8.0, -9.0], [-12.0, -15.0, -7.0], [-14.0, -7.0, -6.0], [-9.0, -11.0, -8.0]
+    )
+    expect_dpo_loss(ex, [row[:B] for row in small])
+    for seed in range(3):
+        expect_dpo_loss(ex, some_log_probs(B, seed))
+
+
+def test_equal_gains_over_the_reference_cost_log_2(ex):
+    """the same gain over the reference for both answers costs log 2"""
+    _, _, ref_chosen, ref_rejected = some_log_probs(4, 5)
+    for gain in (0.0, 3.0, -30.0):
+        expect_dpo_loss(ex, [ref_chosen + gain, ref_rejected + gain, ref_chosen, ref_rejected])
+
+
+@pytest.mark.parametrize("beta", [0.5, 0.02, 1.0, 3.0])
+def test_beta_scales_the_implied_rewards(ex, beta):
+    """beta scales the rewards"""
+    expect_dpo_loss(ex, four([-10.0, -8.0], [-12.0, -15.0], [-14.0, -7.0], [-9.0, -11.0]), beta)
+    expect_dpo_loss(ex, some_log_probs(5, 6), beta)
+
+
+def test_large_log_ratios_have_a_finite_dpo_loss(ex):
+    """differences of 10,000 have a finite loss"""
+    expect_dpo_loss(
+        ex, four([-10_500.0, -600.0], [-700.0, -9000.0], [-500.0, -600.0], [-700.0] * 2)
+    )
+    expect_dpo_loss(ex, four([-800.0, -9.0], [-90.0, -50.0], [-700.0, -1209.0], [-1200.0, -800.0]))
+
+
+def test_the_dpo_loss_lets_gradients_through(ex):
+    """the loss lets gradients through to the policy"""
+    chosen, rejected, ref_chosen, ref_rejected = some_log_probs(4, 7)
+    chosen.requires_grad_()
+    rejected.requires_grad_()
+    result = ex.dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta=0.5)
+    truth = dpo_by_hand(chosen, rejected, ref_chosen, ref_rejected, 0.5)
+    expect_equal(result, truth, what=DPO_LOSS)
+    h = (chosen - rejected) - (ref_chosen - ref_rejected)
+    truth = F.softplus(-0.5 * h).mean()
+    expect_same_gradients(result, truth, {"chosen": chosen, "rejected": rejected})
+
+
+# --- 9.14 ---
+
+ADVANTAGES = "the advantages (n_prompts, G)"
+
+
+def expect_advantages(ex: Any, rewards: Tensor) -> None:
+    """By NumPy, whose std divides by G, in float64."""
+    values = rewards.double().numpy()
+    centred = values - values.mean(axis=1, keepdims=True)
+    truth = torch.from_numpy(centred / (values.std(axis=1, keepdims=True) + 1e-4)).float()
+    expect_equal(ex.group_advantages(rewards), truth, what=ADVANTAGES)
+
+
+def some_groups(n_prompts: int, G: int, seed: int) -> Tensor:
+    """Rewards of prompts that are easy or hard, and whose answers differ much or little."""
+    generator = torch.Generator().manual_seed(seed)
+    level, spread = 3 * torch.rand(2, n_prompts, 1, generator=generator)
+    return level + (spread + 0.1) * torch.rand(n_prompts, G, generator=generator)
+
+
+@pytest.mark.parametrize(("n_prompts", "G"), [(2, 4), (3, 5), (5, 3), (4, 4), (1, 6)])
+def test_each_reward_is_compared_with_its_group(ex, n_prompts, G):
+    """each reward is compared with its own group"""
+    rewards = torch.tensor([[1.0, 0.0, 0.5, 0.0], [2.0, 3.0, 2.5, 4.0]])
+    expect_advantages(ex, rewards if (n_prompts, G) == (2, 4) else some_groups(n_prompts, G, 0))
+    expect_advantages(ex, some_groups(n_prompts, G, 1))
+
+
+@pytest.mark.parametrize("G", [2, 3, 8])
+def test_the_deviation_is_that_of_a_population(ex, G):
+    """the deviation is that of a population: the variance is a mean of G squares"""
+    expect_advantages(ex, torch.eye(G) + torch.arange(G)[:, None])
+    expect_advantages(ex, (torch.arange(3 * G) % 2).float().view(3, G))
+    expect_advantages(ex, some_groups(3, G, 2))
+
+
+def test_small_deviations_are_damped_by_1e_4(ex):
+    """1e-4 is added to the deviation"""
+    expect_advantages(ex, torch.tensor([[0.001, 0.0, 0.0], [0.0, 0.0, 0.0001]]))
+    small = torch.tensor([[0.001, 0.0, 0.0], [0.0, 0.0005, 0.001], [0.5, 0.0, 0.0]])
+    expect_advantages(ex, small)
+    expect_advantages(ex, -small)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -2.0])
+def test_equal_rewards_have_no_advantage(ex, value):
+    """equal rewards, also a single one, have the advantage 0"""
+    expect_advantages(ex, torch.full((2, 4), value))
+    expect_advantages(ex, torch.tensor([[value] * 3, [value, value + 1, value]]))
+    expect_advantages(ex, torch.full((3, 1), value))
+
+
+# --- 9.15 ---
+
+K3 = "the estimate per token"
+
+
+def expect_k3(ex: Any, log_probs: Tensor, ref_log_probs: Tensor) -> None:
+    """From the ratio itself, in float64."""
+    log_ratio = ref_log_probs.double().numpy() - log_probs.double().numpy()
+    truth = torch.from_numpy(np.exp(log_ratio) - 1 - log_ratio).float()
+    expect_equal(ex.kl_k3(log_probs, ref_log_probs), truth, what=K3)
+
+
+def some_tokens(*shape: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of tokens under two models."""
+    generator = torch.Generator().manual_seed(seed)
+    one, other = torch.rand(2, *shape, generator=generator) * 0.98 + 0.01
+    return one.log(), other.log()
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 4), (1,), (2, 3, 5), (4, 1)])
+def test_k3_is_computed_from_each_token(ex, shape):
+    """each token gets ratio - 1 - log ratio, with ratio = reference / policy"""
+    if shape == (2,):
+        expect_k3(ex, torch.tensor([-1.0, -2.0]), torch.tensor([-2.0, -0.5]))
+    expect_k3(ex, *some_tokens(*shape, seed=0))
+    expect_k3(ex, *some_tokens(*shape, seed=1))
+
+
+def test_k3_of_equal_probabilities_is_0(ex):
+    """equal probabilities have the estimate 0"""
+    log_probs, _ = some_tokens(3, 4, seed=2)
+    expect_k3(ex, log_probs, log_probs.clone())
+    expect_k3(ex, log_probs, torch.where(log_probs > -1, log_probs, log_probs - 0.5))
+
+
+def test_k3_of_distant_probabilities_is_exact(ex):
+    """log-probabilities that are 12, 25 or 40 apart are not cut off"""
+    expect_k3(ex, torch.tensor([-12.5, -0.5, -6.5]), torch.tensor([-0.5, -12.5, -0.5]))
+    expect_k3(ex, torch.tensor([-0.1, -25.5, -40.5]), torch.tensor([-40.1, -0.5, -0.5]))
+
+
+def test_k3_lets_gradients_through(ex):
+    """the estimate lets gradients through to the policy"""
+    log_probs, ref_log_probs = some_tokens(3, 4, seed=3)
+    log_probs.requires_grad_()
+    result = ex.kl_k3(log_probs, ref_log_probs)
+    truth = (ref_log_probs - log_probs).exp() - 1 - ref_log_probs + log_probs
+    expect_equal(result, truth.detach(), what=K3)
+    expect_same_gradients(result, truth, {"log_probs": log_probs})
+
+
+# --- 9.16 ---
+
+OBJECTIVE = "the objective per token"
+
+
+def objective_by_hand(ratio: float, advantage: float, clip: float) -> float:
+    """One token, case by case."""
+    if advantage > 0:
+        return min(ratio, 1 + clip) * advantage
+    return max(ratio, 1 - clip) * advantage
+
+
+def expect_objective(
+    ex: Any, log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip: float | None = None
+) -> None:
+    inputs = (log_probs, old_log_probs, advantages)
+    ratio = np.exp(log_probs.double().numpy() - old_log_probs.double().numpy())
+    by_hand = np.vectorize(objective_by_hand, otypes=[np.float64])
+    values = by_hand(ratio, advantages.double().numpy(), 0.2 if clip is None else clip)
+    answer = (
+        ex.clipped_objective(*inputs) if clip is None else ex.clipped_objective(*inputs, clip=clip)
+    )
+    expect_equal(answer, torch.from_numpy(values).float(), what=OBJECTIVE)
+
+
+def some_policies(*shape: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Two policies that are some steps apart, and advantages of both signs."""
+    generator = torch.Generator().manual_seed(seed)
+    log_probs, advantages = torch.randn(2, *shape, generator=generator)
+    old = -0.5 - 2 * torch.rand(*shape, generator=generator)
+    return old + 0.4 * log_probs, old, 2 * advantages
+
+
+def ratios(*values: float) -> tuple[Tensor, Tensor]:
+    """Log-probabilities whose ratios are these."""
+    old = torch.full((len(values),), 0.25).log()
+    return old + torch.tensor(values).log(), old
+
+
+def test_the_objective_is_clipped_where_the_advantage_asks_for_it(ex):
+    """the objective ends at the clip where the advantage asks for it, and only there"""
+    now, old = ratios(1.5, 0.6, 1.1)
+    expect_objective(ex, now, old, torch.tensor([1.0, 1.0, 1.0]))
+    expect_objective(ex, now, old, torch.tensor([-2.0, -2.0, -2.0]))
+    expect_objective(ex, now, old, torch.tensor([2.0, -1.0, 0.0]))
+    now, old = ratios(4.0, 0.1, 0.9)
+    expect_objective(ex, now, old, torch.tensor([-3.0, 2.0, -1.0]))
+    for seed in range(3):
+        expect_objective(ex, *some_policies(3, 5, seed=seed))
+
+
+def test_the_objective_broadcasts(ex):
+    """the shapes broadcast, so an answer may have one advantage for all its tokens"""
+    now, old, advantages = some_policies(4, 3, seed=4)
+    expect_objective(ex, now, old, advantages[:, :1])
+    expect_objective(ex, now, old, advantages[0])
+    expect_objective(ex, now, old, advantages[0, 0])
+    expect_objective(ex, now[0], old[0], advantages[0])
+
+
+@pytest.mark.parametrize("clip", [0.1, 0.3, 0.5])
+def test_another_clip_moves_the_bounds(ex, clip):
+    """another clip moves both bounds"""
+    now, old = ratios(1.6, 1.25, 0.75, 0.4)
+    expect_objective(ex, now, old, torch.tensor([1.0, 1.0, 1.0, 1.0]), clip)
+    expect_objective(ex, now, old, torch.tensor([-1.0, -1.0, -1.0, -1.0]), clip)
+    expect_objective(ex, *some_policies(3, 5, seed=5), clip)
+
+
+def test_nothing_pulls_beyond_the_clip(ex):
+    """a token beyond the clip has no gradient, one that has moved the other way has its full one"""
+    now, old = ratios(1.5, 1.5, 0.6, 0.6, 1.1, 0.9)
+    advantages = torch.tensor([1.0, -2.0, 1.0, -2.0, -1.0, 3.0])
+    now = now.clone().requires_grad_()
+    result = ex.clipped_objective(now, old, advantages)
+    ratio = (now - old).exp()
+    beyond = ((ratio > 1.2) & (advantages > 0)) | ((ratio < 0.8) & (advantages < 0))
+    truth = torch.where(beyond, ratio.detach().clamp(0.8, 1.2), ratio) * advantages
+    expect_equal(result, truth.detach(), what=OBJECTIVE)
+    expect_same_gradients(result, truth, {"log_probs": now})

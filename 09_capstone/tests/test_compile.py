@@ -97,13 +97,16 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 
 @pytest.mark.compiler
-@pytest.mark.parametrize("name", ["full", "nano"])
 def test_a_compiled_run_resumes_to_the_same_weights(
-    name: str, program: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    program: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """With the preset that has dropout, whose random numbers are part of what is resumed.
+
+    The other presets would only give the C++ compiler other kernels, for half a minute.
+    """
     run, checkpoints = tmp_path / "run", tmp_path / "checkpoints"
     places = ("--out-dir", run, "--checkpoint-dir", checkpoints)
-    assert program("--preset", name, *FLAGS, "--compile", *places) == 0
+    assert program("--preset", "full", *FLAGS, "--compile", *places) == 0
     assert ", compiled on cpu" in capsys.readouterr().out
     assert "--- step 4 ---" in (run / "samples.txt").read_text(encoding="utf-8")
     uninterrupted = load_checkpoint(run / "last.safetensors").build_model().state_dict()

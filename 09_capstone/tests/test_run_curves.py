@@ -95,8 +95,9 @@ def test_a_run_survives_a_file_name_in_latin_1_and_settings_that_need_latex(
 ) -> None:
     text = os.path.join(os.fsencode(tmp_path), b"caf\xe9_$$.txt")  # noqa: PTH118 (bytes)
     Path(os.fsdecode(text)).write_bytes(TEXT.read_bytes())
-    (tmp_path / "matplotlibrc").write_text("text.usetex: True\n", encoding="utf-8")
-    done = train(tmp_path, text, MPLCONFIGDIR=str(tmp_path))
+    settings = tmp_path / "matplotlibrc"  # MPLCONFIGDIR would also look for every font again
+    settings.write_text("text.usetex: True\n", encoding="utf-8")
+    done = train(tmp_path, text, MATPLOTLIBRC=str(settings))
     assert done.returncode == 0, done.stderr
     assert b"warning" not in done.stderr
     assert is_finished(tmp_path / "run")

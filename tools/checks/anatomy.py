@@ -83,23 +83,32 @@ def lesson_result(root: Path, lesson: str, ready: bool) -> Result:
     if not ready:
         return Result(found.check, True, found.detail, status=TO_COME)
     problems = (*found.problems, *theory_problems(root / lesson))
+    for page in sorted((root / lesson).glob("*/theory.md")):  # of a part, as post_training
+        problems += tuple(theory_problems(page.parent, page.relative_to(root).as_posix()))
     return Result(found.check, not problems, found.detail, problems)
 
 
-def theory_problems(lesson: Path) -> list[str]:
-    """What is wrong with a lesson's theory.md: its length, its pictures, checks in its blocks."""
+def theory_problems(lesson: Path, where: str = "") -> list[str]:
+    """What is wrong with a lesson's theory.md: its length, its pictures, checks in its blocks.
+
+    lesson: its folder, or that of a part of it, which has a theory.md and pictures of its own.
+    """
     path = lesson / "theory.md"
     if not path.is_file():
         return []
     text = path.read_text(encoding="utf-8")
-    where = f"{lesson.name}/theory.md"
-    problems = []
-    if len(text.split()) > LONGEST_THEORY:
-        problems.append(f"{where}: {len(text.split()):,} words; at most {LONGEST_THEORY:,}")
-    named = set(re.findall(r"\]\(pictures/([\w-]+\.png)\)", text))
+    where = where or f"{lesson.name}/theory.md"
+    problems = text_problems(where, text)
+    named = set(re.findall(r"\]\((?:\.\./)?pictures/([\w-]+\.png)\)", text))
     drawn = {picture.name for picture in (lesson / "pictures").glob("*.png")}
-    pages = [page.read_text(encoding="utf-8") for page in lesson.glob("*.md")]
-    shown = {name for name in drawn if any(f"](pictures/{name})" in page for page in pages)}
+    pages = [(page, "") for page in lesson.glob("*.md")]
+    pages += [(page, "../") for page in lesson.glob("*/*.md")]  # of a part of the lesson
+    shown = {
+        name
+        for page, up in pages
+        for name in drawn
+        if f"]({up}pictures/{name})" in page.read_text(encoding="utf-8")
+    }
     problems += [f"{where}: does not show pictures/{name}" for name in sorted(drawn - shown)]
     problems += [
         f"{where}: pictures/{picture.name} has {picture.stat().st_size:,} bytes"
@@ -108,6 +117,14 @@ def theory_problems(lesson: Path) -> list[str]:
     ]
     if len(named) < 2:
         problems.append(f"{where}: shows {len(named)} of its own pictures; at least 2")
+    return problems
+
+
+def text_problems(where: str, text: str) -> list[str]:
+    """A theory that is too long, and the checks in its blocks."""
+    problems = []
+    if len(text.split()) > LONGEST_THEORY:
+        problems.append(f"{where}: {len(text.split()):,} words; at most {LONGEST_THEORY:,}")
     problems += [
         f"{where}:{block.line}: an assertion; the block should print, and the page show it"
         for block in blocks_of(text)

@@ -5,7 +5,9 @@ Each rule takes the root of a repository and returns its problems, one per line:
 
 import ast
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tools.checks.course_files import (
@@ -31,18 +33,53 @@ GUIDE_TESTS = {
 Finder = Callable[[ast.AST], str | None]
 
 
-def parse(path: Path) -> ast.Module:
-    """The syntax tree of a Python file, which Python decodes itself."""
-    return ast.parse(path.read_bytes(), filename=str(path))
+# --- one file: parsed and walked once for all rules, because that takes longer than they do ---
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the rules need to know of one file; the tree itself would fill the memory."""
+
+    imports: tuple[tuple[int, str], ...]  # (line, first part of the name)
+    found: dict[Finder, list[str]]  # "line: what"
+    is_unguarded: bool
+
+
+def findings(path: Path) -> Findings:
+    """The findings of a Python file as it is now."""
+    stat = path.stat()
+    return findings_of_version(path, stat.st_mtime_ns, stat.st_size)
+
+
+@cache
+def findings_of_version(path: Path, modified: int, size: int) -> Findings:
+    """Parse a file, which Python decodes itself, and walk its tree once."""
+    tree = ast.parse(path.read_bytes(), filename=str(path))
+    found: dict[Finder, list[str]] = {finder: [] for finder in FINDERS}
+    imports: list[tuple[int, str]] = []
+    for node in ast.walk(tree):
+        imports += imports_of(node)
+        for finder in FINDERS:
+            if what := finder(node):
+                found[finder].append(f"{getattr(node, 'lineno', '?')}: {what}")
+    return Findings(tuple(imports), found, is_unguarded_program(tree))
 
 
 def imported_modules(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """(line, first part of the name) for each import of the tree, at any depth."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.lineno, node.module.split(".")[0]
+        yield from imports_of(node)
+
+
+def imports_of(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, first part of the name) for each name that the node itself imports."""
+    if isinstance(node, ast.Import):
+        yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+        yield node.lineno, node.module.split(".")[0]
+
+
+# --- the rules ---
 
 
 def upward_imports(root: Path) -> list[str]:
@@ -67,7 +104,7 @@ def upward_imports(root: Path) -> list[str]:
             allowed = {"", "tools"}
         else:
             continue
-        for line, name in imported_modules(parse(root / path)):
+        for line, name in findings(root / path).imports:
             there = owner.get(name, "")
             if there == "tools" and "tests" in path.parts:
                 continue
@@ -88,7 +125,7 @@ def unguarded_programs(root: Path) -> list[str]:
         for path in python_files(root)
         if path.parts[0] in PROGRAM_FOLDERS
         and not {"tests", "exercises"} & set(path.parts)  # exercises: make watch starts them
-        and is_unguarded_program(parse(root / path))
+        and findings(root / path).is_unguarded
     ]
 
 
@@ -114,7 +151,7 @@ def unimportable_imports(root: Path) -> list[str]:
     return [
         f"{path.as_posix()}:{line}: imports {name} by name"
         for path in python_files(root)
-        for line, name in imported_modules(parse(root / path))
+        for line, name in findings(root / path).imports
         if name in NEVER_IMPORTED
     ]
 
@@ -127,15 +164,24 @@ def path_edits(root: Path) -> list[str]:
 def path_edit(node: ast.AST) -> str | None:
     """The edit of sys.path, if the node is one."""
     if isinstance(node, ast.Call):
-        name = ast.unparse(node.func)
+        name = dotted(node.func)
         edits = ("sys.path.append", "sys.path.insert", "sys.path.extend", "site.addsitedir")
         return name if name in edits or name.endswith(".syspath_prepend") else None
     if isinstance(node, ast.ImportFrom):
         return "from sys import path" if imports(node, "sys", "path") else None
-    targets = getattr(node, "targets", None) or [getattr(node, "target", None)]
-    edited = [ast.unparse(target) for target in targets if isinstance(target, ast.expr)]
-    found = [name for name in edited if name == "sys.path" or name.startswith("sys.path[")]
-    return found[0] if found else None
+    targets: Sequence[ast.AST] = getattr(node, "targets", None) or [getattr(node, "target", node)]
+    for target in targets:
+        whole = target.value if isinstance(target, ast.Subscript) else target
+        if isinstance(whole, ast.Attribute) and dotted(whole) == "sys.path":
+            return ast.unparse(target)
+    return None
+
+
+def dotted(node: ast.AST) -> str:
+    """`a.b.c` as text; "?" for a part that is not a name, such as a call."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else "?"
 
 
 def pickles(root: Path) -> list[str]:
@@ -156,8 +202,8 @@ def pickle_use(node: ast.AST) -> str | None:
         if isinstance(node, ast.ImportFrom):
             found = [name for name in ("load", "save") if imports(node, "torch", name)]
             return f"from torch import {found[0]}" if found else None
-    if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.load", "torch.save"):
-        return ast.unparse(node)
+    if isinstance(node, ast.Attribute) and dotted(node) in ("torch.load", "torch.save"):
+        return dotted(node)
     if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
         allowed = not (isinstance(node.value, ast.Constant) and node.value.value is False)
         return "allow_pickle" if allowed else None
@@ -176,11 +222,11 @@ def unnamed_encoding(node: ast.AST) -> str | None:
     words = {word.arg for word in node.keywords}
     if words & {"encoding", None}:  # None means **options, which may include it
         return None
-    whole = ast.unparse(node.func)
+    whole = dotted(node.func)
     receiver, _, name = whole.rpartition(".")
     if name == "open" and receiver.split(".")[0] not in OPENS_NO_TEXT:
         binary = is_binary(node, position=0 if receiver not in ("", "io") else 1)
-        return None if binary else f"{whole} without encoding"
+        return None if binary else f"{ast.unparse(node.func)} without encoding"
     if name in ("read_text", "write_text"):
         positional = 0 if name == "read_text" else 1
         return f"{name} without encoding" if len(node.args) <= positional else None
@@ -205,8 +251,10 @@ def imports(node: ast.ImportFrom, module: str, name: str) -> bool:
 def search(root: Path, finder: Finder) -> list[str]:
     """Every node of every Python file in which the finder finds something."""
     return [
-        f"{path.as_posix()}:{getattr(node, 'lineno', '?')}: {found}"
+        f"{path.as_posix()}:{found}"
         for path in python_files(root)
-        for node in ast.walk(parse(root / path))
-        if (found := finder(node))
+        for found in findings(root / path).found[finder]
     ]
+
+
+FINDERS: tuple[Finder, ...] = (path_edit, pickle_use, unnamed_encoding)

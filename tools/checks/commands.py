@@ -39,7 +39,10 @@ PYTHONS = {"python", "python3", "py", ".venv/bin/python", ".venv/Scripts/python"
 PIPS = {"pip", ".venv/bin/pip"}
 MODULES = {  # of installed packages, with the options that the pages use
     "pip": {"install", "-e", "-r"},
-    "pytest": {"-q", "-v", "-k", "-x", "-s", "--solutions", "-n", "--maxprocesses", "--dist"},
+    "pytest": {
+        *("-q", "-v", "-k", "-x", "-s", "--solutions"),
+        *("-n", "--maxprocesses", "--dist", "--no-loadscope-reorder"),
+    },
     "jupyterlab": set(),
     "notebook": set(),
     "ruff": {"check", "format", "--check", "--fix"},

@@ -2,11 +2,12 @@
 
 For each lesson: exercises.py is what a learner should get (every stub untouched and made from its
 solution), no hint holds a line of its solution, every stub counts as not started, and every known
-wrong answer is rejected with its own diagnosis. A page of the lesson leads to each exercise, and
+wrong answer is rejected with its own diagnosis. Its page leads to each exercise, and
 nothing is left of what tools/new_exercise.py marks TODO. The tests check that the solutions pass.
 """
 
 import ast
+import itertools
 import re
 import statistics
 from collections import defaultdict
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from tools.checks.result import Result
 from utils.errors import CourseError
-from utils.grader.exercises import Exercise, Lesson, lessons
+from utils.grader.exercises import THEORY, Exercise, Lesson, lessons
 from utils.grader.learner_code import LoadError, functions, read_source
 from utils.grader.report import CLEAR, TO_DO, WRONG, Case, diagnose
 from utils.grader.runner import Worker, collect_cases, judge, test_path
@@ -75,9 +76,10 @@ def list_problems(lesson: Lesson) -> list[str]:
     problems += [
         f"{where}: {test} is listed twice" for test in sorted(set(listed)) if listed.count(test) > 1
     ]
-    levels = [exercise.difficulty for exercise in lesson.exercises]
-    if levels != sorted(levels):
-        problems.append(f"{where}: the difficulty must not fall: {levels}")
+    for _, group in itertools.groupby(lesson.exercises, key=lambda one: one.page):
+        levels = [exercise.difficulty for exercise in group]  # a new page begins anew
+        if levels != sorted(levels):
+            problems.append(f"{where}: the difficulty must not fall: {levels}")
     return problems
 
 
@@ -151,13 +153,19 @@ def todo_problems(lesson: Lesson) -> list[str]:
 
 
 def page_problems(lesson: Lesson) -> list[str]:
-    """A page of the lesson names each exercise, and its README says how many there are."""
+    """The page of each exercise names it, and the lesson's README says how many there are.
+
+    An exercise of theory.md may be named by any page of the lesson; one of another page by that.
+    """
     pages = {path.name: path.read_text(encoding="utf-8") for path in lesson.folder.glob("*.md")}
-    text = "\n".join(pages.values())
+    texts = {THEORY: "\n".join(pages.values())}
+    for page in {one.page for one in lesson.exercises} - {THEORY}:
+        path = lesson.folder / page
+        texts[page] = path.read_text(encoding="utf-8") if path.is_file() else ""
     problems = [
-        f"{lesson.name}: no page names {one.id}; theory.md should lead to it: Now write {one.id}"
+        f"{lesson.name}: no page names {one.id}; {one.page} should lead to it: Now write {one.id}"
         for one in lesson.exercises
-        if pages and not re.search(rf"(?<![\d.]){re.escape(one.id)}(?!\d)", text)
+        if pages and not re.search(rf"(?<![\d.]){re.escape(one.id)}(?!\d)", texts[one.page])
     ]
     count = len(lesson.exercises)
     said = re.search(r"\| (\w+) exercises\b", pages.get("README.md", ""))

@@ -18,8 +18,10 @@ from tools.checks.course_files import TESTED_FOLDERS, lesson_folders
 from tools.checks.result import Result
 
 STDERR = 2  # pytest's output is progress; standard output is for the table
-# One process runs all tests of a file, because they may share expensive fixtures.
-PARALLEL = ("-p", "xdist", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+# One process runs all tests of a file, because they may share expensive fixtures; the files keep
+# their order, in which the root conftest.py puts the longest first.
+PARALLEL = ("-p", "xdist", "-n", "auto", "--maxprocesses", "4")
+PARALLEL += ("--dist", "loadfile", "--no-loadscope-reorder")
 COLOUR = re.compile(r"#x1B\[[\d;]*m")  # an escape sequence, as pytest's XML report writes it
 CELL = re.compile(r"^Cell \d+: (Cell .+)$", re.MULTILINE)  # nbval's verdict on a cell
 

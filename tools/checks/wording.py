@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tools.checks.course_files import kept_files
 
+START = r"\b"
 PHRASES = {  # a regular expression: what to write instead
     r"\b(?:nobody|somebody)\b": "the passive, or 'no X', 'someone', 'in use by'",
     r"\breckon\w*": "estimate, compute",
@@ -31,10 +32,14 @@ PHRASES = {  # a regular expression: what to write instead
     r"\b(?:re|un)?(?:normal|recogn|initial|quant|optim|memor|minim|maxim|organ|general|synchron)"
     r"is(?:e[drs]?|ers|ing|ations?)\b": "-ize, as in optimizer and tokenizer",
     r"\bwhat one (?:sees|gets|wants)\b": "what you see, get, want",
-    r"\\ln\b|\bln \d": "log, which is the natural one on every page",
     r"\bAmdahl's rule\b": "Amdahl's law",
+    r"\bln \d": "log, which is the natural one on every page",
+    r"\\ln\b": "log, which is the natural one on every page",
 }
-PATTERN = re.compile("|".join(f"({phrase})" for phrase in PHRASES), re.IGNORECASE)
+# The common \b comes first, so that most positions of a text are left after one look.
+WORDS = [f"({phrase.removeprefix(START)})" for phrase in PHRASES if phrase.startswith(START)]
+OTHERS = [f"({phrase})" for phrase in PHRASES if not phrase.startswith(START)]
+PATTERN = re.compile("|".join([rf"\b(?:{'|'.join(WORDS)})", *OTHERS]), re.IGNORECASE)
 SUFFIXES = {".py", ".md", ".yaml", ".yml", ".toml", ".sh", ".txt", ".ipynb"}
 NOT_PROSE = {
     "tools/checks/wording.py",  # these two quote the phrases

@@ -1,5 +1,6 @@
 """The interactive page in a real browser: what clicks, keys, sliders and files change."""
 
+import json
 import re
 import string
 import time
@@ -68,6 +69,14 @@ def write(page: Any, text: str) -> None:
     """Replace the text of the box, as by typing or pasting it, and wait for the model."""
     page.fill("#text-box", text)
     settle(page)
+
+
+def type_at_once(page: Any, text: str) -> None:
+    """Replace the text in one step; between the two of Playwright's `fill` a token may follow."""
+    value = json.dumps(text)
+    page.evaluate(
+        f"byId('text-box').value = {value}; byId('text-box').dispatchEvent(new Event('input'))"
+    )
 
 
 def settle(page: Any) -> None:
@@ -494,7 +503,7 @@ def test_generation_streams_and_stops_when_asked(page: Any) -> None:
     assert len(page.input_value("#text-box")) == length
     page.click("#sample-many")  # typing stops it as well
     wait_until(page, f"state.text.length > {length}")
-    write(page, "My own words")
+    type_at_once(page, "My own words")
     wait_until(page, "!sampler.running")
     settle(page)
     assert page.input_value("#text-box") == "My own words"

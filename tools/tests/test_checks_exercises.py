@@ -238,6 +238,8 @@ HEAD = "\ndef test_times_2(ex)"
         ({YAML: [("[test_times_3]", "[test_times_3, test_times_2]")]},
          ["test_times_2 is listed twice"]),
         ({YAML: [("difficulty: 1", "difficulty: 4")]}, ["the difficulty must not fall: [4, 4, 2]"]),
+        ({YAML: [("difficulty: 1", "difficulty: 4"),
+                 ("difficulty: 2", "difficulty: 2\n  page: next.md")]}, []),
         ({TESTS: [(HEAD, f"\ndef test_ours():\n    pass\n{HEAD}")]}, []),  # does not use `ex`
         ({TESTS: [(HEAD, f"\ndef helper(ex):\n    pass\n{HEAD}")]}, []),
         ({TESTS: [("test_times_2(ex)", "test_times_2(tmp_path, ex)")]}, []),
@@ -378,6 +380,16 @@ def test_a_wrong_answer_must_be_rejected_with_its_own_diagnosis(
 # --- what a scaffold leaves to write, and the pages ---
 
 
+def test_an_exercise_is_named_by_the_page_that_it_says(tmp_path: Path) -> None:
+    lesson = build(tmp_path, 2, edits={YAML: [('"1.2"', '"1.2"\n  page: inner/theory.md')]})
+    (lesson.folder / "theory.md").write_text("Now write 1.1 and 1.2.", encoding="utf-8")
+    said = "01_first: no page names 1.2; inner/theory.md should lead to it: Now write 1.2"
+    assert exercise_checks.page_problems(lesson) == [said]
+    (lesson.folder / "inner").mkdir()
+    (lesson.folder / "inner" / "theory.md").write_text("Now write 1.2.", encoding="utf-8")
+    assert exercise_checks.page_problems(lesson) == []
+
+
 def test_what_is_still_marked_todo_is_a_problem(tmp_path: Path) -> None:
     edits = {
         YAML: [("why: Everything counts.", "why: TODO why it matters")],
@@ -399,6 +411,7 @@ def test_what_is_still_marked_todo_is_a_problem(tmp_path: Path) -> None:
         ({}, []),
         ({"theory.md": "Now write 1.1. **Now write 1.2**.", "README.md": "| two exercises"}, []),
         ({"theory.md": "Now write 1.1 and 1.20.", "README.md": "1.2"}, []),
+        ({"theory.md": "Now write 1.1.", "more/theory.md": "Now write 1.2."}, []),
         (
             {"theory.md": "Now write 1.1 and 1.20, or 11.2."},
             ["01_first: no page names 1.2; theory.md should lead to it: Now write 1.2"],
@@ -414,5 +427,6 @@ def test_pages_name_and_count_the_exercises(
 ) -> None:
     lesson = build(tmp_path, 2)
     for name, text in pages.items():
+        (lesson.folder / name).parent.mkdir(exist_ok=True)
         (lesson.folder / name).write_text(text, encoding="utf-8")
     assert exercise_checks.page_problems(lesson) == said

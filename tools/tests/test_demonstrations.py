@@ -60,6 +60,7 @@ LEFT_OUT = {
     "09_capstone/sample.py": "a program, and needs a checkpoint: test_sample.py runs it",
     "09_capstone/serve.py": "a server, which does not end: test_serve.py runs it",
     "utils/corpus.py": "its line holds an address or a path of any length: see test_corpus.py",
+    "09_capstone/post_train.py": "a program like train.py: test_post_train.py runs it",
     "09_capstone/train.py": "a program that takes over the signals: test_train.py runs it",
 }
 

@@ -320,42 +320,59 @@ def test_a_path_that_environments_do_not_support_is_named(tmp_path: Path) -> Non
         install.check_machine(tmp_path / f"a{os.pathsep}{os.pathsep}b")
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"PIP_USER": "1"},
-        {"PIP_TARGET": "elsewhere"},
-        {"PIP_PREFIX": "elsewhere"},
-        {"PIP_ROOT": "elsewhere"},
-        {"PIP_CONFIG_FILE": "[install]\nuser = yes\n"},
-    ],
-    ids=lambda settings: next(iter(settings)),
-)
+PIP_SETTINGS = {  # each sends packages elsewhere, if pip obeys it; a file by its text
+    "PIP_USER": "1",
+    "PIP_TARGET": "elsewhere",
+    "PIP_PREFIX": "elsewhere",
+    "PIP_ROOT": "elsewhere",
+    "PIP_CONFIG_FILE": "[install]\nuser = yes\n",
+}
+
+
+def set_pip(patch: pytest.MonkeyPatch, name: str, folder: Path) -> None:
+    """Make this setting for the programs that are started."""
+    value = PIP_SETTINGS[name]
+    if name == "PIP_CONFIG_FILE":
+        (folder / "pip.conf").write_text(value, encoding="utf-8")
+        value = str(folder / "pip.conf")
+    patch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def real_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a real environment, made once while every one of the settings is in force."""
+    folder = tmp_path_factory.mktemp("real")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in PIP_SETTINGS:
+            set_pip(patch, name, folder)
+        install.make_venv(install.find_python(), folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", PIP_SETTINGS)
 def test_settings_of_pip_do_not_send_packages_elsewhere(
-    settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, real_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Run the real pip on a wheel made here: it must end up in the environment."""
     monkeypatch.chdir(tmp_path)
-    for name, value in settings.items():
-        if name == "PIP_CONFIG_FILE":
-            (tmp_path / "pip.conf").write_text(value, encoding="utf-8")
-            value = str(tmp_path / "pip.conf")
-        monkeypatch.setenv(name, value)
-    install.make_venv(install.find_python(), tmp_path)
-    install.pip_install(tmp_path, "a wheel", ["--no-index", str(tiny_wheel(tmp_path))])
-    assert list((tmp_path / ".venv").glob("**/site-packages/made_here.py"))
+    set_pip(monkeypatch, name, tmp_path)
+    install.pip_install(real_root, "a wheel", ["--no-index", str(tiny_wheel(tmp_path))])
+    [installed] = (real_root / ".venv").glob("**/site-packages/made_here.py")
+    for left in installed.parent.glob("made_here*"):  # for the next setting
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     assert not (tmp_path / "elsewhere").exists()
+    assert not (real_root / "elsewhere").exists()
 
 
 @pytest.mark.parametrize("section", ["global", "install"])
 def test_a_pip_conf_that_names_another_folder_is_refused_with_the_way_to_undo_it(
-    section: str, root: Path, monkeypatch: pytest.MonkeyPatch
+    section: str, real_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (root / "pip.conf").write_text(f"[{section}]\ntarget = elsewhere\n", encoding="utf-8")
-    monkeypatch.setenv("PIP_CONFIG_FILE", str(root / "pip.conf"))
-    venv.EnvBuilder(symlinks=os.name != "nt", with_pip=True).create(root / ".venv")
+    conf = tmp_path / "pip.conf"
+    conf.write_text(f"[{section}]\ntarget = elsewhere\n", encoding="utf-8")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(conf))
     with pytest.raises(install.InstallError, match=rf"pip config unset {section}\.target$"):
-        install.pip_install(root, "a wheel", [])
+        install.pip_install(real_root, "a wheel", [])
 
 
 def tiny_wheel(folder: Path) -> Path:

@@ -94,6 +94,30 @@ def test_a_picture_that_is_too_large_is_named(tmp_path: Path) -> None:
     assert large == ["01_one/theory.md: pictures/b.png has 100,000 bytes"]
 
 
+def test_the_theory_of_a_part_of_a_lesson_keeps_the_same_rules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anatomy, "REQUIRED", ())
+    monkeypatch.setattr(anatomy, "LESSONS", ("01_one",))
+    build(tmp_path, {"01_one/part/theory.md": "word " * 3501, "01_one/part/pictures/a.png": ""})
+    [_, found] = anatomy.check_structure(tmp_path, None, ["01_one"])
+    assert [one for one in found.problems if one.startswith("01_one/part/theory.md")] == [
+        "01_one/part/theory.md: 3,501 words; at most 3,500",
+        "01_one/part/theory.md: does not show pictures/a.png",
+        "01_one/part/theory.md: shows 0 of its own pictures; at least 2",
+    ]
+
+
+def test_the_theory_of_a_part_may_show_pictures_of_the_lesson(tmp_path: Path) -> None:
+    shown = "![a](../pictures/a.png) ![b](../pictures/b.png)"
+    pictures = {f"01_one/pictures/{name}.png": "" for name in "abc"}
+    build(tmp_path, {"01_one/theory.md": "", "01_one/part/theory.md": shown} | pictures)
+    assert anatomy.theory_problems(tmp_path / "01_one" / "part") == []
+    found = anatomy.theory_problems(tmp_path / "01_one")
+    assert "01_one/theory.md: does not show pictures/c.png" in found
+    assert len(found) == 2  # and its own page shows none
+
+
 def test_the_environment_is_checked_by_its_own_program(tmp_path: Path) -> None:
     [found] = suites.check_environment(build(tmp_path, {}), None)
     assert (found.passed, found.detail) == (True, "2 OK, 0 failed")

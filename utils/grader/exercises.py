@@ -20,6 +20,8 @@ fewer than three known wrong answers. `kind` is one of
     repair    code with one bug in it: `body` holds the code that is handed out
     read      a function without arguments that returns what the learner reads in a picture
 
+`page` is the page of the lesson that prepares the exercise, if it isn't theory.md.
+
 `without` names functions of PyTorch that would replace the exercise ("*": all of PyTorch): an
 answer that calls one of them is right, but does not count as solved.
 """
@@ -39,7 +41,8 @@ from utils.errors import CourseError, UsageError, did_you_mean
 ROOT = Path(__file__).resolve().parents[2]
 ID = re.compile(r"\d+\.[1-9]\d*")
 REQUIRED = ("id", "title", "kind", "stubs", "minutes", "difficulty", "why", "hints", "judge")
-OPTIONAL = ("challenge", "fewer_misconceptions", "without", "body")
+OPTIONAL = ("challenge", "fewer_misconceptions", "page", "without", "body")
+THEORY = "theory.md"
 KINDS = ("write", "predict", "repair", "read")
 HINTS = 3
 
@@ -61,6 +64,7 @@ class Exercise:
     fewer_misconceptions: str = ""
     without: tuple[str, ...] = ()
     body: str = ""
+    page: str = THEORY
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -179,6 +183,7 @@ def read_exercise(entry: Any, where: str) -> Exercise:
         else "",
         without=string_list(entry, "without", where) if "without" in entry else (),
         body=code(entry, "body", where) if "body" in entry else "",
+        page=string(entry, "page", where) if "page" in entry else THEORY,
     )
 
 

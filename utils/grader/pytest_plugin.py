@@ -10,7 +10,7 @@ loads this plugin; torch is imported only when a test uses `ex`.
 """
 
 import inspect
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -212,13 +212,69 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
 
     It gives what its misconception gives, so the later tests would only say the same again.
     """
+    return True if is_done(item) else None
+
+
+def wrong_answer(item: pytest.Item) -> tuple[str, str] | None:
+    """The exercise and the name of the known wrong answer that an item tests, if it is one."""
     callspec = getattr(item, "callspec", None)
     wrong = callspec.params.get("ex") if callspec else None
     if not isinstance(wrong, tuple) or EXERCISE not in item.stash:  # an exercise may have none
         return None
-    exercise = item.stash[EXERCISE][1]
-    cases = item.config.stash[WRONG_ANSWERS][exercise.id, wrong[1].__name__]
-    return True if is_named(cases) else None
+    return item.stash[EXERCISE][1].id, wrong[1].__name__
+
+
+def is_done(item: pytest.Item) -> bool:
+    """Whether it tests a known wrong answer that was rejected and named already."""
+    wrong = wrong_answer(item)
+    return wrong is not None and is_named(item.config.stash[WRONG_ANSWERS][wrong])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """With --misconceptions, try first what has rejected and named most wrong answers so far.
+
+    Most wrong answers then need one test, and not all those that come before it in the file.
+    """
+    option, plugins = session.config.option, session.config.pluginmanager
+    is_shared = hasattr(session.config, "workerinput") or plugins.hasplugin("dsession")  # by xdist
+    if not option.misconceptions or option.collectonly or session.testsfailed or is_shared:
+        return None
+    for item, following in telling_order(session.items):
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+    return True
+
+
+def telling_order(
+    items: list[pytest.Item],
+) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:
+    """The items by wrong answer, the telling ones first; with each, one that follows it.
+
+    What follows only tells pytest which fixtures to keep: any item of the same file would do.
+    """
+    groups: dict[Any, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        groups[wrong_answer(item) or item.nodeid].append(item)
+    named: Counter[str] = Counter()  # how many wrong answers each test was the one to name
+    firsts = [*(group[0] for group in groups.values()), None]
+    for group, first_of_next in zip(groups.values(), firsts[1:], strict=True):
+        group.sort(key=lambda item: -named[test_of(item)])
+        for item, following in zip(group, [*group[1:], first_of_next], strict=True):
+            yield item, following
+            if is_done(item):
+                named[test_of(item)] += 1
+                break
+
+
+def test_of(item: pytest.Item) -> str:
+    """The test of an item with its parameters, the same for every wrong answer."""
+    wrong = wrong_answer(item)
+    name, _, parameters = item.name.partition("[")
+    return f"{name}[{parameters.replace(wrong[1], '', 1)}" if wrong else item.name
 
 
 @pytest.hookimpl(wrapper=True)

@@ -35,6 +35,16 @@ from utils.grader.runner import (
     write_state,
 )
 
+# The tests fork their workers (conftest.py); this is how they start for a learner.
+START = Worker.start_process
+
+
+@pytest.fixture
+def as_for_a_learner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are new processes, which import torch."""
+    monkeypatch.setattr(Worker, "start_process", START)
+
+
 # --- a small course ---
 
 HEAD = """import os, sys, threading, time, warnings
@@ -308,7 +318,9 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
 @pytest.fixture(scope="module")
 def judged_zoo(zoo: Lesson) -> dict[str, Verdict]:
     """The verdicts of one process on all of them."""
-    verdicts, orderly = judge(zoo)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Worker, "start_process", START)
+        verdicts, orderly = judge(zoo)
     assert orderly
     return by_name(zoo, verdicts)
 
@@ -420,6 +432,7 @@ def leaves_by_itself(process: Worker) -> None:
     assert process.end(timeout=30) == 0
 
 
+@pytest.mark.usefixtures("as_for_a_learner")
 def test_one_process_does_one_job_after_the_other(tmp_path):
     lesson = build(tmp_path, {"one": "return 3 * x", "two": RIGHT})
     job = engine.job_for(lesson, ["1.1", "1.2"], False)
@@ -555,6 +568,7 @@ def test_the_folder_of_the_course_may_have_any_name(tmp_path, name):
     assert [each.outcome for each in verdicts.values()] == [SOLVED, WRONG, TO_DO]
 
 
+@pytest.mark.usefixtures("as_for_a_learner")
 def test_assert_statements_count_under_pythonoptimize(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONOPTIMIZE", "1")  # would strip assert statements
     lesson = build(tmp_path, {"one": "assert x is None\nreturn 2 * x", "two": RIGHT})
@@ -761,6 +775,7 @@ def test_a_process_that_hardly_gets_the_processor_has_no_verdict(lesson):
     )
 
 
+@pytest.mark.usefixtures("as_for_a_learner")
 def test_the_processor_time_of_a_process_is_told():
     with Worker() as process:
         process.next_event(engine.STARTUP)  # it has imported torch
@@ -785,6 +800,7 @@ def test_an_exercise_without_a_result_is_an_error(lesson):
 # --- the process itself ---
 
 
+@pytest.mark.usefixtures("as_for_a_learner")
 def test_a_process_that_cannot_start_is_an_error_with_the_reason(tmp_path, monkeypatch, lesson):
     (tmp_path / "utils").mkdir()
     (tmp_path / "utils" / "__init__.py").touch()

@@ -1,0 +1,119 @@
+"""The command line of post_train.py, the settings of each method, and the model to start from."""
+
+import argparse
+from dataclasses import fields, replace
+from pathlib import Path
+
+from checkpointing import Checkpoint, load_checkpoint
+from post_training.post_config import METHODS, PostTrainConfig
+from post_training.sft import add_special_tokens
+from run_places import default_checkpoints
+from sample import newest_checkpoint
+from utils.command_line import OneLineParser, add_config_flags, config_from_args
+from utils.config import ModelConfig
+from utils.errors import CourseError, UsageError, pick
+
+# What the checkpoint determines, and what no method uses
+SKIPPED = " ".join(
+    [f.name for f in fields(ModelConfig)]
+    + ["method", "data", "init_from", "tokenizer", "accumulation", "parts", "compile"]
+)
+SHARED = {
+    "data": "mock",
+    "optimizer": "muon",
+    "schedule": "wsd",
+    "warmup_steps": 5,
+    "decay_fraction": 0.6,
+    "weight_decay": 0.0,
+    "eval_interval": 25,
+    "save_interval": 25,
+    "sample_interval": 0,
+    "log_interval": 1,
+}
+METHOD_SETTINGS = {
+    "sft": PostTrainConfig(
+        method="sft", batch_size=32, lr=1e-3, muon_lr=5e-3, max_steps=400, **SHARED
+    ),
+    "dpo": PostTrainConfig(
+        method="dpo", lr=2e-4, muon_lr=1e-3, kl_weight=0.1, max_steps=200, **SHARED
+    ),
+    "grpo": PostTrainConfig(method="grpo", lr=5e-4, muon_lr=2e-3, max_steps=250, **SHARED),
+}
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line: a method, flags for the run's folder, and one flag per setting."""
+    parser = OneLineParser(
+        description="Post-train a model of the plays, with the grammar as its verifier.",
+        usage="%(prog)s sft|dpo|grpo [--checkpoint FILE] [--max-minutes X] [options]",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (state saved).",
+    )
+    parser.add_argument(
+        "method",
+        nargs="?",
+        metavar="|".join(METHODS),
+        default=argparse.SUPPRESS,  # with --resume, the run has one
+        help="how to learn",
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="model to start from (default: the newest)"
+    )
+    parser.add_argument("--out-dir", type=Path, metavar="DIR", help="folder of the run")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the newest unfinished run, or the one in --out-dir",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out-dir")
+    parser.add_argument(
+        "--checkpoint-dir",
+        type=Path,
+        metavar="DIR",
+        default=default_checkpoints(),
+        help="where the model is copied when the run ends",
+    )
+    add_config_flags(parser, PostTrainConfig, skip=SKIPPED)
+    args = parser.parse_args()
+    if args.resume and args.overwrite:
+        raise UsageError("--resume continues a run and --overwrite replaces it; choose one")
+    if "method" in args:
+        pick(args.method, METHODS, "method")
+    elif not args.resume:
+        raise UsageError(f"name a method: {', '.join(METHODS)}; --help says what each does")
+    if args.checkpoint is not None:
+        args.init_from = str(args.checkpoint)
+    args.config, args.preset = None, getattr(args, "method", None)  # what run_places.py asks for
+    return args
+
+
+def starting_point(args: argparse.Namespace) -> tuple[Checkpoint, PostTrainConfig]:
+    """The checkpoint with its special tokens, and the configuration of a new run."""
+    path = args.checkpoint or newest_checkpoint(default_checkpoints())
+    initial = add_special_tokens(load_checkpoint(path))
+    # without dropout: the probabilities that a sample was drawn with are those that are compared
+    model = replace(initial.model_config, dropout=0.0)
+    config = config_from_args(args, METHOD_SETTINGS[args.method])
+    config = replace(config, model=model, init_from=str(path))
+    check_model(initial, config)
+    return replace(initial, model_config=model), config
+
+
+def check_model(initial: Checkpoint, config: PostTrainConfig) -> None:
+    """Raise CourseError if the model can't learn the task."""
+    corpus = initial.info.get("corpus", "mock")
+    if corpus != "mock":
+        raise CourseError(
+            f"{initial.name} was trained on {corpus}; the grammar judges the plays of the mock "
+            "corpus: python 09_capstone/train.py --data mock"
+        )
+    needed, context = 160, initial.model_config.max_seq_len
+    if context < needed:
+        raise CourseError(
+            f"{initial.name} has a context of {context}; prompt and answer need {needed}: "
+            f"python 09_capstone/train.py --data mock --max-seq-len {needed}"
+        )
+
+
+def requested_post_config(args: argparse.Namespace, stored: PostTrainConfig) -> PostTrainConfig:
+    """The configuration that a command line with --resume requests."""
+    return config_from_args(args, stored)

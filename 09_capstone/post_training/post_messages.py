@@ -1,0 +1,105 @@
+"""What post_train.py prints: the start, its progress, answers before and after, the end."""
+
+from pathlib import Path
+
+from tqdm import tqdm
+
+from post_training.measures import first_answers
+from post_training.post_run import PostRecorder, PostRun, described
+from post_training.post_trainer import PostTrainer
+from post_training.tasks import Prompt
+from progress_bar import ProgressBar
+from run_places import default_checkpoints
+from strategies import side_by_side, wrapped
+from training_loop import StepReport, Trainer
+from utils.files import atomic_write_text, quoted
+from utils.terminal import WIDEST
+
+BEFORE_AFTER_FILE = "before_after.txt"
+SHOWN = 3  # prompts, with the answers before and after
+
+
+class PostProgressBar(ProgressBar):
+    """A line per evaluation that says how right the answers are."""
+
+    recorder: PostRecorder | None = None
+
+    def on_step(self, trainer: Trainer, report: StepReport) -> None:
+        """Move the bar; print a line if answers were judged."""
+        assert isinstance(trainer, PostTrainer)
+        self.bar.total = trainer.max_steps
+        self.bar.set_description_str(measured(trainer), refresh=False)
+        self.bar.update()
+        if report.val_loss is not None and self.recorder and self.recorder.newest:
+            answers = self.recorder.newest
+            tqdm.write(
+                f"step {report.step:>4}   right {answers.right:6.1%}   KL {answers.kl:.3f}   "
+                f"distinct {answers.distinct:4.0%}   loss {report.val_loss:.3f}   "
+                f"{report.seconds:5.0f} s"
+            )
+
+
+def measured(trainer: PostTrainer) -> str:
+    """What the last step measured, for the bar."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in trainer.measured.items()) or "loss"
+
+
+def describe_start(trainer: PostTrainer, recorder: PostRecorder) -> None:
+    """Print and record what the model does before the first step.
+
+    After a stop meanwhile, the loss is that of a part: --resume measures again.
+    """
+    answers, loss = recorder.measure(trainer), trainer.evaluate()
+    if trainer.stop:
+        return
+    recorder.write_answers(0, answers, loss, 0.0)
+    recorder.log.write(f"before: {described(answers)}")
+    print(
+        f"step    0   right {answers.right:6.1%}   KL {answers.kl:.3f}   "
+        f"distinct {answers.distinct:4.0%}   loss {loss:.3f}",
+        flush=True,
+    )
+
+
+def describe_end(run: PostRun, trainer: PostTrainer, recorder: PostRecorder) -> None:
+    """Print the same prompts with an answer of each model, and keep them in a file."""
+    columns = []
+    for title, model in (("before", trainer.reference), ("after", trainer.policy)):
+        shown = first_answers(model, trainer.tokenizer, recorder.held_out, SHOWN)
+        columns.append([title, *(line for each in shown for line in block(recorder, *each))])
+    text = "\n".join(side_by_side(pad(columns), (WIDEST - 3) // 2))
+    atomic_write_text(run.folder / BEFORE_AFTER_FILE, text + "\n")
+    print(f"\n{text}\n")
+
+
+def block(recorder: PostRecorder, prompt: Prompt, answer: str) -> list[str]:
+    """A prompt and an answer, with the verdict; `#` stands before the first wrong character."""
+    verdict = recorder.held_out.judge(prompt, answer)
+    n = verdict.accepted
+    marked = answer if verdict.is_right else f"{answer[:n]}#{answer[n:]}"
+    end = "right" if verdict.is_right else f"wrong at character {n + 1}"
+    width = (WIDEST - 3) // 2
+    return ["-" * width, *wrapped(f"{prompt.text}>{marked}", width), f"({end})"]
+
+
+def pad(columns: list[list[str]]) -> list[list[str]]:
+    """Columns of the same length."""
+    longest = max(map(len, columns))
+    return [column + [""] * (longest - len(column)) for column in columns]
+
+
+def describe_interruption(
+    run: PostRun, trainer: PostTrainer, published: Path | None, finished: bool
+) -> None:
+    """Print where the model is, or how to resume."""
+    if not finished:
+        print(f"interrupted at step {trainer.step} of {trainer.max_steps}; the state is saved")
+        print(f"resume  python 09_capstone/post_train.py --resume --out-dir {quoted(run.folder)}")
+        return
+    assert published is not None
+    is_default = published.parent == default_checkpoints()
+    option = "" if is_default else f" --checkpoint {quoted(published)}"
+    print(f"answers {run.folder / 'answers.csv'}: what each evaluation found")
+    if run.settings.task == "follow":
+        option += ' --prompt "[KING ALDRIC greets QUEEN MAUDE]" --stop "|"'
+    print(f"sample  python 09_capstone/sample.py{option}")
