@@ -70,6 +70,7 @@ class Forker:
 
         `errors` is its standard error.
         """
+        assert sys.platform == "linux"  # for the type checker on Windows
         (input_, stdin), (stdout, output), (status, keeper) = os.pipe(), os.pipe(), os.pipe()
         wanted = {"call": call, "arguments": arguments, "folder": str(folder)}
         request = json.dumps({**wanted, "environment": dict(environment)}).encode()
@@ -104,6 +105,7 @@ class ForkedProcess:
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code, once the process has ended. Raises subprocess.TimeoutExpired."""
+        assert sys.platform == "linux"  # for the type checker on Windows
         if self.returncode is None:
             if not select.select([self.status], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("a forked process", timeout or 0.0)
@@ -113,6 +115,7 @@ class ForkedProcess:
 
     def kill(self) -> None:
         """End the process by force, unless it has ended."""
+        assert sys.platform == "linux"  # for the type checker on Windows
         if self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
 
@@ -130,6 +133,7 @@ def forker() -> Forker:
 
 def serve(descriptor: int) -> None:
     """Fork a process for each request, until the program that asks has ended."""
+    assert sys.platform == "linux"
     import utils.grader.worker  # noqa: F401 - imports torch and pytest, for every process
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that asks
@@ -149,6 +153,7 @@ def serve(descriptor: int) -> None:
 
 def keep(request: dict[str, Any], stdin: int, stdout: int, errors: int, status: int) -> NoReturn:
     """In the keeper: start the process, and report its id and then its exit code."""
+    assert sys.platform == "linux"
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     child = os.fork()
