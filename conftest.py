@@ -209,8 +209,14 @@ def solved_course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Callable[
 
 
 @pytest.fixture(scope="session", autouse=True)
-def forked_workers() -> Iterator[None]:
-    """Start the grader's processes in milliseconds, where the system can fork them."""
+def forked_workers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Start the grader's processes in milliseconds, where the system can fork them.
+
+    Only in runs of all tests, not where a learner's answers are judged: there it would cost time.
+    """
+    if not request.config.getoption("solutions"):
+        yield
+        return
     from utils.grader.forked import CAN_FORK, ForkedWorker
     from utils.grader.runner import Worker
 

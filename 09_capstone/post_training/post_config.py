@@ -34,7 +34,8 @@ class PostTrainConfig(TrainConfig):
         check_range(self, "clip", above=0.0)
         if self.method != "sft" and self.batch_size % self.group_size:
             raise UsageError(
-                f"batch_size {self.batch_size} must be a multiple of group_size {self.group_size}"
+                f"batch_size {self.batch_size} is not a multiple of group_size {self.group_size}; "
+                f"try --batch-size {self.group_size * max(1, self.batch_size // self.group_size)}"
             )
         if self.method != "sft" and self.group_size == 1:
             raise UsageError("group_size 1: answers are compared with each other, so 2 or more")

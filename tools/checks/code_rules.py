@@ -173,7 +173,7 @@ def path_edit(node: ast.AST) -> str | None:
     for target in targets:
         whole = target.value if isinstance(target, ast.Subscript) else target
         if isinstance(whole, ast.Attribute) and dotted(whole) == "sys.path":
-            return ast.unparse(target)
+            return f"sys.path{'' if whole is target else '[...]'}"
     return None
 
 

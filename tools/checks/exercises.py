@@ -17,11 +17,13 @@ from pathlib import Path
 from tools.checks.result import Result
 from utils.errors import CourseError
 from utils.grader.exercises import THEORY, Exercise, Lesson, lessons
+from utils.grader.forked import CAN_FORK, ForkedWorker
 from utils.grader.learner_code import LoadError, functions, read_source
 from utils.grader.report import CLEAR, TO_DO, WRONG, Case, diagnose
 from utils.grader.runner import Worker, collect_cases, judge, test_path
 from utils.grader.stubs import make_stubs
 
+START = ForkedWorker if CAN_FORK else Worker  # a process for a lesson's wrong answers
 AT_ONCE = 2  # lessons; each keeps a core busy
 MISCONCEPTIONS = 3  # per exercise, unless its yaml gives a reason for fewer
 TELLING = 12  # characters of a line of the solution that a hint must not hold
@@ -116,7 +118,7 @@ def stub_problems(lesson: Lesson) -> list[str]:
 
 def not_started_problems(lesson: Lesson) -> list[str]:
     """Every exercise of the untouched file must be to do."""
-    verdicts, _ = judge(lesson)
+    verdicts, _ = judge(lesson, start=START)
     return [
         f"{lesson.name}: {one} is {found.outcome} before it was started: {found.message}"
         for one, found in verdicts.items()
@@ -207,7 +209,7 @@ def judge_misconceptions(lesson: Lesson) -> dict[str, dict[str, list[Case]]]:
     cases: dict[str, list[Case]] = defaultdict(list)
     arguments = [test_path(lesson), "--misconceptions", "-m", "exercise"]
     job = {"root": str(lesson.folder.parent), "arguments": arguments}
-    with Worker() as worker:
+    with START() as worker:
         lost = collect_cases(worker, job, cases)
     if lost is not None:
         raise CourseError(f"{lesson.name}: wrong answers of {lost.exercise}: {lost.problem}")

@@ -13,14 +13,17 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from utils.files import atomic_write_text
+from utils.grader.forked import CAN_FORK, forker
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 300  # seconds per page
@@ -91,24 +94,48 @@ def dedented(body: str, indent: str) -> str:
 
 def run_page(page: Path, root: Path = ROOT) -> list[Outcome]:
     """Run a page's blocks in a new Python session; blocks after an error are not run."""
-    command = [sys.executable, "-c", SESSION, str(page.resolve())]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    run_process = run_forked if CAN_FORK else run_new
     try:
-        done = subprocess.run(
-            command,
-            cwd=root,
-            env=environment,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=TIMEOUT,
-        )
+        code, printed, errors = run_process(page.resolve(), root, environment)
     except subprocess.TimeoutExpired:
         return [Outcome("", f"the page was still running after {TIMEOUT} seconds")]
-    if done.returncode != 0:
-        last = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+    if code != 0:
+        last = (errors.strip() or f"exit code {code}").splitlines()[-1]
         return [Outcome("", last)]
-    return [Outcome(**outcome) for outcome in json.loads(done.stdout.splitlines()[-1])]
+    return [Outcome(**outcome) for outcome in json.loads(printed.splitlines()[-1])]
+
+
+def run_new(page: Path, root: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
+    """Run `session` in a new process; returns its exit code, output and errors."""
+    done = subprocess.run(
+        [sys.executable, "-c", SESSION, str(page)],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=TIMEOUT,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def run_forked(page: Path, root: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
+    """The same in a process that is forked from one with torch loaded."""
+    with tempfile.TemporaryFile() as errors:
+        call = "tools.checks.pages:session"
+        process = forker().start(call, [str(page)], root, environment, errors.fileno())
+        late = threading.Event()
+        timer = threading.Timer(TIMEOUT, lambda: (late.set(), process.kill()))
+        timer.start()
+        with process.stdin, process.stdout:
+            printed = process.stdout.read().decode("utf-8", "replace")
+        code = process.wait()
+        timer.cancel()
+        if late.is_set():
+            raise subprocess.TimeoutExpired(call, TIMEOUT)
+        errors.seek(0)
+        return code, printed, errors.read().decode("utf-8", "replace")
 
 
 def session(page: str) -> None:

@@ -52,6 +52,8 @@ def difference(
 ) -> Difference | None:
     """What is wrong with an answer, and by how many tolerances; None if it is right."""
     name = what if isinstance(what, str) else " and ".join(what)
+    if actual is None and expected is None:  # of a pair whose second part is None
+        return None
     if actual is None:
         return Difference(f"{name}: got None; is a return missing?")
     if isinstance(expected, tuple):

@@ -1,12 +1,15 @@
-"""Workers that start in milliseconds, because they are forked from a process that has torch loaded.
+"""Processes that start in milliseconds, because they are forked from one that has torch loaded.
 
-A program that starts dozens of workers, such as the tests, spends most of its time importing torch.
-Here one process, the forker, imports it once and never uses it: torch may not be forked once its
-threads have run. Each worker has a keeper between it and the forker, which reports its exit code.
+A program that starts dozens of the grader's workers, such as the tests and the checks, spends most
+of its time importing torch. Here one process, the forker, imports it once and never uses it: torch
+may not be forked once its threads have run. Between the forker and each process is a keeper, which
+reports its exit code.
 Linux only: elsewhere a fork of a process with libraries such as torch is not safe, or not possible.
 """
 
 import atexit
+import contextlib
+import importlib
 import json
 import os
 import select
@@ -16,7 +19,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -35,12 +38,13 @@ class ForkedWorker(Worker):
     def start_process(self) -> "subprocess.Popen[bytes]":
         """Fork the process; its standard input and output are pipes."""
         environment = {**os.environ, **ENVIRONMENT}
-        forked = forker().start(ROOT, environment, self.errors.fileno())
+        main = "utils.grader.worker:main"
+        forked = forker().start(main, [], ROOT, environment, self.errors.fileno())
         return cast("subprocess.Popen[bytes]", forked)  # what Worker uses of it
 
 
 class Forker:
-    """The process that forks workers; it ends when this one does."""
+    """The process that forks others; it ends when this one does."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -49,14 +53,27 @@ class Forker:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", SERVE, str(theirs.fileno())],
                 cwd=ROOT,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},  # what workers and pages have anyway
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
 
-    def start(self, folder: Path, environment: Mapping[str, str], errors: int) -> "ForkedProcess":
-        """A worker in this folder, with this environment; `errors` is its standard error."""
+    def start(
+        self,
+        call: str,
+        arguments: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        errors: int,
+    ) -> "ForkedProcess":
+        """A process that calls a function, "module:name", in this folder and environment.
+
+        `errors` is its standard error.
+        """
+        assert sys.platform == "linux"  # for the type checker on Windows
         (input_, stdin), (stdout, output), (status, keeper) = os.pipe(), os.pipe(), os.pipe()
-        request = json.dumps({"folder": str(folder), "environment": dict(environment)}).encode()
+        wanted = {"call": call, "arguments": arguments, "folder": str(folder)}
+        request = json.dumps({**wanted, "environment": dict(environment)}).encode()
         theirs = [input_, output, errors, keeper]
         with self.lock:
             socket.send_fds(self.socket, [len(request).to_bytes(SIZE)], theirs)
@@ -88,15 +105,17 @@ class ForkedProcess:
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code, once the process has ended. Raises subprocess.TimeoutExpired."""
+        assert sys.platform == "linux"  # for the type checker on Windows
         if self.returncode is None:
             if not select.select([self.status], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired("worker", timeout or 0.0)
+                raise subprocess.TimeoutExpired("a forked process", timeout or 0.0)
             self.returncode = int(self.status.readline() or -signal.SIGKILL)
             self.status.close()
         return self.returncode
 
     def kill(self) -> None:
         """End the process by force, unless it has ended."""
+        assert sys.platform == "linux"  # for the type checker on Windows
         if self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
 
@@ -113,8 +132,9 @@ def forker() -> Forker:
 
 
 def serve(descriptor: int) -> None:
-    """Fork a worker for each request, until the program that asks has ended."""
-    import utils.grader.worker  # noqa: F401 - imports torch and pytest, for every worker
+    """Fork a process for each request, until the program that asks has ended."""
+    assert sys.platform == "linux"
+    import utils.grader.worker  # noqa: F401 - imports torch and pytest, for every process
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that asks
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are not waited for
@@ -132,26 +152,26 @@ def serve(descriptor: int) -> None:
 
 
 def keep(request: dict[str, Any], stdin: int, stdout: int, errors: int, status: int) -> NoReturn:
-    """In the keeper: start the worker, and report its process id and then its exit code."""
+    """In the keeper: start the process, and report its id and then its exit code."""
+    assert sys.platform == "linux"
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    worker = os.fork()
-    if worker == 0:
+    child = os.fork()
+    if child == 0:
         os.close(status)
-        become_worker(request, stdin, stdout, errors)
+        become(request, stdin, stdout, errors)
     for one in (stdin, stdout, errors):
         os.close(one)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.write(status, b"%d\n" % worker)
-    code = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+    os.write(status, b"%d\n" % child)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     os.write(status, b"%d\n" % code)
     os._exit(0)
 
 
-def become_worker(request: dict[str, Any], *streams: int) -> NoReturn:
-    """In the worker: do what `python -m utils.grader.worker` does."""
-    from utils.grader import worker
-
+def become(request: dict[str, Any], *streams: int) -> NoReturn:
+    """In the process that was asked for: make the call."""
+    code = 1
     try:
         for standard, descriptor in enumerate(streams):
             os.dup2(descriptor, standard)
@@ -160,8 +180,12 @@ def become_worker(request: dict[str, Any], *streams: int) -> NoReturn:
         os.environ.update(request["environment"])
         os.chdir(request["folder"])
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-        worker.main()
+        module, _, name = request["call"].partition(":")
+        getattr(importlib.import_module(module), name)(*request["arguments"])
+        code = 0
     except BaseException:
         traceback.print_exc()
-        sys.stderr.flush()
-    os._exit(1)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or nothing reads it any more
+            stream.flush()
+    os._exit(code)

@@ -1156,10 +1156,24 @@ def test_with_misconceptions_each_wrong_answer_is_tested_and_named(course):
     assert "no exercise in exercises.yaml lists test_orphan under judge" in "\n".join(lines)
 
 
-def test_a_wrong_answer_is_tested_until_it_is_rejected_and_named(course):
+TENTHS = """
+def tenth(x):
+    \"\"\"the numbers are divided by ten\"\"\"
+    return x / 10
+
+
+MISCONCEPTIONS = {"half": (halved, tenth), "right": (halved,)}
+"""
+
+
+def test_a_wrong_answer_is_tested_until_it_is_named_by_the_most_telling_tests_first(course):
+    known = course.misconceptions_file()
+    known.write_text(HALVED + TENTHS, encoding="utf-8")
     _, lines = run_pytest(course, "--misconceptions", "-v", "-k", "test_half")
-    ran = re.findall(r"test_half\[halved-(\d)\] (PASSED|FAILED)", "\n".join(lines))
-    assert ran == [("0", "PASSED"), ("2", "FAILED")]  # and not with size 3
+    known.write_text(HALVED, encoding="utf-8")
+    ran = re.findall(r"test_half\[(\w+)-(\d)\] (PASSED|FAILED)", "\n".join(lines))
+    of_the_first = [("halved", "0", "PASSED"), ("halved", "2", "FAILED")]  # and not with size 3
+    assert ran == [*of_the_first, ("tenth", "2", "FAILED")]
 
 
 def test_an_invalid_exercises_yaml_is_reported_in_one_line(tmp_path):
