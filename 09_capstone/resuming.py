@@ -32,7 +32,9 @@ def run_to_resume(out_dir: Path | None, runs: Path, program: str = TRAIN) -> Pat
     if out_dir is not None:
         run_id_of(out_dir)
         if (started := program_of(out_dir)) != program:
-            raise UsageError(f"the run in {out_dir} was started by {started}; use {started} --resume")
+            raise UsageError(
+                f"the run in {out_dir} was started by {started}; use {started} --resume"
+            )
         if is_finished(out_dir):
             raise UsageError(f"the run in {out_dir} is finished; there is nothing to resume")
         return out_dir.resolve()

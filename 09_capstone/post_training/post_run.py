@@ -21,7 +21,7 @@ from training_run import Run, Training
 from utils.files import atomic_write_text, complete_lines
 
 ANSWERS_FILE = "answers.csv"
-ANSWER_COLUMNS = ("step", "right", "share", "kl", "distinct", "val_loss", "seconds")
+ANSWER_COLUMNS = ("step", "right", "share", "kl", "distinct", "reward", "val_loss", "seconds")
 
 
 def make_task(config: PostTrainConfig, plays: int) -> Task:
@@ -117,15 +117,21 @@ class PostRecorder(RunRecorder):
         assert isinstance(trainer, PostTrainer)
         if report.val_loss is not None:
             self.newest = self.measure(trainer)
-            self.write_answers(report.step, self.newest, report.val_loss, report.seconds)
+            reward = trainer.measured.get("reward")  # of the step's own samples
+            self.write_answers(report.step, self.newest, report.val_loss, report.seconds, reward)
             self.log.write(f"step {report.step}: {described(self.newest)}")
         super().on_step(trainer, report)
 
     def write_answers(
-        self, step: int, answers: AnswerReport, val_loss: float, seconds: float
+        self,
+        step: int,
+        answers: AnswerReport,
+        val_loss: float,
+        seconds: float,
+        reward: float | None = None,
     ) -> None:
         """Add a row to answers.csv."""
-        row: dict[str, Any] = {"step": step, **asdict(answers)}
+        row: dict[str, Any] = {"step": step, **asdict(answers), "reward": reward}
         self.answers.append(row | {"val_loss": val_loss, "seconds": round(seconds, 3)})
         self.answers.sync()
 

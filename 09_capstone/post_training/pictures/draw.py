@@ -1,0 +1,92 @@
+"""Draw the pictures of post-training's theory.md, from the runs in measured.json.
+
+    python 09_capstone/post_training/pictures/draw.py
+
+The runs are made by experiments.py, one folder above. Pictures have a white background of their
+own, so they are legible on light and dark pages.
+"""
+
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from utils.pictures import hide_frame, read_measured, save_pictures
+from utils.visualization import BLUE, GREEN, ORANGE
+
+HERE = Path(__file__).resolve().parent
+METHODS = {"grpo": ("GRPO", BLUE), "dpo": ("DPO", ORANGE), "sft": ("SFT", GREEN)}
+CHEATED = {"word": 'counts the word "sweet"', "rhyme": "counts rhymes"}
+
+Runs = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]  # by name, then by seed
+
+
+def main() -> None:
+    """Draw all pictures into this folder, and print their names and sizes."""
+    runs = read_measured(HERE)
+    save_pictures({"methods": methods(runs), "cheated": cheated(runs)}, HERE)
+
+
+def methods(runs: Runs) -> Figure:
+    """The share of right answers against the time, and what each method costs in corpus loss."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for name, (label, colour) in METHODS.items():
+        for rows in runs[name].values():
+            seconds = [row["seconds"] for row in rows]
+            share = [100 * row["right"] for row in rows]
+            left.plot(seconds, share, color=colour, marker="o", markersize=3)
+            loss = [row["val_loss"] for row in rows]
+            right.plot([row["kl"] for row in rows], loss, color=colour, marker="o", markersize=3)
+        left.plot([], [], color=colour, marker="o", markersize=3, label=label)
+    left.set(xlabel="seconds of training", ylabel="right answers, %", ylim=(0, 100))
+    right.set(xlabel="KL to the base model, nats per token", ylabel="loss on the plays, nats")
+    left.legend(frameon=False)
+    hide_frame(left, right)
+    return figure
+
+
+def cheated(runs: Runs) -> Figure:
+    """Two rewards that can be cheated: each rises while the share of right answers falls."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axes, (name, label) in zip(panels, CHEATED.items(), strict=True):
+        rows = next(iter(runs[name].values()))
+        steps = [row["step"] for row in rows]
+        axes.plot(steps, [100 * row["right"] for row in rows], color=BLUE, marker="o")
+        axes.set(xlabel="step", title=f"a reward that {label}", ylim=(0, None))
+        axes.set_ylabel("right answers, %", color=BLUE)
+        show_reward(axes.twinx(), rows)
+        axes.spines["top"].set_visible(False)
+    return figure
+
+
+def show_reward(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The reward on an axis of its own, at the right."""
+    known = [row for row in rows if row["reward"] is not None]
+    reward = [row["reward"] for row in known]
+    axes.plot([row["step"] for row in known], reward, color=ORANGE, marker="s")
+    axes.set_ylabel("mean reward", color=ORANGE)
+    axes.set_ylim(0, 1.1 * max(reward))
+    axes.spines["top"].set_visible(False)
+
+
+def last(runs: Runs, name: str, column: str) -> list[float]:
+    """A column at the end of each run of that name."""
+    return [rows[-1][column] for rows in runs[name].values()]
+
+
+def median_of(runs: Runs, name: str, column: str) -> float:
+    """Its median over the seeds."""
+    return statistics.median(last(runs, name, column))
+
+
+if __name__ == "__main__":
+    run_program(main)
