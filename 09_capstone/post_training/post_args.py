@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
         nargs="?",
         metavar="|".join(METHODS),
         default=argparse.SUPPRESS,  # with --resume, the run has one
-        help="how to learn",
+        help="sft imitates right answers, dpo learns from pairs, grpo from rewards of groups",
     )
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="model to start from (default: the newest)"

@@ -77,13 +77,16 @@ def test_the_fog_that_is_read_by_hand() -> None:
 
 
 def test_the_tasks_are_those_of_the_code() -> None:
-    length = Continue(n_chars=5_000).max_tokens
-    says(f"{length} characters of a scene are shown, the next {length} are judged")
+    scene = Continue(n_chars=5_000)
+    says(
+        f"the first {scene.shortest} to {scene.longest} characters of a scene are shown, "
+        f"the next {scene.max_tokens} are judged"
+    )
     task = Follow()
     greets = task.verifier.start("greeting of Fool to KING ALDRIC")
     prompt = Prompt("[Fool greets KING ALDRIC]", greets, "")
     answer = "Well met, royal sir: you are merry to-day."
-    says(f"after `{prompt.text}` comes, say, `{answer}`, and the mark `{task.stop}`")
+    says(f"after `{prompt.text}` comes, say, `{answer}`, a newline and the mark `{task.stop}`")
     assert task.judge(prompt, f"{answer}\n{task.stop}").is_right
     assert not task.judge(prompt, f"{answer}\n").is_right
 
