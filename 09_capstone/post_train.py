@@ -8,9 +8,10 @@
     python 09_capstone/post_train.py --resume                    # continue an interrupted run
 
 The checkpoint must have been trained on the plays of the mock corpus, whose grammar says what is
-right: python 09_capstone/train.py --data mock. A run writes what a run of train.py writes, and
-answers.csv; the result works with sample.py, tools/interactive.py and serve.py. Ctrl-C saves the
-state and exits.
+right: python 09_capstone/train.py --config 08_engineering/examples/plays.yaml
+
+A run writes what a run of train.py writes, and answers.csv; the result works with sample.py,
+tools/interactive.py and serve.py. Ctrl-C saves the state and exits.
 """
 
 try:

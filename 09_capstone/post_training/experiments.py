@@ -1,12 +1,11 @@
 """The runs behind the figures of theory.md: each method, and rewards that can be cheated.
 
-    python 09_capstone/post_training/experiments.py --base MODEL            all of them: half an hour
+    python 09_capstone/post_training/experiments.py --base MODEL      all: half an hour
     python 09_capstone/post_training/experiments.py --base MODEL --only word
 
 MODEL is made by:
 
-    python 09_capstone/train.py --preset laptop --data mock --max-seq-len 192 --batch-size 12 \\
-        --max-steps 4000
+    python 09_capstone/train.py --config 08_engineering/examples/plays.yaml
 
 A run that is finished is not repeated. What the runs found goes to pictures/measured.json, from
 which pictures/draw.py draws.
@@ -61,7 +60,7 @@ def make_run(folder: Path, base: Path, arguments: Sequence[str]) -> None:
     places = ["--checkpoint", str(base), "--out-dir", str(folder), "--overwrite"]
     command = [sys.executable, str(PROGRAM), *arguments, *places]
     if code := subprocess.run(command).returncode:
-        raise CourseError(f"{' '.join(command)} ended with {code}; its messages are above")
+        raise CourseError(f"the run in {folder} ended with {code}; see its messages above")
 
 
 def rows_of(folder: Path) -> list[dict[str, float | None]]:

@@ -30,6 +30,7 @@ SHARED = {
     "sample_interval": 0,
     "log_interval": 1,
 }
+TRAIN_BASE = "python 09_capstone/train.py --config 08_engineering/examples/plays.yaml"
 METHOD_SETTINGS = {
     "sft": PostTrainConfig(
         method="sft", batch_size=32, lr=1e-3, muon_lr=5e-3, max_steps=400, **SHARED
@@ -104,13 +105,13 @@ def check_model(initial: Checkpoint, config: PostTrainConfig) -> None:
     if corpus != "mock":
         raise CourseError(
             f"{initial.name} was trained on {corpus}; the grammar judges the plays of the mock "
-            "corpus: python 09_capstone/train.py --data mock"
+            f"corpus: {TRAIN_BASE}"
         )
     needed, context = 160, initial.model_config.max_seq_len
     if context < needed:
         raise CourseError(
             f"{initial.name} has a context of {context}; prompt and answer need {needed}: "
-            f"python 09_capstone/train.py --data mock --max-seq-len {needed}"
+            f"{TRAIN_BASE}"
         )
 
 

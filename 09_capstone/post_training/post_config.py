@@ -38,6 +38,6 @@ class PostTrainConfig(TrainConfig):
                 f"try --batch-size {self.group_size * max(1, self.batch_size // self.group_size)}"
             )
         if self.method != "sft" and self.group_size == 1:
-            raise UsageError("group_size 1: answers are compared with each other, so 2 or more")
+            raise UsageError("group_size 1: answers are compared with each other; use 2 or more")
         if self.reward == "length" and self.task == "continue":
             raise UsageError("reward length needs --task follow: continuations are equally long")

@@ -5,18 +5,19 @@ from pathlib import Path
 from tqdm import tqdm
 
 from post_training.measures import first_answers
-from post_training.post_run import PostRecorder, PostRun, described
+from post_training.post_run import ANSWERS_FILE, PostRecorder, PostRun, described
 from post_training.post_trainer import PostTrainer
 from post_training.tasks import Prompt
 from progress_bar import ProgressBar
 from run_places import default_checkpoints
 from strategies import side_by_side, wrapped
 from training_loop import StepReport, Trainer
-from utils.files import atomic_write_text, quoted
+from utils.files import atomic_write_text, quoted, shown
 from utils.terminal import WIDEST
 
 BEFORE_AFTER_FILE = "before_after.txt"
 SHOWN = 3  # prompts, with the answers before and after
+LEGEND = "> ends the prompt; # stands before the first wrong character"
 
 
 class PostProgressBar(ProgressBar):
@@ -63,11 +64,14 @@ def describe_start(trainer: PostTrainer, recorder: PostRecorder) -> None:
 
 def describe_end(run: PostRun, trainer: PostTrainer, recorder: PostRecorder) -> None:
     """Print the same prompts with an answer of each model, and keep them in a file."""
-    columns = []
-    for title, model in (("before", trainer.reference), ("after", trainer.policy)):
-        shown = first_answers(model, trainer.tokenizer, recorder.held_out, SHOWN)
-        columns.append([title, *(line for each in shown for line in block(recorder, *each))])
-    text = "\n".join(side_by_side(pad(columns), (WIDEST - 3) // 2))
+    answers = [
+        first_answers(model, trainer.tokenizer, recorder.held_out, SHOWN)
+        for model in (trainer.reference, trainer.policy)
+    ]
+    rows = [[["before"], ["after"]]]  # a row per prompt: its answers begin at the same height
+    rows += [[block(recorder, *each) for each in pair] for pair in zip(*answers, strict=True)]
+    lines = [line for row in rows for line in side_by_side(row, (WIDEST - 3) // 2)]
+    text = "\n".join([*lines, "", LEGEND])
     atomic_write_text(run.folder / BEFORE_AFTER_FILE, text + "\n")
     print(f"\n{text}\n")
 
@@ -82,12 +86,6 @@ def block(recorder: PostRecorder, prompt: Prompt, answer: str) -> list[str]:
     return ["-" * width, *wrapped(f"{prompt.text}>{marked}", width), f"({end})"]
 
 
-def pad(columns: list[list[str]]) -> list[list[str]]:
-    """Columns of the same length."""
-    longest = max(map(len, columns))
-    return [column + [""] * (longest - len(column)) for column in columns]
-
-
 def describe_interruption(
     run: PostRun, trainer: PostTrainer, published: Path | None, finished: bool
 ) -> None:
@@ -99,7 +97,7 @@ def describe_interruption(
     assert published is not None
     is_default = published.parent == default_checkpoints()
     option = "" if is_default else f" --checkpoint {quoted(published)}"
-    print(f"answers {run.folder / 'answers.csv'}: what each evaluation found")
+    print(f"answers {shown(run.folder / ANSWERS_FILE)}")
     if run.settings.task == "follow":
         option += ' --prompt "[KING ALDRIC greets QUEEN MAUDE]" --stop "|"'
     print(f"sample  python 09_capstone/sample.py{option}")

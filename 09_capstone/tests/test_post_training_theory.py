@@ -1,6 +1,8 @@
 """The numbers of post_training/theory.md that no code block prints; what it says of the code."""
 
+import json
 import math
+import random
 import re
 import statistics
 from pathlib import Path
@@ -27,6 +29,7 @@ from utils.grammar import Grammar
 FOLDER = Path(__file__).resolve().parents[1] / "post_training"
 TEXT = (FOLDER / "theory.md").read_text(encoding="utf-8")
 PAGE = " ".join(TEXT.split())  # line breaks as spaces
+MEASURED = json.loads((FOLDER / "pictures" / "measured.json").read_text(encoding="utf-8"))
 
 
 def says(*statements: str) -> None:
@@ -76,15 +79,18 @@ def test_the_fog_that_is_read_by_hand() -> None:
         assert parts == expected
 
 
+def fool_greets(task: Follow) -> Prompt:
+    """The instruction of the page, as the task draws it: its answer ends with the mark."""
+    drawn = task.prompts(2000, random.Random(0))
+    return next(prompt for prompt in drawn if prompt.text == "[Fool greets KING ALDRIC]")
+
+
 def test_the_tasks_are_those_of_the_code() -> None:
-    scene = Continue(n_chars=5_000)
-    says(
-        f"the first {scene.shortest} to {scene.longest} characters of a scene are shown, "
-        f"the next {scene.max_tokens} are judged"
-    )
+    length = Continue(n_chars=5_000).max_tokens
+    first = f"the first {Continue.shortest} to {Continue.longest} characters of a scene are shown"
+    says(f"{first}, the next {length} are judged")
     task = Follow()
-    greets = task.verifier.start("greeting of Fool to KING ALDRIC")
-    prompt = Prompt("[Fool greets KING ALDRIC]", greets, "")
+    prompt = fool_greets(task)
     answer = "Well met, royal sir: you are merry to-day."
     says(f"after `{prompt.text}` comes, say, `{answer}`, a newline and the mark `{task.stop}`")
     assert task.judge(prompt, f"{answer}\n{task.stop}").is_right
@@ -270,9 +276,8 @@ def test_how_many_groups_teach_nothing() -> None:
 def test_the_exact_reward_is_the_share_plus_1() -> None:
     task = Follow()
     says("our exact reward is the share, plus 1 if all is right")
-    start = task.verifier.start("greeting of Fool to KING ALDRIC")
+    prompt = fool_greets(task)
     for answer in ("Well met, royal sir: you are merry to-day.\n|", "Well met, sirrah", ""):
-        prompt = Prompt("[Fool greets KING ALDRIC]", start, "")
         verdict = task.judge(prompt, answer)
         assert exact(task, prompt, answer) == verdict.share + verdict.is_right
 
@@ -346,3 +351,34 @@ def test_the_forward_passes_of_a_step() -> None:
         f"in {length} pieces: the prompt, then {length - 1} single tokens",
         f"with {n} answers side by side",
     )
+
+
+# --- the runs in pictures/measured.json ---
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def test_the_figures_of_the_runs() -> None:
+    runs = {name: seeds["1"] for name, seeds in MEASURED.items()}
+    base, grpo = runs["grpo"][0], runs["grpo"][-1]
+    dpo = {row["step"]: row for row in runs["dpo"]}
+    sft, word, rhyme = runs["sft"][-1], runs["word"][-1], runs["rhyme"][-1]
+    says(
+        f"{percent(base['right'])} of its held-out answers right, and {base['distinct']:.0%} of",
+        f"{percent(dpo[60]['right'])} right after 60 steps, {percent(dpo[240]['right'])} after 240",
+        f"at a KL of {dpo[240]['kl']:.2f}. Stop early",
+        f"GRPO ends at {percent(grpo['right'])} right, at a KL of {grpo['kl']:.3f}",
+        f"rises from {base['val_loss']:.3f} to {grpo['val_loss']:.3f}, and of its lines, "
+        f"{grpo['distinct']:.0%} are different",
+        f"ends at {percent(sft['right'])}, with {sft['distinct']:.0%} different lines, but at a "
+        f"loss of {sft['val_loss']:.3f}",
+        f'"sweet" for {word["step"]:.0f} steps leaves {percent(word["right"])} right',
+        f"at a KL of {word['kl']:.2f}. Rhymes are rarer, so slower: {percent(rhyme['right'])}",
+    )
+
+
+def test_every_run_began_as_the_same_model() -> None:
+    starts = {rows[0]["val_loss"] for seeds in MEASURED.values() for rows in seeds.values()}
+    assert len(starts) == 1
