@@ -7,10 +7,13 @@ beta log(pi / pi_ref) is the reward of which pi is the best policy at a price of
 put into Bradley-Terry, the reward itself drops out. Rafailov et al. 2023, section 4.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import torch.nn.functional as F
 from torch import Tensor
-
-from utils.errors import run_program
 
 
 def dpo_loss(

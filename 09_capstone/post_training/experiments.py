@@ -11,6 +11,11 @@ A run that is finished is not repeated. What the runs found goes to pictures/mea
 which pictures/draw.py draws.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import argparse
 import subprocess
 import sys
@@ -22,7 +27,7 @@ from logging_utils import read_csv
 from post_training.post_run import ANSWERS_FILE
 from run_folder import is_finished
 from run_places import default_runs
-from utils.errors import CourseError, run_program
+from utils.errors import CourseError
 from utils.pictures import read_measured, write_measured
 
 PICTURES = Path(__file__).resolve().parent / "pictures"

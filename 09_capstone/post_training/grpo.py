@@ -12,12 +12,16 @@ Shao et al. 2024, "DeepSeekMath", section 4.1; Schulman 2020, "Approximating KL 
 Liu et al. 2025, "Understanding R1-Zero-like training", for the mean over tokens.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import torch
 from torch import Tensor
 
 from post_training.ppo import clipped_objective
 from post_training.rollouts import token_mean
-from utils.errors import run_program
 
 EPS = 1e-4  # the smallest deviation that is not taken for an accident of rounding
 

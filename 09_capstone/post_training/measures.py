@@ -8,6 +8,11 @@
 A model that repeats one safe line is right and has learned little: so look at all of them.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +23,6 @@ from any_tokenizer import Tokenizer
 from post_training.rollouts import Rollout, sample_answers, token_log_probs, token_mean
 from post_training.tasks import Prompt, Task
 from tiny_transformer_lm import TinyTransformerLM
-from utils.errors import run_program
 
 PROMPT_SEED = 1  # of the held-out prompts: the same for every model
 BATCH = 128  # answers sampled at once

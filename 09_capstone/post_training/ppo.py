@@ -11,10 +11,13 @@ of samples may be used for several steps.
 Schulman et al. 2015, "High-dimensional continuous control using GAE"; Schulman et al. 2017.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import torch
 from torch import Tensor, nn
-
-from utils.errors import run_program
 
 
 class ValueHead(nn.Module):

@@ -5,6 +5,11 @@
 A pair says less than a score: which is better, not by how much. It is what people can give.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +20,6 @@ from torch import Tensor
 from any_tokenizer import Tokenizer
 from post_training.rollouts import Rollout, collate
 from post_training.tasks import Prompt, Task
-from utils.errors import run_program
 
 
 @dataclass(frozen=True)

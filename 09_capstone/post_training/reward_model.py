@@ -9,13 +9,17 @@ score at its last token. Only differences are learned, so the zero of the reward
 Ouyang et al. 2022, section 3.5.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from post_training.rollouts import Rollout
 from tiny_transformer_lm import TinyTransformerLM
-from utils.errors import run_program
 
 
 class ScalarModel(TinyTransformerLM):

@@ -8,6 +8,11 @@ log-probability that a model gives to each token of an answer.
 Dimensions: B answers, T tokens of prompt and answer, padded on the right, V vocabulary.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,7 +27,6 @@ from post_training.verifier import State
 from temperature import sample
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
-from utils.errors import run_program
 
 PADDING = 0  # any token: `is_answer` is False there, and no earlier position sees it
 

@@ -9,6 +9,11 @@ is like no other yet, but as long as any.
 Ouyang et al. 2022, "Training language models to follow instructions", section 3.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 from dataclasses import replace
 
 import torch
@@ -18,7 +23,7 @@ from checkpointing import Checkpoint
 from post_training.rollouts import gather_log_probs, token_mean
 from post_training.tasks import SPECIAL
 from tokenizer import CharTokenizer
-from utils.errors import CourseError, run_program
+from utils.errors import CourseError
 
 
 def answer_loss(logits: Tensor, tokens: Tensor, is_answer: Tensor) -> Tensor:

@@ -6,6 +6,11 @@
 A task makes prompts, knows true answers, and asks the verifier about a model's. It needs no model.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +19,6 @@ from itertools import accumulate, pairwise, permutations
 from typing import Protocol
 
 from post_training.verifier import State, Verifier
-from utils.errors import run_program
 from utils.mock_corpus import generate, parse_scenes
 from utils.playbill import CASTS
 

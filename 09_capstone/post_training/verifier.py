@@ -13,9 +13,13 @@ Its state is a stack. Because no way of writing a symbol begins like another (ut
 next characters decide each choice, and one stack is enough.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 from typing import Any, NamedTuple
 
-from utils.errors import run_program
 from utils.grammar import Grammar
 from utils.mock_corpus import generate, play_grammar
 

@@ -5,7 +5,7 @@ Each rule takes the root of a repository and returns its problems, one per line:
 
 import ast
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -169,10 +169,10 @@ def path_edit(node: ast.AST) -> str | None:
         return name if name in edits or name.endswith(".syspath_prepend") else None
     if isinstance(node, ast.ImportFrom):
         return "from sys import path" if imports(node, "sys", "path") else None
-    targets: Sequence[ast.AST] = getattr(node, "targets", None) or [getattr(node, "target", node)]
+    targets = getattr(node, "targets", None) or [getattr(node, "target", None)]
     for target in targets:
         whole = target.value if isinstance(target, ast.Subscript) else target
-        if isinstance(whole, ast.Attribute) and dotted(whole) == "sys.path":
+        if target and isinstance(whole, ast.Attribute) and dotted(whole) == "sys.path":
             return f"sys.path{'' if whole is target else '[...]'}"
     return None
 
