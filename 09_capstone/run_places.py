@@ -26,8 +26,8 @@ WRITTEN = (  # by a run; --overwrite removes these files and no others
     *(RUN_FILE, RESULT_FILE),  # first: a folder without them is not taken for a run
     *("config.yaml", "environment.json", "metrics.csv", "metrics.jsonl", "log.txt"),
     *("samples.txt", "samples.jsonl", "curves.png", "best.safetensors", "last.safetensors"),
-    *("answers.csv", "before_after.txt"),  # of post_train.py
 )
+WRITTEN_AFTER_TRAINING = ("answers.csv", "before_after.txt")  # by post_train.py
 PARTS_FILE = "parts.txt"  # whose each part of the model is; with --parts mine only
 
 
@@ -112,7 +112,7 @@ def begin_folder(
 
 def clear(folder: Path) -> None:
     """Remove the files of an earlier run from a folder, and no others."""
-    for name in (*WRITTEN, PARTS_FILE, INITIAL_FILE):
+    for name in (*WRITTEN, *WRITTEN_AFTER_TRAINING, PARTS_FILE, INITIAL_FILE):
         (folder / name).unlink(missing_ok=True)
     for name in ("states", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)

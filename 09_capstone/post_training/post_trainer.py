@@ -59,6 +59,15 @@ class PostTrainer(Trainer):
         self.losses = {"sft": self.sft, "dpo": self.dpo, "grpo": self.grpo}[self.settings.method]
         self.measured: Mapping[str, float] = {}  # in the last step
 
+    def state_dict(self) -> dict[str, Any]:
+        """What was measured belongs to the last step, whose evaluation may still be due."""
+        return {**super().state_dict(), "measured": dict(self.measured)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from the state of another run with this configuration."""
+        super().load_state_dict(state)
+        self.measured = state["measured"]
+
     @property
     def tokens_per_step(self) -> int:
         """The answers' tokens at most."""

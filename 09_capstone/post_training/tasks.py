@@ -21,6 +21,7 @@ from typing import Protocol
 from post_training.verifier import State, Verifier
 from utils.mock_corpus import generate, parse_scenes
 from utils.playbill import CASTS
+from utils.terminal import labelled
 
 OPEN, CLOSE, END = "[", "]", "|"  # characters that the plays do not use: they mark an instruction
 SPECIAL = OPEN + CLOSE + END  # and the end of an answer
@@ -151,10 +152,11 @@ def main() -> None:
     for task in (Continue(n_chars=100_000), Follow()):
         (prompt,) = task.prompts(1, rng)
         wrong = f"{prompt.answer[:20]}#{prompt.answer[21:]}"
-        print(f"prompt  {prompt.text!r}\nanswer  {prompt.answer!r}")
+        print(labelled("prompt", repr(prompt.text)))
+        print(labelled("answer", repr(prompt.answer)))
         print(f"right   {task.judge(prompt, prompt.answer).is_right}")
         verdict = task.judge(prompt, wrong)
-        print(f"wrong   {wrong!r}")
+        print(labelled("wrong", repr(wrong)))
         print(f"        accepted: {verdict.accepted} of {verdict.length} characters\n")
 
 

@@ -411,7 +411,6 @@ def test_what_is_still_marked_todo_is_a_problem(tmp_path: Path) -> None:
         ({}, []),
         ({"theory.md": "Now write 1.1. **Now write 1.2**.", "README.md": "| two exercises"}, []),
         ({"theory.md": "Now write 1.1 and 1.20.", "README.md": "1.2"}, []),
-        ({"theory.md": "Now write 1.1.", "more/theory.md": "Now write 1.2."}, []),
         (
             {"theory.md": "Now write 1.1 and 1.20, or 11.2."},
             ["01_first: no page names 1.2; theory.md should lead to it: Now write 1.2"],

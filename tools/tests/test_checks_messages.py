@@ -94,7 +94,7 @@ def test_the_course_has_hundreds_of_messages_and_the_rule_does_not_let_all_pass(
     found = list(messages(ROOT))
     assert len(found) > 250
     unexplained = [one for one in found if not EXPLAINS.search(one.text)]
-    assert 40 < len(unexplained) < 100
+    assert 40 < len(unexplained) < len(found) / 3
 
 
 def test_a_message_is_not_taken_for_another_that_only_begins_alike() -> None:
