@@ -2923,9 +2923,10 @@ KEPT_FINITE = {
     for kind in ("added", "clamped")
     for number in SMALL_NUMBERS
 }
-LOSS_CUT_OFF = (
-    "no loss is above 100, as in F.binary_cross_entropy, which cuts the logarithm off; a pair far "
-    "in the wrong order needs its full loss, so use a function that takes the difference"
+LOSS_CUT_OFF = (  # a difference clamped to 100 gives the same
+    "no loss is above 100: F.binary_cross_entropy cuts the logarithm off, or the differences are "
+    "clamped; a pair far in the wrong order needs its full loss, which a function made for the "
+    "logarithm of a sigmoid gives"
 )
 DIFFERENCE_CLAMPED = {
     f"difference_clamped_to_{limit}": (
@@ -2933,7 +2934,7 @@ DIFFERENCE_CLAMPED = {
         "loss",
         {"form": f"difference clamped with {limit}"},
     )
-    for limit in (10, 20, 30, 50, 80, 88, 100)
+    for limit in (10, 20, 30, 50, 80, 88)
 }
 PREFERRED = mistakes(
     preferred_with,
