@@ -2259,6 +2259,7 @@ def objective_with(now: float, old: float, clip: str, quotient: str) -> float:
         "always": -2 * clipped,
         "never": -2 * ratio,
         "advantage ignored": min(ratio, clipped),
+        "advantage left out": max(ratio, clipped),
         "positive": min(2 * ratio, 2 * clipped),
         "sign": -max(ratio, clipped),
         "zero": 0.0 if clipped != ratio and -2 * clipped < -2 * ratio else -2 * ratio,
@@ -2274,6 +2275,7 @@ NOT_THE_RATIO = (
     "the last two numbers have the difference of the probabilities, or the logarithm of their "
     "ratio, in place of the ratio"
 )
+RATIOS_ALONE = "the last two numbers are ratios; the advantage is missing"
 POST_TRAINING = mistakes(
     post_training_with,
     sample_deviation=(
@@ -2377,6 +2379,10 @@ POST_TRAINING = mistakes(
         "which sampled the token, below",
         {"ratio": 0.4},
     ),
+    difference_in_k3=(
+        "the third number has the difference of the two probabilities in place of their ratio",
+        {"ratio": 0.3},
+    ),
     k1_for_k3=(
         "the third number is k1, the logarithm of policy / reference; it may be negative, k3 never",
         {"k3": "k1"},
@@ -2429,10 +2435,8 @@ POST_TRAINING = mistakes(
         {"clip": "always"},
     ),
     never_clipped=("the last two numbers are not clipped", {"clip": "never"}),
-    without_the_advantage=(
-        "the last two numbers are ratios; the advantage is missing",
-        {"clip": "advantage ignored"},
-    ),
+    without_the_advantage=(RATIOS_ALONE, {"clip": "advantage ignored"}),
+    advantage_left_out=(RATIOS_ALONE, {"clip": "advantage left out"}),
     sign_of_the_advantage=(
         "the last two numbers have the advantage -1; it is -2",
         {"clip": "sign"},
@@ -2491,8 +2495,10 @@ def answered_with(
     if counted == "not the prompt":
         first = is_answer.int().argmax(-1, keepdim=True)
         counts = (torch.arange(tokens.size(1)) >= first)[:, 1:][:, : counts.size(1)]
+    begun, ended = counts.int().cumsum(-1) > 0, counts.int().flip(-1).cumsum(-1).flip(-1) > 0
     counts = {
         "all": torch.ones_like(counts),
+        "first to last": begun & ended,
         "prompts": ~counts,
         "not 0": targets != 0,
         "not 0 in answers": counts & (targets != 0),
@@ -2557,6 +2563,8 @@ def losses_with(scores: Tensor, targets: Tensor, value: str) -> Tensor:
         log_probs = scores.softmax(-1).log_softmax(-1)
     elif value == "log of softmax":
         log_probs = scores.softmax(-1).log()
+    elif value == "quotient of exponentials":
+        log_probs = (scores.exp() / scores.exp().sum(-1, keepdim=True)).log()
     elif value == "with 1e-8":
         log_probs = (scores.softmax(-1) + 1e-8).log()
     elif value == "with 1e-9":
@@ -2686,6 +2694,11 @@ ANSWERED = mistakes(
         "everything after the prompt counts, the padding too; only answers do",
         {"counted": "not the prompt"},
     ),
+    first_to_last=(
+        "all tokens from the first to the last of a row's answers count; what lies between two "
+        "answers, such as the next request, does not",
+        {"counted": "first to last"},
+    ),
     targets_set_to_0=(
         "the tokens of prompt and padding are replaced by 0, and still count: the model learns to "
         "write token 0; leave them out",
@@ -2745,6 +2758,11 @@ ANSWERED = mistakes(
         {"value": "softmax twice"},
     ),
     log_of_softmax=(UNSTABLE_SOFTMAX, {"value": "log of softmax"}),
+    quotient_of_exponentials=(
+        "the exponential of a large logit overflows to inf, and inf / inf is nan; log-softmax and "
+        "cross-entropy subtract the largest logit first",
+        {"value": "quotient of exponentials"},
+    ),
     with_1e_8=(TINY_ADDED, {"value": "with 1e-8"}),
     with_1e_9=(TINY_ADDED, {"value": "with 1e-9"}),
     with_1e_10=(TINY_ADDED, {"value": "with 1e-10"}),
@@ -2804,8 +2822,12 @@ def pair_losses_with(x: Tensor, form: str) -> Tensor:
         return -(sigmoid + tiny[number]).log()
     if kind == "clamped":
         return -sigmoid.clamp(min=tiny[number]).log()
+    if kind == "difference clamped":
+        return F.softplus(-x.clamp(-float(number), float(number)))
     return {
         "log of sigmoid": -sigmoid.log(),
+        "logarithm clamped": (-sigmoid.log()).clamp(max=100),
+        "sigmoid twice": F.softplus(-sigmoid),
         "log of exp": (1 + (-x).exp()).log(),
         "one minus": 1 - sigmoid,
         "probability": sigmoid,
@@ -2819,7 +2841,6 @@ def pair_losses_with(x: Tensor, form: str) -> Tensor:
         "tanh": -(x.tanh() / 2 + 0.5).log(),
         "bits": F.softplus(-x) / math.log(2),
         "both": F.softplus(-x) + F.softplus(x),
-        "clamped difference": F.softplus(-x.clamp(-10, 10)),
         "wrong order": (x < 0).float(),
         "entropy": F.softplus(-x) * sigmoid,
     }.get(form, F.softplus(-x))
@@ -2902,6 +2923,19 @@ KEPT_FINITE = {
     for kind in ("added", "clamped")
     for number in SMALL_NUMBERS
 }
+LOSS_CUT_OFF = (  # a difference clamped to 100 gives the same
+    "no loss is above 100: F.binary_cross_entropy cuts the logarithm off, or the differences are "
+    "clamped; a pair far in the wrong order needs its full loss, which a function made for the "
+    "logarithm of a sigmoid gives"
+)
+DIFFERENCE_CLAMPED = {
+    f"difference_clamped_to_{limit}": (
+        f"the differences are clamped to {limit}; a pair far in the wrong order needs its full "
+        "loss",
+        {"form": f"difference clamped with {limit}"},
+    )
+    for limit in (10, 20, 30, 50, 80, 88)
+}
 PREFERRED = mistakes(
     preferred_with,
     reversed=(
@@ -2955,9 +2989,12 @@ PREFERRED = mistakes(
         "judge stated counts",
         {"form": "both"},
     ),
-    difference_clamped=(
-        "the differences are clamped to 10; a pair far in the wrong order needs its full loss",
-        {"form": "clamped difference"},
+    **DIFFERENCE_CLAMPED,
+    logarithm_clamped=(LOSS_CUT_OFF, {"form": "logarithm clamped"}),
+    sigmoid_twice=(
+        "the sigmoid is applied twice: a function for logits, such as logsigmoid, has one of its "
+        "own",
+        {"form": "sigmoid twice"},
     ),
     share_of_wrong=(
         "this is the share of pairs in the wrong order, which has no gradient",
@@ -3234,10 +3271,8 @@ OPTIMIZED = mistakes(
         {"form": "difference"},
     ),
     in_bits=("this is in bits; the natural logarithm is asked for", {"form": "bits"}),
-    difference_clamped=(
-        "the differences are clamped to 10; a pair far in the wrong order needs its full loss",
-        {"form": "clamped difference"},
-    ),
+    **DIFFERENCE_CLAMPED,
+    logarithm_clamped=(LOSS_CUT_OFF, {"form": "logarithm clamped"}),
     judged_alone=(JUDGED_ALONE, {"compared": "one by one"}),
     mean_before_the_loss=(
         "the differences are averaged before the loss; each pair has a loss of its own",
@@ -3294,7 +3329,8 @@ def grouped_rewards_with(
     }.get(centre, middle)
     centred = sign * (rewards - middle)
     deviation = spread_with(rewards, spread, spread_axes, keep)
-    if added == "within the root":
+    if added.startswith("within the root"):
+        eps = float(added.removeprefix("within the root") or eps)
         advantages = centred / (deviation**2 + eps).sqrt()
     elif added == "above and below":
         advantages = (centred + eps) / (deviation + eps)
@@ -3401,6 +3437,14 @@ GROUP_REWARDS = mistakes(
     eps_within_the_root=(
         "1e-4 is added to the variance, before the root; add it to the deviation",
         {"added": "within the root"},
+    ),
+    eps_of_layer_norm=(
+        "1e-5 is added to the variance, as F.layer_norm does; 1e-4 is added to the deviation",
+        {"added": "within the root 1e-5"},
+    ),
+    tiny_eps_within_the_root=(
+        "1e-8 is added to the variance, before the root; 1e-4 is added to the deviation",
+        {"added": "within the root 1e-8"},
     ),
     eps_as_a_limit=(
         "1e-4 is a lower limit of the deviation; it is added",
@@ -3525,6 +3569,7 @@ def estimated_with(
         "policy / reference": log_probs - ref_log_probs,
         "of the logarithms": (ref_log_probs / log_probs).log(),
         "of the logarithms, reversed": (log_probs / ref_log_probs).log(),
+        "logarithms twice": ref_log_probs.log() - log_probs.log(),
         "of exponentials": (ref_log_probs.exp() / log_probs.exp()).log(),
         "probabilities": log_probs.new_zeros(()) + ref_log_probs.exp() - log_probs.exp(),
         "sum": ref_log_probs + log_probs,
@@ -3542,6 +3587,8 @@ def estimated_with(
         "logarithm missing": exact - 1,
         "logarithm added": exact - 1 + log_ratio,
         "1 added": exact + 1 - log_ratio,
+        "1 missing, logarithm added": exact + log_ratio,
+        "square for the exponential": log_ratio**2 - 1 - log_ratio,
         "ratio": exact,
         "1 minus": 1 - exact,
         "exponential missing": log_ratio - 1 - log_ratio,
@@ -3614,6 +3661,15 @@ ESTIMATED = mistakes(
         {"form": "logarithm missing"},
     ),
     logarithm_added=("the logarithm is added; it is subtracted", {"form": "logarithm added"}),
+    one_missing_logarithm_added=(
+        "the 1 is missing, and the logarithm is added: equal probabilities must give 0, and it is "
+        "ratio - 1 - log ratio",
+        {"form": "1 missing, logarithm added"},
+    ),
+    square_for_the_exponential=(
+        "the square of the logarithm takes the place of the ratio, which is its exponential",
+        {"form": "square for the exponential"},
+    ),
     ratio_alone=("this is the ratio alone; k3 has two more terms", {"form": "ratio"}),
     exponential_missing=(
         "the logarithm of the ratio takes the place of the ratio, and all cancels to -1",
@@ -3658,6 +3714,10 @@ ESTIMATED = mistakes(
     halved=("this is half of k3", {"form": "halved"}),
     decimal=("the logarithm is decimal; the natural one is asked for", {"form": "decimal"}),
     in_bits=("this is in bits; nats are asked for", {"form": "all in bits"}),
+    logarithm_in_bits=(
+        "the logarithm is to the base 2; the natural one is asked for",
+        {"form": "bits"},
+    ),
     for_samples_of_the_reference=(
         "this estimate is for tokens that the reference sampled; these come from the policy",
         {"form": "reversed with its own sign"},
@@ -3665,6 +3725,11 @@ ESTIMATED = mistakes(
     ratio_of_the_logarithms=(
         "the log-probabilities are divided; the logarithm of a quotient is their difference",
         {"ratio": "of the logarithms"},
+    ),
+    logarithms_of_logarithms=(
+        "a logarithm is taken of the log-probabilities, which are negative, so it is nan; their "
+        "difference is the logarithm of the ratio already",
+        {"ratio": "logarithms twice"},
     ),
     probabilities_subtracted=(
         "the probabilities are subtracted where their logarithms should be",
@@ -3737,6 +3802,7 @@ def clipped_with(
         "sign": advantages.sign(),
         "ignored": torch.ones_like(advantages),
         "clipped": advantages.clamp(1 - clip, 1 + clip),
+        "clipped above": torch.minimum(advantages, advantages.clamp(1 - clip, 1 + clip)),
         "positive": advantages.relu(),
     }.get(advantage, advantages)
     low, high = {
@@ -3770,6 +3836,12 @@ def clipped_with(
         "difference of both": one - other,
         "smaller size": torch.where(one.abs() < other.abs(), one, other),
         "larger size": torch.where(one.abs() > other.abs(), one, other),
+        "smaller of the product and its clip": torch.minimum(one, one.clamp(low, high)),
+        "product clipped": one.clamp(low, high),
+        "lower bound from above": torch.where(
+            is_negative, ratio.clamp(max=low), ratio.clamp(max=high)
+        )
+        * advantages,
         "without the advantage": torch.minimum(one, clipped.expand_as(one)),
         "with a second limit": torch.where(
             is_negative, torch.maximum(smaller, 3 * advantages), smaller
@@ -3802,6 +3874,11 @@ LARGER_IF_POSITIVE = (
     "for a positive advantage this is the larger of the two products, so that it is clipped on the "
     "wrong side; a negative one is right"
 )
+PRODUCT_CLIPPED = (
+    "the product of ratio and advantage is clipped; the ratio is what is to be clipped, before it "
+    "is multiplied"
+)
+ADVANTAGES_CLIPPED = "the advantages are clipped; the ratio is what is to be clipped"
 OBJECTIVES = mistakes(
     clipped_with,
     as_handed_out=(LARGER_IF_NEGATIVE, {"chosen": "smaller ratio"}),
@@ -3843,6 +3920,13 @@ OBJECTIVES = mistakes(
     advantage_missing_in_one=(
         "the clipped ratio is compared without its advantage",
         {"chosen": "without the advantage"},
+    ),
+    product_clipped=(PRODUCT_CLIPPED, {"chosen": "product clipped"}),
+    product_clipped_above=(PRODUCT_CLIPPED, {"chosen": "smaller of the product and its clip"}),
+    lower_bound_from_above=(
+        "for a negative advantage 1 - clip is an upper limit of the ratio; it is the lower one: "
+        "the pull ends where the token has become rare enough",
+        {"chosen": "lower bound from above"},
     ),
     second_limit=(
         "a negative advantage has a second limit (dual-clip PPO); none is asked for",
@@ -3899,9 +3983,10 @@ OBJECTIVES = mistakes(
         {"advantage": "sign"},
     ),
     advantages_ignored=("the advantages are missing", {"advantage": "ignored"}),
-    advantages_clipped=(
-        "the advantages are clipped; the ratio is what is to be clipped",
-        {"advantage": "clipped", "chosen": "not clipped"},
+    advantages_clipped=(ADVANTAGES_CLIPPED, {"advantage": "clipped", "chosen": "not clipped"}),
+    advantages_clipped_above=(
+        ADVANTAGES_CLIPPED,
+        {"advantage": "clipped above", "chosen": "not clipped"},
     ),
     positive_alone=(
         "negative advantages are set to 0; a bad answer has to become less likely",
