@@ -32,7 +32,7 @@ from post_training.post_run import ANSWER_COLUMNS
 from post_training.post_trainer import PostTrainer
 from post_training.rollouts import collate
 from post_training.tasks import SPECIAL, Continue, Follow, Task
-from run_places import WRITTEN
+from run_places import WRITTEN, WRITTEN_AFTER_TRAINING
 from sealed_folder import read_sealed
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
@@ -153,7 +153,8 @@ def test_every_method_runs_and_writes_its_files(
     not_written = {"curves.png", "samples.txt", "samples.jsonl"}  # no curves in tests; no samples
     others = {"states", "run.lock", "published.json", "initial.safetensors", "tensorboard"}
     left = {path.name for path in folder.iterdir()}
-    assert {*WRITTEN} - not_written <= left <= {*WRITTEN, *others}
+    all_files = {*WRITTEN, *WRITTEN_AFTER_TRAINING}
+    assert all_files - not_written <= left <= {*all_files, *others}
     assert [row["step"] for row in read_csv(folder / "metrics.csv")] == [1, 2, 3, 4]
     published = tmp_path / "checkpoints" / "run.safetensors"
     assert published.read_bytes() == (folder / "best.safetensors").read_bytes()
