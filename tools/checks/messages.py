@@ -35,7 +35,15 @@ MAINTAINERS = {  # what they say is for the people who change the course, or tea
     "grade",
     *("ablations", "benchmark", "compare_tokenizers", "crash_test", "load_test", "make_pictures"),
     "utils/grader/exercises.py",  # what is wrong with exercises.yaml
-    *("mutation", "new_exercise", "run_pages", "speculative_speed", "try_answers", "validate_all"),
+    *(
+        "experiments",
+        "mutation",
+        "new_exercise",
+        "run_pages",
+        "speculative_speed",
+        "try_answers",
+        "validate_all",
+    ),
 }
 FIELD = "\0"  # stands for what differs, in a message
 ALLOWED = (
