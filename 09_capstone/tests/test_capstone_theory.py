@@ -413,6 +413,17 @@ def test_the_readme_and_the_roadmap_have_the_losses_of_the_benchmarks() -> None:
     assert f"end near {float(laptop):.2f}" in ROADMAP
 
 
+def test_the_readme_shows_the_three_runs_of_full() -> None:
+    text = (LESSON / "README.md").read_text(encoding="utf-8")
+    runs = json.loads((LESSON / "full_runs.json").read_text(encoding="utf-8"))
+    assert [run["seed"] for run in runs] == [0, 1, 2]
+    for run in runs:
+        loss, bits = run["val_loss"], run["bits"]
+        assert loss < 1.5 and math.isclose(loss / math.log(2), bits, abs_tol=6e-4)
+        assert f"| {run['seed']} | {loss:.4f} | {bits:.3f} | {run['seconds']} s |" in text
+        assert f"Seed {run['seed']}:\n\n```text\n{run['sample']}\n```" in text
+
+
 def test_the_questions_of_the_readme() -> None:
     assert f"more than {3.0 / 1.4:.2f} of them per token" in README
     floor = entropy_rate()
