@@ -4,6 +4,7 @@ A few exercises of lesson 01 and four submissions; tools/grading_trial.py grades
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -321,3 +322,12 @@ def test_a_lesson_that_is_not_there_is_a_mistake_of_usage() -> None:
 def test_a_case_keeps_its_form() -> None:
     """the form that the grader expects is the one that the engine sends"""
     assert set(judging.TYPES) == set(asdict(Case("1.1")))
+
+
+def test_the_page_counts_the_exercises_that_cannot_be_asked_from_outside() -> None:
+    """Which they are, each grading finds out anew; the page has to name exercises that exist."""
+    page = (ROOT / "00_setup" / "for_instructors.md").read_text(encoding="utf-8")
+    (named, count) = re.findall(r"is left\s+\(today (.+?), of (\d+)\)", page, re.DOTALL)[0]
+    ids = {one.id for lesson in lessons() for one in lesson.exercises}
+    assert int(count) == len(ids)
+    assert {*re.findall(r"\d\.\d+", named)} <= ids
