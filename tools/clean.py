@@ -1,4 +1,4 @@
-"""Remove what Python and its tools leave behind: caches and build folders.
+"""Remove what Python and its tools leave behind: caches, build folders, measured coverage.
 
     python tools/clean.py          caches and build folders
     python tools/clean.py --all    the environment .venv too (make install creates it again)
@@ -45,12 +45,19 @@ def clean(root: Path, everything: bool = False) -> list[str]:
     folders = list(leftovers(root))
     if everything and (root / ".venv").is_dir():
         folders.append(root / ".venv")
-    removed = []
+    removed = [remove_file(path) for path in sorted(root.glob(".coverage*")) if path.is_file()]
     for folder in folders:
         megabytes = size_of(folder) / 1e6
         shutil.rmtree(folder)
         removed.append(f"removed {folder.relative_to(root).as_posix()} ({megabytes:.1f} MB)")
     return removed
+
+
+def remove_file(path: Path) -> str:
+    """Remove a file; returns the line that says so."""
+    megabytes = path.stat().st_size / 1e6
+    path.unlink()
+    return f"removed {path.name} ({megabytes:.1f} MB)"
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ GONE = [
     "01_attention/.ipynb_checkpoints/notebook.ipynb",
     "tiny_transformer_course.egg-info/PKG-INFO",
     "build/lib/x.py",
+    ".coverage",
 ]
 KEPT = [
     "utils/errors.py",
