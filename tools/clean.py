@@ -45,7 +45,8 @@ def clean(root: Path, everything: bool = False) -> list[str]:
     folders = list(leftovers(root))
     if everything and (root / ".venv").is_dir():
         folders.append(root / ".venv")
-    removed = [remove_file(path) for path in sorted(root.glob(".coverage*")) if path.is_file()]
+    measured = [*root.glob(".coverage"), *sorted(root.glob(".coverage.*"))]
+    removed = [remove_file(path) for path in measured]
     for folder in folders:
         megabytes = size_of(folder) / 1e6
         shutil.rmtree(folder)

@@ -97,7 +97,13 @@ class Worker:
 
     def send_job(self, job: dict[str, Any]) -> None:
         """Send the process its job. Raises CourseError if it could not start."""
-        ready = self.next_event(STARTUP)
+        try:
+            ready = self.next_event(STARTUP)
+        except queue.Empty:
+            raise CourseError(
+                f"the grader has not started within {STARTUP:.0f} seconds, so this machine is very "
+                "busy; try again later"
+            ) from None
         if ready is None or self.process.stdin is None:
             raise CourseError(f"the grader could not start: {self.last_error()}")
         self.process.stdin.write(json.dumps(job).encode() + b"\n")

@@ -809,6 +809,13 @@ def test_a_process_that_cannot_start_is_an_error_with_the_reason(tmp_path, monke
         judge(lesson)
 
 
+@pytest.mark.usefixtures("as_for_a_learner")
+def test_a_process_that_takes_too_long_to_start_is_an_error_that_says_so(monkeypatch, lesson):
+    monkeypatch.setattr(engine, "STARTUP", 0.001)
+    with pytest.raises(CourseError, match=r"not started within 0 seconds.*; try again later$"):
+        judge(lesson)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
