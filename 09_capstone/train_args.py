@@ -38,6 +38,11 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="a YAML or JSON configuration file"
     )
+    add_folder_flags(parser)
+
+
+def add_folder_flags(parser: argparse.ArgumentParser) -> None:
+    """Where a run writes, and whether it continues or replaces one; also for post_train.py."""
     parser.add_argument("--out-dir", type=Path, metavar="DIR", help="folder of the run")
     parser.add_argument(
         "--resume",

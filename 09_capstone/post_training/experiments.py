@@ -34,7 +34,7 @@ PICTURES = Path(__file__).resolve().parent / "pictures"
 PROGRAM = Path(__file__).resolve().parents[1] / "post_train.py"
 EXACT = "--kl-weight 0.05 --max-steps 265 --eval-interval 53"
 CHEATED = "--kl-weight 0.05 --max-steps 75 --eval-interval 25"
-RUNS = {  # the first three take five minutes each on two quiet cores
+RUNS = {  # the first three take five minutes each on two cores
     "grpo": f"grpo {EXACT}",
     "dpo": "dpo --max-steps 400 --max-minutes 5 --eval-interval 60",
     "sft": "sft --task continue --max-steps 3000 --max-minutes 5 --eval-interval 500",
@@ -62,7 +62,15 @@ def main() -> int:
 
 def make_run(folder: Path, base: Path, arguments: Sequence[str]) -> None:
     """Run post_train.py in a process of its own. Raises CourseError if it fails."""
-    places = ["--checkpoint", str(base), "--out-dir", str(folder), "--overwrite"]
+    places = [
+        "--dtype",
+        "bfloat16",
+        "--checkpoint",
+        str(base),
+        "--out-dir",
+        str(folder),
+        "--overwrite",
+    ]
     command = [sys.executable, str(PROGRAM), *arguments, *places]
     if code := subprocess.run(command).returncode:
         raise CourseError(f"the run in {folder} ended with {code}; see its messages above")

@@ -9,6 +9,7 @@ from post_training.post_config import METHODS, PostTrainConfig
 from post_training.sft import add_special_tokens
 from run_places import default_checkpoints
 from sample import newest_checkpoint
+from train_args import add_folder_flags
 from utils.command_line import OneLineParser, add_config_flags, config_from_args
 from utils.config import ModelConfig
 from utils.errors import CourseError, UsageError, pick
@@ -59,20 +60,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="model to start from (default: the newest)"
     )
-    parser.add_argument("--out-dir", type=Path, metavar="DIR", help="folder of the run")
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="continue the newest unfinished run, or the one in --out-dir",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out-dir")
-    parser.add_argument(
-        "--checkpoint-dir",
-        type=Path,
-        metavar="DIR",
-        default=default_checkpoints(),
-        help="where the model is copied when the run ends",
-    )
+    add_folder_flags(parser)
     add_config_flags(parser, PostTrainConfig, skip=SKIPPED)
     args = parser.parse_args()
     if args.resume and args.overwrite:
