@@ -25,7 +25,7 @@ import scaling_runs
 import texts_by_loss
 from contamination import rolling_hashes
 from model.config import PRESETS
-from power_law import fit_power_law
+from power_law import fit_power_law, predicted_loss
 from text_statistics import distinct_n, repeated_share
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
@@ -249,6 +249,15 @@ def test_how_much_two_seeds_differ() -> None:
     ]
     said = f"{statistics.mean(differ):.3f} on average, and up to {max(differ):.2f}"
     assert f"differ by {said}" in README and f"differ by {said}" in ROADMAP
+
+
+def test_what_the_law_predicts_from_the_losses_of_the_roadmap() -> None:
+    block = re.search(r"fit_power_law\(sizes, \[(.*?)\], 0.9\)", ROADMAP)
+    assert block is not None
+    losses = [float(loss) for loss in block[1].split(",")]
+    a, alpha = fit_power_law([12 * 4 * d_model**2 for d_model in (64, 96, 128)], losses, 0.9)
+    predicted = predicted_loss(12 * 4 * 192**2, 0.9, a, alpha)
+    assert f"The law predicts {predicted:.2f} from them" in ROADMAP
 
 
 def test_what_the_ablations_of_the_course_say() -> None:
