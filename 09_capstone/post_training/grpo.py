@@ -1,6 +1,8 @@
 """GRPO: group relative policy optimization, which is PPO without a value model.
 
     A_i  = (R_i - mean(R)) / std(R)             over the G answers to one prompt
+    G_t  = r_t + discount G_t+1                 with a reward r_t for every token: process
+    A_t  = (G_t - mean_t(G)) / std(G)           supervision; mean_t is that of position t
     k3_t = pi_ref / pi - 1 - log(pi_ref / pi)   an estimate of the KL divergence, never negative
     L    = -mean over all answer tokens of [min(rho_t A_i, clip(rho_t) A_i) - beta k3_t]
 
@@ -8,8 +10,10 @@ The group is the baseline: an answer is good if it is better than the others to 
 mean runs over all tokens of the batch, so that a token counts the same in a long answer as in a
 short one (`token_mean`).
 
-Shao et al. 2024, "DeepSeekMath", section 4.1; Schulman 2020, "Approximating KL divergence";
-Liu et al. 2025, "Understanding R1-Zero-like training", for the mean over tokens.
+Shao et al. 2024, "DeepSeekMath", sections 4.1.2 (one reward per answer) and 4.1.3 (process
+supervision, there with one reward per step of reasoning and no discount); Schulman 2020,
+"Approximating KL divergence"; Liu et al. 2025, "Understanding R1-Zero-like training", for the mean
+over tokens.
 """
 
 try:
@@ -36,6 +40,25 @@ def group_advantages(rewards: Tensor) -> Tensor:
     return centred / (deviation + EPS)
 
 
+def process_advantages(rewards: Tensor, is_judged: Tensor, discount: float = 0.9) -> Tensor:
+    """Advantages (B, T) of single tokens, from a reward for each of them.
+
+    A token deserves its own reward and, discounted, those that follow it in its answer. What all
+    answers of the batch deserve on average at this position is the baseline. `is_judged` (B, T) is
+    True where a reward counts; elsewhere the advantage is 0.
+    """
+    counts = is_judged.to(rewards.dtype)
+    to_come = torch.zeros_like(rewards)  # G (B, T)
+    following = torch.zeros_like(rewards[:, 0])  # G_t+1 (B,)
+    for t in reversed(range(rewards.size(1))):
+        following = (rewards[:, t] + discount * following) * counts[:, t]
+        to_come[:, t] = following
+    at_position = (to_come * counts).sum(0) / counts.sum(0).clamp(min=1)  # (T,)
+    centred = (to_come - at_position) * counts
+    deviation = (centred.square().sum() / counts.sum().clamp(min=1)).sqrt()
+    return centred / (deviation + EPS)
+
+
 def kl_k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
     """Estimate KL(pi || pi_ref) per token, from tokens that pi has sampled.
 
@@ -55,8 +78,9 @@ def grpo_loss(
     clip: float = 0.2,
     beta: float = 0.04,
 ) -> Tensor:
-    """The loss of a batch: log-probabilities and is_answer (B, T), advantages (B,)."""
-    objective = clipped_objective(log_probs, old_log_probs, advantages[:, None], clip)
+    """The loss of a batch: log-probabilities and is_answer (B, T), advantages (B,) or (B, T)."""
+    per_token = advantages.view(len(advantages), -1)  # (B, 1): one for all tokens of an answer
+    objective = clipped_objective(log_probs, old_log_probs, per_token, clip)
     return -token_mean(objective - beta * kl_k3(log_probs, ref_log_probs), is_answer)
 
 

@@ -25,7 +25,7 @@ from post_training.tasks import Prompt, Task
 from tiny_transformer_lm import TinyTransformerLM
 
 PROMPT_SEED = 1  # of the held-out prompts: the same for every model
-BATCH = 128  # answers sampled at once
+BATCH = 64  # answers sampled at once
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ def measure(
 ) -> AnswerReport:
     """Sample n answers to held-out prompts, judge them, and compare with the reference.
 
+    Each batch of prompts is cut at a place of its own, since some places are harder than others.
     The model is left in evaluation mode: with dropout it would be another one.
     """
     model.eval()
-    prompts = task.prompts(n, random.Random(PROMPT_SEED))
-    generator = torch.Generator().manual_seed(seed)
-    parts = [prompts[first : first + BATCH] for first in range(0, n, BATCH)]
+    rng, generator = random.Random(PROMPT_SEED), torch.Generator().manual_seed(seed)
+    parts = [task.prompts(min(BATCH, n - first), rng) for first in range(0, n, BATCH)]
     rollouts = [sample_answers(model, tokenizer, task, part, generator) for part in parts]
     verdicts = [
         task.judge(prompt, answer)

@@ -18,7 +18,10 @@ class PostTrainConfig(TrainConfig):
     method: str = option("grpo", "how to learn", METHODS)
     task: str = option("continue", "continue a scene, or follow an instruction", TASKS)
     reward: str = option(
-        "exact", "grpo: what is rewarded; all but exact can be cheated", tuple(REWARDS)
+        "tokens",
+        "grpo: tokens blames the first mistake, exact rewards the answer as a whole; "
+        "the others can be cheated",
+        ("tokens", *REWARDS),
     )
     group_size: int = option(8, "answers per prompt, which are compared with each other")
     kl_weight: float = option(0.02, "dpo, grpo: beta, the price of a nat of KL divergence")

@@ -2,7 +2,7 @@
 
     SFT     true answers            -> answer_loss
     DPO     pairs of the reference  -> dpo_loss
-    GRPO    samples of the policy   -> rewards -> group_advantages -> grpo_loss
+    GRPO    samples of the policy   -> rewards -> advantages -> grpo_loss
 
 A batch depends on (seed, step) and on the weights alone, so a resumed run continues exactly.
 Everything else, from the schedule to `--max-minutes`, is inherited; `evaluate` measures the loss on
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from any_tokenizer import Tokenizer
 from post_training.dpo import dpo_loss
-from post_training.grpo import group_advantages, grpo_loss, kl_k3
+from post_training.grpo import group_advantages, grpo_loss, kl_k3, process_advantages
 from post_training.post_config import PostTrainConfig
 from post_training.preferences import collate_pairs, exact_scores, make_pairs
 from post_training.rewards import REWARDS
@@ -115,11 +115,10 @@ class PostTrainer(Trainer):
         yield dpo_loss(chosen, rejected, ref_chosen, ref_rejected, self.settings.kl_weight)
 
     def grpo(self) -> Iterator[Tensor]:
-        """Make an answer likelier the better it is than the others to the same prompt."""
+        """Make tokens likelier the better they are than those of the other answers."""
         rollout = self.sample(self.policy)
-        rewards = self.rewards(rollout)
-        advantages = group_advantages(rewards.view(-1, self.settings.group_size)).flatten()
         is_answer = self.judged_part(rollout)[:, 1:]
+        advantages, reward = self.advantages(rollout, is_answer)
         with torch.no_grad():
             ref_log_probs = self.log_probs(self.reference, rollout)
         old_log_probs = None
@@ -128,7 +127,7 @@ class PostTrainer(Trainer):
             if old_log_probs is None:  # before the first update, the policy is what sampled
                 old_log_probs = log_probs.detach()
                 kl = token_mean(kl_k3(old_log_probs, ref_log_probs), is_answer)
-                self.measured = {"reward": rewards.mean().item(), "kl": kl.item()}
+                self.measured = {"reward": reward, "kl": kl.item()}
             yield grpo_loss(
                 log_probs,
                 old_log_probs,
@@ -154,7 +153,29 @@ class PostTrainer(Trainer):
         rollout = sample_answers(model, self.tokenizer, self.task, prompts, generator)
         return rollout.to(self.device)
 
-    def rewards(self, rollout: Rollout) -> Tensor:
+    def advantages(self, rollout: Rollout, is_answer: Tensor) -> tuple[Tensor, float]:
+        """The advantages of single tokens (B, T) or of answers (B,), and the mean reward."""
+        if self.settings.reward == "tokens":
+            rewards = self.token_rewards(rollout)[:, 1:]
+            return process_advantages(rewards, is_answer), rewards.sum(-1).mean().item()
+        rewards = self.answer_rewards(rollout)
+        grouped = group_advantages(rewards.view(-1, self.settings.group_size))
+        return grouped.flatten(), rewards.mean().item()
+
+    def token_rewards(self, rollout: Rollout) -> Tensor:
+        """-1 for an answer's first mistake, 0 for all other tokens (B, T).
+
+        An answer without its end is blamed for its last token.
+        """
+        rewards = torch.zeros(rollout.tokens.shape, device=self.device)
+        for row, (prompt, answer) in enumerate(zip(rollout.prompts, rollout.answers, strict=True)):
+            verdict = self.task.judge(prompt, answer)
+            if not verdict.is_right:
+                mistake = min(verdict.accepted, verdict.length - 1)
+                rewards[row, len(prompt.text) + mistake] = -1.0
+        return rewards
+
+    def answer_rewards(self, rollout: Rollout) -> Tensor:
         """The reward of each answer (B,)."""
         reward = REWARDS[self.settings.reward]
         answered = zip(rollout.prompts, rollout.answers, strict=True)
@@ -167,7 +188,7 @@ class PostTrainer(Trainer):
         What comes later has changed nothing in the reward, so it deserves neither praise nor blame.
         """
         judged = rollout.is_answer.clone()
-        if self.settings.reward == "exact":
+        if self.settings.reward in ("exact", "tokens"):
             for row, (prompt, answer) in enumerate(
                 zip(rollout.prompts, rollout.answers, strict=True)
             ):

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from post_training.dpo import dpo_loss
-from post_training.grpo import EPS, group_advantages, grpo_loss, kl_k3
+from post_training.grpo import EPS, group_advantages, grpo_loss, kl_k3, process_advantages
 from post_training.ppo import ValueHead, clipped_objective, gae, value_loss
 from post_training.reward_model import bradley_terry_loss
 from post_training.sft import answer_loss
@@ -279,6 +279,40 @@ def test_a_group_whose_rewards_are_equal_teaches_nothing() -> None:
         assert group_advantages(torch.full((1, 7), reward)).abs().max() < 0.01
 
 
+JUDGED = torch.arange(6) < torch.tensor([2, 6, 3, 1])[:, None]  # (4, 6): answers end early
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.9, 1.0])
+def test_process_advantages_compare_a_token_with_its_position(discount: float) -> None:
+    rewards = normal(4, 6, seed=1)
+    to_come = np.zeros((4, 6))
+    for i, t in zip(*np.nonzero(JUDGED.numpy()), strict=True):
+        last = int(JUDGED[i].sum())
+        terms = (discount ** (k - t) * rewards[i, k].item() for k in range(t, last))
+        to_come[i, t] = sum(terms)
+    masked = np.where(JUDGED, to_come, np.nan)
+    centred = masked - np.nanmean(masked, axis=0)
+    expected = np.nan_to_num(centred / (np.sqrt(np.nanmean(centred**2)) + EPS))
+    expect_close(process_advantages(rewards, JUDGED, discount), torch.from_numpy(expected))
+
+
+def test_process_advantages_find_the_token_that_was_wrong() -> None:
+    """With discount 0 it alone is blamed; else those before it, too, the less the earlier."""
+    rewards = torch.zeros(8, 5)
+    rewards[3, 2] = -1.0
+    judged = torch.ones(8, 5, dtype=torch.bool)
+    judged[3, 3:] = False
+    alone = process_advantages(rewards, judged, discount=0.0)
+    assert (alone < 0).nonzero().tolist() == [[3, 2]]
+    first, second, third = process_advantages(rewards, judged, discount=0.5)[3, :3].tolist()
+    assert first / third == pytest.approx(0.25) and second / third == pytest.approx(0.5)
+    assert alone.sum().item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_process_advantages_of_answers_that_are_all_right_teach_nothing() -> None:
+    assert not process_advantages(torch.zeros(4, 6), JUDGED).any()
+
+
 def distributions() -> tuple[Tensor, Tensor]:
     """log pi and log pi_ref of 6 tokens, in 4 pairs."""
     pi = normal(4, 6, seed=1, scale=2).log_softmax(-1)
@@ -363,6 +397,15 @@ def test_at_the_first_update_grpo_is_the_policy_gradient() -> None:
     grpo_loss(log_pi, new, ref, advantages, ANSWERED, beta=0.0).backward()
     expected = -advantages[:, None] * ANSWERED / ANSWERED.sum()
     expect_close(log_pi.grad, expected)
+
+
+def test_a_token_may_have_an_advantage_of_its_own() -> None:
+    new, old, ref, advantages = batch()
+    repeated = advantages[:, None].expand(new.shape)
+    expect_close(
+        grpo_loss(new, old, ref, repeated.contiguous(), ANSWERED),
+        grpo_loss(new, old, ref, advantages, ANSWERED),
+    )
 
 
 def test_what_is_no_answer_counts_for_nothing_in_grpo() -> None:

@@ -56,6 +56,7 @@ METHODS = {
     "sft, following": ("sft", "--task", "follow"),
     "dpo": ("dpo",),
     "grpo": ("grpo",),
+    "grpo, one reward per answer": ("grpo", "--reward", "exact"),
     "grpo, two updates": ("grpo", "--updates", 2),
     "grpo, following, for length": ("grpo", "--task", "follow", "--reward", "length"),
 }
@@ -218,18 +219,35 @@ def test_the_published_model_generates_with_sample(
 
 
 def test_an_answer_is_praised_or_blamed_up_to_its_first_mistake() -> None:
-    """With the exact reward; the others read the whole answer."""
+    """With a reward of the verifier; the others read the whole answer."""
     task = Follow()
     (prompt,) = task.prompts(1, random.Random(0))
     right, n = prompt.answer, len(prompt.answer)
     answers = [right, f"{right[:5]}33{right[7:]}", f"{right[:5]}|", right[:-1], f"{right[:-1]}En|"]
     rollout = collate([prompt] * 5, answers, CharTokenizer(CHARACTERS + SPECIAL))
-    for reward, n_judged in (("exact", [n, 6, 6, n - 1, n]), ("word", [*map(len, answers)])):
+    of_verifier = [n, 6, 6, n - 1, n]
+    for reward, n_judged in (
+        ("tokens", of_verifier),
+        ("exact", of_verifier),
+        ("word", [*map(len, answers)]),
+    ):
         trainer: Any = SimpleNamespace(settings=SimpleNamespace(reward=reward), task=task)
         judged = PostTrainer.judged_part(trainer, rollout)
         assert judged.sum(-1).tolist() == n_judged
         assert not (judged & ~rollout.is_answer).any()
         assert judged[:, len(prompt.text)].all()  # from the first character on
+
+
+def test_the_token_that_was_wrong_is_blamed() -> None:
+    task = Follow()
+    (prompt,) = task.prompts(1, random.Random(0))
+    n, first = len(prompt.answer), len(prompt.text)
+    answers = [prompt.answer, f"{prompt.answer[:5]}33", "33", prompt.answer[:-1]]
+    rollout = collate([prompt] * 4, answers, CharTokenizer(CHARACTERS + SPECIAL))
+    trainer: Any = SimpleNamespace(device=torch.device("cpu"), task=task)
+    rewards = PostTrainer.token_rewards(trainer, rollout)
+    blamed = [[1, first + 5], [2, first], [3, first + n - 2]]
+    assert rewards.nonzero().tolist() == blamed and rewards.sum() == -3
 
 
 @pytest.mark.gpu
