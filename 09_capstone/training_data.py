@@ -66,7 +66,7 @@ def load_training_data(
     vocab_size: int | None = None,
     tokenizer: Tokenizer | None = None,
 ) -> TrainingData:
-    """Load "shakespeare", "mock", a text file, or a prepared folder. Raises CourseError.
+    """Load a corpus by its name, a text file, or a prepared folder. Raises CourseError.
 
     `kind` is that of the tokenizer: "char", or "bpe", which learns `vocab_size` tokens; "auto" is
     that of a prepared folder, and else "char". A given `tokenizer` is used in place of a new one.

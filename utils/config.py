@@ -98,7 +98,9 @@ class TrainConfig:
     """One training run: the model, the data, the optimizer and the schedule."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    data: str = option("shakespeare", "shakespeare, mock, a text file, or a prepared folder")
+    data: str = option(
+        "shakespeare", "shakespeare, mock, mock-large, a text file, or a prepared folder"
+    )
     init_from: str | None = option(
         None, "fine-tune this checkpoint or Hugging Face folder: its weights, sizes, tokenizer"
     )

@@ -30,7 +30,8 @@ from utils.shakespeare import (
 )
 from utils.terminal import bar_options
 
-NAMES = ("shakespeare", "mock")  # of corpora; any other name is a file
+MOCK_SIZES = {"mock": 1_200_000, "mock-large": 5_000_000}  # characters
+NAMES = ("shakespeare", *MOCK_SIZES)  # of corpora; any other name is a file
 LARGE = 100_000_000  # bytes; a larger file is read in pieces
 
 
@@ -50,15 +51,15 @@ class Corpus:
 
 
 def load_corpus(source: str = "shakespeare") -> Corpus:
-    """Load "shakespeare", "mock", or the text file that `source` names.
+    """Load "shakespeare", "mock", "mock-large", or the text file that `source` names.
 
     Raises CourseError if a file is missing, empty or not UTF-8, or if a tiny_shakespeare.txt in
     `data/` or the mirror is another text.
     """
     if source == "shakespeare":
         return _load_shakespeare()
-    if source == "mock":
-        return _load_mock("as requested")
+    if source in MOCK_SIZES:
+        return _load_mock("as requested", source)
     return _load_file(expand_home(source))
 
 
@@ -126,18 +127,19 @@ def _load_shakespeare() -> Corpus:
     return Corpus("shakespeare", text, f"Tiny Shakespeare, {how}: {path}", path)
 
 
-def _load_mock(why: str) -> Corpus:
+def _load_mock(why: str, name: str = "mock") -> Corpus:
     from utils import mock_corpus  # needs NumPy, which a download does without
 
     bits = mock_corpus.entropy_rate().bits_per_char
     origin = f"mock corpus (entropy {bits:.4f} bits per character), {why}"
-    return Corpus("mock", mock_corpus.generate(), origin, entropy_bits_per_char=bits)
+    text = mock_corpus.generate(MOCK_SIZES[name])
+    return Corpus(name, text, origin, entropy_bits_per_char=bits)
 
 
 def _load_file(path: Path) -> Corpus:
     if not path.exists():
         names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, [*names, "shakespeare", "mock"])
+        hint = did_you_mean(path.name, [*names, *NAMES])
         raise UsageError(f"no file {path}{hint}; use shakespeare, mock, or a UTF-8 text file")
     if path.is_dir():
         raise UsageError(f"{path} is a folder; use shakespeare, mock, or a UTF-8 text file")

@@ -209,7 +209,10 @@ def main() -> None:
     """Turn a text into token ids for training."""
     parser = OneLineParser(description=main.__doc__)
     parser.add_argument(
-        "--data", default="shakespeare", metavar="TEXT", help="shakespeare, mock, or a text file"
+        "--data",
+        default="shakespeare",
+        metavar="TEXT",
+        help="shakespeare, mock, mock-large, or a text file",
     )
     parser.add_argument(
         "--out-dir", type=Path, metavar="DIR", help="where to write (09_capstone/data/NAME)"

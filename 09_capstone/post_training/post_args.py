@@ -12,6 +12,7 @@ from sample import newest_checkpoint
 from train_args import add_folder_flags
 from utils.command_line import OneLineParser, add_config_flags, config_from_args
 from utils.config import ModelConfig
+from utils.corpus import MOCK_SIZES
 from utils.errors import CourseError, UsageError, pick
 
 # What the checkpoint determines, and what no method uses
@@ -82,7 +83,8 @@ def starting_point(args: argparse.Namespace) -> tuple[Checkpoint, PostTrainConfi
     # without dropout: the probabilities that a sample was drawn with are those that are compared
     model = replace(initial.model_config, dropout=0.0)
     config = config_from_args(args, METHOD_SETTINGS[args.method])
-    config = replace(config, model=model, init_from=str(path))
+    corpus = initial.info.get("corpus", config.data)  # the loss is measured on its validation split
+    config = replace(config, model=model, init_from=str(path), data=corpus)
     check_model(initial, config)
     return replace(initial, model_config=model), config
 
@@ -90,7 +92,7 @@ def starting_point(args: argparse.Namespace) -> tuple[Checkpoint, PostTrainConfi
 def check_model(initial: Checkpoint, config: PostTrainConfig) -> None:
     """Raise CourseError if the model can't learn the task."""
     corpus = initial.info.get("corpus", "mock")
-    if corpus != "mock":
+    if corpus not in MOCK_SIZES:
         raise CourseError(
             f"{initial.name} was trained on {corpus}; the grammar judges the plays of the mock "
             f"corpus: {TRAIN_BASE}"

@@ -72,7 +72,9 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) ->
     monkeypatch.setattr(shakespeare, "DATA_FOLDER", tmp_path / "data")
     monkeypatch.setattr(shakespeare, "SIZE", len(RIGHT))
     monkeypatch.setattr(shakespeare, "SHA256", hashlib.sha256(RIGHT).hexdigest())
-    monkeypatch.setattr(mock_corpus, "generate", lambda: "a short play\n")
+    monkeypatch.setattr(
+        mock_corpus, "generate", lambda n_chars: "a short play\n" * (n_chars // 1_200_000)
+    )
     monkeypatch.setattr(shakespeare, "URL", f"{server}/right")
     monkeypatch.delenv(shakespeare.MIRROR_VARIABLE, raising=False)
     monkeypatch.delenv(shakespeare.OFFLINE_VARIABLE, raising=False)
@@ -133,6 +135,12 @@ def test_offline_means_that_nothing_is_downloaded(data_folder, monkeypatch):
 def test_the_mock_corpus_can_be_requested(data_folder):
     put(data_folder, RIGHT)
     assert load_corpus("mock").name == "mock"
+
+
+def test_the_large_mock_corpus_is_longer_and_has_the_same_entropy(data_folder):
+    small, large = load_corpus("mock"), load_corpus("mock-large")
+    assert large.name == "mock-large" and len(large.text) > 3 * len(small.text)
+    assert large.entropy_bits_per_char == small.entropy_bits_per_char
 
 
 @pytest.mark.parametrize(
