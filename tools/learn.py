@@ -1,7 +1,7 @@
 """Your progress in the course, and what to do next.
 
     python tools/learn.py status           every lesson: solved, wrong, to do, a bar, the next step
-    python tools/learn.py next             the next exercise, and why it matters
+    python tools/learn.py next             the next exercise, why it matters, what to read first
     python tools/learn.py check            check your exercises: all, one lesson's, or one (1.3)
     python tools/learn.py check 1.3 --json  the same for programs: see check_json in this file
     python tools/learn.py watch            check on every save, and move on when one is solved
@@ -168,7 +168,7 @@ def fix_step(lesson: Lesson, found: Verdict) -> list[str]:
 
 
 def do_next(course: list[Lesson], what: str) -> int:
-    """Print the next exercise, why it matters and where it is."""
+    """Print the next exercise, why it matters, what to read before it and where it is."""
     found = next_of(choose(what, course))
     if found is None:
         print("\n".join(wrap(" ".join(end_of_path(course)))))

@@ -436,6 +436,14 @@ def test_next_shows_the_first_unsolved_exercise(course: Path, run: Run) -> None:
     assert how_to("check", "1.2") in out  # it is wrong already
 
 
+def test_next_names_the_section_to_read_first(course: Path, run: Run) -> None:
+    assert "Read first" not in run("next")[1]  # no page leads to it
+    page = course / "01_first" / "theory.md"
+    page.write_text("# First\n\n## Squares\n\nA square.\n\n**Now write 1.2.**\n", encoding="utf-8")
+    out = run("next")[1]
+    assert '\n\nRead first: "Squares" in 01_first/theory.md, line 3\nWrite it in ' in out
+
+
 def test_next_continues_with_the_next_lesson(run: Run, pretend: Pretend) -> None:
     pretend(all_of("02_second", TO_DO))
     out = run("next")[1]

@@ -21,6 +21,7 @@ from utils.grader.report import (
     wrap,
 )
 from utils.grader.runner import Worker, ignore, progress
+from utils.grader.sections import section_before
 
 SIGNS = {SOLVED: "ok", WRONG: "wrong", TO_DO: "to do"}
 CORE = "--core"  # the flag of a learner who takes the core alone
@@ -133,9 +134,19 @@ def introduction(lesson: Lesson, exercise: Exercise, found: Verdict) -> list[str
         "",
         *wrap(exercise.why),
         "",
+        *reading(lesson, exercise),
         *wrap(f"Write it in {where_is(lesson, exercise)}"),
         f"For a hint: {how_to('hint', exercise.id)}",
     ]
+
+
+def reading(lesson: Lesson, exercise: Exercise) -> list[str]:
+    """Which section to read before an exercise; nothing if no page leads to it."""
+    section = section_before(lesson, exercise)
+    if section is None:
+        return []
+    page = place(lesson, section.page)
+    return wrap(f'Read first: "{section.heading}" in {page}, line {section.line}')
 
 
 def step_indent() -> str:
