@@ -133,6 +133,11 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         "with dtype=torch.bool",
     ),
     (
+        r"where expected condition to be a boolean",
+        "torch.where takes a boolean condition first, then the value where it is True, then the "
+        "other one",
+    ),
+    (
         r"bitwise_not|Bitwise not|ufunc 'invert' not supported|bad operand type for unary ~|"
         r"`?~`? \(operator\.invert\)",
         "~ inverts booleans, and this mask is not boolean",

@@ -53,6 +53,7 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "NumPy product": (lambda: np.zeros((5, 4)) @ np.zeros((7, 4)), "swapaxes"),
     "broadcast": (lambda: torch.zeros(5, 7) / torch.zeros(5), "keepdim=true"),
     "NumPy broadcast": (lambda: np.zeros((5, 7)) / np.zeros(5), "keepdims=true"),
+    "where of numbers": (lambda: torch.where(X, X, 0), "the value where it is true"),
     "a pair": (lambda: X - X.max(dim=-1), "a pair"),  # pyright: ignore[reportOperatorIssue]
     "axis of a stable sort": (lambda: X.sort(-1, stable=True), "dim=-1"),  # pyright: ignore
     "axis of torch.sort": (lambda: torch.sort(X, -1, stable=True), "dim=-1"),  # pyright: ignore
