@@ -24,6 +24,7 @@ from types import ModuleType, TracebackType
 
 from utils.errors import CourseError
 from utils.grader.exercises import read_lesson
+from utils.grader.state_words import LOADING, in_one_line
 
 STUB = re.compile(r"Exercise (\d+\.\d+)\b")
 LONGEST_MESSAGE = 300  # characters of an exception's message
@@ -265,6 +266,8 @@ def describe(error: BaseException, path: Path, function: str = "") -> str:
     plain = traceback.TracebackException(type(error), error, None)
     plain.__notes__ = None
     message = " ".join([*plain.format_exception_only()][-1].split())
+    if LOADING.search(message):
+        message = in_one_line(error)
     if len(message) > LONGEST_MESSAGE:
         message = message[: LONGEST_MESSAGE - 3] + "..."
     line = last_line_in(error.__traceback__, path, function)

@@ -22,6 +22,7 @@ import pytest
 from utils.errors import CourseError
 from utils.grader.exercises import Exercise, Lesson, read_lesson
 from utils.grader.report import SOLVED, TO_DO, WRONG, Case, failure_text, is_named
+from utils.grader.state_words import in_one_line
 
 if TYPE_CHECKING:
     from utils.grader.guard import Clock, Guarded, LearnerModule
@@ -308,7 +309,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         case.refuted = frozenset(history.refuted)
         case.pairs = history.suspects.diagnoses()
     case.outcome = WRONG
-    case.message = f"the test cannot use the answer: {type(error).__name__}: {error}"
+    case.message = f"the test cannot use the answer: {in_one_line(error)}"
     if isinstance(error, Wrong):
         case.message, case.margin = error.message, error.margin
         case.explained_by = error.explained_by
