@@ -114,8 +114,8 @@ def trained_models(results: Results) -> str:
         "non-overlapping blocks of one context. Times exclude evaluations, except in the second "
         f"row. The first three rows are medians over seeds 0 to {n_seeds - 1}, with the range in "
         "parentheses. They come from the tables below, whose models are trained as `train.py` "
-        "trains them. The same seed and `--dtype` give the same losses again on the same machine; `config.yaml` "
-        "records the precision that was chosen."
+        "trains them. The same seed and `--dtype` give the same losses again on the same machine; "
+        "`config.yaml` records the precision that was chosen."
     )
     limit = (
         "A time limit is converted to a number of steps early in the run, so a run exceeds it when "
