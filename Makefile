@@ -48,24 +48,24 @@ test-module: install ## run one lesson's tests on your exercises (MODULE=01_atte
 	@$(PY) tools/module_tests.py "$(MODULE)"
 
 status: install ## show your progress in every lesson, and the next step
-	@$(PY) tools/learn.py status "$(MODULE)"
+	@$(PY) tools/learn.py status "$(MODULE)" $(ARGS)
 
-next: install ## show the next exercise, and why it matters
-	@$(PY) tools/learn.py next
+next: install ## show the next exercise (ARGS=--core: of the shortest path)
+	@$(PY) tools/learn.py next "$(MODULE)" $(ARGS)
 
 # "|| exit 0": the verdict is printed; make would add "*** Error 1" to it.
 check: install ## check your exercises now: all, or one (EX=1.3)
 	@$(PY) tools/learn.py check "$(or $(EX),$(MODULE))" || exit 0
 
 # exec: a shell in between would be interrupted by Ctrl-C, and make would report that.
-watch: install ## check your exercise each time you save it
-	@$(EXEC) $(PY) tools/learn.py watch "$(MODULE)"
+watch: install ## check your exercise on every save (ARGS=--core as above)
+	@$(EXEC) $(PY) tools/learn.py watch "$(MODULE)" $(ARGS)
 
 hint: install ## show one more hint (EX=1.3 or EX=softmax; default: the next)
-	@$(PY) tools/learn.py hint "$(EX)"
+	@$(PY) tools/learn.py hint "$(EX)" $(ARGS)
 
 solution: install ## show the solution of an exercise that you have solved (EX=1.3)
-	@$(PY) tools/learn.py solution "$(EX)" || exit 0
+	@$(PY) tools/learn.py solution "$(EX)" $(ARGS) || exit 0
 
 reset: install ## restore one stub (EX=1.3); your version is kept as a backup
 	@$(PY) tools/learn.py reset "$(EX)"

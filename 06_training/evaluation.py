@@ -6,12 +6,17 @@ Weighting each batch by its number of targets makes every position count once, a
 batches are smaller. The training loss of a single batch is noisy, and the model may have memorized
 the batch. The mean over held-out data has neither problem, so use it to compare runs.
 
+A longer context lowers the loss, because the average position sees more text before it. So models
+of different contexts are also compared at equal evaluation: each reads the same number of
+characters at a time.
+
 Dimensions: B batch size, T sequence length.
 """
 
 import math
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +24,9 @@ from data_loader import Batch, evaluation_blocks
 from loss_functions import cross_entropy
 from utils.device import autocast
 from utils.errors import run_program
+
+EQUAL_CHARACTERS = 256  # what a block of the equal evaluation holds; published losses use 256 too
+TOKENS_PER_BATCH = 8192  # of an evaluation: enough to keep the processor busy
 
 
 @torch.inference_mode()  # no graph for a backward pass: less memory, less time
@@ -43,6 +51,48 @@ def sum_losses(
             logits = model(x)  # (B, T, vocab_size)
         total += cross_entropy(logits.float(), y).item() * y.numel()  # mean * number of targets
     return total
+
+
+def equal_context(max_seq_len: int, chars_per_token: float = 1.0) -> int:
+    """The tokens per block of the equal evaluation: about EQUAL_CHARACTERS characters.
+
+    A model whose context is shorter is evaluated in blocks of its own context.
+    """
+    return min(max_seq_len, max(1, round(EQUAL_CHARACTERS / chars_per_token)))
+
+
+def equal_evaluation_loss(
+    model: nn.Module,
+    tokens: np.ndarray,
+    max_seq_len: int,
+    chars_per_token: float = 1.0,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> float:
+    """Mean loss over `tokens` at equal evaluation, in nats per character.
+
+    `tokens` (n,) are held-out unsigned integers, cut into blocks of `equal_context` that do not
+    overlap; every token but the first is a target once. `chars_per_token` is that of the targets.
+    Raises CourseError if there is not one full block.
+    """
+    T = equal_context(max_seq_len, chars_per_token)
+    return block_loss(model, tokens, T, device, dtype) / chars_per_token
+
+
+def block_loss(
+    model: nn.Module,
+    tokens: np.ndarray,
+    seq_len: int,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> float:
+    """Mean loss over `tokens` (n,) in blocks of `seq_len`, in nats per token.
+
+    Every token but the first is a target once, so a shorter last block weighs less.
+    """
+    n_rows = max(1, TOKENS_PER_BATCH // seq_len)
+    blocks = evaluation_blocks(tokens, seq_len, n_rows, device)
+    return sum_losses(model, blocks, dtype) / (len(tokens) - 1)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from torch import nn
 
 from clipping import check_finite, clip_gradients_
 from data_loader import Batch, DataLoader, evaluation_blocks
-from evaluation import sum_losses
+from evaluation import TOKENS_PER_BATCH, sum_losses
 from loss_functions import cross_entropy
 from param_groups import build_optimizers, set_learning_rate_
 from run_progress import RunProgress, StepReport
@@ -162,7 +162,7 @@ class Trainer(RunProgress):
 
     def _val_batches(self) -> Iterator[Batch]:
         """The validation split, cut into batches."""
-        n_rows = max(1, 8192 // self.seq_len)  # about 8192 tokens per batch
+        n_rows = max(1, TOKENS_PER_BATCH // self.seq_len)
         return evaluation_blocks(self.val_tokens, self.seq_len, n_rows, self.device)
 
     def _mean_loss(self, loss: float) -> float:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from any_tokenizer import tokenizer_kind
+from evaluation import EQUAL_CHARACTERS
 from loss_functions import bits_per_char
 from run_places import default_checkpoints
 from training_data import TrainingData
@@ -59,11 +60,12 @@ def describe_initial(run: Run, loss: float) -> str:
     return f"started from {run.config.init_from}: validation {loss:.4f}"
 
 
-def describe_result(run: Run, published: Path, val_loss: float) -> None:
-    """Print the loss of the best model, how to sample from it, and how to watch it attend."""
-    bits = bits_per_char(val_loss, run.data.chars_per_token)
-    unit = "nats" if tokenizer_kind(run.data.tokenizer) == "char" else "nats per token"
-    print(f"best    validation loss {val_loss:.4f} {unit}, {bits:.3f} bits per character")
+def describe_result(run: Run, published: Path, val_loss: float, equal: float | None) -> None:
+    """Print the loss of the best model, how to sample from it, and how to watch it attend.
+
+    `equal` is its loss at equal evaluation, in nats per character; None if that is not known.
+    """
+    describe_losses(run, val_loss, equal)
     if (entropy := run.data.entropy_bits_per_char) is not None:
         print(f"floor   {entropy:.3f} bits per character, the entropy of the text itself")
     if published.stem != run.folder.name:
@@ -73,6 +75,17 @@ def describe_result(run: Run, published: Path, val_loss: float) -> None:
     option = "" if is_default else f" --checkpoint {quoted(published)}"
     print(f"sample  python 09_capstone/sample.py{option}")
     print(f"watch   python tools/export_demo.py{option} --out my_model.html")
+
+
+def describe_losses(run: Run, val_loss: float, equal: float | None) -> None:
+    """Print the loss at the model's own context and, unless it is the same, at equal evaluation."""
+    per_token = run.data.chars_per_token
+    bits = bits_per_char(val_loss, per_token)
+    unit = "nats" if tokenizer_kind(run.data.tokenizer) == "char" else "nats per token"
+    print(f"best    validation loss {val_loss:.4f} {unit}, {bits:.3f} bits per character")
+    if equal is not None and equal != val_loss / per_token:
+        nats_and_bits = f"{equal:.4f} nats, {bits_per_char(equal):.3f} bits per character"
+        print(f"equal   {nats_and_bits}, in blocks of {EQUAL_CHARACTERS} characters")
 
 
 def describe_interruption(run: Run, trainer: Trainer) -> None:

@@ -169,12 +169,13 @@ def fit(trainer: Trainer, recorder: RunRecorder) -> bool:
 def conclude(run: Run, trainer: Trainer, recorder: RunRecorder, finished: bool) -> None:
     """Publish the best model, record that the run is finished, and print what came of it."""
     published = publish(run.folder, run.checkpoint_dir) if recorder.has_best else None
+    equal = run.equal_loss(recorder.best) if finished and published else None
     if finished:  # after publishing: a run killed before this line is resumed and published then
         result = {"outcome": "finished", "step": trainer.step, "best": recorder.best}
-        write_result(run.folder, result)
+        write_result(run.folder, {**result, "equal_evaluation": equal})
     draw_curves(run.folder, run.data)  # everything that matters is on disk now
     if published is not None:
-        describe_result(run, published, recorder.best)
+        describe_result(run, published, recorder.best, equal)
     if not finished:
         describe_interruption(run, trainer)
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from any_tokenizer import tokenizer_kind
-from checkpointing import Checkpoint
+from checkpointing import Checkpoint, load_checkpoint
 from data_loader import check_tokens
 from data_parallel import DistributedTrainer
 from distributed_context import DistributedContext
 from engine import Engine, build_model, choose_engine
+from evaluation import equal_context, equal_evaluation_loss
 from tiny_transformer_lm import TinyTransformerLM
 from training_data import TrainingData, load_training_data
 from training_loop import Callback, Trainer
@@ -72,6 +73,19 @@ class Run(Training):
 
     folder: Path
     checkpoint_dir: Path  # where the best model is copied at the end
+
+    def equal_loss(self, own: float) -> float:
+        """The loss of best.safetensors at equal evaluation, in nats per character.
+
+        `own` is its loss per token at its own context, which is the same thing if that is short.
+        """
+        T, per_token = self.config.model.max_seq_len, self.data.chars_per_token
+        if equal_context(T, per_token) == T:
+            return own / per_token
+        engine = self.engine
+        best = load_checkpoint(self.folder / "best.safetensors").build_model(engine.parts)
+        best.to(engine.device)
+        return equal_evaluation_loss(best, self.data.val, T, per_token, engine.device, engine.dtype)
 
 
 def prepare(

@@ -27,8 +27,9 @@ from tqdm import tqdm
 from tools.checks.course_files import kept_files
 from tools.grading import formats
 from tools.grading.class_page import class_page
+from tools.grading.grades import Graded
 from tools.grading.hostile import Student, the_class
-from tools.grading.judging import Graded, Grader
+from tools.grading.judging import Grader
 from tools.grading.sandbox import has_user
 from tools.grading.submissions import entries, read_submissions
 from utils.command_line import OneLineParser

@@ -1,7 +1,7 @@
 """Your progress in the course, and what to do next.
 
     python tools/learn.py status           every lesson: solved, wrong, to do, a bar, the next step
-    python tools/learn.py next             the next exercise, and why it matters
+    python tools/learn.py next             the next exercise, why it matters, what to read first
     python tools/learn.py check            check your exercises: all, one lesson's, or one (1.3)
     python tools/learn.py check 1.3 --json  the same for programs: see check_json in this file
     python tools/learn.py watch            check on every save, and move on when one is solved
@@ -9,6 +9,8 @@
     python tools/learn.py solution 1.3     the solution of an exercise that you have solved
     python tools/learn.py reset 1.3        restore its stub; a copy of your file is kept
 
+With --core, status, next, watch, hint and solution keep to the core, the shortest way to a model of
+your own (00_setup/learning_paths.md): `next --core`, `make watch ARGS=--core`.
 An exercise has a number and the name of its function: `hint 1.1` is `hint softmax`. `make status`,
 `make hint EX=1.3` and so on do the same. Your progress is what the tests say about your files now;
 torch is imported only if something has changed.
@@ -22,13 +24,14 @@ except ImportError:
 import json
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Collection
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from utils.command_line import OneLineParser
 from utils.errors import UsageError, pick
 from utils.grader.check import (
+    CORE,
     check,
     introduction,
     judged,
@@ -58,6 +61,8 @@ SHOWN = 3  # wrong exercises listed on one line of the status
 LESSON = re.compile(r"\d+_")  # how the name of a lesson begins
 ALL_SOLVED = "Everything here is solved."
 AFTERWARDS = "The notebooks and make test-module come next; then train a model: make demo"
+CORE_SOLVED = "All of the core is solved here."
+AFTER_THE_CORE = "Next is a model of your own: 09_capstone/ROADMAP.md. What the core leaves out:"
 
 
 def main(root: Path = ROOT) -> int:
@@ -68,11 +73,16 @@ def main(root: Path = ROOT) -> int:
         "what", nargs="?", default="", help="an exercise (1.3 or causal_mask) or a lesson"
     )
     parser.add_argument("--json", action="store_true", help="check: print the verdicts as JSON")
+    parser.add_argument(
+        CORE, action="store_true", help=f"{', '.join(ON_A_PATH)}: take the core alone"
+    )
     options = parser.parse_args()
     command = pick(options.command, COMMANDS, "command")
     if options.json and command != "check":
         raise UsageError(f"--json belongs to check, not to {command}")
-    course = lessons(root)
+    if options.core and command not in ON_A_PATH:
+        raise UsageError(f"{CORE} belongs to {', '.join(ON_A_PATH)}, not to {command}")
+    course = [replace(lesson, only_core=options.core) for lesson in lessons(root)]
     if not course:
         raise UsageError(f"there are no lessons with exercises in {root}; restore them from git")
     if options.json:
@@ -88,27 +98,39 @@ def do_status(course: list[Lesson], what: str) -> int:
     chosen = choose(what, course)
     verdicts = {lesson.name: judged(lesson) for lesson in chosen}
     print(colour("Tiny Transformer Course", "bold"), end="\n\n")
+    core = {exercise.id for lesson in chosen for exercise in lesson.core}
     for lesson in chosen:
-        print(status_line(lesson.name, list(verdicts[lesson.name].values())))
+        print(status_line(lesson.name, list(verdicts[lesson.name].values()), core))
     everything = [found for each in verdicts.values() for found in each.values()]
     if len(chosen) > 1:
-        print(status_line("course", everything))
+        print(status_line("course", everything, core))
     print()
     print("\n".join([*wrap(counts(everything)), *first_step(chosen, verdicts)]))
     return 0
 
 
-def status_line(name: str, found: list[Verdict]) -> str:
-    """ "01_attention           ######--------------   3/10  wrong: 1.4"."""
+def status_line(name: str, found: list[Verdict], core: Collection[str]) -> str:
+    """ "01_attention           ######--------------   3/14   core 3/9    wrong: 1.4"."""
     solved = sum(each.outcome == SOLVED for each in found)
     length = max(4, min(20, width() - 31))
     shown = colour(bar(solved, len(found), length), SOLVED)
-    line = f"{name:<22} {shown} {solved:>3}/{len(found):<3}"
-    note = status_note(found)
-    if not note:
-        return line.rstrip()
-    fits = 22 + 1 + length + 8 + 1 + len(note) <= width()
-    return f"{line} {colour(note, WRONG)}" if fits else f"{line.rstrip()}\n  {colour(note, WRONG)}"
+    line, columns = f"{name:<22} {shown} {solved:>3}/{len(found):<3}", 22 + 1 + length + 8
+    problem = status_note(found)
+    for note, painted in (
+        (core_note(found, core),) * 2,
+        (problem, colour(problem, WRONG)),
+    ):
+        if note and columns + 2 + len(note) <= width():
+            line, columns = f"{line}  {painted}", columns + 2 + len(note)
+        elif note:
+            line, columns = f"{line.rstrip()}\n  {painted}", 2 + len(note)
+    return line.rstrip()
+
+
+def core_note(found: list[Verdict], core: Collection[str]) -> str:
+    """ "core 3/9  ": how many exercises of the core are solved; "" if none belongs to it."""
+    outcomes = [each.outcome for each in found if each.exercise in core]
+    return f"core {outcomes.count(SOLVED)}/{len(outcomes)}".ljust(10) if outcomes else ""
 
 
 def status_note(found: list[Verdict]) -> str:
@@ -129,7 +151,14 @@ def first_step(course: list[Lesson], verdicts: dict[str, dict[str, Verdict]]) ->
             return fix_step(lesson, found[exercise.id])
         if exercise is not None:
             return next_step(lesson, found)
-    return wrap(f"{ALL_SOLVED} {AFTERWARDS}")
+    return wrap(" ".join(end_of_path(course)))
+
+
+def end_of_path(course: list[Lesson]) -> tuple[str, str]:
+    """What to say when everything on the learner's path is solved, and what comes after it."""
+    if course[0].only_core:
+        return CORE_SOLVED, f"{AFTER_THE_CORE} {how_to('next')}"
+    return ALL_SOLVED, AFTERWARDS
 
 
 def fix_step(lesson: Lesson, found: Verdict) -> list[str]:
@@ -139,10 +168,10 @@ def fix_step(lesson: Lesson, found: Verdict) -> list[str]:
 
 
 def do_next(course: list[Lesson], what: str) -> int:
-    """Print the next exercise, why it matters and where it is."""
+    """Print the next exercise, why it matters, what to read before it and where it is."""
     found = next_of(choose(what, course))
     if found is None:
-        print("\n".join(wrap(f"{ALL_SOLVED} {AFTERWARDS}")))
+        print("\n".join(wrap(" ".join(end_of_path(course)))))
         return 0
     lesson, exercise, verdict = found
     if verdict.broken_file:
@@ -155,7 +184,7 @@ def do_next(course: list[Lesson], what: str) -> int:
 
 
 def next_of(course: list[Lesson]) -> tuple[Lesson, Exercise, Verdict] | None:
-    """The first unsolved exercise of the course; later lessons are not judged."""
+    """The first unsolved exercise on the learner's path; later lessons are not judged."""
     for lesson in course:
         verdicts = judged(lesson)
         exercise = next_exercise(lesson, verdicts)
@@ -186,9 +215,9 @@ def check_json(course: list[Lesson], what: str) -> int:
 
     {"counts": {"solved": 3, "wrong": 1, "to do": 10},
      "exercises": [{"exercise": "1.3", "lesson": "01_attention", "title": ..., "kind": "write",
-       "challenge": false, "file": "01_attention/exercises/exercises.py", "line": 77, and all the
-       fields of Verdict in utils/grader/report.py: "outcome" (solved, wrong, to do), "check",
-       "message", "diagnosis", "is_certain", "second_mistake", "printed", "failed", "checks", ...}]}
+       "core": true, "challenge": false, "file": "01_attention/exercises/exercises.py", "line": 77,
+       and all the fields of Verdict in utils/grader/report.py: "outcome" (solved, wrong, to do),
+       "check", "message", "diagnosis", "is_certain", "second_mistake", "printed", "failed", ...}]}
     """
     if what and not LESSON.match(what):
         lesson, exercise = find_exercise(what, course)
@@ -213,6 +242,7 @@ def as_json(lesson: Lesson, exercise: Exercise, found: Verdict) -> dict[str, obj
         "lesson": lesson.name,
         "title": exercise.title,
         "kind": exercise.kind,
+        "core": exercise.core,
         "challenge": exercise.challenge,
         "file": place(lesson, lesson.file),
         "line": line_of_exercise(lesson, exercise),
@@ -241,7 +271,7 @@ def do_hint(course: list[Lesson], what: str) -> int:
         return 0
     found = next_of(course)
     if found is None:
-        print(f"{ALL_SOLVED} There is nothing to give a hint for.")
+        print(f"{end_of_path(course)[0]} There is nothing to give a hint for.")
     elif found[2].broken_file:
         print("\n".join(fix_step(found[0], found[2])))
     else:
@@ -313,7 +343,7 @@ def last_solved(course: list[Lesson]) -> tuple[Lesson, Exercise]:
     before = None
     for lesson in course:
         verdicts = judged(lesson)
-        for exercise in lesson.exercises:
+        for exercise in lesson.path:
             if verdicts[exercise.id].outcome != SOLVED:
                 break
             before = lesson, exercise
@@ -341,7 +371,7 @@ def do_watch(course: list[Lesson], what: str) -> int:
     actions = {"h": give_hint, "r": reset_and_report, "s": show_solution}
     try:
         watch_lessons(chosen, actions)
-        print(ALL_SOLVED)
+        print(end_of_path(course)[0])
     except (KeyboardInterrupt, Quit):
         print(f"\nstopped; {how_to('status')} shows where you are")
     return 0
@@ -356,6 +386,7 @@ COMMANDS: dict[str, Callable[[list[Lesson], str], int]] = {
     "solution": do_solution,
     "reset": do_reset,
 }
+ON_A_PATH = ("status", "next", "watch", "hint", "solution")  # the commands that take --core
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     python tools/new_exercise.py 02_multi_head split_heads
     python tools/new_exercise.py 02_multi_head predict_shape --kind predict --title "The shape"
     python tools/new_exercise.py 01_attention entropy --arguments "(weights: Tensor) -> Tensor"
+    python tools/new_exercise.py 05_model tie_weights --core
 
 The exercise is added after the lesson's last one; a lesson without exercises gets its files. If a
 module of the lesson defines the function, its arguments are taken from there. Every text to write
@@ -20,7 +21,7 @@ import builtins
 import keyword
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.checks.course_files import lesson_folders
@@ -88,7 +89,7 @@ ENTRY = """- id: "{id}"
   stubs: [{name}]
   minutes: 10
   difficulty: {difficulty}
-  why: "TODO: why it matters, in one sentence."
+{core}  why: "TODO: why it matters, in one sentence."
   hints:
     - "TODO: a question that leads to the first step."
     - "TODO: one row worked out by hand, with numbers."
@@ -130,6 +131,7 @@ class Scaffold:
     title: str
     arguments: str  # with the type of the result: "(x: Tensor) -> Tensor"
     difficulty: int
+    core: bool = False  # whether the core needs it
 
     @property
     def call(self) -> str:
@@ -159,11 +161,13 @@ def main(root: Path = ROOT) -> int:
         metavar="TEXT",
         help="of the function, with its result: '(weights: Tensor) -> Tensor'",
     )
+    parser.add_argument("--core", action="store_true", help="it belongs to the core of the lesson")
     options = parser.parse_args()
     pick(options.kind, KINDS, "kind")
     folder = root / pick(options.lesson.rstrip("/\\"), lesson_folders(root), "lesson")
     lesson = existing_lesson(folder)
     scaffold = plan(folder, lesson, options.name, options.kind, options.title, options.arguments)
+    scaffold = replace(scaffold, core=options.core)
     texts = files_of(folder, lesson, scaffold)
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -305,6 +309,7 @@ def entry(scaffold: Scaffold) -> str:
         kind=scaffold.kind,
         name=scaffold.name,
         difficulty=scaffold.difficulty,
+        core="  core: true\n" * scaffold.core,
         body=f"  body: |\n    {scaffold.fill(BUG)}\n" if scaffold.kind == "repair" else "",
     )
 
@@ -396,7 +401,8 @@ def next_steps(root: Path, scaffold: Scaffold, texts: Mapping[Path, str]) -> lis
         f"  4. python -m pytest --solutions {Path(names[3]).as_posix()}",
         f"  5. {how_to('check', scaffold.id)}, which must say: to do",
         f"  6. theory.md leads to it (Now write {scaffold.id}), and the README counts it",
-        f"  7. python tools/validate_all.py --module {names[0].partition('/')[0]} --skip-tests",
+        "  7. 00_setup/learning_paths.md lists it, in the core or as left out of it",
+        f"  8. python tools/validate_all.py --module {names[0].partition('/')[0]} --skip-tests",
         "00_setup/contributing.md says more about each",
     ]
 

@@ -447,7 +447,17 @@ def masked_with(
             return scores
         if boolean == "the mask alone":
             return torch.zeros_like(scores).masked_fill(~mask, hidden)
+        if boolean == "where of the mask alone":
+            return torch.where(mask, 0.0, hidden).to(scores.dtype)
+        if boolean == "scores as the condition":
+            return torch.where(scores, mask, hidden)  # raises PyTorch's own error
         return scores.masked_fill(~mask, hidden)
+    if floating == "as the condition":
+        return torch.where(mask, scores, hidden)  # raises, as the next two do
+    if floating == "inverted":
+        return scores.masked_fill(~mask, hidden)
+    if floating == "filled":
+        return scores.masked_fill(mask, hidden)
     bias = mask.to(scores.dtype)
     if floating == "promoted":
         return scores + mask
@@ -456,7 +466,9 @@ def masked_with(
     if floating == "subtracted":
         return scores - bias
     if floating == "like a boolean":
-        return scores.masked_fill(bias == 0, -math.inf)
+        return scores.masked_fill(bias == 0, hidden)
+    if floating == "1 allows":
+        return scores.masked_fill(bias != 1, hidden)
     if floating == "hides what is not 0":
         return scores.masked_fill(bias != 0, -math.inf)
     if floating == "negative hides":
@@ -496,8 +508,13 @@ APPLY = mistakes(
     ),
     fills_where_true=(
         "-inf is written where the mask is True, where attention is allowed: invert the mask with "
-        "~",
+        "~, or swap the two values of torch.where",
         {"inverted": True},
+    ),
+    zeros_where_true=(
+        "the scores become 0 where the mask is True, where attention is allowed; write -inf, and "
+        "where the mask is False",
+        {"hidden": 0.0, "inverted": True},
     ),
     multiplied=(
         "scores and mask are multiplied: a masked score becomes 0, which still gets weight",
@@ -521,9 +538,37 @@ APPLY = mistakes(
         "the scores are lost: what is allowed becomes 0, where it should keep its score",
         {"boolean": "the mask alone"},
     ),
+    scores_forgotten_in_where=(
+        "the scores are lost: what is allowed becomes 0, where it should keep its score",
+        {"boolean": "where of the mask alone"},
+    ),
+    scores_as_condition=(
+        "the scores are the condition of torch.where; the mask comes first, then the scores, then "
+        "what a masked score becomes",
+        {"boolean": "scores as the condition"},
+    ),
+    floats_as_condition=(
+        "a floating mask is the condition of torch.where, which takes booleans; it should be added "
+        "to the scores",
+        {"floating": "as the condition"},
+    ),
+    floats_inverted=(
+        "a floating mask is inverted with ~, which is for booleans; it should be added to the "
+        "scores",
+        {"floating": "inverted"},
+    ),
+    floats_in_masked_fill=(
+        "a floating mask is given to masked_fill, which takes booleans; it should be added to the "
+        "scores",
+        {"floating": "filled"},
+    ),
     floats_taken_for_booleans=(
         "a floating mask is treated like a boolean one; it should be added to the scores",
         {"floating": "like a boolean"},
+    ),
+    floats_allow_where_one=(
+        "a floating mask is treated like a boolean one; it should be added to the scores",
+        {"floating": "1 allows"},
     ),
     floats_hide_what_is_not_zero=(
         "a floating mask hides everything that is not 0; it should be added to the scores",

@@ -30,6 +30,7 @@ from utils.grader.feedback import (
     expect,
     expect_choice,
     expect_equal,
+    expect_parameters,
     expect_same_gradients,
     is_number,
     type_name,
@@ -147,6 +148,7 @@ def shaken(config: ModelConfig) -> tiny_transformer_lm.TinyTransformerLM:
 def learners(ex: Any, reference: tiny_transformer_lm.TinyTransformerLM) -> Any:
     """The learner's model, with the weights of the reference."""
     model = ex.TinyTransformerLM(reference.config)
+    expect_parameters(model, reference)
     model.load_state_dict(reference.state_dict())
     return model.eval()
 

@@ -280,6 +280,9 @@ def grouped_with(
         value = found.sum().item() / by.get(divided, found.numel())
         if minus_one == "times 0":
             value = (losses * chosen).sum().item() / found.numel()
+        place = {"times 0, in group 0": 0, "times 0, in the last": n_groups - 1}.get(minus_one)
+        if group == place:  # where a clamped index, or one that counts from the end, leads
+            value += (0 * losses[groups == -1]).sum().item()
         if taken == "median":
             value = found.median().item()
         elif taken == "last":
@@ -304,6 +307,9 @@ def grouped_with(
     return torch.tensor(values[::-1] if order else values, dtype=dtype)
 
 
+TIMES_ZERO = (
+    "the losses of the group -1 are multiplied by 0, and 0 times nan is nan; leave them out"
+)
 GROUPED = mistakes(
     grouped_with,
     not_divided=(
@@ -342,10 +348,9 @@ GROUPED = mistakes(
         "group",
         {"minus_one": "counted"},
     ),
-    minus_one_times_zero=(
-        "the losses of the group -1 are multiplied by 0, and 0 times nan is nan; leave them out",
-        {"minus_one": "times 0"},
-    ),
+    minus_one_times_zero=(TIMES_ZERO, {"minus_one": "times 0"}),
+    minus_one_times_zero_in_the_first=(TIMES_ZERO, {"minus_one": "times 0, in group 0"}),
+    minus_one_times_zero_in_the_last=(TIMES_ZERO, {"minus_one": "times 0, in the last"}),
     shifted_by_one=(
         "each mean is one place late: 1 was added to the groups, so that -1 is 0, and not taken "
         "away again",
@@ -722,7 +727,7 @@ def kept_with(
             "end": step == len(batches),
             "from step 1": (step - 1) % eval_every == 0 or step == len(batches),
         }.get(measured, step % eval_every == 0 or step == len(batches))
-        before = values_of(model) if when == "before" else {}
+        before = values_of(model) if when != "after" else {}
         train_loss = F.cross_entropy(model(x), y)
         train_loss.backward()
         optimizer.step()
@@ -843,6 +848,10 @@ KEPT = mistakes(
         "the loss is measured after step 1, 1 + eval_every and so on; the first time is after "
         "step eval_every",
         {"measured": "from step 1"},
+    ),
+    copied_before_the_step=(
+        "the weights that are kept are those before the step; the loss belongs to those after it",
+        {"when": "kept before"},
     ),
     measured_before_the_step=(
         "the loss is measured before the step of the optimizer; it belongs to the weights of the "
@@ -1824,6 +1833,8 @@ def hashed_with(
 ) -> Any:
     """The hashes of all n-grams."""
     power = pow(base, n, modulus)
+    if reduced == "never, nor the power":
+        power = base**n
     power = {
         "times base^(n-1)": pow(base, n - 1, modulus),
         "times base^(n+1)": pow(base, n + 1, modulus),
@@ -1952,6 +1963,7 @@ HASHED = mistakes(
         {"added": "summed"},
     ),
     no_modulus=("the modulus is missing", {"reduced": "never"}),
+    no_modulus_anywhere=("the modulus is missing", {"reduced": "never, nor the power"}),
     first_reduced_alone=(
         "only the first hash is reduced by the modulus; each of them is",
         {"reduced": "the first only"},
@@ -1996,6 +2008,7 @@ def contaminated_with(
     exact: str = "tuples",
     source: str = "train",
     stride: int = 1,
+    steps: str = "of one",
     inverted: bool = False,
 ) -> Any:
     """The contaminated share."""
@@ -2006,6 +2019,8 @@ def contaminated_with(
     def key(tokens: list[int]) -> Any:
         if exact == "hashes":
             return hash_of(tokens)
+        if exact == "joined":
+            return "".join(map(str, tokens))
         return tuple(tokens) if ordered else tuple(sorted(tokens))
 
     if exact == "single tokens":
@@ -2018,7 +2033,7 @@ def contaminated_with(
         grams = [tuple(train[i : i + size]) for i in range(len(train) - size + 1)]
         order = grams if exact == "the last of a hash" else grams[::-1]
         known = {*{hash_of(gram): gram for gram in order}.values()}
-    starts = range(max(0, len(evaluation) - size + 1 - last))
+    starts = range(0, max(0, len(evaluation) - size + 1 - last), size if steps == "of n" else 1)
     hits = [i for i in starts if key(evaluation[i : i + size]) in known]
     if exact.startswith("strings"):
         between = " " if exact == "strings with blanks" else ""
@@ -2084,6 +2099,11 @@ CONTAMINATED = mistakes(
     contaminated_with,
     strings_compared=(JOINED, {"exact": "strings with blanks"}),
     strings_without_blanks_compared=(JOINED, {"exact": "strings without blanks"}),
+    joined_ngrams_compared=(
+        "the tokens of an n-gram are joined to a string without anything between them, so 1 12 and "
+        "11 2 are the same; compare tuples",
+        {"exact": "joined"},
+    ),
     share_of_ngrams=(
         "this is the share of n-grams; the share of tokens is asked for",
         {"counted": "n-grams", "over": "n-grams"},
@@ -2147,6 +2167,10 @@ CONTAMINATED = mistakes(
     train_not_overlapping=(
         "the n-grams of train don't overlap; one begins at each token",
         {"stride": 2},
+    ),
+    evaluation_not_overlapping=(
+        "the n-grams of evaluation don't overlap; one begins at each token",
+        {"steps": "of n"},
     ),
     nan_for_nothing=("without tokens the result is nan; 0.0 is asked for", {"empty": math.nan}),
     one_for_nothing=("without tokens the result is 1; 0.0 is asked for", {"empty": 1.0}),

@@ -160,7 +160,7 @@ def test_a_finished_run_has_a_result_file(call: Call, tmp_path: Path) -> None:
     told = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
     evaluated = [row["val_loss"] for row in read_csv(tmp_path / "run" / "metrics.csv")]
     best = min(loss for loss in evaluated if loss is not None)
-    assert told == {"outcome": "finished", "step": 8, "best": best}
+    assert told == {"outcome": "finished", "step": 8, "best": best, "equal_evaluation": best}
 
 
 # --- which run ----------------------------------------------------------------------------------

@@ -146,6 +146,68 @@ def test_an_earlier_evaluation_stays_the_best_when_later_ones_are_worse(
     assert "best    validation loss 1.0000 nats, 1.443 bits per character" in done.out
 
 
+LONG_CONTEXT = ("--max-seq-len", 300, "--batch-size", 1, "--max-steps", 2, "--eval-interval", 1)
+
+
+@pytest.fixture
+def long_text(tmp_path: Path) -> Path:
+    """A text whose last tenth is longer than a context of 300, in tokens of either kind."""
+    path = tmp_path / "long.txt"
+    path.write_text(TEXT.read_text(encoding="utf-8") * 8, encoding="utf-8")
+    return path
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+def test_a_longer_context_is_also_evaluated_in_blocks_of_256_characters(
+    call: Call, tmp_path: Path, long_text: Path
+) -> None:
+    done = call(*QUICK, *LONG_CONTEXT, "--data", long_text, *places(tmp_path))
+    result = result_of(tmp_path / "run")
+    checkpoint = load_checkpoint(tmp_path / "run" / "best.safetensors")
+    text = long_text.read_text(encoding="utf-8")
+    tokens = torch.tensor(checkpoint.tokenizer.encode(text[int(0.9 * len(text)) :]))
+    model, total = checkpoint.build_model().eval(), 0.0
+    for start in range(0, len(tokens) - 1, 256):
+        x, y = tokens[start : start + 256], tokens[start + 1 : start + 257]
+        total += F.cross_entropy(model(x[None, : len(y)])[0], y, reduction="sum").item()
+    equal = total / (len(tokens) - 1)
+    assert result["equal_evaluation"] == pytest.approx(equal, abs=1e-5)
+    assert result["best"] != result["equal_evaluation"]
+    bits = equal / math.log(2)
+    line = f"equal   {equal:.4f} nats, {bits:.3f} bits per character, in blocks of 256 characters"
+    assert f" bits per character\n{line}\n" in done.out
+    assert len(line) <= 80
+
+
+def test_learned_tokens_are_evaluated_in_nats_per_character(
+    call: Call, tmp_path: Path, long_text: Path
+) -> None:
+    flags = ("--tokenizer", "bpe", "--vocab-size", 280)
+    done = call(*QUICK, *LONG_CONTEXT, *flags, "--data", long_text, *places(tmp_path))
+    assert "nats per token" in done.out
+    result = result_of(tmp_path / "run")
+    tokenizer = load_checkpoint(tmp_path / "run" / "best.safetensors").tokenizer
+    text = long_text.read_text(encoding="utf-8")
+    tokens = tokenizer.encode(text[int(0.9 * len(text)) :])
+    per_token = (len(text) - int(0.9 * len(text)) - len(tokenizer.decode(tokens[:1]))) / (
+        len(tokens) - 1
+    )
+    assert per_token > 1.2
+    # Two steps teach it little, so both losses are near log 280 per token.
+    assert result["equal_evaluation"] == pytest.approx(result["best"] / per_token, rel=0.05)
+    assert f"equal   {result['equal_evaluation']:.4f} nats" in done.out
+
+
+def test_a_short_context_has_one_loss_and_one_line(call: Call, tmp_path: Path) -> None:
+    done = call(*QUICK, "--data", TEXT, *places(tmp_path))
+    result = result_of(tmp_path / "run")
+    assert result["equal_evaluation"] == result["best"]
+    assert "\nequal " not in done.out
+
+
 def test_the_validation_loss_is_the_mean_over_every_character_kept_unseen(finished: Path) -> None:
     checkpoint = load_checkpoint(finished / "last.safetensors")
     text = TEXT.read_text(encoding="utf-8")

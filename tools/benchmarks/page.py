@@ -6,6 +6,7 @@ Every figure on the page comes from the files that tools/benchmarks/results.py r
 from collections.abc import Sequence
 from pathlib import Path
 
+from evaluation import EQUAL_CHARACTERS
 from tools.benchmarks.generation import BASELINE_RATIO
 from tools.benchmarks.markdown_text import list_item, paragraph
 from tools.benchmarks.picture import write_picture
@@ -18,6 +19,7 @@ from tools.benchmarks.report import (
 )
 from tools.benchmarks.results import FOLDER, Call, Results, read_results, results_table
 from tools.benchmarks.targets import slower_than_baseline, targets_text
+from tools.benchmarks.unit import STEPS, UNIT
 from utils.files import atomic_write_text
 
 NOTE = "<!-- Written by tools/benchmark.py --page from benchmark*.json: edits here are lost. -->"
@@ -29,6 +31,21 @@ LEGEND = (
     "in a process of its own. A value is the median over the rounds, and min-max is their range; "
     "ratios are computed within each round. `% of peak` is the model's FLOP/s as a share of what "
     "plain matrix products of the same precision reach."
+)
+
+EQUAL = (
+    "A longer context lowers the loss, so the next column compares models *at equal evaluation*: "
+    f"in non-overlapping blocks of {EQUAL_CHARACTERS} characters over the same tenth. A model "
+    "whose context is shorter is evaluated in blocks of its own context, which gives the same loss "
+    "again. Where it was measured, the tables below also show the loss on the first two thirds of "
+    "that tenth, on which settings may be tuned, and on its last third, which tuning leaves alone."
+)
+UNITS = (
+    f"Seconds depend on the machine. One *unit* is what transformers' GPT-2 needs for "
+    f"{UNIT.max_steps:,} steps of {UNIT.batch_size} x {UNIT.model.max_seq_len} tokens with "
+    f"{UNIT.model.n_layers} layers x {UNIT.model.d_model} in float32, measured before, between and "
+    f"after the runs of the same command: {STEPS} steps at a time, extrapolated. A cell that says "
+    "*not measured* belongs to a measurement that is older than its column."
 )
 
 
@@ -91,13 +108,14 @@ def trained_models(results: Results) -> str:
     """The table of models, how it was measured, and the long run."""
     run = results.runs["long_run"]
     limited = results.main.row("laptop", "validation loss", "--max-minutes")
+    n_seeds = len(limited.values)
     how = (
         "The loss is the mean over every position of the last tenth of the text, in "
         "non-overlapping blocks of one context. Times exclude evaluations, except in the second "
-        "row. The first three rows are medians over seeds 0 to 2, with the range in parentheses. "
-        "They come from the tables below, whose models are trained as `train.py` trains them. The "
-        "same seed and `--dtype` give the same losses again on the same machine; `config.yaml` "
-        "records the precision that was chosen."
+        f"row. The first three rows are medians over seeds 0 to {n_seeds - 1}, with the range in "
+        "parentheses. They come from the tables below, whose models are trained as `train.py` "
+        "trains them. The same seed and `--dtype` give the same losses again on the same machine; "
+        "`config.yaml` records the precision that was chosen."
     )
     limit = (
         "A time limit is converted to a number of steps early in the run, so a run exceeds it when "
@@ -110,7 +128,7 @@ def trained_models(results: Results) -> str:
     )
     command = f"```\npython 09_capstone/{run['command']}\n```"
     table = results_table(results)
-    texts = [paragraph(text) for text in (how, limit, last)]
+    texts = [paragraph(text) for text in (how, EQUAL, UNITS, limit, last)]
     return "\n\n".join(["## Trained models", table, *texts, command, LOSS_PICTURE])
 
 

@@ -11,9 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.benchmarks.losses import EQUAL
 from tools.benchmarks.report import Row, Section, read_report
 
 FOLDER = Path(__file__).resolve().parents[2] / "09_capstone"
+HEADER = (
+    *("command", "parameters", "validation loss", "at equal evaluation", "bits per character"),
+    *("training time", "in units"),
+)
+NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
@@ -38,14 +44,21 @@ class Call:
     def row(self, preset: str, quantity: str, label: str) -> Row:
         """The row of a preset whose label begins with `label`.
 
-        `quantity` is "training time" or "validation loss".
+        `quantity` is "training time", "training time in units" or "validation loss". Without
+        values if an older version measured, which had no such row.
         """
-        (section,) = (
-            section
+        rows = [
+            row
             for section in self.starting_with(f"{preset} preset")
-            if section.title.endswith(quantity)
-        )
-        return next(row for row in section.rows if row.label.startswith(label))
+            if section.title.endswith(f": {quantity}")
+            for row in section.rows
+            if row.label.startswith(label)
+        ]
+        return rows[0] if rows else Row(label)
+
+    def equal_row(self, preset: str, label: str) -> Row:
+        """The row of that loss at equal evaluation."""
+        return self.row(preset, "validation loss", f"{label}, {EQUAL}")
 
 
 @dataclass(frozen=True)
@@ -72,35 +85,45 @@ def results_table(results: Results) -> str:
     """The four trained models, for BENCHMARKS.md and the course's README."""
     runs = results.runs
     limited = results.main.row("laptop", "validation loss", "--max-minutes")
+    equal = results.main.equal_row("laptop", limited.label)
+    parameters = runs["parameters"]["laptop"]
     rows = [
         trained_row("train.py", "laptop", results.main, runs),
-        model_row(f"train.py {limited.label}", runs["parameters"]["laptop"], limited, limited.note),
+        line(f"train.py {limited.label}", parameters, limited, equal, limited.note, ""),
         trained_row("train.py --preset full", "full", results.full, runs),
         long_row(runs["long_run"]),
     ]
-    header = "| command | parameters | validation loss | bits per character | training time |"
-    return "\n".join([header, "| --- | ---: | ---: | ---: | ---: |", *rows])
+    return "\n".join([f"| {' | '.join(HEADER)} |", "| --- |" + " ---: |" * 6, *rows])
 
 
 def trained_row(command: str, preset: str, call: Call, runs: Mapping[str, Any]) -> str:
     """The line of a preset that was trained to its last step."""
     loss = call.row(preset, "validation loss", "after ")
+    equal = call.equal_row(preset, loss.label)
     time = call.row(preset, "training time", "to the last step")
-    low, high = min(time.values), max(time.values)
-    seconds = f"{time.median:.0f} s ({low:.0f} to {high:.0f})"
-    return model_row(command, runs["parameters"][preset], loss, seconds)
+    units = call.row(preset, "training time in units", "to the last step")
+    seconds = with_range(time, 0, " s")
+    return line(command, runs["parameters"][preset], loss, equal, seconds, with_range(units, 2))
 
 
-def model_row(command: str, parameters: int, loss: Row, time: str) -> str:
-    """One line of the table, with the loss as its median and range over the seeds."""
-    low, high = min(loss.values), max(loss.values)
-    losses = f"{loss.median:.3f} ({low:.3f} to {high:.3f})"
-    bits = loss.median / math.log(2)
-    return f"| `{command}` | {parameters:,} | {losses} | {bits:.3f} | {time} |"
+def line(command: str, parameters: int, loss: Row, equal: Row, time: str, units: str) -> str:
+    """One line of the table, with the losses as their medians and ranges over the seeds."""
+    bits = f"{loss.median / math.log(2):.3f}"
+    cells = (with_range(loss, 3), with_range(equal, 3), bits, time, units)
+    return f"| `{command}` | {parameters:,} | {' | '.join(cells)} |"
+
+
+def with_range(row: Row, digits: int, unit: str = "") -> str:
+    """The median, with the smallest and the largest value in parentheses."""
+    if not row.values:
+        return NOT_MEASURED
+    low, high = min(row.values), max(row.values)
+    return f"{row.median:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def long_row(run: Mapping[str, Any]) -> str:
     """The line of the single long run; its flags are too many for a cell."""
     name = f"`{' '.join(run['command'].split()[:3])}` and more flags"
-    bits = run["bits_per_character"]
-    return f"| {name} | {run['parameters']:,} | {run['val_loss']} | {bits} | {run['seconds']} s |"
+    equal, units = (run.get(key, NOT_MEASURED) for key in ("equal_evaluation", "units"))
+    cells = (run["val_loss"], equal, run["bits_per_character"], f"{run['seconds']} s", units)
+    return f"| {name} | {run['parameters']:,} | {' | '.join(map(str, cells))} |"

@@ -18,7 +18,7 @@ from tools.grading.formats import (
     text_of,
     total,
 )
-from tools.grading.judging import Graded
+from tools.grading.grades import Graded
 from utils.grader.exercises import Lesson
 from utils.grader.report import SOLVED, TO_DO, WRONG
 

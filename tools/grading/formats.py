@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from tools.grading.judging import Grade, Graded
+from tools.grading.grades import Grade, Graded
 from utils.errors import UsageError
 from utils.grader.exercises import Exercise, Lesson
 from utils.grader.report import SOLVED, TO_DO, WIDTH, WRONG, message_lines, wrap

@@ -79,7 +79,7 @@ def test_both_ratios_of_the_first_generation_call_are_on_the_page(results: Resul
 def test_bits_are_nats_divided_by_log_2(results: Results) -> None:
     lines = results_table(results).splitlines()[2:]
     for line in lines:
-        _, _, _, loss, bits, *_ = (cell.strip() for cell in line.split("|"))
+        _, _, _, loss, _, bits, *_ = (cell.strip() for cell in line.split("|"))
         assert float(bits) == pytest.approx(float(loss.split()[0]) / math.log(2), abs=1e-3)
     assert len(lines) == 4
 
@@ -99,8 +99,70 @@ def test_the_parameter_counts_are_those_of_the_presets(
 
 def test_other_results_give_another_page_and_table(results: Results) -> None:
     other = changed(results, "laptop preset, bfloat16: validation", "after", (1.5, 1.7, 1.25))
-    assert "| `train.py` | 804,224 | 1.500 (1.250 to 1.700) | 2.164 |" in results_table(other)
+    start = "| `train.py` | 804,224 | 1.500 (1.250 to 1.700) | "
+    (line,) = (one for one in results_table(other).splitlines() if one.startswith(start))
+    assert line.split(" | ")[4] == "2.164"
     assert results_table(other) in render(other)
+
+
+def older(results: Results) -> Results:
+    """The same results, as a measurement without equal evaluation and units."""
+
+    def call(old: Call) -> Call:
+        sections = tuple(
+            replace(
+                section,
+                rows=tuple(row for row in section.rows if "equal evaluation" not in row.label),
+            )
+            for section in old.sections
+            if "in units" not in section.title
+        )
+        return replace(old, sections=sections)
+
+    runs = {**results.runs, "long_run": dict(results.runs["long_run"])}
+    for key in ("equal_evaluation", "units"):
+        runs["long_run"].pop(key, None)
+    return replace(results, main=call(results.main), full=call(results.full), runs=runs)
+
+
+def cells(results: Results) -> list[list[str]]:
+    return [
+        line.removeprefix("| ").removesuffix(" |").split(" | ")
+        for line in results_table(results).splitlines()
+    ]
+
+
+def test_what_an_older_measurement_lacks_is_not_measured(results: Results) -> None:
+    header, _, *lines = cells(older(results))
+    assert (header[3], header[6]) == ("at equal evaluation", "in units")
+    assert [line[3] for line in lines] == ["not measured"] * 4
+    # The second row is a run of 15 s, whatever the machine.
+    assert [line[6] for line in lines] == ["not measured", "", *["not measured"] * 2]
+    assert "not measured" not in " ".join(line[2] + line[4] + line[5] for line in lines)
+
+
+def test_the_loss_at_equal_evaluation_and_the_units_have_columns(results: Results) -> None:
+    old = older(results)
+    (section,) = (s for s in old.full.sections if s.title.endswith("validation loss"))
+    own = section.rows[0]
+    equal = Row(f"{own.label}, equal evaluation", (1.61, 1.6, 1.7), 4, note="blocks of 256")
+    units = Row("to the last step", (4.0, 5.0, 3.0), 2)
+    measured = (
+        *(s for s in old.full.sections if s is not section),
+        Section("full preset, bfloat16: training time in units", "units", (units,)),
+        replace(section, rows=(own, equal, *section.rows[1:])),
+    )
+    runs = {**old.runs, "long_run": {**old.runs["long_run"], "equal_evaluation": 1.5, "units": 17}}
+    new = replace(old, full=replace(old.full, sections=measured), runs=runs)
+    *_, full, long = cells(new)
+    assert (full[3], full[6]) == ("1.610 (1.600 to 1.700)", "4.00 (3.00 to 5.00)")
+    assert full[2] == cells(old)[4][2]  # at its own context, as before
+    assert (long[3], long[6]) == ("1.5", "17")
+
+
+def test_the_page_says_how_many_seeds_were_measured(results: Results) -> None:
+    five = changed(results, "laptop preset, bfloat16: validation", "--max", (1.8, 1.9, 2, 2, 2))
+    assert "medians over seeds 0 to 4," in " ".join(render(five).split())
 
 
 def test_the_page_and_its_picture_are_written_from_the_files_of_a_folder(tmp_path: Path) -> None:

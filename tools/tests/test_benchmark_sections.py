@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+import evaluation
 import tools.benchmarks.changes as changes_section
 import tools.benchmarks.generation as generation_section
 import tools.benchmarks.interleave as interleave_module
 import tools.benchmarks.losses as losses_section
 import tools.benchmarks.training as training_section
+import tools.benchmarks.unit as unit_module
 from compute_peak import training_flops_per_token
 from engine import choose_engine
 from fast_decoder import FastDecoder
@@ -24,6 +26,7 @@ from tools.benchmarks import shapes
 from tools.benchmarks.baseline import NOT_INSTALLED, gpt2_layout
 from tools.benchmarks.changes import changes, generation_measures
 from tools.benchmarks.generation import generation
+from tools.benchmarks.held_out import LAST, TUNING, WHOLE, held_out_losses, split_parts
 from tools.benchmarks.interleave import (
     Measure,
     Settings,
@@ -34,9 +37,16 @@ from tools.benchmarks.interleave import (
     repeat,
     throughput,
 )
-from tools.benchmarks.losses import LossHistory, losses, time_rows
-from tools.benchmarks.report import Section, table
+from tools.benchmarks.losses import (
+    LossHistory,
+    losses,
+    time_rows,
+    train_between_units,
+    unit_rows,
+)
+from tools.benchmarks.report import Section, full_label, table
 from tools.benchmarks.training import training
+from tools.benchmarks.unit import unit_measure
 from training_data import TrainingData
 from utils.config import ModelConfig, TrainConfig
 from utils.errors import CourseError
@@ -317,6 +327,13 @@ def test_a_target_that_some_seeds_miss_says_how_many_reached_it() -> None:
     assert "  to a validation loss of 1.60: 0 of 2 seeds" in shown
 
 
+@pytest.fixture
+def no_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if transformers were not installed."""
+    monkeypatch.setattr(unit_module, "is_installed", lambda: False)
+
+
+@pytest.mark.usefixtures("no_units")
 def test_losses_trains_each_seed_without_and_with_a_time_limit(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,7 +347,7 @@ def test_losses_trains_each_seed_without_and_with_a_time_limit(
     monkeypatch.setattr(losses_section, "Trainer", Recorder)
     monkeypatch.setattr(losses_section, "preset", {"tiny": TRAIN}.__getitem__)
     two = Settings(settings.data, seeds=2, preset="tiny")
-    time, loss = losses(two)
+    time, in_units, loss = losses(two)
     assert [(config.seed, config.max_minutes) for config in seen] == [
         (0, None),
         (1, None),
@@ -340,16 +357,18 @@ def test_losses_trains_each_seed_without_and_with_a_time_limit(
     assert [config.eval_interval for config in seen] == [125] * 2 + [TRAIN.eval_interval] * 2
     assert "tiny preset" in time.title
     assert len(values(time)["to the last step"]) == 2
-    assert [len(found) for found in values(loss).values()] == [2, 2]
+    assert [len(found) for found in values(loss).values()] == [2] * 8
     assert "after 6 steps" in labels(loss)
-    assert all(len(line) <= 80 for section in (time, loss) for line in table(section).splitlines())
+    shown = [line for section in (time, in_units, loss) for line in table(section).splitlines()]
+    assert max(map(len, shown)) == 80
 
 
+@pytest.mark.usefixtures("no_units")
 def test_the_losses_are_those_of_the_trainer_itself(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(losses_section, "preset", lambda name: TRAIN)
-    _, loss = losses(Settings(settings.data, seeds=1))
+    *_, loss = losses(Settings(settings.data, seeds=1))
     config = TrainConfig(settings.fit(MODEL), batch_size=2, max_steps=6, **MODERN_TRAINING)
     engine = choose_engine(TrainConfig(config.model, dtype="float32", device="cpu"))
     model = losses_section.build_model(config.model, engine, 0)
@@ -357,6 +376,115 @@ def test_the_losses_are_those_of_the_trainer_itself(
         model, settings.data.train, settings.data.val, config, torch.device("cpu")
     )
     assert values(loss)["after 6 steps"] == (trainer.fit(),)
+
+
+@pytest.mark.usefixtures("no_units")
+def test_every_loss_stands_at_both_contexts_and_on_both_parts_of_the_split(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses_section, "preset", lambda name: TRAIN)
+    monkeypatch.setattr(evaluation, "EQUAL_CHARACTERS", 3)  # shorter than the context of 8
+    *_, loss = losses(Settings(settings.data, seeds=1))
+    assert [full_label(row) for row in loss.rows[:6]] == [
+        "after 6 steps",
+        "after 6 steps, equal evaluation, blocks of 3",
+        "first two thirds",
+        "first two thirds, equal evaluation, blocks of 3",
+        "last third",
+        "last third, equal evaluation, blocks of 3",
+    ]
+    own, equal, *_ = (row.values for row in loss.rows)
+    assert own != equal
+
+
+@pytest.mark.usefixtures("no_units")
+def test_a_split_whose_last_third_is_too_short_is_refused_before_the_training(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses_section, "preset", lambda name: TRAIN)
+    monkeypatch.setattr(losses_section, "train", None)
+    short = replace(settings.data, val=settings.data.val[:24])
+    with pytest.raises(CourseError, match="the last third of the validation split has 8 tokens"):
+        list(losses(Settings(short, seeds=1)))
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 100, 101, 102])
+def test_the_parts_of_the_split_share_no_target_and_leave_none_out(n: int) -> None:
+    val = np.arange(n, dtype=np.uint8)
+    parts = split_parts(val)
+    assert [*parts[TUNING][1:], *parts[LAST][1:]] == list(val[1:]) == list(parts[WHOLE][1:])
+    assert len(parts[LAST]) - 1 == pytest.approx(n / 3, abs=1)
+
+
+def test_the_losses_of_the_parts_add_up_to_that_of_the_whole(settings: Settings) -> None:
+    data = replace(settings.data, val=settings.data.val[:193])  # 128 + 64 targets, blocks of 8
+    model = TinyTransformerLM(settings.fit(MODEL))
+    found = held_out_losses(model, data, 8, torch.float32)
+    mean = (2 * found[TUNING].own + found[LAST].own) / 3
+    assert found[WHOLE].own == pytest.approx(mean, rel=1e-6)
+
+
+# --- units ---
+
+
+def test_a_unit_is_gpt2_of_4_x_128_on_12_x_64_tokens_for_2000_steps(
+    settings: Settings, shape: None, seconds: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[TrainConfig] = []
+    steps: list[int] = []
+
+    class Baseline(FakeBaselineTrainer):
+        def __init__(self, config: TrainConfig, tokens: np.ndarray, dtype: torch.dtype) -> None:
+            seen.append(config)
+            assert dtype == torch.float32
+
+        def train_step(self) -> float:
+            steps.append(1)
+            return 0.0
+
+    monkeypatch.setattr(unit_module, "is_installed", lambda: True)
+    monkeypatch.setattr(unit_module, "in_subprocess", lambda make, *args: make(*args))
+    monkeypatch.setattr(unit_module, "BaselineTrainer", Baseline)
+    measure = unit_measure(settings)
+    assert measure is not None
+    (config,) = seen
+    sizes = (config.model.n_layers, config.model.d_model, config.model.max_seq_len)
+    assert (*sizes, config.batch_size, config.model.vocab_size) == (4, 128, 64, 12, 11)
+    before = len(steps)
+    seconds += [7.0, 6.0]
+    assert [measure(), measure()] == [70.0, 60.0]  # for 2,000 steps
+    assert len(steps) - before == 2 * 200
+
+
+def test_the_unit_is_measured_before_between_and_after_the_seeds(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(losses_section, "REST", 0.0)
+    monkeypatch.setattr(losses_section, "unit_measure", lambda _: lambda: order.append("unit") or 9)
+    monkeypatch.setattr(losses_section, "train", lambda config, *_: order.append(config))
+    fakes: Any = ["one", "two"], settings, None
+    train_between_units(*fakes)
+    assert order == ["unit", "one", "unit", "two", "unit"]
+
+
+def test_a_time_in_units_is_divided_by_the_mean_of_the_two_units_around_it() -> None:
+    seeds = [history_of((1.0, 1.9), (6.0, 1.55)), history_of((3.0, 1.9), (9.0, 1.75))]
+    found = {row.label: (row.values, row.digits) for row in unit_rows(seeds, [1.0, 3.0, 6.0])}
+    assert found == {
+        "one unit, in seconds": ((1.0, 3.0, 6.0), 1),
+        "to a validation loss of 1.92": ((1.0 / 2, 3.0 / 4.5), 2),
+        "to a validation loss of 1.70": ((6.0 / 2,), 2),
+        "to a validation loss of 1.60": ((6.0 / 2,), 2),
+        "to a validation loss of 1.50": ((), 2),
+        "to the last step": ((6.0 / 2, 9.0 / 4.5), 2),
+    }
+
+
+def test_without_transformers_there_are_no_units(settings: Settings, no_units: None) -> None:
+    assert unit_measure(settings) is None
+    (row,) = unit_rows([history_of((1.0, 1.9))], [])
+    assert (row.label, row.values, row.note) == ("one unit", (), NOT_INSTALLED)
 
 
 # --- generation ---

@@ -17,7 +17,7 @@ import pytest
 
 from tools.grading import formats
 from tools.grading.class_page import class_page
-from tools.grading.judging import Grade, Graded
+from tools.grading.grades import Grade, Graded
 from utils.errors import UsageError
 from utils.grader.exercises import lessons
 from utils.grader.report import SOLVED, TO_DO, WRONG, Verdict

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 import torch
 
-from tools.grading import judging, scrubbed
+from tools.grading import scrubbed
+from tools.grading.grades import LONGEST_TEXT, Grade, clean, withheld
 from tools.grading.hostile import hostile, right, the_class
-from tools.grading.judging import Grade, Grader, is_event, withheld
+from tools.grading.judging import Grader
 from tools.grading.sandbox import Sandbox, View, bubblewrap_works, launch_settings
 from tools.grading.submissions import Submission
 from tools.grading.wire import CannotSendError, Packer, Unpacker, known_dataclass, parse, sizes_of
+from tools.grading.worker_events import TYPES, is_event
 from utils.config import ModelConfig
 from utils.errors import UsageError
 from utils.grader.exercises import ROOT, Lesson, lessons
@@ -191,8 +193,8 @@ def test_anything_else_is_not(forged: dict[str, Any]) -> None:
 
 
 def test_texts_from_a_submission_are_short_and_printable() -> None:
-    found = judging.clean(replace(Verdict("1.1", WRONG), message="\x1b[2J\udcff" + 9999 * "x"))
-    assert len(found.message) <= judging.LONGEST_TEXT
+    found = clean(replace(Verdict("1.1", WRONG), message="\x1b[2J\udcff" + 9999 * "x"))
+    assert len(found.message) <= LONGEST_TEXT
     assert "\x1b" not in found.message and found.message.encode()
 
 
@@ -321,7 +323,7 @@ def test_a_lesson_that_is_not_there_is_a_mistake_of_usage() -> None:
 
 def test_a_case_keeps_its_form() -> None:
     """the form that the grader expects is the one that the engine sends"""
-    assert set(judging.TYPES) == set(asdict(Case("1.1")))
+    assert set(TYPES) == set(asdict(Case("1.1")))
 
 
 def test_the_page_counts_the_exercises_that_cannot_be_asked_from_outside() -> None:

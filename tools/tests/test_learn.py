@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from utils.files import atomic_write_text
 from utils.grader import check as grader_check
 from utils.grader import watch as watch_module
 from utils.grader.exercises import Exercise, Lesson, how_to, lessons
+from utils.grader.keyboard import Keyboard
 from utils.grader.report import SOLVED, TO_DO, WRONG, Verdict
 from utils.grader.runner import VERSION, state_file
 
@@ -301,6 +303,7 @@ def long_course(root: Path) -> list[Lesson]:
             "Why? " * 40,
             ("a",) * 3,
             ("test_double",),
+            core=at % 2 == 1,
         )
         for at in range(1, 19)
     )
@@ -433,6 +436,14 @@ def test_next_shows_the_first_unsolved_exercise(course: Path, run: Run) -> None:
     assert how_to("check", "1.2") in out  # it is wrong already
 
 
+def test_next_names_the_section_to_read_first(course: Path, run: Run) -> None:
+    assert "Read first" not in run("next")[1]  # no page leads to it
+    page = course / "01_first" / "theory.md"
+    page.write_text("# First\n\n## Squares\n\nA square.\n\n**Now write 1.2.**\n", encoding="utf-8")
+    out = run("next")[1]
+    assert '\n\nRead first: "Squares" in 01_first/theory.md, line 3\nWrite it in ' in out
+
+
 def test_next_continues_with_the_next_lesson(run: Run, pretend: Pretend) -> None:
     pretend(all_of("02_second", TO_DO))
     out = run("next")[1]
@@ -463,6 +474,86 @@ def test_a_challenge_is_called_one(course: Path, run: Run, pretend: Pretend) -> 
     path.write_text(text, encoding="utf-8")
     pretend({"1.7": Verdict("1.7", TO_DO)})
     assert run("next")[1].startswith("1.7 The cube of a number (challenge)\n")
+
+
+# --- the core ---
+
+
+@pytest.fixture
+def with_core(course: Path) -> Path:
+    """The course with a core: 1.1, 1.4, 1.7 and 2.2."""
+    for lesson, names in (("01_first", ("double", "negate", "cube")), ("02_second", ("root",))):
+        path = course / lesson / "exercises" / "exercises.yaml"
+        text = path.read_text(encoding="utf-8")
+        for name in names:
+            text = text.replace(f"judge: [test_{name}]", f"judge: [test_{name}]\n  core: true")
+        path.write_text(text, encoding="utf-8")
+    return course
+
+
+def test_the_status_counts_the_core(with_core: Path, run: Run, pretend: Pretend) -> None:
+    pretend(all_of("01_first", TO_DO, 4) | {"1.5": Verdict("1.5", WRONG)})
+    out = run("status")[1]
+    assert re.search(r"^01_first .* 2/7 +core 1/3 +wrong: 1\.5$", out, re.MULTILINE)
+    assert re.search(r"^02_second .* 2/2 +core 1/1$", out, re.MULTILINE)
+    assert re.search(r"^course .* 4/9 +core 2/4 +wrong: 1\.5$", out, re.MULTILINE)
+    assert widest(out) <= 80
+
+
+def test_the_next_exercise_of_the_core_follows_the_last(
+    with_core: Path, run: Run, pretend: Pretend
+) -> None:
+    pretend(
+        all_of("01_first", TO_DO) | {"1.1": Verdict("1.1", SOLVED)} | all_of("02_second", TO_DO)
+    )
+    assert run("next")[1].startswith("1.2 ")
+    assert run("next", "--core")[1].startswith("1.4 ")
+    assert run("next", "02_second", "--core")[1].startswith("2.2 ")
+    assert run("hint", "--core")[1].startswith("1.4 ")
+    step = " ".join(run("status", "--core")[1].split())
+    assert "next: 1.4 The negate of a number" in step
+    assert f"{how_to('watch', flag='--core')} checks every save" in step
+
+
+def test_the_end_of_the_core_is_said(with_core: Path, run: Run, pretend: Pretend) -> None:
+    pretend({"1.2": Verdict("1.2", TO_DO), "2.1": Verdict("2.1", TO_DO)})
+    code, out, _ = run("next", "--core")
+    assert (code, out) == (
+        0,
+        "All of the core is solved here. Next is a model of your own:\n"
+        f"09_capstone/ROADMAP.md. What the core leaves out: {how_to('next')}\n",
+    )
+    assert "All of the core is solved here. Next" in run("status", "--core")[1]
+    assert run("watch", "--core") == (0, "All of the core is solved here.\n", "")
+    assert run("next")[1].startswith("1.2 ")
+
+
+def test_watch_keeps_to_the_core(with_core: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lesson = replace(lessons(with_core)[0], only_core=True)
+    watch = watch_module.Watch(lesson, watch_module.SpareWorker(), Keyboard(), {})
+    watch.verdicts = all_of("01_first", TO_DO) | {"1.1": Verdict("1.1", SOLVED)}
+    for expected in ("1.4 ", "1.7 ", "1.4 "):
+        exercise = watch.next_exercise()
+        assert exercise is not None
+        if watch.current:
+            watch.move_on()
+        else:
+            watch.show(exercise)
+        assert watch.current == expected.strip()
+        said = capsys.readouterr().out
+        assert said.startswith(expected)
+        assert said.endswith("the core: solved 1, wrong 0, to do 2\n")
+    watch.verdicts["1.7"] = Verdict("1.7", SOLVED)
+    watch.move_on()
+    said = capsys.readouterr().out
+    assert said == "1.4 is the only exercise of the core of 01_first that is left\n"
+
+
+@pytest.mark.parametrize("command", ["check", "reset"])
+def test_not_every_command_has_a_core(run: Run, command: str) -> None:
+    code, out, err = run(command, "1.1", "--core")
+    said = f"error: --core belongs to status, next, watch, hint, solution, not to {command}\n"
+    assert (code, out, err) == (2, "", said)
 
 
 # --- check ---

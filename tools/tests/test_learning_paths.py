@@ -174,6 +174,12 @@ def test_the_table_has_every_lesson_and_adds_up() -> None:
         assert total[column] == sum(row[column] for row in table.values()), column
 
 
+@pytest.mark.parametrize("folder", LESSONS)
+def test_the_core_is_what_the_yaml_marks(folder: str) -> None:
+    marked = [each for each, entry in entries(folder).items() if entry.get("core")]
+    assert ids_in(core_table()[folder].exercises, folder) == marked
+
+
 def test_the_core_adds_up() -> None:
     table, rows = hours_table(), core_table()
     total = rows.pop("total")

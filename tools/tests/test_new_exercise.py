@@ -118,6 +118,12 @@ def test_an_exercise_follows_the_last_one_and_changes_nothing_else(course: Path,
         assert set(old[path].decode().split()) - set(kept) <= {"}"}
 
 
+@pytest.mark.parametrize("flags", [(), ("--core",)])
+def test_an_exercise_of_the_core_is_marked(course: Path, run: Run, flags: tuple[str, ...]) -> None:
+    assert run("01_attention", "one_more", *flags)[0] == 0
+    assert read_lesson(course / "01_attention").exercises[-1].core == bool(flags)
+
+
 def test_a_misconception_is_listed_in_the_dictionary(course: Path, run: Run) -> None:
     from utils.grader.pytest_plugin import load_misconceptions
 

@@ -21,8 +21,10 @@ from utils.grader.report import (
     wrap,
 )
 from utils.grader.runner import Worker, ignore, progress
+from utils.grader.sections import section_before
 
 SIGNS = {SOLVED: "ok", WRONG: "wrong", TO_DO: "to do"}
+CORE = "--core"  # the flag of a learner who takes the core alone
 ERASE_LINE = "\r\033[K"
 
 
@@ -104,8 +106,8 @@ def what_next(
 
 
 def next_exercise(lesson: Lesson, verdicts: dict[str, Verdict]) -> Exercise | None:
-    """The first exercise that is not solved, in the order of the lesson."""
-    return next((one for one in lesson.exercises if verdicts[one.id].outcome != SOLVED), None)
+    """The first exercise on the learner's path that is not solved, in the order of the lesson."""
+    return next((one for one in lesson.path if verdicts[one.id].outcome != SOLVED), None)
 
 
 def next_step(lesson: Lesson, verdicts: dict[str, Verdict]) -> list[str]:
@@ -113,7 +115,8 @@ def next_step(lesson: Lesson, verdicts: dict[str, Verdict]) -> list[str]:
     exercise = next_exercise(lesson, verdicts)
     if exercise is None:
         return [f"All of {lesson.name} is solved."]
-    commands = f"{how_to('hint', exercise.id)} gives a hint; {how_to('watch')} checks every save"
+    watch = how_to("watch", flag=CORE * lesson.only_core)
+    commands = f"{how_to('hint', exercise.id)} gives a hint; {watch} checks every save"
     indent = step_indent()
     return [
         *wrap(f"next: {exercise.id} {exercise.title} ({level(exercise)})"),
@@ -131,9 +134,19 @@ def introduction(lesson: Lesson, exercise: Exercise, found: Verdict) -> list[str
         "",
         *wrap(exercise.why),
         "",
+        *reading(lesson, exercise),
         *wrap(f"Write it in {where_is(lesson, exercise)}"),
         f"For a hint: {how_to('hint', exercise.id)}",
     ]
+
+
+def reading(lesson: Lesson, exercise: Exercise) -> list[str]:
+    """Which section to read before an exercise; nothing if no page leads to it."""
+    section = section_before(lesson, exercise)
+    if section is None:
+        return []
+    page = place(lesson, section.page)
+    return wrap(f'Read first: "{section.heading}" in {page}, line {section.line}')
 
 
 def step_indent() -> str:

@@ -18,12 +18,14 @@ import torch
 from torch import Tensor
 
 from utils.grader.relation import of_numbers, relation
+from utils.grader.state_words import LOADING, in_one_line
 from utils.grader.values import format_rows, format_value, short_repr, type_name
 
 View = Callable[[Any], Any]
 
 TOLERANCE = 1e-5  # absolute, and relative to the expected value
 LOOSE = {torch.float16: 1e-2, torch.bfloat16: 2e-2}
+RIGHT_SHOWN = 3  # entries of a table of numbers that are right
 LARGE_NUMBER = 20  # whole numbers from here on are counts, of which a factor says something
 
 
@@ -74,7 +76,8 @@ def difference(
     try:
         actual, expected = view(actual), view(expected)
     except Exception as error:
-        return Difference(f"{name}, {short_repr(actual)}, cannot be used: {error}")
+        said = in_one_line(error) if LOADING.search(str(error)) else str(error)
+        return Difference(f"{name}, {short_repr(actual)}, cannot be used: {said}")
     if isinstance(expected, Tensor):
         return difference_of_tensors(actual, expected, name)
     if isinstance(expected, dict) and isinstance(actual, dict):
@@ -185,11 +188,44 @@ def difference_of_entries(
         if key not in actual:
             found = ", ".join(actual) or "none"
             return Difference(f"{name}: {key} is missing; yours are: {found}")
-        if actual[key] != truth:
+        error = error_of_entry(actual[key], truth)
+        if error > 1:
             # A key may be a name, or the beginning of a sentence: no verb fits all of them.
-            return Difference(f"{name}, {key}: {actual[key]}; expected {truth}")
+            ours, theirs = entries_as_text(actual[key], truth)
+            said = f"{name}, {key}: {ours}; expected {theirs}"
+            return Difference(said + notes_on_entry(actual, expected, key), error)
     extra = [key for key in actual if key not in expected]
     return Difference(f"{name}: {extra[0]} should not be there") if extra else None
+
+
+def error_of_entry(actual: Any, expected: Any) -> float:
+    """How far an entry is from the truth, in tolerances; only floats may be close to it."""
+    if not isinstance(actual, float) or not isinstance(expected, float):
+        return 0.0 if actual == expected else math.inf
+    if actual == expected or (math.isnan(actual) and math.isnan(expected)):
+        return 0.0
+    error = abs(actual - expected) / (TOLERANCE * (1 + abs(expected)))
+    return math.inf if math.isnan(error) else error
+
+
+def entries_as_text(actual: Any, expected: Any) -> tuple[str, str]:
+    """Both as text; floats with few digits, unless they are as good as equal."""
+    if not isinstance(actual, float) or not isinstance(expected, float):
+        return f"{actual}", f"{expected}"
+    ours, truth = f"{actual:.4g}", f"{expected:.4g}"
+    return (ours, truth) if ours != truth else (f"{actual:.8g}", f"{expected:.8g}")
+
+
+def notes_on_entry(actual: dict[str, Any], expected: dict[str, Any], key: str) -> str:
+    """Of a table of numbers: a factor of the one that is wrong, and which others are right."""
+    if not isinstance(expected[key], float):
+        return ""
+    related = of_numbers(actual[key], expected[key]) if isinstance(actual[key], float) else ""
+    right = [
+        one for one in expected if one in actual and error_of_entry(actual[one], expected[one]) <= 1
+    ]
+    note = f"\nNote: {related}" if related else ""
+    return note + (f"\nNote: right already: {', '.join(right[:RIGHT_SHOWN])}" if right else "")
 
 
 def errors_in_tolerances(actual: Tensor, expected: Tensor) -> Tensor:

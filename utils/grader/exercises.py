@@ -11,9 +11,10 @@
       judge: [test_causal_mask]
 
 `stubs` lists the functions or methods to fill in, `judge` the tests in the lesson's
-tests/test_*_exercises.py that decide whether the exercise is solved. `challenge: true` marks an
-exercise that goes beyond the lesson; `fewer_misconceptions` gives the reason why an exercise has
-fewer than three known wrong answers. `kind` is one of
+tests/test_*_exercises.py that decide whether the exercise is solved. `core: true` marks one of the
+core, the shortest way through the course (00_setup/learning_paths.md); `challenge: true` one that
+goes beyond the lesson. `fewer_misconceptions` gives the reason why an exercise has fewer than three
+known wrong answers. `kind` is one of
 
     write     a function or class to write
     predict   a function without arguments that returns what the learner expects to come out
@@ -41,7 +42,7 @@ from utils.errors import CourseError, UsageError, did_you_mean
 ROOT = Path(__file__).resolve().parents[2]
 ID = re.compile(r"\d+\.[1-9]\d*")
 REQUIRED = ("id", "title", "kind", "stubs", "minutes", "difficulty", "why", "hints", "judge")
-OPTIONAL = ("challenge", "fewer_misconceptions", "page", "without", "body")
+OPTIONAL = ("core", "challenge", "fewer_misconceptions", "page", "without", "body")
 THEORY = "theory.md"
 KINDS = ("write", "predict", "repair", "read")
 HINTS = 3
@@ -60,6 +61,7 @@ class Exercise:
     why: str
     hints: tuple[str, ...]
     judge: tuple[str, ...]
+    core: bool = False
     challenge: bool = False
     fewer_misconceptions: str = ""
     without: tuple[str, ...] = ()
@@ -74,10 +76,14 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A lesson: its folder and its exercises, in order."""
+    """A lesson: its folder and its exercises, in order.
+
+    `only_core` is set for a learner who takes the core alone; the lesson is judged as a whole.
+    """
 
     folder: Path
     exercises: tuple[Exercise, ...]
+    only_core: bool = False
 
     @property
     def name(self) -> str:
@@ -91,6 +97,16 @@ class Lesson:
     @property
     def solutions(self) -> Path:
         return self.folder / "exercises" / "solutions.py"
+
+    @property
+    def core(self) -> tuple[Exercise, ...]:
+        """The exercises of the core, in order."""
+        return tuple(exercise for exercise in self.exercises if exercise.core)
+
+    @property
+    def path(self) -> tuple[Exercise, ...]:
+        """The exercises that the learner goes through, in order."""
+        return self.core if self.only_core else self.exercises
 
     def exercise(self, exercise_id: str) -> Exercise:
         return next(exercise for exercise in self.exercises if exercise.id == exercise_id)
@@ -177,6 +193,7 @@ def read_exercise(entry: Any, where: str) -> Exercise:
         why=string(entry, "why", where),
         hints=hints,
         judge=string_list(entry, "judge", where),
+        core=boolean(entry.get("core", "false"), "core", where),
         challenge=boolean(entry.get("challenge", "false"), "challenge", where),
         fewer_misconceptions=string(entry, "fewer_misconceptions", where)
         if "fewer_misconceptions" in entry
@@ -228,11 +245,12 @@ def boolean(value: Any, key: str, where: str) -> bool:
     return value == "true"
 
 
-def how_to(command: str, exercise_id: str = "") -> str:
+def how_to(command: str, exercise_id: str = "", flag: str = "") -> str:
     """How to type a command of tools/learn.py: "make hint EX=1.3"; Windows has no make."""
     if os.name == "nt":
-        return f"python tools\\learn.py {command} {exercise_id}".rstrip()
-    return f"make {command} EX={exercise_id}" if exercise_id else f"make {command}"
+        return " ".join(filter(None, ("python tools\\learn.py", command, exercise_id, flag)))
+    words = (f"EX={exercise_id}" * bool(exercise_id), f"ARGS={flag}" * bool(flag))
+    return " ".join(filter(None, ("make", command, *words)))
 
 
 def find_exercise(given: str, among: list[Lesson]) -> tuple[Lesson, Exercise]:

@@ -93,7 +93,7 @@ def expect_equal(
         return
     matching = frozenset(name for name, value in wrong if is_same(value, actual, view))
     history.suspects.explained_by(matching)
-    alike = frozenset(name for name, value in wrong if is_similar(value, actual, expected))
+    alike = frozenset(name for name, value in wrong if is_similar(value, actual, expected, view))
     message = f"{call}\n{found.message}"
     raise Wrong(message, matching, found.tolerances, alike, call.function)
 

@@ -24,6 +24,7 @@ from types import ModuleType, TracebackType
 
 from utils.errors import CourseError
 from utils.grader.exercises import read_lesson
+from utils.grader.state_words import LOADING, in_one_line
 
 STUB = re.compile(r"Exercise (\d+\.\d+)\b")
 LONGEST_MESSAGE = 300  # characters of an exception's message
@@ -76,6 +77,12 @@ class Source:
         first, name, node = max(enclosing, key=lambda found: found[0])
         exercise = as_stub(node, self.bodies)
         return Stub(exercise, name, first) if exercise else None
+
+    def is_as_given(self, exercise: str, stubs: Sequence[str]) -> bool:
+        """Whether a repair still is the code that was handed out, its `raise` line aside."""
+        bodies = {name: statements(node) for name, node in functions(self.tree)}
+        given = self.bodies.get(exercise)
+        return given is not None and all(dumped(bodies.get(stub, [])) == given for stub in stubs)
 
     def raises_at(self, line: int) -> bool:
         """Whether there is a `raise` statement on this line."""
@@ -137,8 +144,7 @@ def as_stub(node: ast.FunctionDef, bodies: Mapping[str, list[str]] | None = None
 
     `bodies` holds the code that follows the `raise` in exercises of the kind repair.
     """
-    body = node.body[1:] if ast.get_docstring(node) is not None else node.body
-    match body:
+    match statements(node):
         case [
             ast.Raise(
                 exc=ast.Call(
@@ -149,8 +155,18 @@ def as_stub(node: ast.FunctionDef, bodies: Mapping[str, list[str]] | None = None
         ]:
             found = STUB.match(text)
             expected = (bodies or {}).get(found[1], []) if found else []
-            return found[1] if found and [ast.dump(one) for one in rest] == expected else ""
+            return found[1] if found and dumped(rest) == expected else ""
     return ""
+
+
+def statements(node: ast.FunctionDef) -> list[ast.stmt]:
+    """The body of a function without its docstring."""
+    return node.body[1:] if ast.get_docstring(node) is not None else node.body
+
+
+def dumped(body: Sequence[ast.stmt]) -> list[str]:
+    """Statements as text that does not depend on their layout, nor on comments."""
+    return [ast.dump(one) for one in body]
 
 
 def repair_bodies(path: Path) -> dict[str, list[str]]:
@@ -160,7 +176,7 @@ def repair_bodies(path: Path) -> dict[str, list[str]]:
     except CourseError:  # a file outside of any lesson
         return {}
     return {
-        exercise.id: [ast.dump(one) for one in ast.parse(exercise.body).body]
+        exercise.id: dumped(ast.parse(exercise.body).body)
         for exercise in lesson.exercises
         if exercise.body
     }
@@ -250,6 +266,8 @@ def describe(error: BaseException, path: Path, function: str = "") -> str:
     plain = traceback.TracebackException(type(error), error, None)
     plain.__notes__ = None
     message = " ".join([*plain.format_exception_only()][-1].split())
+    if LOADING.search(message):
+        message = in_one_line(error)
     if len(message) > LONGEST_MESSAGE:
         message = message[: LONGEST_MESSAGE - 3] + "..."
     line = last_line_in(error.__traceback__, path, function)

@@ -133,6 +133,11 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         "with dtype=torch.bool",
     ),
     (
+        r"where expected condition to be a boolean",
+        "torch.where takes a boolean condition first, then the value where it is True, then the "
+        "other one",
+    ),
+    (
         r"bitwise_not|Bitwise not|ufunc 'invert' not supported|bad operand type for unary ~|"
         r"`?~`? \(operator\.invert\)",
         "~ inverts booleans, and this mask is not boolean",
@@ -281,6 +286,47 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         r"unhashable type: '(list|dict|set)'",
         "what is put into a set, or is a key of a dictionary, must be something that can't change: "
         "make it a tuple",
+    ),
+    (
+        r"Unexpected key\(s\) in state_dict:[^\n]*\"param_groups\"",
+        "this is the state of an optimizer, and the model has one of its own",
+    ),
+    (
+        r"Missing key\(s\) in state_dict:[^\n]*\n\s*Unexpected key\(s\)",
+        "names must be those of the model's own state_dict(), to the letter: save what it gives, "
+        "and change none",
+    ),
+    (
+        r"Missing key\(s\) in state_dict",
+        "save a copy of all that state_dict() gives. named_parameters() has no buffers, such as "
+        "the running means of a batch norm; and a dictionary that is still empty has nothing",
+    ),
+    (
+        r"Unexpected key\(s\) in state_dict",
+        "save what the model's own state_dict() gives, and nothing else",
+    ),
+    (
+        r"size mismatch for \S+: copying a param|loaded state dict (has|contains)",
+        "a state fits only what was built like the one that it was saved from: the same sizes, the "
+        "same parameters in the same groups",
+    ),
+    (
+        r"expected torch\.Tensor or Tensor-like object from checkpoint",
+        "the entries of a state are tensors: copy each with .clone(), and make nothing else of it",
+    ),
+    (
+        r"Expected state_dict to be dict-like",
+        "load_state_dict takes the dictionary that state_dict() gives. Is something else kept, or "
+        "nothing so far?",
+    ),
+    (
+        r"KeyError: 'param_groups'",
+        "an optimizer takes a state of its own, and this is another: the model's?",
+    ),
+    (
+        r"1-d non-negative integral",
+        "bincount takes a flat tensor of whole numbers, 0 or more: flatten() first, and leave out "
+        "what is negative",
     ),
     (
         r"unsupported operand type\(s\) for \S+: "

@@ -22,11 +22,13 @@ import pytest
 from utils.errors import CourseError
 from utils.grader.exercises import Exercise, Lesson, read_lesson
 from utils.grader.report import SOLVED, TO_DO, WRONG, Case, failure_text, is_named
+from utils.grader.state_words import in_one_line
 
 if TYPE_CHECKING:
     from utils.grader.guard import Clock, Guarded, LearnerModule
     from utils.grader.mistakes import Suspects
 
+AS_GIVEN = "Note: this is the code as it was given, without its raise line: the bug is still in it"
 PRINTED = 1000  # characters kept of an exercise's output
 EXERCISE = pytest.StashKey[tuple[Lesson, Exercise]]()
 CASE = pytest.StashKey[Case]()
@@ -307,7 +309,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         case.refuted = frozenset(history.refuted)
         case.pairs = history.suspects.diagnoses()
     case.outcome = WRONG
-    case.message = f"the test cannot use the answer: {type(error).__name__}: {error}"
+    case.message = f"the test cannot use the answer: {in_one_line(error)}"
     if isinstance(error, Wrong):
         case.message, case.margin = error.message, error.margin
         case.explained_by = error.explained_by
@@ -315,7 +317,21 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         case.broken_file = isinstance(error, BrokenFile)
         if history.replaced and not item.config.getoption("solutions") and not case.is_replaced:
             case.message += f"\nNote: it calls {history.replaced}; the exercise is to write that"
+    if not case.broken_file and is_as_given(
+        item
+    ):  # no idea of the learner's to diagnose, and its name would be the answer
+        case.message += f"\n{AS_GIVEN}"
+        case.explained_by, case.resembles, case.pairs = None, frozenset(), []
     pytest.fail(case.message, pytrace=False)
+
+
+def is_as_given(item: pytest.Item) -> bool:
+    """Whether the learner has not changed the code to repair yet, its `raise` line aside."""
+    if item.config.getoption("solutions") or item.config.getoption("misconceptions"):
+        return False
+    lesson, exercise = item.stash[EXERCISE]
+    source = learner_at(item.config, lesson.file).source
+    return source is not None and source.is_as_given(exercise.id, exercise.stubs)
 
 
 def reference_used(item: pytest.Item) -> str:

@@ -16,6 +16,7 @@ SOLVED, WRONG, TO_DO = "solved", "wrong", "to do"
 TOO_LONG = "is there an endless loop, or is it too slow?"
 COLOURS = {SOLVED: "32", WRONG: "31", TO_DO: "33", "dim": "2", "bold": "1"}
 PRINTED_LINES = 3
+HOLDS_SHOWN = 2  # checks that pass
 CLEAR = 100  # tolerances between a known wrong answer and the right one, at least
 
 
@@ -57,6 +58,7 @@ class Verdict:
     broken_file: bool = False
     hint_for: str = ""  # another exercise, if that one is to be fixed first
     is_replaced: bool = False  # right, but by a function that replaces the exercise
+    holds: str = ""  # checks that pass, where no diagnosis says what is wrong
 
 
 def verdict(exercise: str, cases: Sequence[Case]) -> Verdict:
@@ -69,20 +71,28 @@ def verdict(exercise: str, cases: Sequence[Case]) -> Verdict:
         )
     failed = [case for case in failed if not case.is_replaced]
     if failed:
-        first = failed[0]
+        first, found = failed[0], diagnose(cases)
         return Verdict(
             exercise,
             WRONG,
             first.check,
             first.message,
-            *diagnose(cases),
+            *found,
             first.printed,
             len(failed),
             len(cases),
             first.broken_file,
+            holds="" if found.first else holding(cases),
         )
     done = bool(cases) and all(case.outcome == SOLVED for case in cases)
     return Verdict(exercise, SOLVED if done else TO_DO, checks=len(cases))
+
+
+def holding(cases: Sequence[Case]) -> str:
+    """Checks all of whose cases pass, as sentences: where not to look for the mistake."""
+    broken = {"", *(case.check for case in cases if case.outcome != SOLVED)}
+    whole = [*dict.fromkeys(case.check for case in cases if case.check not in broken)]
+    return "; ".join(whole[:HOLDS_SHOWN])
 
 
 class Diagnosis(NamedTuple):
@@ -159,6 +169,8 @@ def message_lines(found: Verdict, indent: str = "") -> list[str]:
         lines += wrap(f"{opening}: {found.diagnosis}.", indent)
     if found.failed > 1 and not found.broken_file:
         lines += wrap(f"({found.failed} of {found.checks} checks fail; this is the first.)", indent)
+    if found.holds:
+        lines += wrap(f"What holds: {found.holds}.", indent)
     printed = found.printed.splitlines()
     if printed:
         shown = printed[:PRINTED_LINES] + ["..."] * (len(printed) > PRINTED_LINES)

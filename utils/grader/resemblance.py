@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from utils.grader.calls import Call, Misconception, history, part_of
-from utils.grader.difference import View, difference
+from utils.grader.difference import View, difference, error_of_entry, identity
 
 
 def diagnosis(misconception: Misconception) -> str:
@@ -29,11 +29,14 @@ def is_same(theirs: Any, actual: Any, view: View) -> bool:
     return difference(actual, theirs, "", view) is None
 
 
-def is_similar(theirs: Any, actual: Any, expected: Any) -> bool:
+def is_similar(theirs: Any, actual: Any, expected: Any, view: View = identity) -> bool:
     """Whether two answers have the same values, whatever their dtype and their axes of size 1.
 
-    The values must not be the expected ones: a wrong dtype alone resembles nothing.
+    Of several results, or a table of numbers, the first that is wrong is compared. The values must
+    not be the expected ones: a wrong dtype alone resembles nothing.
     """
+    if isinstance(expected, dict):
+        return has_first_mistake(theirs, actual, expected, view)
     if isinstance(expected, tuple):
         for index, truth in enumerate(expected):  # the first part that is wrong is what is shown
             part = part_of(actual, index)
@@ -45,6 +48,17 @@ def is_similar(theirs: Any, actual: Any, expected: Any) -> bool:
         return False
     mine, learners, truth = values
     return same_values(mine, learners) and not same_values(learners, truth)
+
+
+def has_first_mistake(theirs: Any, actual: Any, expected: Any, view: View) -> bool:
+    """Whether the first number of a table that is wrong is the same in both."""
+    try:
+        mine, learners, truth = view(theirs), view(actual), view(expected)
+        first = next(key for key in truth if error_of_entry(learners[key], truth[key]) > 1)
+        is_number = isinstance(truth[first], float)  # words coincide too easily
+        return is_number and error_of_entry(mine[first], learners[first]) <= 1
+    except Exception:  # another type or other keys, or only something that should not be there
+        return False
 
 
 def plain_values(value: Any) -> Tensor | None:

@@ -37,6 +37,7 @@ def with_root_causes(lesson: Lesson, verdicts: Mapping[str, Verdict]) -> dict[st
                 printed="",
                 failed=1,
                 hint_for=first,
+                holds="",
             )
     return result
 

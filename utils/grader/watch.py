@@ -178,13 +178,14 @@ class Watch:
 
     def move_on(self) -> None:
         """Show the unsolved exercise after the current one; after the last, the first."""
-        ids = [one.id for one in self.lesson.exercises]
+        ids = [one.id for one in self.lesson.path]
         at = ids.index(self.current)
         unsolved = [one for one in ids[at + 1 :] + ids[:at] if is_unsolved(self.verdicts[one])]
         if unsolved:
             self.show(self.lesson.exercise(unsolved[0]))
         else:
-            print(f"{self.current} is the only exercise of {self.lesson.name} that is left")
+            part = "the core of " * self.lesson.only_core + self.lesson.name
+            print("\n".join(wrap(f"{self.current} is the only exercise of {part} that is left")))
 
 
 def is_unsolved(found: Verdict) -> bool:
@@ -232,7 +233,8 @@ def show_in_watch(
     others = [one for one, each in verdicts.items() if each.outcome == WRONG and one != exercise.id]
     if others:
         print("\n".join(wrap(f"also wrong: {', '.join(others)}")))
-    print("\n".join(wrap(counts(verdicts.values()))))
+    total = counts(verdicts[one.id] for one in lesson.path)
+    print("\n".join(wrap("the core: " * lesson.only_core + total)))
 
 
 def wait_for_save(

@@ -1,6 +1,6 @@
 """utils/grader/exercises.py: an invalid yaml gives one line with file, exercise and problem."""
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,7 @@ SECOND = """
   why: no
   hints: [a, b, 3]
   judge: [test_layer]
+  core: true
   challenge: true
   fewer_misconceptions: there is only one way to write it
 """
@@ -94,6 +95,7 @@ def test_every_value_is_read(tmp_path):
             why="no",
             hints=("a", "b", "3"),
             judge=("test_layer",),
+            core=True,
             challenge=True,
             fewer_misconceptions="there is only one way to write it",
         ),
@@ -107,6 +109,12 @@ def test_the_paths_of_a_lesson(tmp_path):
     assert lesson.file == tmp_path / "01_first/exercises/exercises.py"
     assert lesson.solutions == tmp_path / "01_first/exercises/solutions.py"
     assert lesson.exercise("1.1").title == "Twice"
+
+
+def test_the_path_of_a_lesson_is_all_of_it_or_its_core(tmp_path):
+    lesson = read_lesson(write(tmp_path, FIRST + SECOND))
+    assert lesson.path == lesson.exercises
+    assert replace(lesson, only_core=True).path == lesson.core == lesson.exercises[1:]
 
 
 def test_an_exercise_cannot_be_changed_by_accident(tmp_path):
@@ -171,6 +179,7 @@ BAD = [  # text to replace in the first exercise, its replacement, the error
         "  challenge: yes\n  minutes: 5",
         "challenge is 'yes'; allowed: true or false",
     ),
+    ("  minutes: 5", "  core: 1\n  minutes: 5", "core is '1'; allowed: true or false"),
     ("  minutes: 5", "  challenge: []\n  minutes: 5", "challenge is []; allowed: true or false"),
     (
         "  minutes: 5",
@@ -331,6 +340,8 @@ def test_commands_fit_the_operating_system(monkeypatch):
     monkeypatch.setattr(exercises_module, "os", type("Posix", (), {"name": "posix"}))
     assert how_to("hint", "1.3") == "make hint EX=1.3"
     assert how_to("watch") == "make watch"
+    assert how_to("watch", flag="--core") == "make watch ARGS=--core"
     monkeypatch.setattr(exercises_module, "os", type("Windows", (), {"name": "nt"}))
     assert how_to("hint", "1.3") == "python tools\\learn.py hint 1.3"
     assert how_to("watch") == "python tools\\learn.py watch"
+    assert how_to("watch", flag="--core") == "python tools\\learn.py watch --core"

@@ -86,6 +86,17 @@ def test_what_a_solved_case_refutes_is_not_the_diagnosis():
     assert verdict("1.3", [wrong(A), solved(A)]).diagnosis == ""
 
 
+def test_without_a_diagnosis_the_checks_that_pass_are_told():
+    passed = [Case("1.3", SOLVED, check) for check in ("rows", "it halves", "rows", "axes", "end")]
+    cases = [Case("1.3", WRONG, "it halves", "no"), *passed]
+    found = verdict("1.3", cases)
+    assert found.holds == "rows; axes"  # "it halves" passes in one case only; three are too many
+    assert "What holds: rows; axes." in message_lines(found)
+    named = Case("1.3", WRONG, "it halves", "no", frozenset({A}))
+    assert verdict("1.3", [named, *passed]).holds == ""
+    assert verdict("1.3", [wrong()]).holds == ""
+
+
 def test_a_verdict_has_a_message_only_if_it_is_wrong():
     cases = [Case("1.3", SOLVED, printed="noise", refuted=frozenset({A}))]
     assert verdict("1.3", cases) == Verdict("1.3", SOLVED, checks=1)

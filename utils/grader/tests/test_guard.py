@@ -262,6 +262,14 @@ def test_a_raw_error_is_followed_by_plain_words(tmp_path):
     assert last.startswith("In plain words: in a @ b the last axis of a must be as long as")
 
 
+def test_a_state_that_is_refused_is_told_in_plain_words(tmp_path):
+    text = "def f(x): nn.BatchNorm1d(3).load_state_dict({})\n"
+    _, first, code, last = message(exercises(tmp_path, text), "f", 1).splitlines()
+    assert first == "line 2: load_state_dict: the state lacks weight, bias and 2 more"
+    assert code == "    def f(x): nn.BatchNorm1d(3).load_state_dict({})"
+    assert last.startswith("In plain words: save a copy of all that state_dict() gives")
+
+
 def test_an_error_of_unknown_cause_is_not_explained(tmp_path):
     text = "def f(x): raise ValueError('own words')\n"
     assert "In plain words" not in message(exercises(tmp_path, text), "f", 1)

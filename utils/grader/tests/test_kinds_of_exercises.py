@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shutil
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,10 @@ import pytest
 
 from utils.errors import CourseError
 from utils.grader.calls import Call, history
-from utils.grader.exercises import Lesson, read_lesson
+from utils.grader.exercises import Lesson, lessons, read_lesson
 from utils.grader.feedback import Wrong, expect_choice, expect_prediction
 from utils.grader.learner_code import read_source
+from utils.grader.pytest_plugin import AS_GIVEN
 from utils.grader.report import SOLVED, TO_DO, WRONG, Verdict
 from utils.grader.runner import judge
 from utils.grader.stubs import make_stubs, reset_exercise
@@ -39,6 +42,16 @@ WRITTEN_IN_NUMPY = "e = np.exp(x)\nreturn e / e.sum(-1, keepdims=True)"
 BUGGY = "e = x.exp()\nreturn e / e.sum(0)\n"
 RAISE = 'raise NotImplementedError("Exercise 1.NUMBER: NAME")\n'
 PREDICTED = [0.125, 0.375, 0.5]
+DIAGNOSIS = "the sum runs over the rows"
+MISCONCEPTIONS = f"""
+def given(x):
+    {DIAGNOSIS!r}
+    e = x.exp()
+    return e / e.sum(0)
+
+
+MISCONCEPTIONS = {{"not_repaired": (given,), "repaired_elsewhere": (given,)}}
+"""
 WITHOUT = {"write": ["softmax", "log_softmax"], "array": ["*"]}
 BY_SOFTMAX = "correct, but written by PyTorch's softmax: now without it"
 BY_PYTORCH = "correct, but written by PyTorch: now without it"
@@ -68,6 +81,8 @@ ANSWERS: dict[str, tuple[str, str, str, str]] = {
     "repaired_below_raise": ("repair", RAISE + WRITTEN, WRONG, LEFTOVER),
     "repaired": ("repair", WRITTEN, SOLVED, ""),
     "not_repaired": ("repair", BUGGY, WRONG, "the weights: the first difference at [0, 0]"),
+    "not_repaired_with_comment": ("repair", f'"""Mine."""\n{BUGGY}# why?\n', WRONG, AS_GIVEN),
+    "repaired_elsewhere": ("repair", f"x = x + 1\n{BUGGY}", WRONG, "the weights: the first differ"),
     "emptied": ("repair", RAISE, WRONG, LEFTOVER),
     "predict_nothing": ("predict", RAISE, TO_DO, ""),
     "predict_well": ("predict", "return [0.12, 0.38, 0.5]", SOLVED, ""),
@@ -99,7 +114,7 @@ def build(root: Path) -> Lesson:
         "01_first/exercises/solutions.py": "".join(solutions),
         "01_first/exercises/exercises.yaml": json.dumps(entries),
         "01_first/tests/test_first_exercises.py": "".join(tests),
-        "01_first/tests/first_misconceptions.py": "MISCONCEPTIONS = {}\n",
+        "01_first/tests/first_misconceptions.py": MISCONCEPTIONS,
     }
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -157,6 +172,18 @@ def test_each_answer_gets_its_verdict(verdicts: dict[str, Verdict], name: str) -
     found = verdicts[name]
     assert (found.outcome, found.message == "") == (outcome, outcome != WRONG), found.message
     assert said in found.message
+
+
+def test_a_repair_as_it_was_given_says_so_and_has_no_diagnosis(
+    verdicts: dict[str, Verdict],
+) -> None:
+    lines = verdicts["not_repaired"].message.splitlines()
+    assert lines[-1] == AS_GIVEN
+    assert "got" in lines[1], "what it gives, and what is expected"
+    assert verdicts["not_repaired"].diagnosis == ""
+    changed = verdicts["repaired_elsewhere"]
+    assert AS_GIVEN not in changed.message
+    assert changed.diagnosis == DIAGNOSIS
 
 
 def test_a_mistake_is_reported_before_the_function_that_replaces_the_exercise(
@@ -220,6 +247,27 @@ def test_a_reset_restores_the_code_to_repair(tmp_path: Path, name: str) -> None:
     assert (exercise.id, name) in {
         (stub.exercise, stub.name) for stub in read_source(lesson.file).stubs()
     }
+
+
+@pytest.mark.parametrize("lesson", lessons(), ids=lambda lesson: lesson.name)
+def test_every_repair_of_the_course_is_recognized_without_its_raise_line(
+    tmp_path: Path, lesson: Lesson
+) -> None:
+    repairs = [one for one in lesson.exercises if one.kind == "repair"]
+    file = tmp_path / lesson.name / "exercises" / "exercises.py"
+    file.parent.mkdir(parents=True)
+    shutil.copy(lesson.file.with_suffix(".yaml"), file.parent)
+    text = lesson.file.read_text(encoding="utf-8")
+    for one in repairs:
+        text, count = re.subn(rf'\n *raise NotImpl\w+\("Exercise {re.escape(one.id)}:.*', "", text)
+        assert count == len(one.stubs)
+    file.write_text(text, encoding="utf-8")
+    source = read_source(file)
+    assert [one.id for one in lesson.exercises if source.is_as_given(one.id, one.stubs)] == [
+        one.id for one in repairs
+    ]
+    untouched = read_source(lesson.file)
+    assert not any(untouched.is_as_given(one.id, one.stubs) for one in repairs)
 
 
 # --- what a prediction and a choice are compared with ---

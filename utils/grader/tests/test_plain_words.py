@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from utils.grader.plain_words import MEANINGS, explain
+from utils.grader.state_words import in_one_line
 
 X, Y = torch.zeros(3, 5, 4), torch.zeros(3, 7, 4)
 NOTHING: object = None
@@ -42,6 +43,70 @@ def detached() -> None:
     torch.ones(3).sum().backward()
 
 
+MODEL = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+STATE = MODEL.state_dict()
+OPTIMIZER = torch.optim.SGD(MODEL.parameters())
+OTHER = torch.optim.SGD(MODEL[0].parameters()).state_dict()
+WITHOUT_BUFFERS = dict(MODEL.named_parameters())
+RENAMED = {f"module.{name}": value for name, value in STATE.items()}
+
+# What is loaded, what is said in place of PyTorch's paragraph, and what to do about it
+STATES: dict[str, tuple[Callable[[], object], str, str]] = {
+    "parameters alone": (
+        lambda: MODEL.load_state_dict(WITHOUT_BUFFERS),
+        "load_state_dict: the state lacks 1.running_mean and 1.running_var",
+        "no buffers",
+    ),
+    "nothing": (
+        lambda: MODEL.load_state_dict({}),
+        "load_state_dict: the state lacks 0.weight, 0.bias and 4 more",
+        "still empty",
+    ),
+    "an entry more": (
+        lambda: MODEL.load_state_dict({**STATE, "step": X}),
+        "load_state_dict: the model has no step",
+        "nothing else",
+    ),
+    "other names": (
+        lambda: MODEL.load_state_dict(RENAMED),
+        "load_state_dict: the state lacks 0.weight, 0.bias and 4 more; the model has no "
+        "module.0.weight, module.0.bias and 5 more",
+        "to the letter",
+    ),
+    "another size": (
+        lambda: MODEL.load_state_dict({**STATE, "0.weight": torch.zeros(3, 1)}),
+        "load_state_dict: 0.weight has the shape [3, 1], and [3, 2] in the model",
+        "the same sizes",
+    ),
+    "a number": (
+        lambda: MODEL.load_state_dict({**STATE, "0.weight": 3}),
+        "load_state_dict: 0.weight is no tensor, but int",
+        ".clone()",
+    ),
+    "the optimizer's": (
+        lambda: MODEL.load_state_dict(OPTIMIZER.state_dict()),
+        "load_state_dict: the state lacks 0.weight, 0.bias and 4 more; the model has no "
+        "state and param_groups",
+        "of an optimizer",
+    ),
+    "the model's": (
+        lambda: OPTIMIZER.load_state_dict(STATE),
+        "KeyError: 'param_groups'",
+        "state of its own",
+    ),
+    "another optimizer's": (
+        lambda: OPTIMIZER.load_state_dict(OTHER),
+        "ValueError: loaded state dict contains a parameter group that doesn't match the size of "
+        "optimizer's group",
+        "same groups",
+    ),
+    "a list": (
+        lambda: MODEL.load_state_dict([*MODEL.parameters()]),  # pyright: ignore[reportArgumentType]
+        "TypeError: Expected state_dict to be dict-like, got <class 'list'>.",
+        "the dictionary",
+    ),
+}
+
 ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "if tensor": (lambda: 1 if torch.zeros(2) == 0 else 2, "`if`, `and`"),
     "if array": (lambda: 1 if np.zeros(2) == 0 else 2, "`if`, `and`"),
@@ -53,6 +118,7 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "NumPy product": (lambda: np.zeros((5, 4)) @ np.zeros((7, 4)), "swapaxes"),
     "broadcast": (lambda: torch.zeros(5, 7) / torch.zeros(5), "keepdim=true"),
     "NumPy broadcast": (lambda: np.zeros((5, 7)) / np.zeros(5), "keepdims=true"),
+    "where of numbers": (lambda: torch.where(X, X, 0), "the value where it is true"),
     "a pair": (lambda: X - X.max(dim=-1), "a pair"),  # pyright: ignore[reportOperatorIssue]
     "axis of a stable sort": (lambda: X.sort(-1, stable=True), "dim=-1"),  # pyright: ignore
     "axis of torch.sort": (lambda: torch.sort(X, -1, stable=True), "dim=-1"),  # pyright: ignore
@@ -104,6 +170,8 @@ ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "a floating index": (lambda: X[torch.tensor([1.0])], "whole numbers"),
     "outer": (lambda: torch.outer(X, Y), "one axis each"),
     "an array in torch": (lambda: torch.exp(np.zeros(2)), "numpy array"),  # pyright: ignore[reportArgumentType]
+    "bincount of a table": (lambda: X.long()[0].bincount(), "flatten()"),
+    "bincount of -1": (lambda: torch.tensor([-1, 2]).bincount(), "leave out"),
     "a list in a set": (lambda: {[1, 2]}, "a tuple"),  # pyright: ignore[reportUnhashable]
     "list minus number": (lambda: [1.0, 2.0] - 1.0, "compute"),  # pyright: ignore[reportOperatorIssue]
     "a method of tensors": (lambda: np.zeros((2, 2)).masked_fill, "numpy array"),  # pyright: ignore[reportAttributeAccessIssue]
@@ -115,6 +183,21 @@ def test_the_real_error_is_explained(fails: Callable[[], object], said: str) -> 
     with pytest.raises(Exception) as error:
         fails()
     assert said in explain(error.value).lower(), f"{type(error.value).__name__}: {error.value}"
+
+
+@pytest.mark.parametrize(("load", "said", "meaning"), STATES.values(), ids=STATES)
+def test_a_refused_state_is_one_line_that_says_what_to_do(
+    load: Callable[[], object], said: str, meaning: str
+) -> None:
+    with pytest.raises(Exception) as error:
+        load()
+    assert in_one_line(error.value) == said
+    assert meaning in explain(error.value)
+
+
+def test_another_error_keeps_its_message() -> None:
+    assert in_one_line(ValueError("two\nlines")) == "ValueError: two lines"
+    assert in_one_line(KeyError()) == "KeyError"
 
 
 def test_an_explanation_is_one_sentence_without_its_full_stop() -> None:
