@@ -45,7 +45,7 @@ class Verdict:
 
     accepted: int  # characters before the first wrong one
     length: int  # characters that were judged
-    complete: bool = True  # it does not stop before its end
+    complete: bool = True  # it is finished: with an end mark, if it needs one, and not too early
 
     @property
     def is_right(self) -> bool:
@@ -54,8 +54,8 @@ class Verdict:
 
     @property
     def share(self) -> float:
-        """The share of it before the first mistake, of which a wrong end is one."""
-        return self.accepted / (self.length + (not self.complete))
+        """The share of it before the first mistake; a missing end is one more character."""
+        return self.accepted / max(self.length, self.accepted + (not self.complete))
 
 
 class Task(Protocol):
@@ -127,8 +127,9 @@ class Follow:
 
     def judge(self, prompt: Prompt, answer: str) -> Verdict:
         """The grammar must accept every character, and the end mark must come where it ends."""
-        state, accepted = self.verifier.advance(prompt.expects, answer)
-        return Verdict(accepted, len(answer), complete=state is None or state.expected is None)
+        _, accepted = self.verifier.advance(prompt.expects, answer)
+        too_early = answer[accepted:] == END
+        return Verdict(accepted, len(answer), answer.endswith(END) and not too_early)
 
 
 @cache
