@@ -27,7 +27,8 @@ from bpe_tokenizer import train_bpe
 from checkpointing import load_checkpoint, save_checkpoint
 from logging_utils import read_csv
 from post_training import post_run, post_trainer
-from post_training.post_messages import BEFORE_AFTER_FILE
+from post_training.measures import AnswerReport
+from post_training.post_messages import BEFORE_AFTER_FILE, evaluated
 from post_training.post_run import ANSWER_COLUMNS
 from post_training.post_trainer import PostTrainer
 from post_training.rollouts import collate
@@ -184,7 +185,8 @@ def test_answers_are_judged_before_the_first_step_and_at_each_evaluation(
         assert right is not None and share is not None and 0 <= right <= share <= 1
     losses = {row["step"]: row["val_loss"] for row in read_csv(tmp_path / "run" / "metrics.csv")}
     assert [losses[row["step"]] for row in answers[1:]] == [row["val_loss"] for row in answers[1:]]
-    assert re.findall(r"^step +(\d+)   right", done.out, flags=re.MULTILINE) == ["0", "2", "4"]
+    assert re.findall(r"^step +(\d+)  right", done.out, flags=re.MULTILINE) == ["0", "2", "4"]
+    assert all(row["followed"] is None for row in answers) and "follow" not in done.out
     log = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
     assert log.count("before the first mistake") == 3
 
@@ -201,6 +203,23 @@ def test_answers_before_and_after_stand_side_by_side(
     left = [line.split(" | ")[0].rstrip() for line in lines]
     assert sum(line.startswith("[") for line in left) == 3  # instructions
     assert sum(line.startswith(("(right)", "(wrong at character ")) for line in left) == 3
+
+
+def test_a_run_of_instructions_says_how_many_were_followed(
+    call: Call, base: Path, tmp_path: Path
+) -> None:
+    done = call("sft", *QUICK, "--task", "follow", "--checkpoint", base, *places(tmp_path))
+    for row in read_csv(tmp_path / "run" / "answers.csv"):
+        right, followed = row["right"], row["followed"]
+        assert right is not None and followed is not None and right <= followed <= 1
+        assert f"step {row['step']:>4.0f}  right {right:6.1%}  follow {followed:4.0%}" in done.out
+    log = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    assert log.count("% followed, ") == 3
+
+
+def test_the_widest_line_of_an_evaluation_fits_a_terminal() -> None:
+    line = evaluated(2500, AnswerReport(1.0, 1.0, 0.5, 1.0, followed=1.0), 1.25)
+    assert len(f"{line}  {600:3.0f} s") <= 80
 
 
 def test_the_published_model_generates_with_sample(
