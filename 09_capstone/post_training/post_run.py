@@ -105,13 +105,14 @@ class PostRecorder(RunRecorder):
     def measure(self, trainer: PostTrainer) -> AnswerReport:
         """Answers to held-out prompts, judged; the random state of the run stays as it was."""
         was_training = trainer.model.training
-        report = measure(
-            trainer.policy,
-            trainer.reference,
-            trainer.tokenizer,
-            self.held_out,
-            self.settings.judged_answers,
-        )
+        with trainer.timing("answers"):
+            report = measure(
+                trainer.policy,
+                trainer.reference,
+                trainer.tokenizer,
+                self.held_out,
+                self.settings.judged_answers,
+            )
         trainer.model.train(was_training)
         return report
 
