@@ -56,6 +56,7 @@ def describe_start(trainer: PostTrainer, recorder: PostRecorder) -> None:
     After a stop meanwhile, the loss is that of a part: --resume measures again.
     """
     answers, loss = recorder.measure(trainer), trainer.evaluate()
+    trainer.budget.spend(sum(trainer.costs.values()))
     if trainer.stop:
         return
     recorder.write_answers(0, answers, loss, 0.0)
@@ -100,5 +101,5 @@ def describe_interruption(
     option = "" if is_default else f" --checkpoint {quoted(published)}"
     print(f"answers {shown(run.folder / ANSWERS_FILE)}")
     if run.settings.task == "follow":
-        option += ' --prompt "[KING ALDRIC greets QUEEN MAUDE]" --stop "|"'
+        option += ' --prompt "[Fool greets Nurse]" --stop "|"'  # short: the line fits 80 columns
     print(f"sample  python 09_capstone/sample.py{option}")
