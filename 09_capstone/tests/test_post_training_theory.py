@@ -275,11 +275,16 @@ def test_how_many_groups_teach_nothing() -> None:
 
 def test_the_exact_reward_is_the_share_plus_1() -> None:
     task = Follow()
-    says("our exact reward is the share, plus 1 if all is right")
+    says(
+        "our exact reward is the share, plus 1 if all is right",
+        "(Of an answer that doesn't end, or ends too early, the share counts half.)",
+    )
     prompt = fool_greets(task)
-    for answer in ("Well met, royal sir: you are merry to-day.\n|", "Well met, sirrah", ""):
+    right = "Well met, royal sir: you are merry to-day.\n|"
+    answers = {right: 1, "Well met, sirrah.\n|": 1, right[:-1]: 0.5, "Well met, royal sir|": 0.5}
+    for answer, weight in answers.items():
         verdict = task.judge(prompt, answer)
-        assert exact(task, prompt, answer) == verdict.share + verdict.is_right
+        assert exact(task, prompt, answer) == weight * verdict.share + verdict.is_right
 
 
 # --- 7. KL ---
