@@ -40,8 +40,13 @@ METHOD_SETTINGS = {
     "dpo": PostTrainConfig(
         method="dpo", lr=2e-4, muon_lr=1e-3, kl_weight=0.1, max_steps=200, **SHARED
     ),
-    "grpo": PostTrainConfig(method="grpo", lr=5e-4, muon_lr=2e-3, max_steps=250, **SHARED),
+    "grpo": PostTrainConfig(
+        method="grpo", lr=1e-3, muon_lr=4e-3, kl_weight=0.05, group_size=2, max_steps=250, **SHARED
+    ),
 }
+# Where only the answer as a whole is rewarded, the group is the baseline, so it must be larger; and
+# such a reward is noisier, so the steps are half as long.
+PER_ANSWER = replace(METHOD_SETTINGS["grpo"], lr=5e-4, muon_lr=2e-3, group_size=8)
 
 
 def parse_args() -> argparse.Namespace:
@@ -96,11 +101,17 @@ def starting_point(args: argparse.Namespace) -> tuple[Checkpoint, PostTrainConfi
     initial = add_special_tokens(load_checkpoint(path))
     # without dropout: the probabilities that a sample was drawn with are those that are compared
     model = replace(initial.model_config, dropout=0.0)
-    config = config_from_args(args, METHOD_SETTINGS[args.method])
+    config = config_from_args(args, settings_of(args))
     corpus = initial.info.get("corpus", config.data)  # the loss is measured on its validation split
     config = replace(config, model=model, init_from=str(path), data=corpus)
     check_model(initial, config)
     return replace(initial, model_config=model), config
+
+
+def settings_of(args: argparse.Namespace) -> PostTrainConfig:
+    """The settings of the method, before the flags."""
+    per_answer = args.method == "grpo" and getattr(args, "reward", "tokens") != "tokens"
+    return PER_ANSWER if per_answer else METHOD_SETTINGS[args.method]
 
 
 def check_model(initial: Checkpoint, config: PostTrainConfig) -> None:
