@@ -58,7 +58,7 @@ def measure(
     parts = [task.prompts(min(BATCH, n - first), rng) for first in range(0, n, BATCH)]
     rollouts = [sample_answers(model, tokenizer, task, part, generator) for part in parts]
     answers = [answer for rollout in rollouts for answer in rollout.answers]
-    answered = list(zip(prompts, answers, strict=True))
+    answered = list(zip([prompt for part in parts for prompt in part], answers, strict=True))
     verdicts = [task.judge(prompt, answer) for prompt, answer in answered]
     kl = sum(kl_of(model, reference, rollout) * len(rollout.answers) for rollout in rollouts)
     return AnswerReport(
@@ -120,7 +120,7 @@ def main() -> None:
     }
     print(f"{'':20}{'right':>8}{'share':>8}{'followed':>10}{'distinct':>10}")
     for name, answers in answered.items():
-        answered = list(zip(prompts, answers, strict=True))
+        answered = list(zip([prompt for part in parts for prompt in part], answers, strict=True))
         verdicts = [task.judge(*each) for each in answered]
         right = sum(verdict.is_right for verdict in verdicts) / len(verdicts)
         share = sum(verdict.share for verdict in verdicts) / len(verdicts)
