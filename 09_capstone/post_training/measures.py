@@ -120,7 +120,7 @@ def main() -> None:
     }
     print(f"{'':20}{'right':>8}{'share':>8}{'followed':>10}{'distinct':>10}")
     for name, answers in answered.items():
-        answered = list(zip([prompt for part in parts for prompt in part], answers, strict=True))
+        answered = list(zip(prompts, answers, strict=True))
         verdicts = [task.judge(*each) for each in answered]
         right = sum(verdict.is_right for verdict in verdicts) / len(verdicts)
         share = sum(verdict.share for verdict in verdicts) / len(verdicts)
