@@ -88,7 +88,7 @@ def validate_args(args: argparse.Namespace) -> None:
     if args.check or args.page:
         flag = "--check" if args.check else "--page"
         if args.runs or args.name is not None:
-            raise UsageError(f"{flag} takes no run and no name")
+            raise UsageError(f"{flag} takes no run and no name; give it alone")
     elif not args.runs:
         raise UsageError("name the runs of one entry, such as 09_capstone/runs/RUN, or --check")
     if args.name is not None and not NAME.fullmatch(args.name):
