@@ -4,7 +4,7 @@ All engines compute the same function from the same weights. Whether bfloat16 is
 depends on the processor, so "auto" times a few training steps of each.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,6 +21,7 @@ from utils.errors import UsageError
 from utils.kv_cache import KVCache
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # the first is the default
+OnTiming = Callable[[Sequence[str]], None]
 PROBED_TOKENS = 4096  # tokens per timed step; more would not change which precision is faster
 
 
@@ -44,28 +45,33 @@ class Engine:
         return f"{self.name} on {describe_device(self.device)}"
 
 
-def choose_engine(config: TrainConfig) -> Engine:
+def choose_engine(config: TrainConfig, on_timing: OnTiming | None = None) -> Engine:
     """The engine that the configuration names; with dtype "auto", the faster of two.
 
+    on_timing is told the precisions before they are timed, which may take seconds.
     Raises UsageError if the configuration asks for torch.compile and it does not work here, and
     CourseError if it asks for the learner's own parts and one of them is wrong.
     """
     device = pick_device(config.device)
     if config.compile:
         check_compiler(device)  # fails now, not at the first training step
-    engine = _choose_precision(config, device)
+    engine = _choose_precision(config, device, on_timing)
     if not config.compile:
         return engine
     return replace(engine, compiled=True, name=f"{engine.name}, compiled")
 
 
-def _choose_precision(config: TrainConfig, device: torch.device) -> Engine:
+def _choose_precision(
+    config: TrainConfig, device: torch.device, on_timing: OnTiming | None
+) -> Engine:
     if config.parts != "fused":  # code written to be read is not timed: float32 unless asked
         dtype = "float32" if config.dtype == "auto" else config.dtype
         return _readable_engine(config, device, dtype)
     engines = {dtype: _fused_engine(dtype, device) for dtype in _candidates(config.dtype, device)}
     if len(engines) == 1:  # nothing to compare
         return next(iter(engines.values()))
+    if on_timing is not None:
+        on_timing(list(engines))
     probes = {dtype: _probe(engine, config) for dtype, engine in engines.items()}
     return engines[fastest(probes, device)]
 

@@ -190,10 +190,10 @@ def main() -> None:
     tokenizer = train_bpe(text, vocab_size=512)
     line = "ROMEO: Good night, good night! I'll go to bed."
     ids = tokenizer.encode(line)
-    print(f"longest tokens  {[t.decode() for t in sorted(tokenizer.tokens, key=len)[-6:]]}")
-    print(f"encoded         {'|'.join(tokenizer.decode([i]) for i in ids)}")
-    print(f"                {len(line)} characters, {len(ids)} tokens: {ids[:8]} ...")
-    print(f"decoded         {tokenizer.decode(ids) == line}")
+    print(f"longest  {[t.decode() for t in sorted(tokenizer.tokens, key=len)[-6:]]}")
+    print(f"encoded  {'|'.join(tokenizer.decode([i]) for i in ids)}")
+    print(f"         {len(line)} characters, {len(ids)} tokens: {ids[:8]} ...")
+    print(f"decoded  {tokenizer.decode(ids) == line}")
 
 
 if __name__ == "__main__":

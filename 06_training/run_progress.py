@@ -12,6 +12,7 @@ from typing import Any
 from time_budget import TimeBudget
 from utils.config import TrainConfig
 from utils.errors import run_program
+from utils.terminal import labelled
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def main() -> None:
     run.seconds = 1.5
     run.report = StepReport(3, 4.1, learning_rate=0.03, grad_norm=0.9, tokens=6144, seconds=1.5)
     for name, value in run.state_dict().items():
-        print(f"{name:14}  {value}")
+        print(labelled(name, value, column=16))
     resumed = RunProgress(TrainConfig())
     resumed.load_state_dict(run.state_dict())
     print(f"the new run has completed {resumed.step} steps; its last loss was", end=" ")

@@ -21,6 +21,7 @@ import numpy as np
 
 from token_stream import CharStream, TokenStream
 from utils.errors import CourseError, UsageError, pick, run_program
+from utils.terminal import labelled
 
 UNKNOWN = -1  # in the look-up table: a code point that has no id
 
@@ -169,7 +170,7 @@ def main() -> None:
     try:
         tokenizer.encode("To bee or not to bee?")
     except UsageError as error:
-        print(f"error       {error}")
+        print(labelled("error", error, column=12))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from run_summary import RUN_FILES, RunSummary, run_folders, summarize
 from utils.command_line import OneLineParser
 from utils.errors import CourseError, UsageError, did_you_mean, run_program
 from utils.files import atomic_write_text
+from utils.terminal import labelled
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RUNS = REPOSITORY / "09_capstone" / "runs"
@@ -181,9 +182,7 @@ def main() -> None:
     )
     comparing.add_argument("--out", type=Path, metavar="FILE", help="where to save the plot")
     for command in (listing, comparing):
-        command.add_argument(
-            "--root", type=Path, metavar="DIR", default=RUNS, help="folder with the runs"
-        )
+        command.add_argument("--root", type=Path, metavar="DIR", default=RUNS, help="where to look")
     args = parser.parse_args()
     if args.command == "list":
         runs = list_runs(args.root)
@@ -194,7 +193,7 @@ def main() -> None:
         compare([find_run(name, args.root) for name in args.runs], args.out)
     else:
         for name, value in {"a new id": new_run_id("laptop"), **environment_info()}.items():
-            print(f"{name:<14} {value}")
+            print(labelled(name, value, column=15))
 
 
 if __name__ == "__main__":

@@ -155,8 +155,9 @@ def bias(theirs: str, ours: tuple[str, ...], config: ModelConfig, width: int) ->
 def main() -> None:
     """Print the table of one block."""
     for row in block_rows(ModelConfig(), "h.0", "blocks.0"):
-        ours = ", ".join(row.ours) if isinstance(row, Linear | Conv1D) else "-"
-        print(f"{row.theirs:<22} {type(row).__name__:<7} {ours}")
+        ours = [*row.ours] if isinstance(row, Linear | Conv1D) else ["-"]
+        more = f" and {len(ours) - 1} more" if len(ours) > 1 else ""
+        print(f"{row.theirs:<22} {type(row).__name__:<7} {ours[0]}{more}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 from interop_fields import Allowed, check_ours, check_theirs, renamed, to_model_config
 from utils.config import ModelConfig
 from utils.errors import run_program
+from utils.terminal import labelled
 
 NAMES = {  # ours: theirs
     "vocab_size": "vocab_size",
@@ -145,7 +146,7 @@ def main() -> None:
             norm="rmsnorm", position="rope", activation="relu2", bias=False, qk_norm=qk_norm
         )
         fields = to_config(config, model_type).items()
-        print(f"{model_type}:", {name: value for name, value in fields if name not in SIZES})
+        print(labelled(model_type, {name: value for name, value in fields if name not in SIZES}))
 
 
 if __name__ == "__main__":

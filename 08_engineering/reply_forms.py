@@ -12,6 +12,7 @@ from typing import Any
 
 from text_job import STOP, TextJob
 from utils.errors import run_program
+from utils.terminal import labelled
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def main() -> None:
     """Print the chunks of a chat of one piece."""
     form = ReplyForm("tiny", chat=True, n_prompt_tokens=3, id="1", created=0)
     for chunk in (*form.opening(1), form.piece(0, "Ay.")):
-        print(chunk["object"], chunk["choices"])
+        print(labelled(chunk["object"], chunk["choices"], column=22))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from serving_errors import invalid
 from utils.errors import did_you_mean, run_program
+from utils.terminal import labelled
 
 NAMES = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "an integer"}
 
@@ -111,7 +112,7 @@ def main() -> None:
             fields.number("top_p", 1.0, at_least=0, at_most=1)
             fields.refuse_rest()
         except ValueError as error:
-            print(f"{data.decode():18} {error}")
+            print(labelled(data.decode(), error, column=19))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     run.json       the run's id, and where it was started: written first
     result.json    how the run ended: written last
     run.lock       held while a trainer runs; the system releases it when that process ends
+    states/        what --resume continues from, a folder per state: 00000250-3fa29c is of step 250
 
-The status of a run follows from these three files, so no program keeps a list of running processes:
+The status of a run follows from the three files, so no program keeps a list of running processes:
 
     finished       it reached its end
     running        a trainer holds the lock
@@ -119,6 +120,20 @@ def run_status(folder: Path) -> str:
         run_id_of(folder)
         return "resumable"
     return "old"
+
+
+# --- its states ---------------------------------------------------------------------------------
+
+
+def folders(root: Path) -> list[Path]:
+    """The states under root, oldest first."""
+    found = [path for path in root.glob("*-*") if path.name.partition("-")[0].isdigit()]
+    return sorted(found, key=lambda path: (step_of(path), path.stat().st_mtime_ns))
+
+
+def step_of(folder: Path) -> int:
+    """The step that a state's folder is named after."""
+    return int(folder.name.partition("-")[0])
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from logging_utils import read_csv
-from run_folder import RUN_FILE, run_status
+from run_folder import RUN_FILE, folders, run_status, step_of
 from utils.config import TrainConfig, load_config
 from utils.errors import CourseError
 
@@ -39,9 +39,9 @@ def summarize(folder: Path) -> RunSummary:
     config, rows = read_config(folder), read_metrics(folder)
     best = best_evaluation(rows)
     max_steps = config.max_steps if config else None
-    return RunSummary(
-        folder, steps_done(rows), max_steps, best[0] if best else None, run_status(folder)
-    )
+    # Rows are some steps apart: a run stopped between two of them has the state of a later step.
+    steps = max(steps_done(rows), saved_step(folder))
+    return RunSummary(folder, steps, max_steps, best[0] if best else None, run_status(folder))
 
 
 def read_config(folder: Path) -> TrainConfig | None:
@@ -63,6 +63,13 @@ def read_metrics(folder: Path) -> list[dict[str, float | None]]:
 def steps_done(rows: Rows) -> int:
     """The last step with a row of metrics."""
     return max((int(step) for step, _ in curve(rows, "step")), default=0)
+
+
+def saved_step(folder: Path) -> int:
+    """The step of the newest saved state, from which --resume continues; 0 if there is none."""
+    with contextlib.suppress(OSError):
+        return max(map(step_of, folders(folder / "states")), default=0)
+    return 0
 
 
 def best_evaluation(rows: Rows) -> tuple[float, int] | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from text_job import DrainingError, QueueFullError
 from utils.errors import CourseError, run_program
+from utils.terminal import labelled
 
 INVALID = "invalid_request_error"
 
@@ -72,7 +73,7 @@ def main() -> None:
     """Print the errors of a wrong setting and of a full queue."""
     for error in (invalid("n must be at most 8, not 9", "n"), QueueFullError(64, 3)):
         shown = api_error(error)
-        print(shown.status, shown.body(), shown.headers)
+        print(labelled(str(shown.status), f"{shown.body()} {shown.headers}", column=5))
 
 
 if __name__ == "__main__":

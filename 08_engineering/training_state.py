@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from run_folder import folders, step_of
 from sealed_folder import DamagedError, read_sealed, write_sealed
 from state_tree import flatten, ready_for_json, unflatten
 from utils.errors import run_program
@@ -99,17 +100,6 @@ def prune(root: Path, newest: Path) -> None:
 
 
 # --- reading ---
-
-
-def folders(root: Path) -> list[Path]:
-    """The states under root, oldest first."""
-    found = [path for path in root.glob("*-*") if path.name.partition("-")[0].isdigit()]
-    return sorted(found, key=lambda path: (step_of(path), path.stat().st_mtime_ns))
-
-
-def step_of(folder: Path) -> int:
-    """The step that a state's folder is named after."""
-    return int(folder.name.partition("-")[0])
 
 
 def last_good_state(root: Path, run: str) -> tuple[TrainingState | None, list[str]]:

@@ -106,7 +106,7 @@ def _feed_forward(model: Architecture, n_routed: int | None) -> int:
     if model.experts is None or n_routed is None:
         return model.n_layers * dense
     experts = model.experts
-    router = model.d_model * experts.n_experts  # scores all experts, whoever is chosen
+    router = model.d_model * experts.n_experts  # scores all experts, not just the chosen
     mixture = router + 3 * model.d_model * experts.width * (n_routed + experts.n_shared)
     n_sparse = model.n_layers - experts.n_dense_layers
     return experts.n_dense_layers * dense + n_sparse * mixture

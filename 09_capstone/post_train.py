@@ -46,7 +46,7 @@ from resuming import (
 )
 from run_curves import draw_curves
 from run_folder import locked, run_id_of, write_result
-from run_messages import describe_run
+from run_messages import describe_run, describe_timing
 from run_places import begin_folder, check_folders, default_runs, make_run_folder
 from stop_signals import stop_on_signal, treat_as_ctrl_c
 from train import fit
@@ -70,7 +70,8 @@ def start_run(args: argparse.Namespace, workers: DistributedContext) -> int:
     check_folders(args)
     initial, config = starting_point(args)
     data = load_stored_data(config, initial)
-    training = prepare(fit_to_data(config, data), data, workers, initial=initial)
+    fitted = fit_to_data(config, data)
+    training = prepare(fitted, data, workers, initial=initial, on_timing=describe_timing)
     folder = make_run_folder(args, training.config)
     with locked(folder):
         begin_folder(folder, training.config, args.out_dir is not None, initial)
@@ -92,7 +93,8 @@ def resume_run(args: argparse.Namespace, workers: DistributedContext) -> int:
         if state is not None:
             config = replace(config, device=device_to_resume(config.device, state))
         save_config(config, folder / "config.yaml")
-        training = prepare(fit_to_data(config, data), data, workers, state, initial)
+        fitted = fit_to_data(config, data)
+        training = prepare(fitted, data, workers, state, initial, describe_timing)
         return post_train(PostRun.of(training, folder, args.checkpoint_dir, initial))
 
 

@@ -1,5 +1,6 @@
 """What train.py prints: the data, the run, its result, and how to continue it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from any_tokenizer import tokenizer_kind
@@ -14,7 +15,7 @@ from utils.terminal import labelled
 
 
 def describe_data(data: TrainingData, requested: int | None = None) -> None:
-    """Print what the model is trained on; measuring the engines may take a while after this."""
+    """Print what the model is trained on, before anything that takes a while."""
     n_chars, V = sum(data.n_characters), data.tokenizer.vocab_size
     is_char = tokenizer_kind(data.tokenizer) == "char"
     print(labelled("data", data.origin))
@@ -35,6 +36,11 @@ def describe_tokens(data: TrainingData, n_chars: int) -> None:
     ratio = f"{n_chars / n_tokens:.2f} characters per token"
     V = data.tokenizer.vocab_size
     print(f"        {n_tokens:,} tokens of a vocabulary of {V:,}: {ratio}", flush=True)
+
+
+def describe_timing(precisions: Sequence[str]) -> None:
+    """Print that precisions are being timed, which takes seconds on a busy machine."""
+    print(f"timing  a few steps in {' and '.join(precisions)}, to take the faster", flush=True)
 
 
 def describe_run(run: Run) -> None:

@@ -1,7 +1,7 @@
 """The command line of sample.py: which model, what to do, and how to sample.
 
 A setting that the chosen way of decoding would ignore is refused, in one line: a flag that has no
-effect misleads whoever typed it.
+effect would mislead its user.
 """
 
 import argparse

@@ -41,6 +41,7 @@ from run_messages import (
     describe_interruption,
     describe_result,
     describe_run,
+    describe_timing,
 )
 from run_places import (
     PARTS_FILE,
@@ -82,7 +83,8 @@ def start_run(args: argparse.Namespace, workers: DistributedContext) -> int:
     config = new_config(args, initial.model_config if initial else None)
     workers.validate(config.batch_size, pick_device(config.device))
     data = load_new_data(args, config, initial)
-    training = prepare(fit_to_data(config, data), data, workers, initial=initial)
+    fitted = fit_to_data(config, data)
+    training = prepare(fitted, data, workers, initial=initial, on_timing=describe_timing)
     folder = make_run_folder(args, training.config)
     with locked(folder):
         begin_folder(folder, training.config, args.out_dir is not None, initial)
@@ -123,7 +125,7 @@ def resume_run(args: argparse.Namespace, workers: DistributedContext) -> int:
             config = replace(config, device=device_to_resume(config.device, state))
             check_world_size(workers.world_size, state)
         save_config(config, folder / "config.yaml")  # with the data and the device it uses now
-        training = prepare(config, data, workers, state, initial)
+        training = prepare(config, data, workers, state, initial, describe_timing)
         return train(training.writing_to(folder, args.checkpoint_dir))
 
 

@@ -13,7 +13,7 @@ from checkpointing import Checkpoint, load_checkpoint
 from data_loader import check_tokens
 from data_parallel import DistributedTrainer
 from distributed_context import DistributedContext
-from engine import Engine, build_model, choose_engine
+from engine import Engine, OnTiming, build_model, choose_engine
 from evaluation import equal_context, equal_evaluation_loss
 from tiny_transformer_lm import TinyTransformerLM
 from training_data import TrainingData, load_training_data
@@ -94,9 +94,10 @@ def prepare(
     workers: DistributedContext,
     state: TrainingState | None = None,
     initial: Checkpoint | None = None,
+    on_timing: OnTiming | None = None,
 ) -> Training:
     """Choose the engine, and build the model on it, with new weights or with given ones."""
-    engine = choose_engine(config)
+    engine = choose_engine(config, on_timing)
     config = replace(config, dtype=engine.dtype_name)  # config.yaml holds what "auto" became
     model = build_model(config.model, engine, config.seed)
     if initial is not None and state is None:

@@ -88,9 +88,11 @@ def validate_args(args: argparse.Namespace) -> None:
     if args.check or args.page:
         flag = "--check" if args.check else "--page"
         if args.runs or args.name is not None:
-            raise UsageError(f"{flag} takes no run and no name")
+            raise UsageError(f"{flag} takes no run and no name; give it alone")
     elif not args.runs:
-        raise UsageError("name the runs of one entry, such as 09_capstone/runs/RUN, or --check")
+        raise UsageError(
+            "the run is missing; name one, such as 09_capstone/runs/RUN, or give --check"
+        )
     if args.name is not None and not NAME.fullmatch(args.name):
         raise UsageError(
             f"--name {args.name!r}: 1 to 40 letters, digits, spaces or .,+()-, the first of them "

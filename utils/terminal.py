@@ -26,13 +26,16 @@ def columns(stream: TextIO) -> int:
         return 80
 
 
-def labelled(label: str, text: str) -> str:
-    """A text beside its label, in lines of at most 80 characters; words are kept whole."""
+def labelled(label: str, text: object, column: int = 8) -> str:
+    """A text beside its label, in lines of at most 80 characters; words are kept whole.
+
+    `column` is where the text begins.
+    """
     return textwrap.fill(
-        text,
+        str(text),
         WIDEST + 1,
-        initial_indent=f"{label:8}",
-        subsequent_indent=" " * 8,
+        initial_indent=f"{label:{column}}",
+        subsequent_indent=" " * column,
         break_long_words=False,
         break_on_hyphens=False,
     )

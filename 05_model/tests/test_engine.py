@@ -57,6 +57,19 @@ def test_auto_uses_the_faster_precision(monkeypatch: pytest.MonkeyPatch, winner:
     assert choose_engine(CONFIG).dtype_name == winner
 
 
+def test_the_precisions_are_told_before_they_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[list[str]] = []
+
+    def measure(probes: dict[str, object], device: torch.device) -> str:
+        assert told == [["float32", "bfloat16"]]
+        return "float32"
+
+    monkeypatch.setattr(engine_module, "fastest", measure)
+    choose_engine(CONFIG, lambda names: told.append([*names]))
+    choose_engine(config(dtype="float32"), lambda names: told.append([]))  # nothing to compare
+    assert told == [["float32", "bfloat16"]]
+
+
 def test_auto_really_measures() -> None:
     assert choose_engine(CONFIG).dtype_name in ("float32", "bfloat16")
 

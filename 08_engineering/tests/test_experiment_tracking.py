@@ -274,6 +274,16 @@ def test_a_run_is_summarized_from_its_files(tmp_path):
     ]
 
 
+def test_a_run_that_was_just_resumed_is_at_the_step_that_it_continues_from(tmp_path):
+    resumed = make_run(tmp_path, "1-resumed", 20, {})  # its rows after the state were dropped
+    later = make_run(tmp_path, "2-later", 20, {0: 4.2, 10: 1.5})
+    for folder in (resumed, later):
+        for state in ("00000003-3fa29c", "00000007-81d04e", ".00000009-aaaaaa.tmp"):
+            (folder / "states" / state).mkdir(parents=True)
+    assert [run.steps for run in list_runs(tmp_path)] == [7, 10]
+    assert "       7/20 " in table(list_runs(tmp_path))
+
+
 def test_a_loss_of_zero_counts_and_a_non_finite_one_does_not(tmp_path):
     make_run(tmp_path, "a", 20, {0: float("nan"), 10: 0.0, 20: 0.5})
     make_run(tmp_path, "b", 20, {0: float("nan"), 10: float("inf")})

@@ -1,4 +1,4 @@
-"""slot_batch.py: every sequence gets the tokens of a run of its own, whoever comes and goes."""
+"""slot_batch.py: each sequence gets the tokens that it would get alone, as others come and go."""
 
 from typing import Any
 

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.image import imread
 
+import engine
 import train
 from checkpointing import load_checkpoint
 from logging_utils import read_csv, read_jsonl
@@ -256,6 +257,22 @@ def test_the_output_fits_80_columns(call: Call, tmp_path: Path) -> None:
     assert len(told) == 9  # a path alone may be longer
     assert max(map(len, told)) <= 80
     assert done.err == ""
+
+
+def test_two_precisions_are_announced_before_they_are_timed(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fastest(probes: dict[str, object], device: torch.device) -> str:
+        announced.append(capsys.readouterr().out)
+        return "float32"
+
+    announced: list[str] = []
+    monkeypatch.setattr(engine, "fastest", fastest)
+    arguments = [*QUICK, "--dtype", "auto", "--device", "cpu", "--data", TEXT, *places(tmp_path)]
+    assert call(*arguments).code == 0
+    line = "timing  a few steps in float32 and bfloat16, to take the faster"
+    assert [out.splitlines()[-1] for out in announced] == [line]
+    assert len(line) <= 80
 
 
 # --- the same again -----------------------------------------------------------------------------

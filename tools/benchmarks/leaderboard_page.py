@@ -190,13 +190,11 @@ def entering() -> str:
         "Commit what you have changed, so that the runs record a clean commit. Train at least "
         f"{FEWEST_SEEDS} seeds, then check them together. With `--name`, the row is written:"
     )
-    runs = [f"mine-{n}" for n in range(FEWEST_SEEDS)]
     commands = [
-        *(
-            f"python 09_capstone/train.py --seed {n} --out-dir 09_capstone/runs/{run}"
-            for n, run in enumerate(runs)
-        ),
-        f'python tools/leaderboard.py {" ".join(runs)} --name "my recipe"',
+        "python 09_capstone/train.py --seed 0 --out-dir 09_capstone/runs/mine-0",
+        "python 09_capstone/train.py --seed 1 --out-dir 09_capstone/runs/mine-1",
+        "python 09_capstone/train.py --seed 2 --out-dir 09_capstone/runs/mine-2",
+        'python tools/leaderboard.py mine-0 mine-1 mine-2 --name "my recipe"',
     ]
     block = "\n".join(["```", *commands, "```"])
     last = (

@@ -1,7 +1,8 @@
 """The committed results of the benchmark, and the table of trained models made from them.
 
 The results are the results.json of three calls of tools/benchmark.py, copied to 09_capstone/, and
-benchmark_runs.json, which holds what train.py itself reported.
+benchmark_runs.json, which holds what train.py itself reported. Its `long_run` may also have
+`equal_evaluation`, the loss of its line `equal`, and `units`, its seconds in units.
 """
 
 import json

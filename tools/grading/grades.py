@@ -33,7 +33,7 @@ class Graded:
 def withheld(grades: dict[str, Grade]) -> dict[str, Grade]:
     """The grades of a submission with a disputed answer: what cannot be confirmed does not count.
 
-    Whoever forges the verdict on an exercise that is asked again may have forged the others, too.
+    A file that forges the verdict on one exercise may have forged the others, too.
     """
     return {
         one: Grade(Verdict(one, WRONG, message=WITHHELD), disputed=True)

@@ -63,7 +63,8 @@ def row_with_figures(row: Row) -> str:
     """The end of the row's line, formatted without the program's own functions."""
     if not row.values:
         return f"| {row.label}, {row.note} |  |  |"
-    middle = sorted(row.values)[len(row.values) // 2]  # all rounds are odd in number
+    n = len(row.values)
+    middle = sum(sorted(row.values)[(n - 1) // 2 : n // 2 + 1]) / (1 if n % 2 else 2)
     shown = [f"{value:,.{row.digits}f}" for value in (middle, min(row.values), max(row.values))]
     spread = f"{shown[1]}-{shown[2]}" if len(row.values) > 1 else ""
     return f" | {shown[0]} | {spread} |"

@@ -389,9 +389,9 @@ def test_a_damaged_file_of_entries_is_an_error_in_one_line(call: Call, tmp_path:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "name the runs of one entry"),
+        ([], "the run is missing; name one"),
         (["no-such-run"], "no run 'no-such-run'"),
-        (["--name", "tiny"], "name the runs of one entry"),
+        (["--name", "tiny"], "the run is missing; name one"),
         (["run", "--name", ""], "--name '': 1 to 40 letters"),
         (["run", "--name", "a|b"], "--name 'a|b': 1 to 40 letters"),
         (["run", "--name", "x" * 41], "1 to 40 letters"),

@@ -58,4 +58,6 @@ def test_a_labelled_text_stands_beside_its_label_in_eighty_columns():
     assert all(line.startswith(" " * 8 + "well-known") for line in others)
     assert max(map(len, (first, *others))) <= 80
     assert " ".join(" ".join((first[8:], *others)).split()) == words
+    assert terminal.labelled("pair", (1, 2), 12) == "pair        (1, 2)"
+    assert terminal.labelled("model", words, 12).split("\n")[1].startswith(" " * 12 + "well")
     assert "x" * 99 in terminal.labelled("run", "x" * 99)  # a path can be copied

@@ -233,6 +233,35 @@ def test_for_a_tuple_each_part_has_its_own_name():
     assert problem(None, (TABLE, TABLE), what=what).message.startswith("the output and the weights")
 
 
+NUMBERS = {"the mean": 0.04, "the error": 0.5, "the rest": math.nan}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"the mean": -0.04}, "the table, the mean: -0.04; expected 0.04"),
+        ({"the error": 0.50012}, "the table, the error: 0.5001; expected 0.5"),
+        ({"the error": 0.50002}, "the table, the error: 0.50002; expected 0.5"),
+        ({"the error": math.nan}, "the table, the error: nan; expected 0.5"),
+        ({"the rest": 0.0}, "the table, the rest: 0; expected nan"),
+        ({"the error": "none"}, "the table, the error: none; expected 0.5"),
+        ({"more": 1.0}, "the table: more should not be there"),
+    ],
+)
+def test_the_first_entry_of_a_table_that_differs_is_reported(changes, said):
+    assert problem(NUMBERS | changes, NUMBERS, what="the table").message.splitlines()[0] == said
+
+
+def test_numbers_of_a_table_may_be_rounded_and_the_right_ones_are_told():
+    close = {name: number + 1e-7 for name, number in NUMBERS.items()}
+    expect_equal(close, NUMBERS, what="the table")
+    _, factor, right = problem(close | {"the mean": -0.04}, NUMBERS).message.splitlines()
+    assert factor == "Note: that is -1 times the expected number"
+    assert right == "Note: right already: the error, the rest"
+    words = {"the mode": "train", "the step": "3"}
+    assert "Note" not in problem(words | {"the step": "2"}, words).message
+
+
 def test_a_view_is_applied_to_both_answers():
     expect_equal(TABLE, -TABLE, view=torch.abs)
     said = problem(TABLE, TABLE + 1, view=torch.abs).message
@@ -518,6 +547,27 @@ def test_one_part_of_a_tuple_is_enough_to_resemble():
     answer = (TABLE + 2, TABLE - 7)  # the first as if exchanged, the second of its own
     truth = (TABLE + 1, TABLE + 2)
     assert resembled(answer, TABLE, truth, *PAIRS) == {"the two are exchanged"}
+
+
+def negative(x: Tensor) -> dict[str, float]:
+    """the sign is reversed"""
+    return {"mean": -1.0, "error": 2.0}
+
+
+def worded(x: Tensor) -> dict[str, str]:
+    """only words are given"""
+    return {"mean": "none", "error": "some"}
+
+
+def test_the_first_wrong_number_of_a_table_is_enough_to_resemble():
+    truth = {"mean": 1.0, "error": 2.0}
+    for error in (2.0, 3.0):  # the second number is wrong in a way of its own
+        answer = {"mean": -1.0, "error": error}
+        found = problem(called(answer, TABLE, wrong=[negative, worded]), truth)
+        assert found.resembles == {"the sign is reversed"}
+    assert resembled({"mean": 1.0, "error": 3.0}, TABLE, truth, negative) == frozenset()
+    words = {"mean": "two", "error": "few"}  # words coincide too easily
+    assert resembled({"mean": "none", "error": "all"}, TABLE, words, worded) == frozenset()
 
 
 def test_what_explains_an_answer_resembles_it_too():
