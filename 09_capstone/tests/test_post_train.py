@@ -11,6 +11,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,22 +107,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def call(call_program: Call, base: Path) -> Call:
+def call(call_and_stop: Call, base: Path) -> Call:
     """Run post_train.py; with stop_at, press Ctrl-C in the middle of that step."""
-
-    def call(*arguments: object, stop_at: int = 0) -> Any:
-        train_step = PostTrainer.train_step
-
-        def interrupted(self: PostTrainer) -> tuple[float, float, float]:
-            if self.step + 1 == stop_at:
-                signal.raise_signal(signal.SIGINT)
-            return train_step(self)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(PostTrainer, "train_step", interrupted)
-            return call_program(post_train.main, *arguments)
-
-    return call
+    return partial(call_and_stop, post_train.main, PostTrainer)
 
 
 def places(root: Path) -> tuple[object, ...]:

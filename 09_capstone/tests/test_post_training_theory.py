@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from post_training.dpo import dpo_loss
+from post_training.experiments import REWARD_MODELS, START
 from post_training.grpo import group_advantages, kl_k3
 from post_training.post_args import METHOD_SETTINGS
 from post_training.ppo import clipped_objective, gae
@@ -385,5 +386,18 @@ def test_the_figures_of_the_runs() -> None:
 
 
 def test_every_run_began_as_the_same_model() -> None:
-    starts = {rows[0]["val_loss"] for seeds in MEASURED.values() for rows in seeds.values()}
-    assert len(starts) == 1
+    other = {*START, *REWARD_MODELS}  # they start from another model, or aren't language models
+    first = [seeds for name, seeds in MEASURED.items() if name not in other]
+    assert len({rows[0]["val_loss"] for seeds in first for rows in seeds.values()}) == 1
+
+
+def test_how_long_the_commands_take() -> None:
+    """In the README of the lesson, from the runs that were limited to five minutes."""
+    page = " ".join((FOLDER.parent / "README.md").read_text(encoding="utf-8").split())
+    shown = []
+    for name in ("sft", "dpo", "grpo"):
+        row, default = MEASURED[name]["1"][-1], METHOD_SETTINGS[name].max_steps
+        assert f"{row['seconds']:.0f} s ({name.upper()}, {row['step']:,.0f} steps)" in page
+        shown.append((f"{row['seconds'] / row['step'] * default:.0f} s for", f"{default} "))
+    for seconds, steps in shown:
+        assert seconds in page and steps in page
