@@ -21,10 +21,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from utils.pictures import hide_frame, read_measured, save_pictures
-from utils.visualization import BLUE, GREEN, ORANGE
+from utils.visualization import BLUE, GREEN, ORANGE, SKY
 
 HERE = Path(__file__).resolve().parent
-METHODS = {"grpo": ("GRPO", BLUE), "dpo": ("DPO", ORANGE), "sft": ("SFT", GREEN)}
+METHODS = {
+    "grpo": ("GRPO", BLUE),
+    "exact": ("GRPO, one reward per answer", SKY),
+    "sft": ("SFT", GREEN),
+    "dpo": ("DPO", ORANGE),
+}
 CHEATED = {"word": 'counts the word "sweet"', "rhyme": "counts rhymes", "length": "pays for length"}
 PRICES = "kl-"  # the names of the runs at several KL weights begin with it
 REWARD_MODELS = {
@@ -50,7 +55,7 @@ def methods(runs: Runs) -> Figure:
     """The share of right answers against the time, and what each method costs in corpus loss."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for name, (label, colour) in METHODS.items():
-        for rows in runs[name].values():
+        for rows in runs.get(name, {}).values():
             seconds = [row["seconds"] for row in rows]
             share = [100 * row["right"] for row in rows]
             left.plot(seconds, share, color=colour, marker="o", markersize=3)
