@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from rotary_layouts import interleaved_to_halves
 from utils.errors import did_you_mean
 
 Config = TypeVar("Config")  # a frozen dataclass
@@ -401,20 +402,43 @@ def int8_linear(x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
     return x @ q.float().mT * scale
 
 
-def llama_rows_from_interleaved(weight: Tensor, n_heads: int) -> Tensor:
-    """Exercise 8.16, a challenge: carry query or key weights from one layout of RoPE to the other.
+META_NAMES = {  # of the tensors of one block: theirs, ours
+    "attention_norm.weight": "attention_norm.weight",
+    "attention.wq.weight": "attention.q_proj.weight",  # (n_heads * d_head, d_model)
+    "attention.wk.weight": "attention.k_proj.weight",  # (n_kv_heads * d_head, d_model)
+    "attention.wv.weight": "attention.v_proj.weight",  # (n_kv_heads * d_head, d_model)
+    "attention.wo.weight": "attention.out_proj.weight",  # (d_model, n_heads * d_head)
+    "ffn_norm.weight": "feed_forward_norm.weight",
+    "feed_forward.w1.weight": "feed_forward.gate_proj.weight",
+    "feed_forward.w2.weight": "feed_forward.down_proj.weight",
+    "feed_forward.w3.weight": "feed_forward.up_proj.weight",
+}
 
-    weight (n_heads * d_head, ...), the matrix (with d_model columns) or the bias of q_proj or
-    k_proj, d_head even: the rows of one head after those of another. In the interleaved layout,
-    rows 2i and 2i + 1 of a head are turned together; in that of halves, which Hugging Face's Llama
-    has, rows i and i + d_head / 2.
 
-    Returns the same rows in the order that halves need, the shape and dtype as they were.
+def block_from_meta(
+    theirs: Mapping[str, Tensor], n_heads: int, n_kv_heads: int
+) -> dict[str, Tensor]:
+    """Exercise 8.16, a challenge: convert a block of Llama, as Meta published it, to ours.
+
+    theirs: the tensors of one block by Meta's names; META_NAMES, above, says what each is called
+    here. Matrices are stored (out, in), as ours. But their rotary positions turn neighbours, rows
+    2i and 2i + 1 of a head; ours turn halves. What you wrote in 4.13 is imported:
+    interleaved_to_halves(weight, number_of_heads). n_heads is a multiple of n_kv_heads.
+
+    Returns a new dictionary with our names, so that the block computes here what it computed there.
+    A tensor that META_NAMES doesn't have, or one of META_NAMES that theirs doesn't have, is a
+    ValueError with that name of Meta's in its message.
     """
-    # (heads, pairs, 2, ...) -> (heads, 2, pairs, ...): all first rows of a head, then all second
-    # ones. The same by an index: torch.cat([weight[0::2], weight[1::2]]) within each head.
-    pairs = weight.unflatten(0, (n_heads, -1, 2))
-    return pairs.transpose(1, 2).reshape(weight.shape)
+    # First of all, nothing is skipped: a tensor that has no place means that the two models differ.
+    for name in theirs.keys() ^ META_NAMES.keys():
+        raise ValueError(f"{name} is {'unknown' if name in theirs else 'missing'}")
+    # Only queries and keys are turned. Values, output and feed-forward network never see a
+    # position; moving their rows would break them. There are fewer heads of keys than of queries.
+    heads = {"attention.wq.weight": n_heads, "attention.wk.weight": n_kv_heads}
+    return {
+        ours: interleaved_to_halves(theirs[name], heads[name]) if name in heads else theirs[name]
+        for name, ours in META_NAMES.items()
+    }
 
 
 def schedule(requests: Sequence[tuple[int, int]], n_slots: int) -> list[tuple[int | None, ...]]:

@@ -2621,147 +2621,171 @@ LINEAR = mistakes(
 )
 
 
-# --- 8.16 llama_rows_from_interleaved ---
+# --- 8.16 block_from_meta ---
+
+META = {  # ours by Meta's name
+    "attention_norm.weight": "attention_norm.weight",
+    "attention.wq.weight": "attention.q_proj.weight",
+    "attention.wk.weight": "attention.k_proj.weight",
+    "attention.wv.weight": "attention.v_proj.weight",
+    "attention.wo.weight": "attention.out_proj.weight",
+    "ffn_norm.weight": "feed_forward_norm.weight",
+    "feed_forward.w1.weight": "feed_forward.gate_proj.weight",
+    "feed_forward.w2.weight": "feed_forward.down_proj.weight",
+    "feed_forward.w3.weight": "feed_forward.up_proj.weight",
+}
 
 
-def rows_moved_with(
-    weight: Tensor,
+def block_with(
+    theirs: Mapping[str, Tensor],
     n_heads: int,
+    n_kv_heads: int,
     *,
+    moved: tuple[str, ...] = ("wq", "wk"),
     way: str = "to halves",
-    heads: str = "rows of heads",
-    axis: str = "rows",
-    shape: str = "kept",
+    heads_of_keys: str = "n_kv_heads",
+    heads_of_queries: str = "n_heads",
+    names: str = "ours",
+    unknown: str = "refused",
+    missing: str = "refused",
+    message: str = "the name",
     dtype: str = "kept",
-) -> Tensor:
-    """The rows of queries or keys in another order."""
-    if shape == "a matrix":
-        _d_out, _d_model = weight.shape  # fails for a bias, as the answer does
-        return rows_moved_with(weight, n_heads)
-    if heads == "from the columns":
-        d_head = weight.shape[-1] // n_heads
-        pairs = weight.reshape(-1, d_head // 2, 2, *weight.shape[1:])
-        return pairs.transpose(1, 2).reshape(weight.shape)
-    if heads == "in groups of n_heads":
-        order = []
-        for start in range(0, len(weight), n_heads):
-            rows = [*range(start, min(start + n_heads, len(weight)))]
-            order += rows[0::2] + rows[1::2]
-        return weight[torch.tensor(order)]
-    if axis == "columns":
-        return torch.cat([weight[:, 0::2], weight[:, 1::2]], dim=1)
-    n = len(weight)
-    if heads == "one head":
-        n_heads = 1
-    elif heads == "exchanged":
-        n_heads = n // n_heads
-    if n % (2 * n_heads):
-        n_heads = 1
-    d_head = n // n_heads
-    half = d_head // 2
-    inner = {
-        "to halves": [*range(0, d_head, 2), *range(1, d_head, 2)],
-        "back": [row for i in range(half) for row in (i, i + half)],
-        "unchanged": [*range(d_head)],
-        "second rows first": [*range(1, d_head, 2), *range(0, d_head, 2)],
-        "pairs exchanged": [row for i in range(0, d_head, 2) for row in (i + 1, i)],
-        "halves exchanged": [*range(half, d_head), *range(half)],
-        "reversed": [*range(d_head - 1, -1, -1)],
-        "second rows reversed": [*range(0, d_head, 2), *range(d_head - 1, 0, -2)],
-        "twice": [
-            [*range(0, d_head, 2), *range(1, d_head, 2)][row]
-            for row in [*range(0, d_head, 2), *range(1, d_head, 2)]
-        ],
-    }[way]
-    order = [head * d_head + row for head in range(n_heads) for row in inner]
-    if heads == "all first rows":
-        order = [head * d_head + row for row in inner for head in range(n_heads)]
-    elif heads == "halves of all":
-        order = [head * d_head + row for head in range(n_heads) for row in inner[:half]]
-        order += [head * d_head + row for head in range(n_heads) for row in inner[half:]]
-    elif heads == "first alone":
-        order = [*order[:d_head], *range(d_head, n)]
-    elif heads == "reversed":
-        order = [head * d_head + row for head in reversed(range(n_heads)) for row in inner]
-    elif heads == "inside the pairs":
-        order = [
-            h * d_head + 2 * i + m for i in range(half) for h in range(n_heads) for m in (0, 1)
-        ]
-    moved = weight[torch.tensor(order)]
-    if dtype == "float32":
-        moved = moved.float()
-    if shape == "heads":
-        return moved.unflatten(0, (n_heads, d_head))
-    if shape == "columns":
-        return moved[:, None] if moved.dim() == 1 else moved
-    return moved
+) -> dict[str, Tensor]:
+    """The tensors of a block by other names, some of them in another order."""
+    kept = {name: tensor for name, tensor in theirs.items() if name in META}
+    lost = [name for name in META if name not in theirs]
+    extra = [name for name in theirs if name not in META]
+    if missing == "refused" and lost:
+        raise ValueError(lost[0] if message == "the name" else "a tensor is missing")
+    if missing == "KeyError" and lost:
+        raise KeyError(lost[0])
+    if unknown == "refused" and extra:
+        raise ValueError(extra[0] if message == "the name" else "a tensor is unknown")
+    if unknown == "KeyError" and extra:
+        raise KeyError(extra[0])
+    counts = {
+        "wq": n_heads if heads_of_queries == "n_heads" else n_kv_heads,
+        "wk": n_kv_heads if heads_of_keys == "n_kv_heads" else n_heads,
+        "wv": n_kv_heads,
+        "wo": n_heads,
+    }
+    if heads_of_keys == "one":
+        counts["wk"] = 1
+    if heads_of_queries == "one":
+        counts["wq"] = 1
+    result = {}
+    for name, tensor in kept.items():
+        part = name.split(".")[1]
+        if part in moved:
+            tensor = reordered(tensor, counts[part], way)
+        tensor = tensor.float() if dtype == "float32" else tensor
+        result[name if names == "theirs" else META[name]] = tensor
+    if unknown == "kept":
+        result |= {name: theirs[name] for name in extra}
+    return result
 
 
-MOVED = mistakes(
-    rows_moved_with,
+def reordered(weight: Tensor, n_heads: int, way: str) -> Tensor:
+    """The rows of each head in another order."""
+    if way == "back":
+        return (
+            weight.reshape(n_heads, 2, -1, weight.shape[-1]).transpose(1, 2).reshape(weight.shape)
+        )
+    pairs = weight.reshape(n_heads, -1, 2, weight.shape[-1])
+    return pairs.transpose(1, 2).reshape(weight.shape)
+
+
+CONVERTED = mistakes(
+    block_with,
+    nothing_moved=(
+        "names alone are changed; rotary positions turn neighbours there and halves here, so "
+        "queries and keys need another order of rows",
+        {"moved": ()},
+    ),
+    queries_alone=(
+        "only the queries are moved; a score multiplies feature by feature, so the keys need the "
+        "same order",
+        {"moved": ("wq",)},
+    ),
+    keys_alone=(
+        "only the keys are moved; a score multiplies feature by feature, so the queries need the "
+        "same order",
+        {"moved": ("wk",)},
+    ),
+    values_too=(
+        "the values are moved as well; rotary positions don't turn them, and out_proj expects them "
+        "in their old order",
+        {"moved": ("wq", "wk", "wv")},
+    ),
+    output_too=(
+        "the output projection is moved as well; its rows are features of the residual stream, "
+        "which is not turned",
+        {"moved": ("wq", "wk", "wo")},
+    ),
+    all_of_attention=(
+        "all four matrices of attention are moved; only what rotary positions turn needs it: "
+        "queries and keys",
+        {"moved": ("wq", "wk", "wv", "wo")},
+    ),
+    keys_in_n_heads=(
+        "the rows of the keys are divided into n_heads heads; keys have n_kv_heads",
+        {"heads_of_keys": "n_heads"},
+    ),
+    queries_in_n_kv_heads=(
+        "the rows of the queries are divided into n_kv_heads heads; queries have n_heads",
+        {"heads_of_queries": "n_kv_heads"},
+    ),
+    keys_in_one_head=(
+        "all rows of the keys are taken for one head; each of the n_kv_heads keeps its own rows",
+        {"heads_of_keys": "one"},
+    ),
+    queries_in_one_head=(
+        "all rows of the queries are taken for one head; each of the n_heads keeps its own rows",
+        {"heads_of_queries": "one"},
+    ),
     the_other_way=(
-        "this goes from halves to the interleaved layout; the other way is asked for",
+        "this goes from halves to neighbours; Meta's files have neighbours, ours need halves",
         {"way": "back"},
     ),
-    nothing_moved=(
-        "nothing is moved: a reshape alone keeps the order; the axes of pair and member have to be "
-        "exchanged",
-        {"way": "unchanged"},
+    their_names=("the tensors keep Meta's names", {"names": "theirs"}),
+    unknown_left_out=(
+        "a tensor that the table doesn't have is left out; the model then lacks a part of the "
+        "published one, and no error says so",
+        {"unknown": "ignored"},
     ),
-    second_rows_first=(
-        "the second rows of the pairs come first: the turn would go the other way",
-        {"way": "second rows first"},
+    unknown_kept=(
+        "a tensor that the table doesn't have is passed on under Meta's name; nothing reads it",
+        {"unknown": "kept"},
     ),
-    pairs_exchanged=(
-        "the two rows of each pair are exchanged, and are still side by side",
-        {"way": "pairs exchanged"},
+    unknown_is_a_key_error=(
+        "an unknown tensor ends in a KeyError; compare the names first, and raise a ValueError",
+        {"unknown": "KeyError"},
     ),
-    halves_exchanged=("the halves of each head are exchanged", {"way": "halves exchanged"}),
-    rows_reversed=("the rows of each head are in reverse order", {"way": "reversed"}),
-    second_rows_reversed=(
-        "the second rows are in reverse order; row i belongs to row i + d_head / 2",
-        {"way": "second rows reversed"},
+    missing_left_out=(
+        "a missing tensor is left out without an error; the layer would keep its random weights",
+        {"missing": "ignored"},
     ),
-    moved_twice=("the rows are moved twice", {"way": "twice"}),
-    heads_ignored=(
-        "all rows are taken for one head; each head keeps its own rows",
-        {"heads": "one head"},
+    missing_is_a_key_error=(
+        "a missing tensor ends in a KeyError; compare the names first, and raise a ValueError",
+        {"missing": "KeyError"},
     ),
-    n_heads_for_d_head=(
-        "n_heads and d_head are exchanged: the rows of a head are together",
-        {"heads": "exchanged"},
+    names_not_compared=(
+        "the names are not compared: a tensor that the table doesn't have is left out, and a "
+        "missing one ends in a KeyError",
+        {"unknown": "ignored", "missing": "KeyError"},
     ),
-    groups_of_n_heads=(
-        "n_heads and d_head are exchanged: the rows of a head are together",
-        {"heads": "in groups of n_heads"},
+    tables_not_compared=(
+        "the names are not compared: a missing tensor is left out, and one that the table doesn't "
+        "have ends in a KeyError",
+        {"unknown": "KeyError", "missing": "ignored"},
     ),
-    d_head_from_the_columns=(
-        "d_head is computed from the columns, which are the inputs; it is the number of rows, "
-        "divided by n_heads",
-        {"heads": "from the columns"},
+    nothing_refused=(
+        "nothing is refused: missing tensors and unknown ones are left out without an error",
+        {"unknown": "ignored", "missing": "ignored"},
     ),
-    columns_required=(
-        "a bias has no columns: write it so that any number of axes may follow the rows",
-        {"shape": "a matrix"},
-    ),
-    heads_innermost=(
-        "the heads are taken apart: rows of different heads are side by side",
-        {"heads": "all first rows"},
-    ),
-    columns_moved=(
-        "the columns are moved; they are the inputs, and the rows belong to the features of a head",
-        {"axis": "columns"},
-    ),
-    pairs_before_heads=(
-        "head and pair are exchanged, and the rows of a pair are still side by side; exchange "
-        "the pair with its member",
-        {"heads": "inside the pairs"},
-    ),
-    first_head_alone=("only the first head is moved", {"heads": "first alone"}),
-    heads_reversed=("the heads are in reverse order", {"heads": "reversed"}),
-    heads_as_an_axis=(
-        "the heads have an axis of their own; the shape should be as it was",
-        {"shape": "heads"},
+    nameless_error=(
+        "the error doesn't hold the name of the tensor",
+        {"message": "none"},
     ),
     always_float32=("the dtype becomes float32; it should stay", {"dtype": "float32"}),
 )
@@ -2984,6 +3008,6 @@ MISCONCEPTIONS = {
     "read_profiles": READ,
     "quantize_rows": (*QUANTIZED, scale_per_column),
     "int8_linear": LINEAR,
-    "llama_rows_from_interleaved": MOVED,
+    "block_from_meta": CONVERTED,
     "schedule": SCHEDULED,
 }

@@ -1194,7 +1194,36 @@ def test_the_layer_works_with_any_leading_axes(ex, lead):
 
 # --- 8.16 ---
 
-ROWS = "the rows (n_heads * d_head, ...)"
+TURNED = ("attention.wq.weight", "attention.wk.weight")
+OUR_NAMES = {  # Meta's: ours
+    "attention_norm.weight": "attention_norm.weight",
+    "ffn_norm.weight": "feed_forward_norm.weight",
+    **{f"attention.w{one}.weight": f"attention.{one}_proj.weight" for one in "qkv"},
+    "attention.wo.weight": "attention.out_proj.weight",
+    "feed_forward.w1.weight": "feed_forward.gate_proj.weight",
+    "feed_forward.w2.weight": "feed_forward.down_proj.weight",
+    "feed_forward.w3.weight": "feed_forward.up_proj.weight",
+}
+
+
+class Block(dict):
+    """The tensors of a block, shown as their number."""
+
+    def __repr__(self) -> str:
+        return f"the {len(self)} tensors of a block"
+
+
+def published_block(
+    n_heads: int, n_kv_heads: int, d_head: int, dtype: torch.dtype = torch.float32
+) -> Block:
+    """A block by Meta's names: d_model = n_heads * d_head, and d_ff = d_model + 4."""
+    d_model = n_heads * d_head
+    rows = {"wq": d_model, "wk": n_kv_heads * d_head, "wv": n_kv_heads * d_head, "wo": d_model}
+    shapes = {f"attention.{name}.weight": (count, d_model) for name, count in rows.items()}
+    shapes |= {f"feed_forward.{name}.weight": (d_model + 4, d_model) for name in ("w1", "w3")}
+    shapes |= {"feed_forward.w2.weight": (d_model, d_model + 4)}
+    shapes |= {f"{name}_norm.weight": (d_model,) for name in ("attention", "ffn")}
+    return Block({name: torch.randn(shape).to(dtype) for name, shape in shapes.items()})
 
 
 def moved_by_hand(weight: Tensor, n_heads: int) -> Tensor:
@@ -1208,40 +1237,89 @@ def moved_by_hand(weight: Tensor, n_heads: int) -> Tensor:
     return weight[order]
 
 
-def test_each_head_has_its_first_rows_and_then_its_second_ones(ex):
-    """each head has the first rows of its pairs, then the second ones"""
-    for n_heads, d_head in ((1, 6), (2, 6), (3, 4), (2, 8), (4, 2)):
-        weight = torch.arange(n_heads * d_head, dtype=torch.float32)[:, None].repeat(1, 2)
-        answer = ex.llama_rows_from_interleaved(weight, n_heads)
-        expect_equal(answer, moved_by_hand(weight, n_heads), what=ROWS)
+def converted(convert: Callable[..., Any], *block: Any) -> tuple[Any, ...]:
+    """(The names that come out, the tensors in the order of OUR_NAMES)."""
+    answer = convert(*block)
+    expect(isinstance(answer, dict), "block_from_meta returns a dictionary")
+    return (sorted(answer), *(answer.get(name) for name in OUR_NAMES.values()))
 
 
-def test_the_moved_weights_give_the_same_scores(ex):
-    """moved queries and keys, turned by halves, give the scores of the interleaved ones"""
-    T, d_model, n_heads, d_head = 5, 7, 3, 8
-    x = torch.randn(T, d_model)
-    cos, sin = rotary_angles(torch.arange(T), d_head)
-    weights = [torch.randn(n_heads * d_head, d_model) for _ in range(2)]
-    answers = [ex.llama_rows_from_interleaved(weight, n_heads) for weight in weights]
-    for answer, weight in zip(answers, weights, strict=True):
-        expect_equal(answer, moved_by_hand(weight, n_heads), what=ROWS)
+def expect_converted(ex, theirs: Block, n_heads: int, n_kv_heads: int) -> dict[str, Tensor]:
+    """The tensors by our names, which are right."""
+    heads = dict(zip(TURNED, (n_heads, n_kv_heads), strict=True))
+    truth = [
+        moved_by_hand(tensor, heads[name]) if name in heads else tensor
+        for name, tensor in ((name, theirs[name]) for name in OUR_NAMES)
+    ]
+    ours = [*OUR_NAMES.values()]
+    answer = observed(ex, "block_from_meta", converted)(theirs, n_heads, n_kv_heads)
+    expect_equal(answer, (sorted(ours), *truth), what=("the names", *ours))
+    return dict(zip(ours, answer[1:], strict=True))
 
-    def scores(turn: Callable[..., Tensor], pair: Sequence[Tensor]) -> Tensor:
-        heads = [(x @ w.mT).unflatten(-1, (n_heads, d_head)).transpose(0, 1) for w in pair]
-        q, k = (turn(one[None], cos, sin)[0] for one in heads)
-        return q @ k.mT
 
-    truth = scores(apply_rotary_interleaved, weights)
-    expect_equal(scores(apply_rotary, answers), truth, what="the scores (n_heads, T, T)")
+def test_each_tensor_of_a_block_gets_our_name(ex):
+    """every tensor arrives under our name"""
+    theirs = published_block(3, 3, d_head=2)  # in heads of two rows, the layouts are the same
+    expect_converted(ex, theirs, 3, 3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_bias_is_moved_like_a_matrix(ex, dtype):
-    """a bias is moved as the rows of a matrix are, and the dtype stays"""
-    for n_heads, d_head in ((1, 4), (2, 6), (3, 8)):
-        bias = torch.arange(n_heads * d_head).to(dtype)
-        answer = ex.llama_rows_from_interleaved(bias, n_heads)
-        expect_equal(answer, moved_by_hand(bias, n_heads), what=ROWS)
+def test_queries_and_keys_alone_change_their_layout(ex, dtype):
+    """the rows of queries and keys, and no others, move from neighbours to halves"""
+    for n_heads, n_kv_heads, d_head in ((3, 3, 4), (4, 2, 6), (6, 3, 4), (4, 1, 8)):
+        theirs = published_block(n_heads, n_kv_heads, d_head, dtype)
+        expect_converted(ex, theirs, n_heads, n_kv_heads)
+
+
+def test_the_converted_block_gives_the_same_scores(ex):
+    """converted queries and keys, turned by halves, give the scores of the published ones"""
+    T, n_heads, n_kv_heads, d_head = 5, 4, 2, 8
+    theirs = published_block(n_heads, n_kv_heads, d_head)
+    x = torch.randn(T, n_heads * d_head)
+    cos, sin = rotary_angles(torch.arange(T), d_head)
+    answer = expect_converted(ex, theirs, n_heads, n_kv_heads)
+
+    def scores(turn: Callable[..., Tensor], pair: Sequence[Tensor]) -> Tensor:
+        heads = [(x @ w.mT).unflatten(-1, (-1, d_head)).transpose(0, 1) for w in pair]
+        q, k = (turn(one[None], cos, sin)[0] for one in heads)
+        return q @ k.repeat_interleave(n_heads // n_kv_heads, dim=0).mT
+
+    truth = scores(apply_rotary_interleaved, [theirs[name] for name in TURNED])
+    moved = [answer[OUR_NAMES[name]] for name in TURNED]
+    expect_equal(scores(apply_rotary, moved), truth, what="the scores (n_heads, T, T)")
+
+
+def refusal(convert: Callable[..., Any], *block: Any, name: str) -> dict[str, str]:
+    """How a block is refused: whether by a ValueError, and whether it names the tensor."""
+    try:
+        answer = convert(*block)
+    except ValueError as error:
+        named = name if name in str(error) else f"not {name}"
+        return {"the error": "a ValueError", "its message names": named}
+    count = f"; {len(answer)} tensors came back" if isinstance(answer, dict) else ""
+    return {"the error": f"none{count}"}
+
+
+def expect_named_error(ex, theirs: Block, name: str) -> None:
+    """A block of two heads, and one of keys, is refused by a ValueError with this name."""
+    convert = observed(ex, "block_from_meta", partial(refusal, name=name))
+    truth = {"the error": "a ValueError", "its message names": name}
+    expect_equal(convert(theirs, 2, 1), truth, what="the call")
+
+
+@pytest.mark.parametrize("name", ["attention.wq.weight", "ffn_norm.weight"])
+def test_a_tensor_that_is_missing_is_an_error_with_its_name(ex, name):
+    """a tensor of META_NAMES that is missing is a ValueError with its name"""
+    block = published_block(2, 1, d_head=4)
+    left = Block({each: tensor for each, tensor in block.items() if each != name})
+    expect_named_error(ex, left, name)
+
+
+@pytest.mark.parametrize("name", ["attention.wq.bias", "attention.q_norm.weight"])
+def test_a_tensor_that_is_unknown_is_an_error_with_its_name(ex, name):
+    """a tensor that META_NAMES doesn't have is a ValueError with its name"""
+    block = Block({**published_block(2, 1, d_head=4), name: torch.zeros(8)})
+    expect_named_error(ex, block, name)
 
 
 # --- 8.17 ---
