@@ -33,7 +33,7 @@ def problems_of(text: str) -> list[str]:
     for name, ours, models in SIZE.findall(text)[:NAMES_SHOWN]:
         problems.append(f"{name} has the shape [{ours}], and [{models}] in the model")
     for name, type_name in VALUE.findall(text)[:NAMES_SHOWN]:
-        problems.append(f"{name} is no tensor, but {type_name}")
+        problems.append(f"{name} is not a tensor, but {type_name}")
     return problems
 
 

@@ -80,7 +80,7 @@ STATES: dict[str, tuple[Callable[[], object], str, str]] = {
     ),
     "a number": (
         lambda: MODEL.load_state_dict({**STATE, "0.weight": 3}),
-        "load_state_dict: 0.weight is no tensor, but int",
+        "load_state_dict: 0.weight is not a tensor, but int",
         ".clone()",
     ),
     "the optimizer's": (
