@@ -1,0 +1,67 @@
+"""post_training/results.md: every figure is that of a run in pictures/measured.json."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from post_training.experiments import PICTURES
+from utils.pictures import read_measured
+
+MEASURED = read_measured(PICTURES)
+PAGE = (PICTURES.parent / "results.md").read_text(encoding="utf-8")
+TEXT = " ".join(PAGE.split())  # sentences without their line breaks
+
+Rows = Sequence[Mapping[str, Any]]
+Form = Callable[[float], str]
+
+
+def last(name: str) -> list[Mapping[str, Any]]:
+    """The last evaluation of each run of a name."""
+    return [rows[-1] for rows in MEASURED[name].values()]
+
+
+def spread(values: Sequence[float], form: Form) -> str:
+    """The median and the range: "96.1% (95.7% to 97.1%)"; a single value alone."""
+    middle = form(statistics.median(values))
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({form(min(values))} to {form(max(values))})"
+
+
+def share(value: float) -> str:
+    return f"{100 * value:.1f}%"
+
+
+def digits(n: int) -> Form:
+    return lambda value: f"{value:.{n}f}"
+
+
+def method_row(label: str, name: str) -> str:
+    """A row of the table of methods."""
+    rows = last(name)
+    cells = [
+        label,
+        f"{len(rows)}",
+        spread([row["right"] for row in rows], share),
+        spread([row["kl"] for row in rows], digits(3)),
+        spread([row["distinct"] for row in rows], lambda value: f"{value:.0%}"),
+        spread([row["val_loss"] for row in rows], digits(3)),
+        spread([row["seconds"] for row in rows], digits(0)),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+METHODS = {
+    "GRPO, a reward for every token": "grpo",
+    "GRPO, one reward per answer": "exact",
+    "SFT": "sft",
+    "DPO": "dpo",
+}
+
+
+def test_the_table_of_methods() -> None:
+    base = MEASURED["grpo"]["1"][0]
+    start = f"| base model |  | {share(base['right'])} | 0 | {base['distinct']:.0%} |"
+    assert f"{start} {base['val_loss']:.3f} |  |" in PAGE
+    for label, name in METHODS.items():
+        assert method_row(label, name) in PAGE
