@@ -74,9 +74,9 @@ def with_slip(task: Task, prompt: Prompt, rng: random.Random) -> str:
 
 @torch.inference_mode()
 def error_rate(model: ScalarModel, pairs: Rollout) -> float:
-    """The share of pairs whose better answer does not get the higher reward."""
+    """The share of pairs whose better answer gets the lower reward; equal rewards are a guess."""
     chosen, rejected = model.rewards(pairs).chunk(2)
-    return (chosen <= rejected).float().mean().item()
+    return torch.where(chosen == rejected, 0.5, (chosen < rejected).float()).mean().item()
 
 
 def learn_reward(

@@ -72,7 +72,7 @@ def methods(runs: Runs) -> Figure:
 def cheated(runs: Runs) -> Figure:
     """Rewards that can be cheated: each rises while the share of right answers falls."""
     present = {name: label for name, label in CHEATED.items() if name in runs}
-    size = (4.5 * len(present), 3.6)
+    size = (max(9.0, 3.5 * len(present)), 3.6)
     figure, panels = plt.subplots(1, len(present), figsize=size, layout="constrained")
     for axes, (name, label) in zip(panels, present.items(), strict=True):
         rows = next(iter(runs[name].values()))
