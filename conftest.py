@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import sys
 import textwrap
@@ -104,6 +105,30 @@ def call_program(
             run_program(main)
         printed = capsys.readouterr()
         return Outcome(int(exit_info.value.code or 0), printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture
+def call_and_stop(call_program: Callable[..., Outcome]) -> Callable[..., Outcome]:
+    """Run the `main` of a training program; with stop_at, press Ctrl-C in the middle of that step.
+
+    The second argument is the class of its trainer.
+    """
+
+    def call(
+        main: Callable[[], int], trainer: type[Any], *arguments: object, stop_at: int = 0
+    ) -> Outcome:
+        train_step = trainer.train_step
+
+        def interrupted(self: Any) -> tuple[float, float, float]:
+            if self.step + 1 == stop_at:
+                signal.raise_signal(signal.SIGINT)
+            return train_step(self)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trainer, "train_step", interrupted)
+            return call_program(main, *arguments)
 
     return call
 

@@ -39,6 +39,7 @@ class RunProgress:
         self.budget = TimeBudget(config.max_minutes)  # may lower max_steps, once
         self.report: StepReport | None = None  # of the last step
         self.evaluation_due = False  # the last step's evaluation was interrupted
+        self.evaluation_seconds: float | None = None  # None: estimated from the tokens
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but tensors that a resumed run needs, ready for JSON."""

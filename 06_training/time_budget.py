@@ -5,13 +5,16 @@ one. So a run limited to ten minutes times some of its first steps and computes 
 From then on it is a run of that many steps, which can be resumed or repeated on another machine.
 
     E     = validation tokens / tokens per step / 3             cost of one evaluation, in steps
-    steps = steps so far + (seconds left / seconds per step - E) / (1 + E / eval_interval)
+            or, where more is evaluated, measured seconds / seconds per step
+    steps = steps so far + the largest n with
+            n + E evaluations(n) <= seconds left / seconds per step
 
-Evaluations count towards the same limit. A training step runs the model forward and then
-backward, which costs about twice as much as forward; an evaluation only runs it forward. Hence the
-factor 3.
+Evaluations count towards the same limit: those after every eval_interval steps, and the one at the
+end. A training step runs the model forward and then backward, which costs about twice as much as
+forward; an evaluation only runs it forward. Hence the factor 3.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sized
 from typing import Any, Protocol
@@ -35,6 +38,9 @@ class Timed(Protocol):
     @property
     def val_tokens(self) -> Sized: ...
 
+    @property
+    def evaluation_seconds(self) -> float | None: ...
+
 
 class TimeBudget:
     """How many of the configured steps fit into `max_minutes`; None means all of them."""
@@ -48,6 +54,10 @@ class TimeBudget:
     def start(self) -> None:
         """Start the clock of a run, or of a resumed one."""
         self._started += time.perf_counter()
+
+    def spend(self, seconds: float) -> None:
+        """Count time that was spent before the clock is started."""
+        self._started -= seconds
 
     def steps_for(self, trainer: Timed) -> int:
         """The number of steps of the whole run; it changes once, after the timed steps.
@@ -63,11 +73,15 @@ class TimeBudget:
         seconds_per_step = (trainer.seconds - self._timed_from) / n_timed
         seconds_left = self.max_minutes * 60 - (time.perf_counter() - self._started)
         # E: one evaluation costs as much as this many steps
-        evaluation = len(trainer.val_tokens) / trainer.tokens_per_step / 3
-        # the last evaluation is set aside; each step also pays its part of the others
-        n_left = seconds_left / seconds_per_step - evaluation
-        n_left = n_left / (1 + evaluation / trainer.config.eval_interval)
-        return min(trainer.max_steps, trainer.step + max(1, int(n_left)))
+        if trainer.evaluation_seconds is None:
+            evaluation = len(trainer.val_tokens) / trainer.tokens_per_step / 3
+        else:
+            evaluation = trainer.evaluation_seconds / seconds_per_step
+        left, interval = seconds_left / seconds_per_step, trainer.config.eval_interval
+        n = int(left / (1 + evaluation / interval))  # no more fit: each pays for its evaluations
+        while n > 1 and n + evaluation * n_evaluations(trainer.step, n, interval) > left:
+            n -= 1
+        return min(trainer.max_steps, trainer.step + max(1, n))
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs, ready for JSON."""
@@ -81,6 +95,11 @@ class TimeBudget:
         self.settled = state["settled"]
 
 
+def n_evaluations(step: int, n: int, interval: int) -> int:
+    """How many are due after n steps more: the one of this step, if any, and the last included."""
+    return math.ceil((step + n) / interval) - math.ceil(step / interval) + 1
+
+
 def main() -> None:
     """Fit a run into a tenth of a minute, with steps that take a hundredth of a second."""
 
@@ -90,6 +109,7 @@ def main() -> None:
         seconds = 0.0
         tokens_per_step = 1024
         val_tokens = range(30_000)  # an evaluation takes as long as ten steps
+        evaluation_seconds = None
         config = type("Config", (), {"eval_interval": 100})
 
     trainer = SleepingTrainer()

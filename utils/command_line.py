@@ -10,12 +10,15 @@ A flag that is not given changes nothing.
 import argparse
 import dataclasses
 import typing
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from types import MappingProxyType
 from typing import Any
 
 from utils.config_fields import article, field_types
 from utils.errors import UsageError, did_you_mean, pick
 
+NO_NOTES: Mapping[str, str] = MappingProxyType({})
 Container = argparse.ArgumentParser | argparse._ArgumentGroup
 
 
@@ -37,19 +40,25 @@ class OneLineParser(argparse.ArgumentParser):
         raise UsageError(f"{message}; --help lists the options")
 
 
-def add_config_flags(parser: Container, config_class: Any, skip: str = "") -> None:
-    """Add one flag per field (--d-model 128, --bias / --no-bias), except those in `skip`."""
+def add_config_flags(
+    parser: Container, config_class: Any, skip: str = "", notes: Mapping[str, str] = NO_NOTES
+) -> None:
+    """Add one flag per field (--d-model 128, --bias / --no-bias), except those in `skip`.
+
+    The help of a field is its own, and what `notes` adds to it.
+    """
     for f in fields(config_class):
         kind = field_types(config_class)[f.name]
         flag = "--" + f.name.replace("_", "-")
         if is_dataclass(kind):
-            add_config_flags(parser.add_argument_group(f.name), kind, skip)
+            add_config_flags(parser.add_argument_group(f.name), kind, skip, notes)
         elif f.name not in skip.split():
-            _add_flag(parser, flag, kind, f)
+            _add_flag(parser, flag, kind, f, notes.get(f.name, ""))
 
 
-def _add_flag(parser: Container, flag: str, kind: type, f: Any) -> None:
-    described = {"help": f.metadata["help"].replace("%", "%%"), "default": argparse.SUPPRESS}
+def _add_flag(parser: Container, flag: str, kind: type, f: Any, note: str) -> None:
+    text = (f.metadata["help"] + note).replace("%", "%%")
+    described = {"help": text, "default": argparse.SUPPRESS}
     if kind is bool:
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, **described)
         return

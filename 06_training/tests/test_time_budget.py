@@ -10,6 +10,7 @@ from time_budget import TIMED_STEPS, TimeBudget
 
 STEP = 0.5  # seconds
 EVALUATION = 6  # cost of an evaluation in steps: 18 times the tokens of a step, forward only
+ONE_MORE = STEP * (1 + EVALUATION)  # a step more, whose evaluation may not fit
 
 
 class Clock:
@@ -26,6 +27,7 @@ class SteadyTrainer:
     """What the budget sees of a trainer; all steps take the same time."""
 
     tokens_per_step = 100
+    evaluation_seconds: float | None = None
     val_tokens = range(3 * 100 * EVALUATION)
 
     def __init__(self, clock: Clock, eval_interval: int = 100) -> None:
@@ -60,7 +62,9 @@ def started(minutes: float | None) -> TimeBudget:
 def expected_seconds(trainer: SteadyTrainer, seconds: float) -> float:
     """Duration of the whole run: all steps, the evaluations in between and the one at the end."""
     later = trainer.max_steps - trainer.step
-    evaluations = later / trainer.config.eval_interval + 1
+    evaluations = 1 + sum(
+        step % trainer.config.eval_interval == 0 for step in range(trainer.step, trainer.max_steps)
+    )
     return trainer.clock.now - 1000.0 + (later + evaluations * EVALUATION) * seconds
 
 
@@ -74,18 +78,39 @@ def test_the_number_of_steps_that_fit_is_computed_once(
     assert (trainer.max_steps, budget.settled) == (10_000, False)
     trainer.train(budget, until=TIMED_STEPS.stop)
     settled = trainer.max_steps
-    one_more = STEP * (1 + EVALUATION / eval_interval)  # a step and its part of an evaluation
-    assert 60 * minutes - one_more < expected_seconds(trainer, STEP) <= 60 * minutes
+    assert 60 * minutes - ONE_MORE < expected_seconds(trainer, STEP) <= 60 * minutes
     # much slower from now on, but the number is settled
     trainer.train(budget, until=TIMED_STEPS.stop + 10, seconds=50.0)
     assert (trainer.max_steps, budget.settled) == (settled, True)
+
+
+def test_an_evaluation_that_was_timed_is_not_estimated(clock: Clock) -> None:
+    """Ten times as long as the tokens tell."""
+    trainer, budget = SteadyTrainer(clock), started(10.0)
+    trainer.evaluation_seconds = 10 * EVALUATION * STEP
+    trainer.train(budget, until=TIMED_STEPS.stop)
+    evaluations = trainer.max_steps // 100 + (trainer.max_steps % 100 > 0)
+    later = trainer.max_steps - trainer.step
+    seconds = later * STEP + evaluations * trainer.evaluation_seconds
+    assert 600 - 10 * ONE_MORE < clock.now - 1000.0 + seconds <= 600
+
+
+def test_what_was_spent_before_the_start_counts(clock: Clock) -> None:
+    trainer, budget = SteadyTrainer(clock), TimeBudget(2.0)
+    budget.spend(60.0)
+    budget.start()
+    trainer.train(budget, until=TIMED_STEPS.stop)
+    other, half = SteadyTrainer(clock), started(1.0)
+    other.train(half, until=TIMED_STEPS.stop)
+    assert trainer.max_steps == other.max_steps
+    assert budget.state_dict()["spent"] == pytest.approx(60.0 + 2 * TIMED_STEPS.stop * STEP)
 
 
 def test_the_slow_first_steps_do_not_count(clock: Clock) -> None:
     trainer, budget = SteadyTrainer(clock), started(10.0)
     trainer.train(budget, until=TIMED_STEPS.start, seconds=20 * STEP)
     trainer.train(budget, until=TIMED_STEPS.stop)
-    assert 600 - 2 * STEP < expected_seconds(trainer, STEP) <= 600
+    assert 600 - ONE_MORE < expected_seconds(trainer, STEP) <= 600
 
 
 def test_without_a_limit_all_configured_steps_are_taken(clock: Clock) -> None:

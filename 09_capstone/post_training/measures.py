@@ -2,6 +2,7 @@
 
     right       the share of answers that the verifier accepts to the end: what is wanted
     share       how much of an answer comes before its first mistake
+    followed    the share of answers that do what was asked, with mistakes or without; of Follow
     kl          how far the model has moved from the reference, in nats per token
     distinct    the share of different lines among the lines that it writes
 
@@ -21,7 +22,7 @@ import torch
 
 from any_tokenizer import Tokenizer
 from post_training.rollouts import Rollout, sample_answers, token_log_probs, token_mean
-from post_training.tasks import Prompt, Task
+from post_training.tasks import Follow, Prompt, Task
 from tiny_transformer_lm import TinyTransformerLM
 
 PROMPT_SEED = 1  # of the held-out prompts: the same for every model
@@ -36,6 +37,7 @@ class AnswerReport:
     share: float
     kl: float
     distinct: float
+    followed: float | None = None  # of the task Follow alone
 
 
 def measure(
@@ -55,18 +57,24 @@ def measure(
     generator = torch.Generator().manual_seed(seed)
     parts = [prompts[first : first + BATCH] for first in range(0, n, BATCH)]
     rollouts = [sample_answers(model, tokenizer, task, part, generator) for part in parts]
-    verdicts = [
-        task.judge(prompt, answer)
-        for rollout in rollouts
-        for prompt, answer in zip(rollout.prompts, rollout.answers, strict=True)
-    ]
+    answers = [answer for rollout in rollouts for answer in rollout.answers]
+    answered = list(zip(prompts, answers, strict=True))
+    verdicts = [task.judge(prompt, answer) for prompt, answer in answered]
     kl = sum(kl_of(model, reference, rollout) * len(rollout.answers) for rollout in rollouts)
     return AnswerReport(
         sum(verdict.is_right for verdict in verdicts) / n,
         sum(verdict.share for verdict in verdicts) / n,
         kl / n,
-        distinct_lines([answer for rollout in rollouts for answer in rollout.answers], task.stop),
+        distinct_lines(answers, task.stop),
+        followed_share(task, answered),
     )
+
+
+def followed_share(task: Task, answered: Sequence[tuple[Prompt, str]]) -> float | None:
+    """How many of the answers do what was asked; None for a task without instructions."""
+    if not isinstance(task, Follow):
+        return None
+    return sum(task.is_followed(*each) for each in answered) / len(answered)
 
 
 @torch.no_grad()
@@ -101,23 +109,24 @@ def first_answers(
 
 
 def main() -> None:
-    """Three ways to answer instructions: one number alone could not tell them apart."""
-    from post_training.tasks import Follow
-
+    """Four ways to answer instructions: one number alone could not tell them apart."""
     task = Follow()
     prompts = [prompt for prompt in task.prompts(2000, random.Random(0)) if "greets" in prompt.text]
     answered = {
         "true answers": [prompt.answer for prompt in prompts],
         "cut in the middle": [prompt.answer[: len(prompt.answer) // 2] for prompt in prompts],
+        "with a slip": [prompt.answer.replace("e", "ee", 1) for prompt in prompts],
         "one safe line": [prompts[0].answer] * len(prompts),
     }
-    print(f"{'':20}{'right':>8}{'share':>8}{'distinct':>10}")
+    print(f"{'':20}{'right':>8}{'share':>8}{'followed':>10}{'distinct':>10}")
     for name, answers in answered.items():
-        verdicts = [task.judge(*each) for each in zip(prompts, answers, strict=True)]
+        answered = list(zip(prompts, answers, strict=True))
+        verdicts = [task.judge(*each) for each in answered]
         right = sum(verdict.is_right for verdict in verdicts) / len(verdicts)
         share = sum(verdict.share for verdict in verdicts) / len(verdicts)
         distinct = distinct_lines(answers, task.stop)
-        print(f"{name:20}{right:8.0%}{share:8.0%}{distinct:10.0%}")
+        followed = followed_share(task, answered) or 0.0
+        print(f"{name:20}{right:8.0%}{share:8.0%}{followed:10.0%}{distinct:10.0%}")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def parse_args() -> argparse.Namespace:
         "--checkpoint", type=Path, metavar="FILE", help="model to start from (default: the newest)"
     )
     add_folder_flags(parser)
-    add_config_flags(parser, PostTrainConfig, skip=SKIPPED)
+    add_config_flags(parser, PostTrainConfig, SKIPPED, notes_on_defaults())
     args = parser.parse_args()
     if args.resume and args.overwrite:
         raise UsageError("--resume continues a run and --overwrite replaces it; choose one")
@@ -73,6 +73,20 @@ def parse_args() -> argparse.Namespace:
         args.init_from = str(args.checkpoint)
     args.config, args.preset = None, getattr(args, "method", None)  # what run_places.py asks for
     return args
+
+
+def notes_on_defaults() -> dict[str, str]:
+    """What each method uses if a flag isn't given, to be shown in its help."""
+    notes = {}
+    for f in fields(PostTrainConfig):
+        named = f.metadata.get("help", "").partition(":")[0].split(", ")
+        methods = [method for method in METHODS if method in named] or METHODS
+        values = {method: getattr(METHOD_SETTINGS[method], f.name) for method in methods}
+        same = len({*values.values()}) == 1
+        values = {method: "none" if v is None else v for method, v in values.items()}
+        each = [f"{value}" if same else f"{method} {value}" for method, value in values.items()]
+        notes[f.name] = f" (default: {', '.join(dict.fromkeys(each))})"
+    return notes
 
 
 def starting_point(args: argparse.Namespace) -> tuple[Checkpoint, PostTrainConfig]:

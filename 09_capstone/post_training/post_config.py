@@ -20,7 +20,7 @@ class PostTrainConfig(TrainConfig):
     reward: str = option(
         "exact", "grpo: what is rewarded; all but exact can be cheated", tuple(REWARDS)
     )
-    group_size: int = option(8, "answers per prompt, which are compared with each other")
+    group_size: int = option(8, "dpo, grpo: answers per prompt, which are compared with each other")
     kl_weight: float = option(0.02, "dpo, grpo: beta, the price of a nat of KL divergence")
     clip: float = option(0.2, "grpo: how far a probability may move in one step, as a ratio")
     updates: int = option(1, "grpo: optimizer steps per batch of samples")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from post_training.measures import first_answers
+from post_training.measures import AnswerReport, first_answers
 from post_training.post_run import ANSWERS_FILE, PostRecorder, PostRun, described
 from post_training.post_trainer import PostTrainer
 from post_training.tasks import Prompt
@@ -32,12 +32,17 @@ class PostProgressBar(ProgressBar):
         self.bar.set_description_str(measured(trainer), refresh=False)
         self.bar.update()
         if report.val_loss is not None and self.recorder and self.recorder.newest:
-            answers = self.recorder.newest
-            tqdm.write(
-                f"step {report.step:>4}   right {answers.right:6.1%}   KL {answers.kl:.3f}   "
-                f"distinct {answers.distinct:4.0%}   loss {report.val_loss:.3f}   "
-                f"{report.seconds:5.0f} s"
-            )
+            line = evaluated(report.step, self.recorder.newest, report.val_loss)
+            tqdm.write(f"{line}  {report.seconds:3.0f} s")
+
+
+def evaluated(step: int, answers: AnswerReport, val_loss: float) -> str:
+    """What an evaluation found, in a line of less than 80 characters."""
+    followed = "" if answers.followed is None else f"  follow {answers.followed:4.0%}"
+    return (
+        f"step {step:>4}  right {answers.right:6.1%}{followed}  KL {answers.kl:.3f}  "
+        f"distinct {answers.distinct:4.0%}  loss {val_loss:.3f}"
+    )
 
 
 def measured(trainer: PostTrainer) -> str:
@@ -51,15 +56,12 @@ def describe_start(trainer: PostTrainer, recorder: PostRecorder) -> None:
     After a stop meanwhile, the loss is that of a part: --resume measures again.
     """
     answers, loss = recorder.measure(trainer), trainer.evaluate()
+    trainer.budget.spend(sum(trainer.costs.values()))
     if trainer.stop:
         return
     recorder.write_answers(0, answers, loss, 0.0)
     recorder.log.write(f"before: {described(answers)}")
-    print(
-        f"step    0   right {answers.right:6.1%}   KL {answers.kl:.3f}   "
-        f"distinct {answers.distinct:4.0%}   loss {loss:.3f}",
-        flush=True,
-    )
+    print(evaluated(0, answers, loss), flush=True)
 
 
 def describe_end(run: PostRun, trainer: PostTrainer, recorder: PostRecorder) -> None:
@@ -99,5 +101,5 @@ def describe_interruption(
     option = "" if is_default else f" --checkpoint {quoted(published)}"
     print(f"answers {shown(run.folder / ANSWERS_FILE)}")
     if run.settings.task == "follow":
-        option += ' --prompt "[KING ALDRIC greets QUEEN MAUDE]" --stop "|"'
+        option += ' --prompt "[Fool greets Nurse]" --stop "|"'  # short: the line fits 80 columns
     print(f"sample  python 09_capstone/sample.py{option}")

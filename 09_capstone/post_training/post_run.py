@@ -21,7 +21,10 @@ from training_run import Run, Training
 from utils.files import atomic_write_text, complete_lines
 
 ANSWERS_FILE = "answers.csv"
-ANSWER_COLUMNS = ("step", "right", "share", "kl", "distinct", "reward", "val_loss", "seconds")
+ANSWER_COLUMNS = (
+    *("step", "right", "share", "followed", "kl", "distinct"),
+    *("reward", "val_loss", "seconds"),
+)
 
 
 def make_task(config: PostTrainConfig, plays: int) -> Task:
@@ -102,13 +105,14 @@ class PostRecorder(RunRecorder):
     def measure(self, trainer: PostTrainer) -> AnswerReport:
         """Answers to held-out prompts, judged; the random state of the run stays as it was."""
         was_training = trainer.model.training
-        report = measure(
-            trainer.policy,
-            trainer.reference,
-            trainer.tokenizer,
-            self.held_out,
-            self.settings.judged_answers,
-        )
+        with trainer.timing("answers"):
+            report = measure(
+                trainer.policy,
+                trainer.reference,
+                trainer.tokenizer,
+                self.held_out,
+                self.settings.judged_answers,
+            )
         trainer.model.train(was_training)
         return report
 
@@ -143,8 +147,9 @@ class PostRecorder(RunRecorder):
 
 def described(answers: AnswerReport) -> str:
     """What was measured, in a line."""
+    followed = "" if answers.followed is None else f"{answers.followed:.1%} followed, "
     return (
-        f"{answers.right:.1%} right, {answers.share:.1%} before the first mistake, "
+        f"{answers.right:.1%} right, {followed}{answers.share:.1%} before the first mistake, "
         f"KL {answers.kl:.3f}, distinct lines {answers.distinct:.0%}"
     )
 

@@ -5,12 +5,14 @@
     GRPO    samples of the policy   -> rewards -> group_advantages -> grpo_loss
 
 A batch depends on (seed, step) and on the weights alone, so a resumed run continues exactly.
-Everything else, from the schedule to `--max-minutes`, is inherited; `evaluate` measures the loss on
-the plays, which shows what the model forgets.
+Everything else is inherited; `evaluate` measures the loss on the plays, which shows what the model
+forgets. An evaluation also judges answers, so `--max-minutes` relies on what the newest one took.
 """
 
 import random
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -58,15 +60,32 @@ class PostTrainer(Trainer):
         self.task = task
         self.losses = {"sft": self.sft, "dpo": self.dpo, "grpo": self.grpo}[self.settings.method]
         self.measured: Mapping[str, float] = {}  # in the last step
+        self.costs: dict[str, float] = {}  # seconds of the newest evaluation, by its parts
 
     def state_dict(self) -> dict[str, Any]:
         """What was measured belongs to the last step, whose evaluation may still be due."""
-        return {**super().state_dict(), "measured": dict(self.measured)}
+        own = {"measured": dict(self.measured), "costs": self.costs}
+        return {**super().state_dict(), **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the state of another run with this configuration."""
         super().load_state_dict(state)
         self.measured = state["measured"]
+        self.costs = dict(state["costs"])
+        self.evaluation_seconds = sum(self.costs.values()) or None
+
+    @contextmanager
+    def timing(self, part: str) -> Iterator[None]:
+        """Time a part of an evaluation: the budget sets its seconds aside for each one to come."""
+        start = time.perf_counter()
+        yield
+        self.costs[part] = time.perf_counter() - start
+        self.evaluation_seconds = sum(self.costs.values())
+
+    def evaluate(self) -> float:
+        """The loss on the plays, and how long it takes."""
+        with self.timing("loss"):
+            return super().evaluate()
 
     @property
     def tokens_per_step(self) -> int:

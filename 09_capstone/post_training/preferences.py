@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from any_tokenizer import Tokenizer
+from post_training.rewards import exact
 from post_training.rollouts import Rollout, collate
 from post_training.tasks import Prompt, Task
 
@@ -32,9 +33,9 @@ class Pair:
 
 
 def exact_scores(task: Task, rollout: Rollout) -> Tensor:
-    """What the verifier says of each answer: the share before its first mistake (B,)."""
+    """The exact reward of each answer (B,): an unfinished one loses to the same with its end."""
     answered = zip(rollout.prompts, rollout.answers, strict=True)
-    return torch.tensor([task.judge(prompt, answer).share for prompt, answer in answered])
+    return torch.tensor([exact(task, prompt, answer) for prompt, answer in answered])
 
 
 def make_pairs(rollout: Rollout, scores: Tensor, group_size: int) -> list[Pair]:

@@ -1,6 +1,6 @@
 """Rewards: the exact one, and three that look reasonable and can be cheated.
 
-    exact     the share before the first mistake, and 1 more for a right answer
+    exact     the share before the first mistake, half of it without an end; 1 more if all is right
     length    the longer, the better
     word      counts the word "sweet"
     rhyme     counts lines that end like the line before
@@ -21,9 +21,14 @@ ENDING = 2  # so many letters at the end of two lines make a rhyme
 
 
 def exact(task: Task, prompt: Prompt, answer: str) -> float:
-    """Between 0 and 2: how far it was right, and whether to the end."""
+    """Between 0 and 2: how far it was right, and whether to the end.
+
+    An answer that is never finished, or cut off by an end mark, is worth half: if not, text that
+    is right for long would pay almost as much as an answer with one mistake in its last word.
+    """
     verdict = task.judge(prompt, answer)
-    return verdict.share + verdict.is_right
+    earned = verdict.share if verdict.complete else verdict.share / 2
+    return earned + verdict.is_right
 
 
 def length(task: Task, prompt: Prompt, answer: str) -> float:

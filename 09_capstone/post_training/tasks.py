@@ -45,7 +45,7 @@ class Verdict:
 
     accepted: int  # characters before the first wrong one
     length: int  # characters that were judged
-    complete: bool = True  # it does not stop before its end
+    complete: bool = True  # it is finished: with an end mark, if it needs one, and not too early
 
     @property
     def is_right(self) -> bool:
@@ -54,8 +54,8 @@ class Verdict:
 
     @property
     def share(self) -> float:
-        """The share of it before the first mistake, of which a wrong end is one."""
-        return self.accepted / (self.length + (not self.complete))
+        """The share of it before the first mistake; a missing end is one more character."""
+        return self.accepted / max(self.length, self.accepted + (not self.complete))
 
 
 class Task(Protocol):
@@ -113,6 +113,7 @@ class Follow:
     def __init__(self, max_tokens: int = 88) -> None:
         self.max_tokens = max_tokens  # with the longest instruction, 128 characters are enough
         self.verifier = Verifier()
+        self.expected = sorted({self._expects(*each) for each in all_instructions()})
 
     def prompts(self, n: int, rng: random.Random) -> list[Prompt]:
         """Draw n instructions, each with an answer of the grammar's own."""
@@ -122,13 +123,29 @@ class Follow:
         symbol, answer = VERBS[verb].format(a=a, b=b), ""
         while not 0 < len(answer) <= self.max_tokens:
             answer = self.verifier.grammar.sample(rng, symbol) + END
-        expects = State((self.verifier.grammar.symbol(symbol), (END, None)), "")
-        return Prompt(f"{OPEN}{a} {verb} {b}{CLOSE}", expects, answer)
+        return Prompt(f"{OPEN}{a} {verb} {b}{CLOSE}", self._expects(a, verb, b), answer)
+
+    def _expects(self, a: str, verb: str, b: str) -> State:
+        """What an answer to this instruction is, for the verifier."""
+        symbol = self.verifier.grammar.symbol(VERBS[verb].format(a=a, b=b))
+        return State((symbol, (END, None)), "")
 
     def judge(self, prompt: Prompt, answer: str) -> Verdict:
         """The grammar must accept every character, and the end mark must come where it ends."""
-        state, accepted = self.verifier.advance(prompt.expects, answer)
-        return Verdict(accepted, len(answer), complete=state is None or state.expected is None)
+        _, accepted = self.verifier.advance(prompt.expects, answer)
+        too_early = answer[accepted:] == END
+        return Verdict(accepted, len(answer), answer.endswith(END) and not too_early)
+
+    def is_followed(self, prompt: Prompt, answer: str) -> bool:
+        """Whether an answer does what it was asked for, with mistakes or without.
+
+        It does if no other instruction fits more of it. So "Well met, sirrah, whaat?" is a greeting
+        of the fool, and an answer of which nothing fits follows no instruction.
+        """
+        _, asked = self.verifier.advance(prompt.expects, answer)
+        if asked in (0, len(answer)):  # nothing fits, or nothing can fit better
+            return asked > 0
+        return all(self.verifier.advance(other, answer)[1] <= asked for other in self.expected)
 
 
 @cache

@@ -2,10 +2,10 @@
 
 import json
 import shutil
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,22 +38,9 @@ pytestmark = pytest.mark.usefixtures("training_folders")
 
 
 @pytest.fixture
-def call(call_program: Call) -> Call:
+def call(call_and_stop: Call) -> Call:
     """Run train.py with these arguments; with stop_at, press Ctrl-C in the middle of that step."""
-
-    def call(*arguments: object, stop_at: int = 0) -> Any:
-        train_step = Trainer.train_step
-
-        def interrupted(self: Trainer) -> tuple[float, float, float]:
-            if self.step + 1 == stop_at:
-                signal.raise_signal(signal.SIGINT)
-            return train_step(self)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Trainer, "train_step", interrupted)
-            return call_program(train.main, *arguments)
-
-    return call
+    return partial(call_and_stop, train.main, Trainer)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 from post_training import measures
 from post_training.measures import distinct_lines, first_answers, kl_of, measure
 from post_training.rollouts import Rollout, collate, token_log_probs
-from post_training.tasks import SPECIAL, Follow, Prompt
+from post_training.tasks import SPECIAL, Continue, Follow, Prompt
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
 from utils.config import ModelConfig
@@ -20,6 +20,7 @@ from utils.recipes import MODERN
 
 CHARACTERS = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + SPECIAL
 TOKENIZER = CharTokenizer(CHARACTERS)
+VERBS_OF_THE_FOOL = ("greets", "begs", "tells")
 CONFIG = ModelConfig(len(CHARACTERS), max_seq_len=128, d_model=16, n_layers=1, n_heads=2, **MODERN)
 
 
@@ -71,6 +72,40 @@ def test_right_is_the_share_of_right_answers_and_share_the_mean_of_theirs(
     monkeypatch.setattr(measures, "BATCH", 8)
     report = measure(model, model, TOKENIZER, Follow(), 20)
     assert (report.right, report.share) == (0.25, 0.25)
+
+
+def test_what_was_asked_is_followed_or_not_whatever_mistakes_there_are(
+    model: TinyTransformerLM, answering: Callable[..., None]
+) -> None:
+    """Answers that are right, end in a mistake, don't end, or belong to the prompt before."""
+    task = Follow()
+    drawn = [each for each in task.prompts(100, random.Random(0)) if "greets" in each.text]
+    kinds = ["\n|", "#|", "\n"]
+    for i, prompt in enumerate(drawn[1:]):
+        other = drawn[i]
+        assert task.is_followed(prompt, prompt.answer[:-2] + kinds[i % 3])
+        if other.text.split(" greets ")[1] != prompt.text.split(" greets ")[1]:
+            assert not task.is_followed(prompt, other.answer)
+        assert not task.is_followed(prompt, "#")
+    answering(lambda i, prompt: prompt.answer if i % 4 else "33|")
+    assert measure(model, model, TOKENIZER, task, 20).followed == 0.75
+
+
+def test_a_greeting_and_a_plea_are_told_apart() -> None:
+    task = Follow()
+    by_text = {prompt.text: prompt for prompt in task.prompts(2000, random.Random(0))}
+    greeting, plea, line = (by_text[f"[Fool {verb} KING ALDRIC]"] for verb in VERBS_OF_THE_FOOL)
+    for asked in (greeting, plea, line):
+        followed = [task.is_followed(asked, each.answer) for each in (greeting, plea, line)]
+        assert followed == [each is asked for each in (greeting, plea, line)]
+
+
+def test_a_continuation_follows_no_instruction(
+    model: TinyTransformerLM, answering: Callable[..., None]
+) -> None:
+    answering(lambda i, prompt: prompt.answer)
+    longer = TinyTransformerLM(replace(CONFIG, max_seq_len=192), seed=1)
+    assert measure(longer, longer, TOKENIZER, Continue(n_chars=60_000), 4).followed is None
 
 
 def test_prompts_are_the_same_for_every_model(

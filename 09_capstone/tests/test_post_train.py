@@ -11,6 +11,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,13 +22,18 @@ import torch.nn.functional as F
 
 import post_train
 import sample
+import time_budget
 import train
 import training_data
+import training_loop
 from bpe_tokenizer import train_bpe
 from checkpointing import load_checkpoint, save_checkpoint
 from logging_utils import read_csv
 from post_training import post_run, post_trainer
-from post_training.post_messages import BEFORE_AFTER_FILE
+from post_training.measures import AnswerReport
+from post_training.post_args import METHOD_SETTINGS
+from post_training.post_config import PostTrainConfig
+from post_training.post_messages import BEFORE_AFTER_FILE, evaluated
 from post_training.post_run import ANSWER_COLUMNS
 from post_training.post_trainer import PostTrainer
 from post_training.rollouts import collate
@@ -36,9 +42,11 @@ from run_places import WRITTEN, WRITTEN_AFTER_TRAINING
 from sealed_folder import read_sealed
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
+from training_loop import Trainer
 from training_state import folders
 from utils.config import ModelConfig, load_config
 from utils.corpus import Corpus
+from utils.files import quoted
 from utils.mock_corpus import generate
 from utils.recipes import MODERN
 
@@ -98,22 +106,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def call(call_program: Call, base: Path) -> Call:
+def call(call_and_stop: Call, base: Path) -> Call:
     """Run post_train.py; with stop_at, press Ctrl-C in the middle of that step."""
-
-    def call(*arguments: object, stop_at: int = 0) -> Any:
-        train_step = PostTrainer.train_step
-
-        def interrupted(self: PostTrainer) -> tuple[float, float, float]:
-            if self.step + 1 == stop_at:
-                signal.raise_signal(signal.SIGINT)
-            return train_step(self)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(PostTrainer, "train_step", interrupted)
-            return call_program(post_train.main, *arguments)
-
-    return call
+    return partial(call_and_stop, post_train.main, PostTrainer)
 
 
 def places(root: Path) -> tuple[object, ...]:
@@ -184,7 +179,8 @@ def test_answers_are_judged_before_the_first_step_and_at_each_evaluation(
         assert right is not None and share is not None and 0 <= right <= share <= 1
     losses = {row["step"]: row["val_loss"] for row in read_csv(tmp_path / "run" / "metrics.csv")}
     assert [losses[row["step"]] for row in answers[1:]] == [row["val_loss"] for row in answers[1:]]
-    assert re.findall(r"^step +(\d+)   right", done.out, flags=re.MULTILINE) == ["0", "2", "4"]
+    assert re.findall(r"^step +(\d+)  right", done.out, flags=re.MULTILINE) == ["0", "2", "4"]
+    assert all(row["followed"] is None for row in answers) and "follow" not in done.out
     log = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
     assert log.count("before the first mistake") == 3
 
@@ -203,18 +199,37 @@ def test_answers_before_and_after_stand_side_by_side(
     assert sum(line.startswith(("(right)", "(wrong at character ")) for line in left) == 3
 
 
+def test_a_run_of_instructions_says_how_many_were_followed(
+    call: Call, base: Path, tmp_path: Path
+) -> None:
+    done = call("sft", *QUICK, "--task", "follow", "--checkpoint", base, *places(tmp_path))
+    for row in read_csv(tmp_path / "run" / "answers.csv"):
+        right, followed = row["right"], row["followed"]
+        assert right is not None and followed is not None and right <= followed <= 1
+        assert f"step {row['step']:>4.0f}  right {right:6.1%}  follow {followed:4.0%}" in done.out
+    log = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    assert log.count("% followed, ") == 3
+
+
+def test_the_widest_line_of_an_evaluation_fits_a_terminal() -> None:
+    line = evaluated(2500, AnswerReport(1.0, 1.0, 0.5, 1.0, followed=1.0), 1.25)
+    assert len(f"{line}  {600:3.0f} s") <= 80
+
+
 def test_the_published_model_generates_with_sample(
     call: Call, call_program: Call, base: Path, tmp_path: Path
 ) -> None:
     done = call("sft", *QUICK, "--task", "follow", "--checkpoint", base, *places(tmp_path))
     command = next(line for line in done.out.splitlines() if line.startswith("sample  "))
-    assert '--prompt "[KING ALDRIC greets QUEEN MAUDE]" --stop "|"' in command
+    assert '--prompt "[Fool greets Nurse]" --stop "|"' in command
     published = tmp_path / "checkpoints" / "run.safetensors"
-    assert str(published) in command
-    options = ("--prompt", "[KING ALDRIC greets QUEEN MAUDE]", "--stop", "|", "--max-tokens", 20)
+    named = f" --checkpoint {quoted(published)}"
+    assert named in command
+    assert len(command.replace(named, "")) <= 80  # as with the default folder
+    options = ("--prompt", "[Fool greets Nurse]", "--stop", "|", "--max-tokens", 20)
     sampled = call_program(sample.main, "--checkpoint", published, *options)
     assert sampled.code == 0
-    assert sampled.out.startswith("[KING ALDRIC greets QUEEN MAUDE]")
+    assert sampled.out.startswith("[Fool greets Nurse]")
 
 
 def test_an_answer_is_praised_or_blamed_up_to_its_first_mistake() -> None:
@@ -268,7 +283,7 @@ def test_special_tokens_are_added_once(call: Call, base: Path, tmp_path: Path) -
 def test_dropout_is_off_while_post_training(call: Call, base: Path, tmp_path: Path) -> None:
     call("sft", *QUICK, "--checkpoint", base, *places(tmp_path))
     assert load_checkpoint(base).model_config.dropout > 0
-    assert load_config(tmp_path / "run" / "config.yaml", post_train.PostTrainConfig).model == (
+    assert load_config(tmp_path / "run" / "config.yaml", PostTrainConfig).model == (
         replace(TINY, vocab_size=TINY.vocab_size + len(SPECIAL), dropout=0.0)
     )
 
@@ -414,6 +429,62 @@ def test_the_flags_of_the_run_may_be_given_again_and_others_are_refused(
     assert (again.code, again.err) == (0, "")
 
 
+# --- a limit in minutes -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that only work advances: 1 s per step, 2 s per loss, 8 s to judge answers."""
+    clock = SimpleNamespace(now=1000.0)
+    clock.perf_counter = lambda: clock.now
+    for module in (training_loop, time_budget, post_trainer):
+        monkeypatch.setattr(module, "time", clock)
+
+    def train_step(self: PostTrainer) -> tuple[float, float, float]:
+        clock.now += 1
+        self.step += 1
+        return 1.0, 0.0, 1.0
+
+    def evaluate(self: Trainer) -> float:
+        clock.now += 2
+        return 1.0
+
+    def judge(*arguments: object) -> AnswerReport:
+        clock.now += 8
+        return AnswerReport(0.5, 0.5, 0.1, 0.5)
+
+    monkeypatch.setattr(PostTrainer, "train_step", train_step)
+    monkeypatch.setattr(Trainer, "evaluate", evaluate)
+    monkeypatch.setattr(post_run, "measure", judge)
+    return clock
+
+
+@pytest.mark.parametrize("eval_interval", [10, 25, 1000])
+def test_minutes_bound_the_judging_of_answers_too(
+    call: Call, base: Path, tmp_path: Path, clock: SimpleNamespace, eval_interval: int
+) -> None:
+    """The run ends within the limit, less than one step and one evaluation before it."""
+    limit = ("--max-steps", 1000, "--max-minutes", 4, "--eval-interval", eval_interval)
+    assert call("sft", *QUICK, *limit, "--checkpoint", base, *places(tmp_path)).code == 0
+    assert 240 - 11 < clock.now - 1000 <= 240
+    rows = read_csv(tmp_path / "run" / "answers.csv")
+    n_steps = int(rows[-1]["step"] or 0)
+    assert clock.now - 1000 == n_steps + 10 * len(rows)
+    assert load_config(tmp_path / "run" / "config.yaml", PostTrainConfig).max_steps == n_steps
+
+
+@pytest.mark.parametrize("stop_at", [5, 15, 29])
+def test_a_resumed_run_keeps_to_its_minutes(
+    call: Call, base: Path, tmp_path: Path, clock: SimpleNamespace, stop_at: int
+) -> None:
+    """Also if it never judges answers between the stop and the step that settles the number."""
+    limit = ("--max-steps", 1000, "--max-minutes", 4, "--eval-interval", 40)
+    arguments = ("sft", *QUICK, *limit, "--checkpoint", base)
+    assert call(*arguments, *places(tmp_path), stop_at=stop_at).code == 130
+    assert call("--resume", *places(tmp_path)).code == 0
+    assert 240 - 11 < clock.now - 1000 <= 240
+
+
 # --- two programs -------------------------------------------------------------------------------
 
 
@@ -495,6 +566,18 @@ def test_a_wrong_command_line_is_refused_in_one_line(
 ) -> None:
     assert message in refused(call, 2, *arguments, "--checkpoint", base, *places(tmp_path))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_help_says_what_each_method_uses(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    done = call("grpo", "--help")
+    assert done.code == 0
+    shown = " ".join(done.out.split())
+    rates = ", ".join(f"{name} {given.lr}" for name, given in METHOD_SETTINGS.items())
+    assert f"peak learning rate of AdamW (default: {rates})" in shown
+    assert "the price of a nat of KL divergence (default: dpo 0.1, grpo " in shown
+    assert "grpo: optimizer steps per batch of samples (default: 1)" in shown
+    assert max(map(len, done.out.splitlines())) <= 80
 
 
 def test_several_processes_are_refused(

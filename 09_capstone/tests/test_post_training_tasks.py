@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from post_training.rewards import exact
 from post_training.tasks import (
     CLOSE,
     END,
@@ -158,14 +159,33 @@ def test_the_end_mark_must_come_where_the_answer_ends(follow: Follow) -> None:
         n = len(text)
         assert END not in text
         missing = follow.judge(prompt, text)
-        assert (missing.accepted, missing.is_right) == (n, False)
+        assert (missing.accepted, missing.is_right, missing.complete) == (n, False, False)
         assert missing.share == n / (n + 1)
         early = follow.judge(prompt, text[: n // 2] + END)
-        assert (early.accepted, early.is_right) == (n // 2, False)
+        assert (early.accepted, early.is_right, early.complete) == (n // 2, False, False)
         assert early.share == (n // 2) / (n // 2 + 1)
+        mistaken = follow.judge(prompt, f"{text[: n // 2]}#{END}")  # wrong, but it ends
+        assert (mistaken.accepted, mistaken.complete) == (n // 2, True)
         twice = follow.judge(prompt, text + END + END)
         assert (twice.accepted, twice.is_right) == (n + 1, False)
         assert follow.judge(prompt, text + END).is_right
+
+
+def test_an_answer_without_its_end_earns_less_than_half(follow: Follow) -> None:
+    """Less than with its end, and less than an answer whose last word is wrong, but which ends."""
+    for prompt in prompts(follow, 50):
+        text = prompt.answer.removesuffix(END)
+        last_word = text.rindex(" ") + 1
+        answers = (prompt.answer, f"{text[:last_word]}#\n{END}", text, text[:last_word] + END)
+        whole, mistaken, endless, cut = (exact(follow, prompt, answer) for answer in answers)
+        assert whole == 2.0
+        assert 1 > mistaken > 0.5 > endless > cut
+
+
+def test_continuations_need_no_end(scenes: Continue) -> None:
+    for prompt in prompts(scenes, 20):
+        assert exact(scenes, prompt, prompt.answer) == 2.0
+        assert exact(scenes, prompt, prompt.answer[:32] + "#" * 32) == 0.5
 
 
 def test_what_comes_after_the_end_of_an_answer_is_wrong(follow: Follow) -> None:

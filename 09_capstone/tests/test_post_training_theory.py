@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from post_training.dpo import dpo_loss
+from post_training.experiments import REWARD_MODELS, START
 from post_training.grpo import group_advantages, kl_k3
 from post_training.post_args import METHOD_SETTINGS
 from post_training.ppo import clipped_objective, gae
@@ -275,11 +276,16 @@ def test_how_many_groups_teach_nothing() -> None:
 
 def test_the_exact_reward_is_the_share_plus_1() -> None:
     task = Follow()
-    says("our exact reward is the share, plus 1 if all is right")
+    says(
+        "our exact reward is the share, plus 1 if all is right",
+        "(Of an answer that doesn't end, or ends too early, the share counts half.)",
+    )
     prompt = fool_greets(task)
-    for answer in ("Well met, royal sir: you are merry to-day.\n|", "Well met, sirrah", ""):
+    right = "Well met, royal sir: you are merry to-day.\n|"
+    answers = {right: 1, "Well met, sirrah.\n|": 1, right[:-1]: 0.5, "Well met, royal sir|": 0.5}
+    for answer, weight in answers.items():
         verdict = task.judge(prompt, answer)
-        assert exact(task, prompt, answer) == verdict.share + verdict.is_right
+        assert exact(task, prompt, answer) == weight * verdict.share + verdict.is_right
 
 
 # --- 7. KL ---
@@ -380,5 +386,18 @@ def test_the_figures_of_the_runs() -> None:
 
 
 def test_every_run_began_as_the_same_model() -> None:
-    starts = {rows[0]["val_loss"] for seeds in MEASURED.values() for rows in seeds.values()}
-    assert len(starts) == 1
+    other = {*START, *REWARD_MODELS}  # they start from another model, or aren't language models
+    first = [seeds for name, seeds in MEASURED.items() if name not in other]
+    assert len({rows[0]["val_loss"] for seeds in first for rows in seeds.values()}) == 1
+
+
+def test_how_long_the_commands_take() -> None:
+    """In the README of the lesson, from the runs that were limited to five minutes."""
+    page = " ".join((FOLDER.parent / "README.md").read_text(encoding="utf-8").split())
+    shown = []
+    for name in ("sft", "dpo", "grpo"):
+        row, default = MEASURED[name]["1"][-1], METHOD_SETTINGS[name].max_steps
+        assert f"{row['seconds']:.0f} s ({name.upper()}, {row['step']:,.0f} steps)" in page
+        shown.append((f"{row['seconds'] / row['step'] * default:.0f} s for", f"{default} "))
+    for seconds, steps in shown:
+        assert seconds in page and steps in page

@@ -15,7 +15,7 @@ from post_training.preferences import (
 )
 from post_training.reward_model import ScalarModel, pair_loss
 from post_training.rollouts import Rollout, collate
-from post_training.tasks import Follow, Prompt
+from post_training.tasks import END, Follow, Prompt
 from post_training.verifier import State
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
@@ -60,13 +60,15 @@ def test_a_group_without_a_better_answer_gives_no_pair() -> None:
     assert make_pairs(given, torch.zeros(4), 2) == []
 
 
-def test_scores_are_the_shares_that_the_verifier_accepts() -> None:
+def test_scores_are_the_exact_rewards() -> None:
     task = Follow()
     (drawn,) = task.prompts(1, random.Random(0))
     tokenizer = CharTokenizer("".join(sorted({*drawn.text, *drawn.answer, "#"})))
-    answers = [drawn.answer, f"{drawn.answer[:6]}#", "#"]
-    given = collate([drawn] * 3, answers, tokenizer)
-    assert exact_scores(task, given).tolist() == pytest.approx([1, 6 / 7, 0])
+    unfinished = drawn.answer[:-1]
+    answers = [drawn.answer, unfinished, f"{drawn.answer[:6]}#", f"{drawn.answer[:6]}#{END}", "#"]
+    given = collate([drawn] * 5, answers, tokenizer)
+    shares = [2, len(unfinished) / len(drawn.answer) / 2, 6 / 7 / 2, 6 / 8, 0]
+    assert exact_scores(task, given).tolist() == pytest.approx(shares)
 
 
 def test_a_judge_errs_in_a_share_of_the_pairs() -> None:

@@ -46,7 +46,7 @@ LEFT_OUT = {
     "00_setup/bigram.py": "test_bigram.py runs its main",
     "06_training/loss_samples.py": f"{TRAINS}: test_sick_runs.py runs its parts",
     "06_training/scaling_runs.py": f"{TRAINS}: test_training_theory.py runs its parts",
-    "09_capstone/post_training/experiments.py": f"{TRAINS}, and needs a checkpoint",
+    "09_capstone/post_training/experiments.py": f"{TRAINS}: see test_post_experiments.py",
     "09_capstone/budget_runs.py": f"{TRAINS}: test_capstone_theory.py runs its parts",
     "09_capstone/texts_by_loss.py": f"{TRAINS}, and needs a checkpoint: test_capstone_theory.py",
     "05_model/compare_engines.py": SLOW,

@@ -25,7 +25,12 @@ from utils.visualization import BLUE, GREEN, ORANGE
 
 HERE = Path(__file__).resolve().parent
 METHODS = {"grpo": ("GRPO", BLUE), "dpo": ("DPO", ORANGE), "sft": ("SFT", GREEN)}
-CHEATED = {"word": 'counts the word "sweet"', "rhyme": "counts rhymes"}
+CHEATED = {"word": 'counts the word "sweet"', "rhyme": "counts rhymes", "length": "pays for length"}
+PRICES = "kl-"  # the names of the runs at several KL weights begin with it
+REWARD_MODELS = {
+    "reward-model": "without errors",
+    "reward-model-noisy": "wrong in 20%",
+}
 
 Runs = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]  # by name, then by seed
 
@@ -33,7 +38,12 @@ Runs = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]  # by name, then 
 def main() -> None:
     """Draw all pictures into this folder, and print their names and sizes."""
     runs = read_measured(HERE)
-    save_pictures({"methods": methods(runs), "cheated": cheated(runs)}, HERE)
+    pictures = {"methods": methods(runs), "cheated": cheated(runs)}
+    if any(name.startswith(PRICES) for name in runs):
+        pictures["kl_weights"] = kl_weights(runs)
+    if any(name in runs for name in REWARD_MODELS):
+        pictures["reward_errors"] = reward_errors(runs)
+    save_pictures(pictures, HERE)
 
 
 def methods(runs: Runs) -> Figure:
@@ -55,9 +65,11 @@ def methods(runs: Runs) -> Figure:
 
 
 def cheated(runs: Runs) -> Figure:
-    """Two rewards that can be cheated: each rises while the share of right answers falls."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    for axes, (name, label) in zip(panels, CHEATED.items(), strict=True):
+    """Rewards that can be cheated: each rises while the share of right answers falls."""
+    present = {name: label for name, label in CHEATED.items() if name in runs}
+    size = (max(9.0, 3.5 * len(present)), 3.6)
+    figure, panels = plt.subplots(1, len(present), figsize=size, layout="constrained")
+    for axes, (name, label) in zip(panels, present.items(), strict=True):
         rows = next(iter(runs[name].values()))
         steps = [row["step"] for row in rows]
         axes.plot(steps, [100 * row["right"] for row in rows], color=BLUE, marker="o")
@@ -65,6 +77,46 @@ def cheated(runs: Runs) -> Figure:
         axes.set_ylabel("right answers, %", color=BLUE)
         show_reward(axes.twinx(), rows)
         axes.spines["top"].set_visible(False)
+    return figure
+
+
+def kl_weights(runs: Runs) -> Figure:
+    """The same steps at several prices of a nat: what is gained, and how far the model moves."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    names = sorted((name for name in runs if name.startswith(PRICES)), key=price_of)
+    colours = plt.get_cmap("viridis")(range(0, 256, 256 // max(2, len(names))))
+    for name, colour in zip(names, colours, strict=False):
+        for rows in runs[name].values():
+            steps = [row["step"] for row in rows]
+            left.plot(steps, [100 * row["right"] for row in rows], color=colour, marker="o")
+            right.plot(steps, [row["kl"] for row in rows], color=colour, marker="o")
+        left.plot([], [], color=colour, marker="o", label=f"KL weight {price_of(name):g}")
+    left.set(xlabel="step", ylabel="right answers, %", ylim=(0, 100))
+    right.set(xlabel="step", ylabel="KL to the base model, nats per token", ylim=(0, None))
+    left.legend(frameon=False)
+    hide_frame(left, right)
+    return figure
+
+
+def price_of(name: str) -> float:
+    """The KL weight in the name of a run."""
+    return float(name.removeprefix(PRICES))
+
+
+def reward_errors(runs: Runs) -> Figure:
+    """How often a learned reward prefers the wrong answer, on two kinds of pairs."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
+    kinds = {"pairs": "two answers of the base model", "slips": "a right answer, and one slip"}
+    for axes, (kind, title) in zip(panels, kinds.items(), strict=True):
+        for (name, label), colour in zip(REWARD_MODELS.items(), (BLUE, ORANGE), strict=True):
+            for rows in runs.get(name, {}).values():
+                errors = [100 * row[kind] for row in rows]
+                axes.plot([row["step"] for row in rows], errors, color=colour, marker="o")
+            axes.plot([], [], color=colour, marker="o", label=label)
+        axes.set(xlabel="step", title=title, ylim=(0, None))
+    panels[0].set_ylabel("pairs in the wrong order, %")
+    panels[0].legend(frameon=False, title="the judge")
+    hide_frame(*panels)
     return figure
 
 
