@@ -1206,16 +1206,9 @@ OUR_NAMES = {  # Meta's: ours
 }
 
 
-class Block(dict):
-    """The tensors of a block, shown as their number."""
-
-    def __repr__(self) -> str:
-        return f"the {len(self)} tensors of a block"
-
-
 def published_block(
     n_heads: int, n_kv_heads: int, d_head: int, dtype: torch.dtype = torch.float32
-) -> Block:
+) -> dict[str, Tensor]:
     """A block by Meta's names: d_model = n_heads * d_head, and d_ff = d_model + 4."""
     d_model = n_heads * d_head
     rows = {"wq": d_model, "wk": n_kv_heads * d_head, "wv": n_kv_heads * d_head, "wo": d_model}
@@ -1223,7 +1216,7 @@ def published_block(
     shapes |= {f"feed_forward.{name}.weight": (d_model + 4, d_model) for name in ("w1", "w3")}
     shapes |= {"feed_forward.w2.weight": (d_model, d_model + 4)}
     shapes |= {f"{name}_norm.weight": (d_model,) for name in ("attention", "ffn")}
-    return Block({name: torch.randn(shape).to(dtype) for name, shape in shapes.items()})
+    return {name: torch.randn(shape).to(dtype) for name, shape in shapes.items()}
 
 
 def moved_by_hand(weight: Tensor, n_heads: int) -> Tensor:
@@ -1244,7 +1237,9 @@ def converted(convert: Callable[..., Any], *block: Any) -> tuple[Any, ...]:
     return (sorted(answer), *(answer.get(name) for name in OUR_NAMES.values()))
 
 
-def expect_converted(ex, theirs: Block, n_heads: int, n_kv_heads: int) -> dict[str, Tensor]:
+def expect_converted(
+    ex, theirs: dict[str, Tensor], n_heads: int, n_kv_heads: int
+) -> dict[str, Tensor]:
     """The tensors by our names, which are right."""
     heads = dict(zip(TURNED, (n_heads, n_kv_heads), strict=True))
     truth = [
@@ -1300,7 +1295,7 @@ def refusal(convert: Callable[..., Any], *block: Any, name: str) -> dict[str, st
     return {"the error": f"none{count}"}
 
 
-def expect_named_error(ex, theirs: Block, name: str) -> None:
+def expect_named_error(ex, theirs: dict[str, Tensor], name: str) -> None:
     """A block of two heads, and one of keys, is refused by a ValueError with this name."""
     convert = observed(ex, "block_from_meta", partial(refusal, name=name))
     truth = {"the error": "a ValueError", "its message names": name}
@@ -1311,14 +1306,14 @@ def expect_named_error(ex, theirs: Block, name: str) -> None:
 def test_a_tensor_that_is_missing_is_an_error_with_its_name(ex, name):
     """a tensor of META_NAMES that is missing is a ValueError with its name"""
     block = published_block(2, 1, d_head=4)
-    left = Block({each: tensor for each, tensor in block.items() if each != name})
+    left = {each: tensor for each, tensor in block.items() if each != name}
     expect_named_error(ex, left, name)
 
 
 @pytest.mark.parametrize("name", ["attention.wq.bias", "attention.q_norm.weight"])
 def test_a_tensor_that_is_unknown_is_an_error_with_its_name(ex, name):
     """a tensor that META_NAMES doesn't have is a ValueError with its name"""
-    block = Block({**published_block(2, 1, d_head=4), name: torch.zeros(8)})
+    block = {**published_block(2, 1, d_head=4), name: torch.zeros(8)}
     expect_named_error(ex, block, name)
 
 
