@@ -277,8 +277,8 @@ def test_how_many_groups_teach_nothing() -> None:
 def test_the_exact_reward_is_the_share_plus_1() -> None:
     task = Follow()
     says(
-        "our exact reward is the share, plus 1 if all is right",
-        "(Of an answer that doesn't end, or ends too early, the share counts half.)",
+        "the reward `exact` is the share, plus 1 if all is right",
+        "(An answer without its end gets half the share.)",
     )
     prompt = fool_greets(task)
     right = "Well met, royal sir: you are merry to-day.\n|"

@@ -61,7 +61,8 @@ def methods(runs: Runs) -> Figure:
             left.plot(seconds, share, color=colour, marker="o", markersize=3)
             loss = [row["val_loss"] for row in rows]
             right.plot([row["kl"] for row in rows], loss, color=colour, marker="o", markersize=3)
-        left.plot([], [], color=colour, marker="o", markersize=3, label=label)
+        if name in runs:
+            left.plot([], [], color=colour, marker="o", markersize=3, label=label)
     left.set(xlabel="seconds of training", ylabel="right answers, %", ylim=(0, 100))
     right.set(xlabel="KL to the base model, nats per token", ylabel="loss on the plays, nats")
     left.legend(frameon=False)
@@ -78,7 +79,7 @@ def cheated(runs: Runs) -> Figure:
         rows = next(iter(runs[name].values()))
         steps = [row["step"] for row in rows]
         axes.plot(steps, [100 * row["right"] for row in rows], color=BLUE, marker="o")
-        axes.set(xlabel="step", title=f"a reward that {label}", ylim=(0, None))
+        axes.set(xlabel="step", title=f"a reward that {label}", ylim=(0, 100))
         axes.set_ylabel("right answers, %", color=BLUE)
         show_reward(axes.twinx(), rows)
         axes.spines["top"].set_visible(False)
