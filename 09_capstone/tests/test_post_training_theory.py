@@ -13,7 +13,7 @@ import torch
 from post_training.dpo import dpo_loss
 from post_training.experiments import REWARD_MODELS, START
 from post_training.grpo import group_advantages, kl_k3
-from post_training.post_args import METHOD_SETTINGS
+from post_training.post_args import METHOD_SETTINGS, PER_ANSWER
 from post_training.ppo import clipped_objective, gae
 from post_training.preferences import make_pairs
 from post_training.reward_model import bradley_terry_loss
@@ -271,7 +271,7 @@ def test_the_advantages_of_a_group() -> None:
 def test_how_many_groups_teach_nothing() -> None:
     low, high = (p**8 + (1 - p) ** 8 for p in (0.1, 0.95))
     says(f"{low:.0%} at p = 0.1, {high:.0%} at p = 0.95")
-    assert METHOD_SETTINGS["grpo"].group_size == 8
+    assert PER_ANSWER.group_size == METHOD_SETTINGS["dpo"].group_size == 8
 
 
 def test_the_exact_reward_is_the_share_plus_1() -> None:
