@@ -139,9 +139,9 @@ def watch_parsers() -> None:
         kind.parse_args = noting(kind.parse_args)
     add = command_line.add_config_flags
 
-    def add_noting(parser: Any, config_class: Any, skip: str = "") -> None:
+    def add_noting(parser: Any, config_class: Any, *options: Any, **named: Any) -> None:
         CONFIGS[parser] = config_class
-        add(parser, config_class, skip)
+        add(parser, config_class, *options, **named)
 
     command_line.add_config_flags = add_noting
 
