@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from post_training.experiments import PICTURES
+from post_training.experiments import KL_WEIGHTS, PICTURES
 from utils.mock_corpus import entropy_rate
 from utils.pictures import read_measured
 
@@ -88,3 +88,30 @@ def test_where_dpo_is_best() -> None:
 
 def test_the_floor_of_the_loss() -> None:
     assert f"the entropy of the plays is {entropy_rate().nats_per_char:.3f}." in TEXT
+
+
+def test_the_table_of_kl_weights() -> None:
+    for weight in KL_WEIGHTS:
+        (row,) = last(f"kl-{weight}")
+        cells = (share(row["right"]), f"{row['kl']:.3f}", f"{row['distinct']:.0%}")
+        assert f"| {weight:g} | {' | '.join(cells)} | {row['val_loss']:.3f} |" in PAGE
+
+
+def test_the_table_of_cheated_rewards() -> None:
+    for name in ("word", "rhyme", "length"):
+        rows = MEASURED[name]["1"]
+        before, after = rows[0], rows[-1]
+        first = next(row for row in rows if row["reward"] is not None)
+        cells = (
+            f"{first['reward']:.2f} to {after['reward']:.2f}",
+            f"{share(before['right'])} to {share(after['right'])}",
+            f"{after['kl']:.2f}",
+            f"{after['distinct']:.0%}",
+        )
+        assert f"| {name} | {' | '.join(cells)} |" in PAGE
+
+
+def test_how_often_instructions_are_followed() -> None:
+    before, after = MEASURED["follow"]["1"][0], MEASURED["follow"]["1"][-1]
+    for row, when in ((before, "before"), (after, "after")):
+        assert f"| {when} | {share(row['followed'])} | {share(row['right'])} |" in PAGE

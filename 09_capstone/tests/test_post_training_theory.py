@@ -401,4 +401,5 @@ def test_how_long_the_commands_take() -> None:
         steps = METHOD_SETTINGS[name].max_steps
         said.append((f"{per_step * steps:.0f} s", f"({name.upper()}, {steps}"))
     (sft, a), (dpo, b), (grpo, c) = said
-    assert f"about {sft} {a} steps), {dpo} {b}) and {grpo} {c}) on the same two cores while other programs ran" in page
+    times = f"about {sft} {a} steps), {dpo} {b}) and {grpo} {c})"
+    assert f"{times} on the same two cores while other programs ran" in page

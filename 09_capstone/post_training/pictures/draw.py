@@ -30,7 +30,7 @@ METHODS = {
     "sft": ("SFT", GREEN),
     "dpo": ("DPO", ORANGE),
 }
-CHEATED = {"word": 'counts the word "sweet"', "rhyme": "counts rhymes", "length": "pays for length"}
+CHEATED = {"word": 'counting "sweet"', "rhyme": "counting rhymes", "length": "paying for length"}
 PRICES = "kl-"  # the names of the runs at several KL weights begin with it
 REWARD_MODELS = {
     "reward-model": "without errors",
@@ -73,13 +73,12 @@ def methods(runs: Runs) -> Figure:
 def cheated(runs: Runs) -> Figure:
     """Rewards that can be cheated: each rises while the share of right answers falls."""
     present = {name: label for name, label in CHEATED.items() if name in runs}
-    size = (max(9.0, 3.5 * len(present)), 3.6)
-    figure, panels = plt.subplots(1, len(present), figsize=size, layout="constrained")
+    figure, panels = plt.subplots(1, len(present), figsize=(8.7, 2.9), layout="constrained")
     for axes, (name, label) in zip(panels, present.items(), strict=True):
         rows = next(iter(runs[name].values()))
         steps = [row["step"] for row in rows]
         axes.plot(steps, [100 * row["right"] for row in rows], color=BLUE, marker="o")
-        axes.set(xlabel="step", title=f"a reward that {label}", ylim=(0, 100))
+        axes.set(xlabel="step", title=label, ylim=(0, 100))
         axes.set_ylabel("right answers, %", color=BLUE)
         show_reward(axes.twinx(), rows)
         axes.spines["top"].set_visible(False)
@@ -88,7 +87,7 @@ def cheated(runs: Runs) -> Figure:
 
 def kl_weights(runs: Runs) -> Figure:
     """The same steps at several prices of a nat: what is gained, and how far the model moves."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.3), layout="constrained")
     names = sorted((name for name in runs if name.startswith(PRICES)), key=price_of)
     colours = plt.get_cmap("viridis")(range(0, 256, 256 // max(2, len(names))))
     for name, colour in zip(names, colours, strict=False):
