@@ -80,6 +80,20 @@ def test_what_grpo_reaches_in_fewer_steps() -> None:
     assert all(row["right"] > 0.95 for row in last("grpo"))
 
 
+def test_how_long_grpo_takes_on_a_quiet_machine() -> None:
+    rows = [row for weight in KL_WEIGHTS for row in last(f"kl-{weight}")]
+    low, *_, high = sorted(row["seconds"] / row["step"] for row in rows)
+    assert f"a step of GRPO took {low:.2f} to {high:.2f} s" in TEXT
+    assert f"250 of them would take {250 * low:.0f} to {250 * high:.0f} s." in TEXT
+
+
+def test_what_the_price_of_a_nat_does() -> None:
+    ends = {weight: last(f"kl-{weight}")[0] for weight in KL_WEIGHTS}
+    assert ends[0.2]["kl"] < ends[0]["kl"] / 2 and "less than half" in TEXT
+    for column in ("val_loss", "right"):
+        assert ends[0.2][column] == min(end[column] for end in ends.values())
+
+
 def test_where_dpo_is_best() -> None:
     rows = [row for rows in MEASURED["dpo"].values() for row in rows]
     best = max(rows, key=lambda row: row["right"])
