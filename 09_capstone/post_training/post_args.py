@@ -44,8 +44,8 @@ METHOD_SETTINGS = {
         method="grpo", lr=1e-3, muon_lr=4e-3, kl_weight=0.05, group_size=2, max_steps=250, **SHARED
     ),
 }
-# Where only the answer as a whole is rewarded, the group is the baseline, so it must be larger; and
-# such a reward is noisier, so the steps are half as long.
+# Where only the answer as a whole is rewarded, the group is the baseline, so it must be larger.
+# Such rewards were tried with these learning rates; the larger ones above belong to `tokens`.
 PER_ANSWER = replace(METHOD_SETTINGS["grpo"], lr=5e-4, muon_lr=2e-3, group_size=8)
 
 
@@ -61,7 +61,7 @@ def parse_args() -> argparse.Namespace:
         nargs="?",
         metavar="|".join(METHODS),
         default=argparse.SUPPRESS,  # with --resume, the run has one
-        help="sft imitates right answers, dpo learns from pairs, grpo from rewards of groups",
+        help="sft imitates right answers, dpo learns from pairs, grpo from rewards of its samples",
     )
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="model to start from (default: the newest)"

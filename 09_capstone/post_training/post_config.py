@@ -19,8 +19,8 @@ class PostTrainConfig(TrainConfig):
     task: str = option("continue", "continue a scene, or follow an instruction", TASKS)
     reward: str = option(
         "tokens",
-        "grpo: tokens blames the first mistake, exact rewards the answer as a whole; "
-        "the others can be cheated",
+        "grpo: tokens blames the first mistake; the others reward a whole answer, in groups of 8 "
+        "and at half the learning rates unless you say otherwise, and all but exact can be cheated",
         ("tokens", *REWARDS),
     )
     group_size: int = option(8, "dpo, grpo: answers per prompt, which are compared with each other")

@@ -1,5 +1,6 @@
 """post_training/results.md: every figure is that of a run in pictures/measured.json."""
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -90,8 +91,19 @@ def test_how_long_grpo_takes_on_a_quiet_machine() -> None:
 def test_what_the_price_of_a_nat_does() -> None:
     ends = {weight: last(f"kl-{weight}")[0] for weight in KL_WEIGHTS}
     assert ends[0.2]["kl"] < ends[0]["kl"] / 2 and "less than half" in TEXT
-    for column in ("val_loss", "right"):
-        assert ends[0.2][column] == min(end[column] for end in ends.values())
+    assert ends[0.2]["val_loss"] == min(end["val_loss"] for end in ends.values())
+
+
+def test_the_standard_error_of_a_share_of_right_answers() -> None:
+    shares = [row["right"] for name in METHODS.values() if name in MEASURED for row in last(name)]
+    errors = [100 * math.sqrt(p * (1 - p) / 512) for p in shares]
+    assert min(errors) > 0.5 and max(errors) < 2.5 and "error of 1 to 2 points" in TEXT
+
+
+def test_rhymes_change_less_than_the_noise() -> None:
+    before, *_, after = (row["right"] for row in MEASURED["rhyme"]["1"])
+    error = math.sqrt(2 * before * (1 - before) / 512)  # of a difference
+    assert abs(after - before) < 2 * error and "for rhymes, which are rarer, is within" in TEXT
 
 
 def test_where_dpo_is_best() -> None:
