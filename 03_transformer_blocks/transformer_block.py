@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attention import AttentionFunction, causal_mask
+from dropout import Dropout
 from feedforward import FeedForward
 from grouped_query_attention import grouped_attention
 from layer_norm import LayerNorm
@@ -47,7 +48,7 @@ class TransformerBlock(nn.Module):
         self.feed_forward = feed_forward  # processes each token on its own
         self.attention_norm = attention_norm
         self.feed_forward_norm = feed_forward_norm
-        self.dropout = nn.Dropout(dropout)  # for both sublayers; it has no parameters
+        self.dropout = Dropout(dropout)  # for both sublayers; it has no parameters
 
     def forward(
         self,

@@ -10,6 +10,7 @@ from typing import cast
 
 from torch import nn
 
+from dropout import Dropout
 from engine import CompiledForward
 from fused import (
     FusedFeedForward,
@@ -32,7 +33,7 @@ NORMS = (FusedLayerNorm, FusedRMSNorm)
 MODULES = {  # every module of a supported model is one of these, and no subclass of it
     *(TinyTransformerLM, TransformerBlock, FusedMultiHeadAttention, FusedFeedForward, *NORMS),
     *(FusedTokenEmbedding, LearnedPositions, SinusoidalPositions),
-    *(nn.Linear, nn.Dropout, nn.ModuleList),
+    *(nn.Linear, Dropout, nn.ModuleList),
 }
 POSITIONS = ("learned", "sinusoidal", "rope")  # not alibi, which needs a mask
 
