@@ -21,14 +21,14 @@ Dimensions: m x n a matrix, t the number of the step, w a parameter, g its gradi
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from newton_schulz import SCALES, newton_schulz
+from newton_schulz import COEFFICIENTS, SCALES, Polynomial, orthogonalize
 from utils.errors import UsageError, pick, run_program
 
 
@@ -84,9 +84,10 @@ class AdamW(Optimizer):
 class Muon(Optimizer):
     """Momentum, made orthogonal. For matrices only: raises UsageError for any other parameter.
 
-    Matrices of one shape go through `newton_schulz` in one batch, which is faster than one by one,
-    and in `dtype`: the result is approximate anyway, and bfloat16 is fast where the hardware has
-    it. `adjust_lr_fn` is one of SCALES.
+    Matrices of one shape are made orthogonal in one batch, which is faster than one by one, and in
+    `dtype`: the result is approximate anyway, and bfloat16 is fast where the hardware has it. By
+    default five Newton-Schulz steps do it, as in `torch.optim.Muon`; `polynomials` may hold others,
+    such as newton_schulz.POLAR_EXPRESS. `adjust_lr_fn` is one of SCALES.
     """
 
     def __init__(
@@ -96,20 +97,20 @@ class Muon(Optimizer):
         weight_decay: float = 0.1,
         momentum: float = 0.95,
         nesterov: bool = True,
-        ns_steps: int = 5,
         adjust_lr_fn: str = "original",
         dtype: torch.dtype = torch.bfloat16,
+        polynomials: Sequence[Polynomial] = (COEFFICIENTS,) * 5,
     ) -> None:
         check_options(lr=lr, weight_decay=weight_decay)
         check_options(below=1, momentum=momentum)
         pick(adjust_lr_fn, SCALES, what="adjust_lr_fn")
         self.dtype = dtype
+        self.polynomials = polynomials
         options = {
             "lr": lr,
             "weight_decay": weight_decay,
             "momentum": momentum,
             "nesterov": nesterov,
-            "ns_steps": ns_steps,
             "adjust_lr_fn": adjust_lr_fn,
         }
         super().__init__(params, options)
@@ -135,7 +136,7 @@ class Muon(Optimizer):
         """Update matrices of one shape, (m, n)."""
         averages = torch.stack([self._average(parameter, group) for parameter in parameters])
         # U V^T: the average with all its singular values close to 1
-        directions = newton_schulz(averages.to(self.dtype), group["ns_steps"])  # (n_matrices, m, n)
+        directions = orthogonalize(averages.to(self.dtype), self.polynomials)  # (n_matrices, m, n)
         scale = SCALES[group["adjust_lr_fn"]](*averages.shape[-2:])
         lr = group["lr"]
         for parameter, direction in zip(parameters, directions, strict=True):

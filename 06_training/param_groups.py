@@ -11,6 +11,7 @@ map, so embeddings are left to AdamW.
 import torch
 from torch import nn
 
+from newton_schulz import POLAR_EXPRESS
 from optimizers import AdamW, Muon
 from utils.config import TrainConfig
 from utils.errors import run_program
@@ -35,6 +36,7 @@ def build_optimizers(
                 momentum=config.momentum,
                 weight_decay=decay,
                 dtype=dtype,
+                polynomials=POLAR_EXPRESS,  # three steps instead of five
             )
         )
     else:

@@ -1,10 +1,11 @@
 """Newton-Schulz iteration against its polynomial, applied to the singular values."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from newton_schulz import newton_schulz
+from newton_schulz import POLAR_EXPRESS, newton_schulz, orthogonalize
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +55,51 @@ def test_the_dtype_is_kept_and_zeros_give_zeros():
         result = newton_schulz(torch.zeros(3, 4, 5, dtype=dtype))
         assert result.dtype == dtype
         assert not result.any()
+
+
+def best_quintic(low: float, high: float) -> tuple[np.ndarray, float]:
+    """The a, b, c with the smallest largest error |1 - (a s + b s^3 + c s^5)| on [low, high].
+
+    At the best one the error is equally large, with alternating signs, at both ends and at the two
+    extrema between them. Remez 1934: solve for four points, move the inner ones to the extrema.
+    """
+    inner = np.array([(3 * low + high) / 4, (low + 3 * high) / 4])
+    for _ in range(100):
+        s = np.array([low, *inner, high])
+        equations = np.stack([s, s**3, s**5, [1, -1, 1, -1]], axis=1)
+        a, b, c, error = np.linalg.solve(equations, np.ones(4))
+        # a + 3 b s^2 + 5 c s^4 = 0
+        inner = np.sqrt(np.sort(np.roots([5 * c, 3 * b, a]).real))
+    return np.array([a, b, c]), abs(error)
+
+
+def test_each_polynomial_is_the_best_for_what_the_one_before_it_leaves():
+    low, high = 0.01, 1.0
+    bands = []
+    for polynomial in POLAR_EXPRESS:
+        best, error = best_quintic(low, high)
+        np.testing.assert_allclose(polynomial, best, atol=6e-5)
+        low, high = 1 - error, 1 + error
+        bands.append((round(low, 2), round(high, 2)))
+    assert bands == [(0.08, 1.92), (0.29, 1.71), (0.73, 1.27)]  # as the module says
+
+
+def test_three_polynomials_bring_singular_values_as_close_to_1_as_five_steps():
+    values = torch.logspace(-5, 0, 100_000, dtype=torch.float64)
+    ends = values.clone()
+    for a, b, c in POLAR_EXPRESS:
+        ends = a * ends + b * ends**3 + c * ends**5
+    near = values > 0.01
+    assert [round(end.item(), 2) for end in ends[near].aminmax()] == [0.73, 1.27]
+    assert (ends / values).max() <= 79
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (32, 8), (3, 8, 32)])
+def test_orthogonalize_changes_only_the_singular_values(shape):
+    update = torch.randn(shape, dtype=torch.float64)
+    u, s, vh = torch.linalg.svd(update, full_matrices=False)
+    s = s / s.norm(dim=-1, keepdim=True)
+    for a, b, c in POLAR_EXPRESS:
+        s = a * s + b * s**3 + c * s**5
+    expected = u @ torch.diag_embed(s) @ vh
+    torch.testing.assert_close(orthogonalize(update), expected, rtol=1e-9, atol=1e-9)
