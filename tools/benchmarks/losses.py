@@ -4,6 +4,8 @@ Every time is given in seconds and in units (unit.py), every loss at the model's
 equal evaluation: lesson 06, evaluation.py.
 """
 
+import math
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -24,7 +26,9 @@ from utils.config import TrainConfig
 
 TARGET_LOSSES = (1.92, 1.70, 1.60, 1.50)  # validation losses; a run is timed to each
 EVAL_INTERVAL = 125  # steps: how finely the time to a loss is known
-MINUTES = 0.25  # of the runs with a time limit
+LIMITED = "laptop"  # the preset that is also trained with a time limit
+LIMIT = 0.2  # that limit, in units
+MINUTES = 0.25  # that limit where units cannot be measured
 EQUAL = "equal evaluation"
 
 
@@ -56,7 +60,7 @@ class LossHistory(Callback):
 
 
 def losses(settings: Settings) -> Iterator[Section]:
-    """Train a preset once per seed, without and with a time limit."""
+    """Train a preset once per seed; LIMITED also with a time limit."""
     usual = preset(settings.preset)
     config = replace(usual, eval_interval=EVAL_INTERVAL, device="cpu")
     config = replace(config, model=settings.fit(config.model))
@@ -67,30 +71,48 @@ def losses(settings: Settings) -> Iterator[Section]:
     name = f"{settings.preset} preset, {engine.dtype_name}"
     yield Section(f"{name}: training time", "seconds, without evaluations", time_rows(runs))
     yield Section(f"{name}: training time in units", "units", unit_rows(runs, units))
-    limits = {"eval_interval": usual.eval_interval, "max_minutes": MINUTES}
-    limited = [train(replace(each, **limits), settings, engine) for each in seeds]
-    rows = all_loss_rows(runs, limited, config, settings.data.chars_per_token)
+    rows = whole_run_rows(runs, config, settings.data.chars_per_token)
+    if settings.preset == LIMITED:
+        minutes = minutes_of(LIMIT, units)
+        limits = {"eval_interval": usual.eval_interval, "max_minutes": minutes}
+        limited = [train(replace(each, **limits), settings, engine) for each in seeds]
+        rows += limited_rows(minutes, limited, config, settings.data.chars_per_token)
     yield Section(f"{name}: validation loss", "nats per character", rows)
 
 
-def all_loss_rows(
-    runs: Sequence[LossHistory],
-    limited: Sequence[LossHistory],
-    config: TrainConfig,
-    chars_per_token: float,
+def whole_run_rows(
+    runs: Sequence[LossHistory], config: TrainConfig, chars_per_token: float
 ) -> tuple[Row, ...]:
-    """The losses of the whole runs, on all of the split and on its parts, and of the limited."""
-    blocks = f"blocks of {equal_context(config.model.max_seq_len, chars_per_token)}"
-    minutes = f"--max-minutes {MINUTES}"
-    slowest = f"at most {max(run.total for run in limited):.1f} s in all"
-    own, equal = loss_rows(minutes, WHOLE, limited, blocks)
+    """The losses after the last step, on all of the validation split and on its parts."""
+    blocks = blocks_of(config, chars_per_token)
     return (
         *loss_rows(f"after {config.max_steps} steps", WHOLE, runs, blocks),
         *loss_rows(TUNING, TUNING, runs, blocks),
         *loss_rows(LAST, LAST, runs, blocks),
-        replace(own, note=slowest),
-        equal,
     )
+
+
+def limited_rows(
+    minutes: float, runs: Sequence[LossHistory], config: TrainConfig, chars_per_token: float
+) -> tuple[Row, ...]:
+    """The losses of the runs with a time limit, and how long the longest took."""
+    slowest = f"at most {max(run.total for run in runs):.1f} s in all"
+    blocks = blocks_of(config, chars_per_token)
+    own, equal = loss_rows(f"--max-minutes {minutes}", WHOLE, runs, blocks)
+    return (replace(own, note=slowest), equal)
+
+
+def blocks_of(config: TrainConfig, chars_per_token: float) -> str:
+    """How the text is cut for equal evaluation."""
+    return f"blocks of {equal_context(config.model.max_seq_len, chars_per_token)}"
+
+
+def minutes_of(units: float, measured: Sequence[float]) -> float:
+    """So many units as minutes, rounded down to hundredths, for --max-minutes."""
+    if not measured:
+        return MINUTES
+    hundredths = math.floor(100 * units * statistics.median(measured) / 60)
+    return max(1, hundredths) / 100
 
 
 def train_between_units(

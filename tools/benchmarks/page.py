@@ -117,10 +117,11 @@ def trained_models(results: Results) -> str:
         "trains them. The same seed and `--dtype` give the same losses again on the same machine; "
         "`config.yaml` records the precision that was chosen."
     )
+    seconds = 60 * float(limited.label.split()[1])
     limit = (
         "A time limit is converted to a number of steps early in the run, so a run exceeds it when "
-        f"the machine slows down later: with `{limited.label}`, which is 15 s, the longest took "
-        f"{limited.note.removeprefix('at most ')}."
+        f"the machine slows down later: with `{limited.label}`, which is {seconds:.3g} s, the "
+        f"longest took {limited.note.removeprefix('at most ')}."
     )
     last = (
         f"The last row is a single run with seed {run['seed']}, at commit {run['commit']}. It is "

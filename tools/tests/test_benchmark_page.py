@@ -186,15 +186,22 @@ def test_the_page_and_its_picture_are_written_from_the_files_of_a_folder(tmp_pat
 def test_a_target_is_reached_only_if_the_median_reaches_it(
     values: tuple[float, ...], verdict: str
 ) -> None:
-    assert Target("three", Row("a ratio", values), lambda value: value >= 3).verdict == verdict
+    assert Target("three", Row("a ratio", values), 3.0).verdict == verdict
+    mirrored = tuple(-value for value in values)
+    assert Target("at most", Row("a loss", mirrored), -3.0, at_most=True).verdict == verdict
 
 
 def test_missed_targets_are_called_missed(results: Results) -> None:
-    lost = changed(results, "training 6x384 in GPT-2", "ratio: ours bfloat16", (2.9, 2.9, 2.9))
-    won = changed(results, "training 6x384 in GPT-2", "ratio: ours bfloat16", (3.1, 3.1, 3.1))
-    goal = "3 times the baseline's float32 speed"
-    assert f"{goal} | 2.90 | 2.90-2.90 | no |" in render(lost)
-    assert f"{goal} | 3.10 | 3.10-3.10 | yes |" in render(won)
+    label = "ratio: ours / transformers, bfloat16"
+    lost = changed(results, "training 6x384 in GPT-2", label, (1.7, 1.7, 1.7))
+    won = changed(results, "training 6x384 in GPT-2", label, (1.9, 1.9, 1.9))
+    goal = "GPT-2's layout`: 1.8 times the baseline's speed, both in bfloat16"
+    assert f"{goal} | 1.70 | 1.70-1.70 | no |" in render(lost)
+    assert f"{goal} | 1.90 | 1.90-1.90 | yes |" in render(won)
+
+
+def test_a_target_without_a_measurement_says_so(results: Results) -> None:
+    assert "| `full`: 7 units of training |  |  | not measured |" in render(older(results))
 
 
 def test_comparisons_that_the_baseline_wins_are_listed() -> None:

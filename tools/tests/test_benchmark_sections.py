@@ -346,6 +346,7 @@ def test_losses_trains_each_seed_without_and_with_a_time_limit(
 
     monkeypatch.setattr(losses_section, "Trainer", Recorder)
     monkeypatch.setattr(losses_section, "preset", {"tiny": TRAIN}.__getitem__)
+    monkeypatch.setattr(losses_section, "LIMITED", "tiny")
     two = Settings(settings.data, seeds=2, preset="tiny")
     time, in_units, loss = losses(two)
     assert [(config.seed, config.max_minutes) for config in seen] == [
@@ -361,6 +362,13 @@ def test_losses_trains_each_seed_without_and_with_a_time_limit(
     assert "after 6 steps" in labels(loss)
     shown = [line for section in (time, in_units, loss) for line in table(section).splitlines()]
     assert max(map(len, shown)) == 80
+
+
+@pytest.mark.parametrize(
+    ("units", "minutes"), [([], 0.25), ([69.0], 0.23), ([80.0, 69.0, 60.0], 0.23), ([0.1], 0.01)]
+)
+def test_the_time_limit_is_a_fifth_of_a_unit(units: list[float], minutes: float) -> None:
+    assert losses_section.minutes_of(losses_section.LIMIT, units) == minutes
 
 
 @pytest.mark.usefixtures("no_units")
