@@ -51,6 +51,8 @@ RUNNING = 0.01  # of the processor: code that gets less sleeps
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 COMPARABLE = str | bytes | bytearray | complex | float | int | set
 WATCHDOG_LOCK = threading.Lock()  # held while a watchdog raises TimeUp, and while another starts
+RAISE_IN_THREAD = ctypes.pythonapi.PyThreadState_SetAsyncExc
+TIME_UP = ctypes.py_object(TimeUp)
 
 Result = TypeVar("Result")
 
@@ -137,12 +139,18 @@ def call_within(seconds: float, function: Callable[[], Result]) -> Result:
 
 
 class Watchdog:
-    """A thread that raises TimeUp in another thread once its time is up."""
+    """A thread that raises TimeUp in another thread once its time is up.
+
+    Python 3.11 notes that an exception is pending until it is raised. Until then, a thread whose
+    lines are traced (by coverage, or a debugger) does not get into a Python function. So no
+    exception stays pending, and no function of Python is called while the lock is held.
+    """
 
     def __init__(self, seconds: float, thread: int) -> None:
         self.seconds = seconds
-        self.thread = thread
+        self.thread = ctypes.c_ulong(thread)
         self.stopped = threading.Event()
+        self.may_fire = True
         self.has_fired = False
 
     def start(self) -> None:
@@ -152,19 +160,15 @@ class Watchdog:
     def stop(self) -> None:
         """End the watch; called in the watched thread. TimeUp may still be raised in here."""
         with WATCHDOG_LOCK:
-            self.stopped.set()
+            self.may_fire = False
+        self.stopped.set()
         if self.has_fired:
             self._take_back()
 
     def _take_back(self) -> None:
-        """Make sure that no exception is pending.
-
-        Python 3.11 notes that one is pending, and forgets it only when one is raised: cancelling it
-        would slow the interpreter down for good, and stop it altogether where lines are traced, as
-        by coverage or a debugger. So it is raised here, and ends here.
-        """
+        """Leave no exception pending: raise one, and end it here."""
         try:
-            self._raise_in_thread(TimeUp)
+            RAISE_IN_THREAD(self.thread, TIME_UP)  # in the place of one that is pending
             while True:  # the jump back is where Python looks
                 time.sleep(0)
         except TimeUp:
@@ -179,14 +183,10 @@ class Watchdog:
                 wait = left
                 continue
             with WATCHDOG_LOCK:
-                if not self.stopped.is_set():
+                if self.may_fire:
                     self.has_fired = True
-                    self._raise_in_thread(TimeUp)
+                    RAISE_IN_THREAD(self.thread, TIME_UP)
             wait = 1.0
-
-    def _raise_in_thread(self, error: type[BaseException]) -> None:
-        thread = ctypes.c_ulong(self.thread)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(error))
 
 
 class LearnerModule:
