@@ -1,7 +1,7 @@
 """A small language model in which only the position scheme changes, to measure what each can do.
 
 The lesson's pictures, its notebook and its tests train with it. It predicts the next character of
-the course's mock plays from contexts of 64 characters, and is then asked about contexts of 512.
+the course's mock plays from contexts of 64 characters, and is then tested on contexts of 512.
 
 Dimensions: B batch, T positions, d_model features, V characters.
 """
@@ -171,7 +171,7 @@ def loss_by_position(
 
 
 def main() -> None:
-    """Train three schemes for a few seconds, and ask each about a longer context."""
+    """Train three schemes for a few seconds, and test each on a longer context."""
     torch.set_num_threads(1)
     edges = (32, 64, 128, 256)
     bins = [f"{first:>3} to {last:<3}" for first, last in itertools.pairwise(edges)]

@@ -1,4 +1,4 @@
-"""Special tokens: ids for what no text says.
+"""Special tokens: ids that no text produces.
 
 BOS begins a document, EOS ends it, and PAD fills the rest of a row whose text is shorter than its
 batch; a program may add others, such as the roles of a chat. They belong to no word, and no
