@@ -28,6 +28,7 @@ class MemoryMeter(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         for storage in storages(result) - storages((args, kwargs)):  # a view allocates nothing
             self.count(storage.nbytes())
+            # A weak reference: the meter must not keep alive what it measures.
             weakref.finalize(storage, self.count, -storage.nbytes())
         return result
 
@@ -38,6 +39,7 @@ class MemoryMeter(TorchDispatchMode):
 
 def storages(tree: Any) -> set[torch.UntypedStorage]:
     """The memory blocks behind the tensors in nested tuples, lists and dictionaries."""
+    # A set of storages, not of tensors: views of one block are counted once.
     return {x.untyped_storage() for x in tree_leaves(tree) if isinstance(x, Tensor)}
 
 

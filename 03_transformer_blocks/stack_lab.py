@@ -23,7 +23,7 @@ from transformer_block import TransformerBlock
 from utils.errors import run_program
 from utils.mock_corpus import generate
 
-B, T = 16, 32
+B, T = 16, 32  # small, because the lesson compares many runs
 Build = Callable[[int, str], nn.Module]  # (d_model, placement) -> block
 
 
@@ -55,6 +55,7 @@ class StackLM(nn.Module):
         self.token = nn.Embedding(V, d_model)
         self.position = nn.Embedding(T, d_model)
         self.blocks = nn.ModuleList(build(d_model, placement) for _ in range(n_blocks))
+        # Pre-norm leaves the stream itself unnormed; a post-norm block ends with a norm.
         self.final_norm = LayerNorm(d_model) if placement == "pre" else nn.Identity()
         self.head = nn.Linear(d_model, V, bias=False)
         self.mask: Tensor | None = causal_mask(T)
@@ -68,7 +69,7 @@ class StackLM(nn.Module):
 
     def stream(self, tokens: Tensor) -> list[Tensor]:
         """The residual stream of tokens (B, T): the embedding, then what each block leaves."""
-        stream = [self.token(tokens) + self.position.weight]
+        stream = [self.token(tokens) + self.position.weight]  # (B, T, d_model) + (T, d_model)
         for block in self.blocks:
             stream.append(block(stream[-1], self.mask))  # (B, T, d_model)
         return stream
@@ -126,7 +127,7 @@ def train(
         # A diverged run cannot recover: every later step would only add nan.
         if not math.isfinite(losses[-1]):
             break
-        if extra is not None:
+        if extra is not None:  # added after the loss was noted: runs stay comparable
             loss = loss + extra(model)
         optimizer.zero_grad()
         loss.backward()
@@ -136,13 +137,14 @@ def train(
 
 def final_loss(losses: Sequence[float], last: int = 20) -> float:
     """The mean loss of the last steps."""
-    return sum(losses[-last:]) / len(losses[-last:])
+    return sum(losses[-last:]) / len(losses[-last:])  # one batch alone is too noisy
 
 
 def unigram_entropy() -> float:
     """The loss of a model that knows how frequent each character is, and nothing else."""
     text, _ = corpus()
-    shares = text.bincount() / len(text)
+    shares = text.bincount() / len(text)  # p_v
+    # -sum_v p_v log p_v: a stack that ends here has learned nothing from the text before.
     # xlogy(0, 0) is 0, where 0 * log(0) would be nan.
     return -torch.xlogy(shares, shares).sum().item()
 

@@ -40,7 +40,7 @@ def ntk_base(base: float, d_head: int, factor: float) -> float:
             f"d_head {d_head} has one pair, whose speed does not depend on the base; use 4 or more"
         )
     # Wanted: new^(-(d_head - 2) / d_head) = base^(-(d_head - 2) / d_head) / factor. Solved for new:
-    return base * factor ** (d_head / (d_head - 2))
+    return base * factor ** (d_head / (d_head - 2))  # pair 0 turns by 1 as before
 
 
 def main() -> None:
@@ -57,6 +57,7 @@ def main() -> None:
     }
     print("How far each pair turns from the first token to the last, in turns:")
     for name, values in angles.items():
+        # divided by 2 pi: turns, not radians
         print(f"{name:>20} " + " ".join(f"{value / 6.283185:8.3f}" for value in values))
 
 

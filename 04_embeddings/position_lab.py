@@ -1,7 +1,7 @@
 """A small language model in which only the position scheme changes, to measure what each can do.
 
 The lesson's pictures, its notebook and its tests train with it. It predicts the next character of
-the course's mock plays from contexts of 64 characters, and is then asked about contexts of 512.
+the course's mock plays from contexts of 64 characters, and is then tested on contexts of 512.
 
 Dimensions: B batch, T positions, d_model features, V characters.
 """
@@ -34,7 +34,7 @@ from utils.errors import run_program
 from utils.mock_corpus import generate
 
 SCHEMES = ("none", "learned", "sinusoidal", "rope", "alibi", "t5", "t5 up to 128")
-T_TRAIN, T_MAX = 64, 512
+T_TRAIN, T_MAX = 64, 512  # trained on short contexts, tested on up to eight times as long
 EDGES = (0, 16, 32, 64, 96, 128, 192, 256, 384, 512)  # of the bins of positions
 
 
@@ -69,13 +69,15 @@ class PositionLM(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens (B, T) -> logits (B, T, V)."""
         positions = torch.arange(tokens.size(1))
+        # Learned vectors and waves say where a token is, and are added to what it is ...
         x = scaled_lookup(tokens, self.token.weight)  # (B, T, d_model)
         for added in (self.learned, self.waves):
             x = x if added is None else x + added(positions)
+        # ... the other schemes act in every attention: on its scores, or on its queries and keys.
         mask, attend = self.mask(positions), self.attend(positions)
         for block in self.blocks:
             x = block(x, mask, attend)
-        return tied_logits(self.final_norm(x), self.token.weight)
+        return tied_logits(self.final_norm(x), self.token.weight)  # (B, T, V)
 
     def mask(self, positions: Tensor) -> Tensor:
         """The causal mask, with the bias of ALiBi or T5 where the scheme has one."""
@@ -86,6 +88,7 @@ class PositionLM(nn.Module):
             bias = self.bias(positions[None], positions)
         else:
             return causal
+        # A floating mask is added to the scores, so "may not attend" is -inf.
         return bias.masked_fill(~causal, -math.inf)  # (1, n_heads, T, T)
 
     def attend(self, positions: Tensor) -> AttentionFunction:
@@ -97,6 +100,7 @@ class PositionLM(nn.Module):
         def rotate_and_attend(
             q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
         ) -> tuple[Tensor, Tensor]:
+            # Not v: positions decide who attends to whom, not what is passed on.
             q, k = apply_rotary(q, *angles), apply_rotary(k, *angles)
             return scaled_dot_product_attention(q, k, v, mask)
 
@@ -118,12 +122,14 @@ def batch(generator: torch.Generator, B: int, T: int, held_out: bool = False) ->
     cut = len(text) * 4 // 5
     text = text[cut:] if held_out else text[:cut]
     starts = torch.randint(len(text) - T, (B, 1), generator=generator)
-    return text[starts + torch.arange(T + 1)]
+    return text[starts + torch.arange(T + 1)]  # (B, 1) + (T + 1,): one row of places per piece
 
 
 def losses_of(model: nn.Module, pieces: Tensor) -> Tensor:
     """The loss at each position (B, T), in nats; pieces (B, T + 1)."""
     logits = model(pieces[:, :-1])
+    # `mT`, because cross_entropy wants the classes second: (B, V, T). "none": every position counts
+    # by itself here, since the question is where the loss rises.
     return F.cross_entropy(logits.mT, pieces[:, 1:], reduction="none")
 
 
@@ -159,12 +165,13 @@ def loss_by_position(
     """The mean loss on held-out text in each bin of positions between `edges`."""
     generator = torch.Generator().manual_seed(99)  # the same texts for every model
     pieces = batch(generator, n_texts, edges[-1], held_out=True)
-    losses = torch.cat([losses_of(model, some) for some in pieces.split(16)]).mean(0)
+    # 16 texts at a time: the scores alone take T_MAX^2 values per head and text.
+    losses = torch.cat([losses_of(model, some) for some in pieces.split(16)]).mean(0)  # (T,)
     return [losses[first:last].mean().item() for first, last in itertools.pairwise(edges)]
 
 
 def main() -> None:
-    """Train three schemes for a few seconds, and ask each about a longer context."""
+    """Train three schemes for a few seconds, and test each on a longer context."""
     torch.set_num_threads(1)
     edges = (32, 64, 128, 256)
     bins = [f"{first:>3} to {last:<3}" for first, last in itertools.pairwise(edges)]

@@ -20,7 +20,7 @@ from tiny_transformer_lm import TinyTransformerLM
 from utils.command_line import OneLineParser
 from utils.errors import run_program
 
-ENGINES = {
+ENGINES = {  # the same layers, with either of the two fast kinds of attention
     "fused, with sdpa": Parts.fused(fused.sdpa),
     "fused, with matmul": Parts.fused(fused.matmul_attention),
 }
@@ -32,7 +32,7 @@ def torch_logits(model: NumpyLM, tokens: Array, parts: Parts) -> Array:
     # One state_dict for all: every engine has the same names and shapes.
     twin.load_state_dict({name: torch.from_numpy(w) for name, w in model.weights.items()})
     with torch.inference_mode():
-        return twin.eval()(torch.from_numpy(tokens)).numpy()
+        return twin.eval()(torch.from_numpy(tokens)).numpy()  # eval: dropout would differ
 
 
 def compare(model: NumpyLM, tokens: Array, engines: dict[str, Parts] | None = None) -> None:
@@ -41,10 +41,11 @@ def compare(model: NumpyLM, tokens: Array, engines: dict[str, Parts] | None = No
     reference = torch_logits(model, tokens, Parts.reference())
     print(f"\nlogits from {reference.min():.1f} to {reference.max():.1f}; the largest difference")
     print("from those of the reference, the code of the lessons:")
-    others = {"NumPy": model(tokens)}
+    others = {"NumPy": model(tokens)}  # no PyTorch at all: an independent second opinion
     for name, parts in {**ENGINES, **(engines or {})}.items():
         others[name] = torch_logits(model, tokens, parts)
     for name, logits in others.items():
+        # The largest, not the mean: one wrong position must not hide among thousands of right ones.
         print(f"  {name:<20} {np.abs(logits - reference).max():.1e}")
 
 
@@ -55,7 +56,7 @@ def main() -> None:
     args = parser.parse_args()
     path = args.checkpoint or newest_checkpoint()
     config, weights, _ = read_checkpoint(path)
-    shape = (3, config.max_seq_len)  # (B, T)
+    shape = (3, config.max_seq_len)  # (B, T): a full context, so every position is compared
     tokens = np.random.default_rng(0).integers(config.vocab_size, size=shape)
     print(f"{path.name}: {shape[0]} sequences of {shape[1]} random tokens")
     compare(NumpyLM(config, weights), tokens, {"your own parts": Parts.mine(config)})

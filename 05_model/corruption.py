@@ -30,6 +30,7 @@ def mask_tokens(
     its replacement where the draw is at least 0.8 and below 0.9, and stays for the rest.
     replacements (B, T) random tokens. Returns new tokens (B, T); those not chosen stay.
     """
+    # One draw decides among the three, so that they exclude each other.
     hidden = chosen & (draws < 0.8)
     replaced = chosen & (draws >= 0.8) & (draws < 0.9)
     # Without the other 20% the model would learn that only [MASK] needs a thought; in use there is
@@ -52,8 +53,8 @@ def corrupt_spans(
     read = 0  # tokens before this one are done
     for number, (start, length) in enumerate(spans):
         sentinel = tokens.new_tensor([first_sentinel + number])
-        source += [tokens[read:start], sentinel]
-        target += [sentinel, tokens[start : start + length]]
+        source += [tokens[read:start], sentinel]  # the text up to the gap, and its mark
+        target += [sentinel, tokens[start : start + length]]  # the same mark, and what was there
         read = start + length
     source.append(tokens[read:])
     target.append(tokens.new_tensor([first_sentinel + len(spans)]))  # "nothing more is missing"

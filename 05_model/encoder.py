@@ -46,7 +46,7 @@ def draw_batch(n_rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor,
     """Palindromes, (corrupted, the originals, which are to be predicted), each (n_rows, LENGTH)."""
     tokens = palindromes(n_rows, LENGTH, generator)
     chosen = torch.rand(tokens.shape, generator=generator) < CHOSEN
-    draws = torch.rand(tokens.shape, generator=generator)
+    draws = torch.rand(tokens.shape, generator=generator)  # hidden, replaced or left as it is
     replacements = torch.randint(N_SYMBOLS, tokens.shape, generator=generator)
     return mask_tokens(tokens, chosen, draws, replacements, MASK), tokens, chosen
 
@@ -54,16 +54,19 @@ def draw_batch(n_rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor,
 def masked_loss(model: TinyTransformerLM, generator: torch.Generator, n_rows: int = 64) -> Tensor:
     """The mean cross-entropy of the chosen tokens, at their own places: nothing is shifted."""
     corrupted, tokens, chosen = draw_batch(n_rows, generator)
-    return F.cross_entropy(model(corrupted)[chosen], tokens[chosen])
+    # Only the chosen: to repeat a token that can be seen would be no lesson.
+    return F.cross_entropy(model(corrupted)[chosen], tokens[chosen])  # (n, V) and (n,)
 
 
 @torch.no_grad()
 def accuracy_by_half(model: TinyTransformerLM, n_rows: int = 2000) -> tuple[float, float]:
     """The share of the hidden tokens that are filled in correctly, in each half of a palindrome."""
-    generator = torch.Generator().manual_seed(7)
+    generator = torch.Generator().manual_seed(7)  # the same gaps for every model
     corrupted, tokens, chosen = draw_batch(n_rows, generator)
+    # [MASK] and the start token are in the vocabulary, but never an answer.
     right = model(corrupted)[..., :N_SYMBOLS].argmax(-1) == tokens  # (n_rows, LENGTH)
-    counted = chosen & (corrupted == MASK)
+    counted = chosen & (corrupted == MASK)  # the other 20% show a letter, the right one or not
+    # A gap in the second half has its mirror image before it, one in the first half after it.
     half = LENGTH // 2
     first, second = (
         right[:, columns][counted[:, columns]].float().mean().item()
@@ -84,7 +87,7 @@ def main() -> None:
     print(f"{'':22}first half   second half")
     models = {"encoder, sees all": Encoder, "causal": TinyTransformerLM}
     for name, kind in models.items():
-        model = kind(CONFIG, Parts.fused())
+        model = kind(CONFIG, Parts.fused())  # same first weights and batches: only the mask differs
         train(model)
         first, second = accuracy_by_half(model)
         print(f"{name:22}{first:10.0%}   {second:11.0%}")

@@ -42,10 +42,11 @@ class CrossAttention(MultiHeadAttention):
 
         The mask broadcasts to (B, n_heads, T_t, T_s).
         """
+        # The target asks, the source answers: T_t queries, T_s keys and values.
         q = self.split_heads(self.q_proj(x), self.n_heads)  # (B, n_heads, T_t, d_head)
         k = self.split_heads(self.k_proj(context), self.n_heads)  # (B, n_heads, T_s, d_head)
         v = self.split_heads(self.v_proj(context), self.n_heads)
-        output, _ = attend(q, k, v, mask)
+        output, _ = attend(q, k, v, mask)  # (B, n_heads, T_t, d_head)
         return self.out_proj(self.merge_heads(output))
 
 
@@ -64,7 +65,7 @@ class DecoderBlock(nn.Module):
         super().__init__()
         self.attention = attention  # (x, mask, attend): what has been written so far
         self.cross_attention = cross_attention  # (x, context, mask, attend): what was read
-        self.feed_forward = feed_forward
+        self.feed_forward = feed_forward  # (x): each position alone
         self.attention_norm = attention_norm
         self.cross_attention_norm = cross_attention_norm
         self.feed_forward_norm = feed_forward_norm
@@ -82,6 +83,7 @@ class DecoderBlock(nn.Module):
         mask is for the self-attention, context_mask for the cross-attention. The context is read as
         it is: the encoder has normed it already.
         """
+        # Look at what is written, then at the source, then compute on both at each position.
         x = x + self.attention(self.attention_norm(x), mask, attend)
         x = x + self.cross_attention(self.cross_attention_norm(x), context, context_mask, attend)
         return x + self.feed_forward(self.feed_forward_norm(x))
@@ -95,11 +97,12 @@ class EncoderDecoder(nn.Module):
         self.config = config
         self.parts = parts = parts or Parts.reference()
         self.token_embedding = parts.token_embedding(config.vocab_size, config.d_model)
+        # Two tables: place 3 of the source has nothing to do with place 3 of the target.
         self.source_positions = parts.learned_positions(config.max_seq_len, config.d_model)
         self.target_positions = parts.learned_positions(config.max_seq_len, config.d_model)
         self.encoder = nn.ModuleList(parts.build_block(config) for _ in range(config.n_layers))
         self.decoder = nn.ModuleList(self._decoder_block() for _ in range(config.n_layers))
-        self.encoder_norm = parts.build_norm(config)
+        self.encoder_norm = parts.build_norm(config)  # a pre-norm stack ends with a norm
         self.decoder_norm = parts.build_norm(config)
         initialize_(self, seed)
         self._open_the_way_to_the_encoder(seed)
@@ -136,7 +139,7 @@ class EncoderDecoder(nn.Module):
     def decode(self, inputs: Tensor, memory: Tensor) -> Tensor:
         """inputs (B, T_t), memory (B, T_s, d_model) -> logits (B, T_t, V)."""
         x = self.token_embedding(inputs) + self.target_positions(positions_of(inputs))
-        mask = causal_mask(inputs.size(1), inputs.device)
+        mask = causal_mask(inputs.size(1), inputs.device)  # of the target only: None for memory
         for block in self.decoder:
             x = block(x, memory, mask, None, self.parts.attention)
         return F.linear(self.decoder_norm(x), self.token_embedding.weight)  # pyright: ignore
@@ -156,10 +159,10 @@ def logits_of(model: nn.Module, source: Tensor, target: Tensor) -> Tensor:
 
     The latter reads one text: the source, a start token, the target.
     """
-    inputs = shift_right(target, START)
+    inputs = shift_right(target, START)  # position t reads token t - 1, and predicts token t
     if isinstance(model, EncoderDecoder):
         return model(source, inputs)
-    return model(torch.cat((source, inputs), dim=1))[:, source.size(1) :]
+    return model(torch.cat((source, inputs), dim=1))[:, source.size(1) :]  # the answer's only
 
 
 def train(model: nn.Module, n_steps: int = 400, seed: int = 0, task: Task = jumps) -> list[float]:
@@ -175,7 +178,7 @@ def train(model: nn.Module, n_steps: int = 400, seed: int = 0, task: Task = jump
 @torch.no_grad()
 def accuracy(model: nn.Module, task: Task = jumps, n_rows: int = 1000) -> float:
     """The share of the target's tokens that are predicted correctly, given those before."""
-    source, target = task(n_rows, LENGTH, torch.Generator().manual_seed(7))
+    source, target = task(n_rows, LENGTH, torch.Generator().manual_seed(7))  # same for all
     return (logits_of(model, source, target).argmax(-1) == target).float().mean().item()
 
 

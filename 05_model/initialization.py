@@ -36,12 +36,13 @@ def initial_weights(
     """
     generator = torch.Generator().manual_seed(seed)
     values = {}
+    # Sorted, so that an engine that builds its layers in another order draws the same weights.
     for name, shape in sorted(shapes.items()):
-        if name.endswith(ZERO_INIT):
+        if name.endswith(ZERO_INIT):  # x + 0 = x: a block passes the stream on
             values[name] = torch.zeros(shape)
-        elif "norm" in name:
+        elif "norm" in name:  # gamma = 1: the norm only normalizes
             values[name] = torch.ones(shape)
-        else:
+        else:  # N(0, std^2), GPT-2's 0.02: random, so that no two features stay alike
             values[name] = std * torch.randn(shape, generator=generator)
     return values
 
@@ -51,7 +52,7 @@ def initialize_(model: nn.Module, seed: int) -> None:
     """Set every parameter of the model to its first value."""
     values = initial_weights(shapes_of(model), seed)
     for name, parameter in model.named_parameters():
-        parameter.copy_(values[name])
+        parameter.copy_(values[name])  # to the parameter's own device and dtype
 
 
 @torch.no_grad()
@@ -59,8 +60,9 @@ def first_loss(model: "TinyTransformerLM", seed: int = 0) -> float:
     """The loss on random tokens, before any training, in nats."""
     config = model.config
     generator = torch.Generator().manual_seed(seed)
+    # Uniform tokens: on these no model can do better than log V, except by luck.
     tokens = torch.randint(config.vocab_size, (16, config.max_seq_len + 1), generator=generator)
-    logits = model(tokens[:, :-1])
+    logits = model(tokens[:, :-1])  # (B, T, V); position t predicts token t + 1
     return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).item()
 
 
@@ -74,7 +76,7 @@ def pytorch_default_(model: "TinyTransformerLM", seed: int = 0) -> "TinyTransfor
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
-            if "embedding" in name:
+            if "embedding" in name:  # nn.Embedding: N(0, 1), fifty times our std
                 parameter.normal_(generator=generator)
             elif parameter.dim() == 2:  # nn.Linear: uniform up to 1 / sqrt(features in)
                 bound = 1 / math.sqrt(parameter.size(1))
@@ -87,11 +89,12 @@ def main() -> None:
     from tiny_transformer_lm import TinyTransformerLM
 
     config = ModelConfig(tie_weights=False)
-    tied = ModelConfig()
+    tied = ModelConfig()  # its output matrix embeds the tokens too, so it can't be zero
     print(f"log V = log {config.vocab_size} = {math.log(config.vocab_size):.4f}\n")
     models = {
-        "untied, output zero": TinyTransformerLM(config),
-        "tied, std 0.02": TinyTransformerLM(tied),
+        "untied, output zero": TinyTransformerLM(config),  # logits 0: exactly log V
+        "tied, std 0.02": TinyTransformerLM(tied),  # logits near 0
+        # Entries of size 1 give logits of size sqrt(d_model): the model is sure, and wrong.
         "tied, PyTorch's defaults": pytorch_default_(TinyTransformerLM(tied)),
     }
     for name, model in models.items():

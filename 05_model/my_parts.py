@@ -43,7 +43,7 @@ NOTE = 36  # columns that are left for a remark
 
 def used_parts(config: ModelConfig) -> set[str]:
     """The parts that a model of this configuration calls, as fields of `Parts`."""
-    grouped = config.kv_heads < config.n_heads
+    grouped = config.kv_heads < config.n_heads  # then query heads share keys and values
     return {
         *("attention", "causal_mask", "split_heads", "merge_heads", "block", "token_embedding"),
         *(("grouped_query", "repeat_kv") if grouped else ("multi_head",)),
@@ -143,6 +143,7 @@ def try_alone(
             continue
         found = differences({piece.part: piece.value}, config, device, dtype)
         cases = [each.case for each in found]
+        # Only ALiBi adds a bias to the scores. Elsewhere masks are boolean, and this part is right.
         if cases == [ADDITIVE] and all(each.position != "alibi" for each in configs):
             limited = True
         elif found:

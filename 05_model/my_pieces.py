@@ -63,6 +63,7 @@ class JudgedLesson:
         """The stubs that are still untouched, of an exercise that has been begun."""
         untouched = {stub.name for stub in self.source.stubs()}
         left = tuple(stub for stub in exercise.stubs if stub in untouched)
+        # All of them untouched: nothing has been begun, so nothing is left of it.
         return left if len(left) < len(exercise.stubs) else ()
 
 
@@ -116,6 +117,7 @@ def find_pieces(root: Path) -> list[Piece]:
     Raises CourseError, which names the exercise, if one of them is wrong, or the file, if it cannot
     be loaded.
     """
+    # Each lesson is judged once, however many parts it gives; `fromkeys` keeps the lessons' order.
     folders = dict.fromkeys(lesson for lesson, _ in PIECES.values())
     owners = {name: judge_lesson(root / name) for name in folders}
     pieces = [find_piece(part, name, owners[lesson]) for part, (lesson, name) in PIECES.items()]
@@ -135,9 +137,11 @@ def judge_lesson(folder: Path) -> JudgedLesson | None:
     except LoadError as error:
         raise CourseError(f"{file} cannot be used: {' '.join(str(error).split())}") from None
     verdicts = verdicts_of(lesson)
+    # The tests load the file in another process: it may fail to load, whatever `read_source` found.
     broken = next((found for found in verdicts.values() if found.broken_file), None)
     if broken is not None:
         raise CourseError(f"{file} cannot be used: {' '.join(broken.message.split())}")
+    # A save in between: the verdicts would be those of another text than the code that trains.
     if lesson.file.read_bytes() != source.data:
         raise CourseError(f"{file} was saved while it was checked; start again")
     return JudgedLesson(lesson, source, verdicts)
@@ -145,7 +149,7 @@ def judge_lesson(folder: Path) -> JudgedLesson | None:
 
 def verdicts_of(lesson: Lesson) -> dict[str, Verdict]:
     """The verdicts; while they are found, a terminal shows each exercise, a log each lesson."""
-    if understands_escapes(sys.stderr):
+    if understands_escapes(sys.stderr):  # a line that can be overwritten shows each exercise
         return judged(lesson)
     first = lesson.exercises[0].id  # exercises are judged in order
 
@@ -168,10 +172,12 @@ def refuse_wrong(pieces: list[Piece]) -> None:
     """Raise CourseError if an exercise is wrong, or its file does not load here."""
     wrong = [piece for piece in pieces if piece.outcome == WRONG]
     if wrong:
+        # One exercise may be two parts (4.9 writes two functions), and is named once.
         others = ", ".join(dict.fromkeys(piece.number for piece in wrong[1:]))
         also = f" (and so {'are' if ',' in others else 'is'} {others})" if others else ""
         check = how_to("check", wrong[0].number)
         raise CourseError(f"your {wrong[0].title} is wrong{also}; {check} shows why")
     for piece in pieces:
+        # Solved in the tests' process, and yet it doesn't load in this one.
         if piece.outcome == SOLVED and piece.owner and piece.owner.learner.problem:
             raise CourseError(f"{piece.where()}: {piece.owner.learner.problem}")

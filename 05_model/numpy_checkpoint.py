@@ -22,7 +22,7 @@ class NumpyCheckpoint(NamedTuple):
 
     config: ModelConfig
     weights: dict[str, Array]
-    characters: str  # token i is characters[i]
+    characters: str  # token i is characters[i], which is the whole tokenizer
 
     def encode(self, text: str) -> list[int]:
         """The token of each character. Raises UsageError for one that the model does not know."""
@@ -39,16 +39,18 @@ def read_checkpoint(path: Path) -> NumpyCheckpoint:
     if not path.is_file():
         raise CourseError(f"no checkpoint at {path}")
     try:
+        # The arrays come straight from the file: torch is never imported.
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
+            metadata = file.metadata() or {}  # other programs write none
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         config = from_dict(json.loads(metadata["model_config"]), ModelConfig)
         tokenizer = dict(json.loads(metadata["tokenizer"]))
+    # Cut off, not a file of this format, without our metadata, or with other fields: one message.
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CourseError(
             f"{path} is damaged, or not a checkpoint of this course: {error}"
         ) from None
-    if tokenizer.get("kind") != "char":
+    if tokenizer.get("kind") != "char":  # learned tokens would need lesson 06's merges as well
         raise CourseError(f"{path}: its tokenizer is {tokenizer.get('kind')!r}; 'char' is needed")
     return NumpyCheckpoint(config, weights, tokenizer["characters"])
 
@@ -58,4 +60,4 @@ def newest_checkpoint(folder: Path = CHECKPOINTS) -> Path:
     found = list(folder.glob("*.safetensors"))
     if not found:
         raise CourseError(f"no checkpoint in {folder}; train a model first: make demo")
-    return max(found, key=lambda path: path.stat().st_mtime)
+    return max(found, key=lambda path: path.stat().st_mtime)  # names need not sort by time

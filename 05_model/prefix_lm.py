@@ -38,7 +38,7 @@ class PrefixLM(TinyTransformerLM):
         super().__init__(config, parts, seed)
         if config.position == "alibi":
             raise UsageError("PrefixLM has no ALiBi; position may be learned, sinusoidal or rope")
-        self.n_prefix = n_prefix
+        self.n_prefix = n_prefix  # a setting, not a parameter: the weights fit the causal model too
 
     def _mask(self, positions: Tensor, cache: KVCache | None) -> Tensor | None:
         if cache is not None:  # a prompt in several pieces would have to see what is still to come
@@ -62,6 +62,7 @@ def main() -> None:
         before = model(tokens)
         for changed in (2, 4):
             after = model(tokens.index_fill(1, torch.tensor([changed]), 7))
+            # Exactly equal, not nearly: what may not attend to a token doesn't depend on it at all.
             noticed = [t for t in range(6) if not torch.equal(before[0, t], after[0, t])]
             print(f"   {name}, token {changed}: positions {noticed}")
 

@@ -39,7 +39,7 @@ def count_pairs(words: Words) -> Counter[Pair]:
     counts: Counter[Pair] = Counter()
     for ids, frequency in words.items():
         for pair in pairwise(ids):
-            counts[pair] += frequency
+            counts[pair] += frequency  # once per occurrence of the word in the text
     return counts
 
 
@@ -73,7 +73,7 @@ def learn_merges(words: Words, n_merges: int, first_id: int = FIRST_MERGED) -> l
         pair = counts.most_frequent()
         if pair is None:
             break
-        counts.merge(pair, first_id + len(merges))
+        counts.merge(pair, first_id + len(merges))  # the new id may be part of the next pair
         merges.append(pair)
     return merges
 
@@ -86,7 +86,7 @@ class PairCounts:
     """
 
     def __init__(self, words: Words) -> None:
-        self.spellings = [list(ids) for ids in words]
+        self.spellings = [list(ids) for ids in words]  # word i, as it is cut now
         self.frequencies = list(words.values())
         self.counts = count_pairs(words)
         self.found_in: dict[Pair, set[int]] = defaultdict(set)  # pair -> indices of its words
@@ -113,6 +113,8 @@ class PairCounts:
         for i in self.found_in.pop(pair):
             old = self.spellings[i]
             new = merge_pair(old, pair, new_id)
+            # All pairs of the word are taken out, and those of its new spelling put in. To adjust
+            # only the merge's neighbours would be faster, and hard to get right where merges touch.
             for old_pair in pairwise(old):
                 self.counts[old_pair] -= self.frequencies[i]
             for new_pair in pairwise(new):
@@ -120,6 +122,7 @@ class PairCounts:
                 self.found_in[new_pair].add(i)
             changed.update(pairwise(old), pairwise(new))
             self.spellings[i] = new
+        # A heap can't change an entry. The old ones stay, and `most_frequent` recognizes them.
         for each in changed:
             heapq.heappush(self.heap, (-self.counts[each], each))
 

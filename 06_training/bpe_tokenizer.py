@@ -3,9 +3,8 @@
     "cafés"  ->  bytes 63 61 66 c3 a9 73  ->  merges  ->  tokens  c  af  é  s
 
 The ids are, in order: the 256 bytes (byte b has id b), the merges (the i-th has id 256 + i), and
-the special tokens. Every text can be encoded, and decode(encode(text)) == text. The other way round
-it does not always work: the ids that a model generates may end within a character, or be no UTF-8
-at all, and decoding shows U+FFFD there.
+the special tokens. Every text can be encoded, and decode(encode(text)) == text. Generated ids may
+end within a character, or not be UTF-8 at all: decoding shows U+FFFD there.
 
 Dimensions: V vocabulary size.
 """
@@ -35,7 +34,7 @@ class BPETokenizer:
     special token that is empty, repeated, or contains white space.
     """
 
-    merges: Sequence[Pair]
+    merges: Sequence[Pair]  # in the order in which they were learned, and will be applied
     special_tokens: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -53,7 +52,7 @@ class BPETokenizer:
     @cached_property
     def tokens(self) -> tuple[bytes, ...]:
         """The bytes of every id."""
-        found = [bytes([b]) for b in range(FIRST_MERGED)]
+        found = [bytes([b]) for b in range(FIRST_MERGED)]  # byte b has id b
         for left, right in self.merges:
             found.append(found[left] + found[right])  # both exist: a merge refers to earlier ids
         return (*found, *(token.encode() for token in self.special_tokens))
@@ -61,7 +60,7 @@ class BPETokenizer:
     @cached_property
     def special_ids(self) -> dict[str, int]:
         """The id of every special token: the last ids of the vocabulary."""
-        first = FIRST_MERGED + len(self.merges)
+        first = FIRST_MERGED + len(self.merges)  # at the end: one more moves no other id
         return {token: first + i for i, token in enumerate(self.special_tokens)}
 
     def accepts(self, text: str) -> bool:
@@ -78,14 +77,15 @@ class BPETokenizer:
     def encode_array(self, text: str, allow_special: bool = False) -> np.ndarray:
         """Encode a whole corpus at once: the same ids, (n,) uint16 (uint32 if V > 65536)."""
         dtype = np.uint16 if self.vocab_size <= 2**16 else np.uint32
-        return np.fromiter(self._ids(text, allow_special), dtype)
+        return np.fromiter(self._ids(text, allow_special), dtype)  # without a list in between
 
     def decode(self, ids: Iterable[Any]) -> str:
         """Return the text of a sequence of ids: a list, a NumPy array or a tensor of integers.
 
         Bytes that are not UTF-8 become U+FFFD. Raises UsageError for an id outside 0 to V - 1.
         """
-        return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
+        joined = b"".join(map(self.token_bytes, ids))  # first: a character may span two tokens
+        return joined.decode("utf-8", "replace")
 
     def token_bytes(self, token_id: Any) -> bytes:
         """The bytes of one id. Raises UsageError if there is no such id."""
@@ -125,16 +125,16 @@ class BPETokenizer:
         )
 
     def _encode_words(self, text: str) -> Iterable[int]:
-        return chain.from_iterable(map(self._encode_word, split_words(text)))
+        return chain.from_iterable(map(self._encode_word, split_words(text)))  # never across words
 
     @cached_property
     def _encode_word(self) -> Any:
         """Encodes one word. A text repeats its words, so the ids of the latest are remembered."""
         new_ids = {pair: FIRST_MERGED + i for i, pair in enumerate(self.merges)}
 
-        @lru_cache(maxsize=2**17)
+        @lru_cache(maxsize=2**17)  # bounded: a stream of new words must not fill the memory
         def encode_word(word: str) -> list[int]:
-            return apply_merges(word.encode(), new_ids)
+            return apply_merges(word.encode(), new_ids)  # UTF-8 bytes are the first ids
 
         return encode_word
 
@@ -154,8 +154,8 @@ def count_words(texts: Iterable[str], special_tokens: Sequence[str] = ()) -> Cou
     counts: Counter[str] = Counter()
     for text in texts:
         refuse_lone_surrogates(text)
-        for part in split_at(special_tokens, text):
-            if part not in special_tokens:
+        for part in split_at(special_tokens, text):  # a word ends where a special token begins
+            if part not in special_tokens:  # they have ids already, and are never merged
                 counts.update(split_words(part))
     return counts
 
@@ -173,7 +173,7 @@ def train_on_words(
 def room_for_merges(vocab_size: int, special_tokens: Sequence[str] = ()) -> int:
     """How many merges fit into a vocabulary. Raises UsageError if not even the bytes do."""
     check_special_tokens(special_tokens)
-    smallest = FIRST_MERGED + len(special_tokens)
+    smallest = FIRST_MERGED + len(special_tokens)  # every byte keeps its id: any text encodes
     if vocab_size < smallest:
         raise UsageError(
             f"vocab_size {vocab_size} is too small: 256 bytes and {len(special_tokens)} special "
@@ -187,7 +187,7 @@ def main() -> None:
     from utils.mock_corpus import generate
 
     text = generate(200_000)
-    tokenizer = train_bpe(text, vocab_size=512)
+    tokenizer = train_bpe(text, vocab_size=512)  # 256 merges
     line = "ROMEO: Good night, good night! I'll go to bed."
     ids = tokenizer.encode(line)
     print(f"longest  {[t.decode() for t in sorted(tokenizer.tokens, key=len)[-6:]]}")

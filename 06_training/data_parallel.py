@@ -53,6 +53,7 @@ class DistributedTrainer(Trainer):
         distributed.validate(config.batch_size, device or torch.device("cpu"))
         super().__init__(model, train_tokens, val_tokens, config, device, dtype, callbacks)
         self.distributed = distributed
+        # Every process loads the whole batch, and keeps its rows: no data is sent.
         x, _ = distributed.shard(self.loader.batch(0))
         self.parallel = wrap_model(self.model, x, dtype)
         self.forward = self.parallel  # train_step now averages; evaluate still uses self.model
@@ -97,6 +98,7 @@ class DistributedTrainer(Trainer):
 
     def should_stop(self) -> bool:
         """Whether any process was told to stop: then all do, after the same step."""
+        # One that stopped alone would leave the others waiting for its gradients.
         if self.distributed.all_reduce_sum(self.stop) > 0:
             self.stop = True
         return self.stop
@@ -142,7 +144,7 @@ def main() -> None:
     y = torch.randn(4)
     weights = torch.zeros(3, requires_grad=True)
     both = [DistributedContext(rank, world_size=2) for rank in range(2)]
-    for context in (*both, DistributedContext()):
+    for context in (*both, DistributedContext()):  # two halves, then the whole batch
         rows, targets = context.shard((x, y))
         loss = (rows @ weights - targets).square().mean()  # a mean over this rank's rows
         (gradient,) = torch.autograd.grad(loss, weights)

@@ -40,7 +40,7 @@ def sum_losses(
 
     Calls `should_stop` before every batch, and returns nan as soon as it is true.
     """
-    model.eval()
+    model.eval()  # the next training step turns dropout on again
     total = 0.0
     for x, y in batches:
         if should_stop():
@@ -49,6 +49,7 @@ def sum_losses(
             continue
         with autocast(x.device, dtype):
             logits = model(x)  # (B, T, vocab_size)
+        # float32: in bfloat16 a sum over V probabilities has 2 or 3 correct digits.
         total += cross_entropy(logits.float(), y).item() * y.numel()  # mean * number of targets
     return total
 
@@ -58,6 +59,7 @@ def equal_context(max_seq_len: int, chars_per_token: float = 1.0) -> int:
 
     A model whose context is shorter is evaluated in blocks of its own context.
     """
+    # 256 tokens of one character, or 100 tokens of 2.56 characters: as much text before a target.
     return min(max_seq_len, max(1, round(EQUAL_CHARACTERS / chars_per_token)))
 
 
@@ -76,7 +78,7 @@ def equal_evaluation_loss(
     Raises CourseError if there is not one full block.
     """
     T = equal_context(max_seq_len, chars_per_token)
-    return block_loss(model, tokens, T, device, dtype) / chars_per_token
+    return block_loss(model, tokens, T, device, dtype) / chars_per_token  # nats per character
 
 
 def block_loss(
@@ -92,7 +94,7 @@ def block_loss(
     """
     n_rows = max(1, TOKENS_PER_BATCH // seq_len)
     blocks = evaluation_blocks(tokens, seq_len, n_rows, device)
-    return sum_losses(model, blocks, dtype) / (len(tokens) - 1)
+    return sum_losses(model, blocks, dtype) / (len(tokens) - 1)  # the first token is not a target
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def configuration(vocab_size: int, max_steps: int = 1100) -> TrainConfig:
         batch_size=16,
         max_steps=max_steps,
         warmup_steps=50,
-        eval_interval=5,
+        eval_interval=5,  # often, so that a sample is close to its threshold
         **MODERN_TRAINING,
     )
 
@@ -71,14 +71,16 @@ def write_text(
     model: TinyTransformerLM, tokenizer: CharTokenizer, n: int = N_CHARACTERS, seed: int = 0
 ) -> str:
     """Sample n characters after PROMPT, each from the model's distribution as it is."""
-    model.eval()
+    model.eval()  # the trainer calls train() again
     generator = torch.Generator().manual_seed(seed)
     tokens = tokenizer.encode(PROMPT)
     for _ in range(n):
+        # The last T tokens are all that the model can see. Every one of them is computed again for
+        # each character: lesson 07 keeps keys and values instead.
         context = torch.tensor([tokens[-model.config.max_seq_len :]])  # (1, T)
         probabilities = torch.softmax(model(context)[0, -1].float(), dim=-1)  # (V,)
         tokens.append(int(torch.multinomial(probabilities, 1, generator=generator)))
-    return tokenizer.decode(tokens[len(PROMPT) :])
+    return tokenizer.decode(tokens[len(PROMPT) :])  # one token per character
 
 
 def n_copied(sample: str, source: str) -> int:
@@ -104,13 +106,14 @@ class SampleAtLosses(Callback):
 
     def on_step(self, trainer: Trainer, report: StepReport) -> None:
         """Look at the loss of the beginning first, which is quick, then at that of all of it."""
+        # The next one, or after all of them -inf, which no loss is below.
         threshold = (*self.thresholds, -math.inf)[len(self.samples)]
         if trainer.step == trainer.max_steps:
             threshold = math.inf  # the last sample, whatever the loss
         if report.val_loss is None or report.val_loss >= threshold:
             return
         loss = self.loss_of(trainer)
-        if loss >= threshold:
+        if loss >= threshold:  # the beginning was easier than the whole
             return
         assert isinstance(trainer.model, TinyTransformerLM)
         text = write_text(trainer.model, self.tokenizer, seed=SAMPLE_SEED)
@@ -121,6 +124,8 @@ class SampleAtLosses(Callback):
     def loss_of(self, trainer: Trainer) -> float:
         """The loss over the whole validation split."""
         batches = evaluation_blocks(self.val_tokens, trainer.seq_len, 64)
+        # A mean over predictions, not over batches: the last one may be smaller. The first token of
+        # the split has nothing before it, hence the - 1.
         return sum_losses(trainer.model, batches, trainer.dtype) / (len(self.val_tokens) - 1)
 
 
@@ -137,7 +142,7 @@ def run() -> list[Sample]:
     trainer = Trainer(
         model,
         tokenizer.encode_array(train_text),
-        val_tokens[:4097],
+        val_tokens[:4097],  # 4,096 predictions, quick enough for every fifth step
         config,
         dtype=torch.bfloat16,
         callbacks=[sampler],

@@ -43,12 +43,13 @@ def build_optimizers(
         tables = matrices + tables  # AdamW updates everything
     groups = [
         {"params": tables, "weight_decay": decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": vectors, "weight_decay": 0.0},  # a norm's scale belongs near 1, not near 0
     ]
     groups = [group for group in groups if group["params"]]  # PyTorch refuses an empty group
     optimizers.append(AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2)))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
+            # "lr" is overwritten in every step, so the peak needs a place of its own.
             group["peak_lr"] = group["lr"]
     return optimizers
 
@@ -73,7 +74,7 @@ def split_parameters(
 def set_learning_rate_(optimizer: torch.optim.Optimizer, ratio: float) -> None:
     """Set the learning rate of every group to `ratio` times its peak."""
     for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * ratio
+        group["lr"] = group["peak_lr"] * ratio  # one schedule, although the peaks differ
 
 
 def main() -> None:

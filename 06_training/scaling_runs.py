@@ -41,6 +41,7 @@ DURATIONS = (100, 200, 400, 1600)  # steps, besides N_STEPS
 @cache
 def corpus() -> tuple[int, np.ndarray, np.ndarray]:
     """V, and the tokens of the mock plays: for training and for validation."""
+    # More text than the longest run reads, so that no run is limited by how much there is.
     train_text, val_text = split_text(generate(2_000_000), val_fraction=0.02)
     tokenizer = CharTokenizer.train(train_text)
     tokens = tokenizer.encode_array(train_text), tokenizer.encode_array(val_text)
@@ -54,7 +55,7 @@ def configuration(d_model: int, n_steps: int, vocab_size: int) -> TrainConfig:
         T,
         d_model,
         n_layers=SIZES[d_model],
-        n_heads=d_model // 16,
+        n_heads=d_model // 16,  # d_head 16 in all of them: wider models have more heads
         **MODERN,
     )
     return TrainConfig(
@@ -69,6 +70,8 @@ def configuration(d_model: int, n_steps: int, vocab_size: int) -> TrainConfig:
 
 def n_block_weights(d_model: int) -> int:
     """N: the weights of the matrices in the blocks, 12 d_model^2 per layer."""
+    # 4 d^2 in attention (q, k, v, output) and 8 d^2 in the feed-forward network (d to 4 d to d).
+    # The embeddings are left out, as Kaplan et al. do: they don't grow with the depth.
     return 12 * d_model**2 * SIZES[d_model]
 
 
@@ -98,13 +101,15 @@ def law_through(
     On logarithmic axes it is a line, and two points determine it. Lesson 09 fits all runs.
     """
     (x, loss), (other_x, other_loss) = first, last
+    # log(L - E) = log a - alpha log x: alpha is minus the slope.
     alpha = math.log((loss - lowest) / (other_loss - lowest)) / math.log(other_x / x)
-    return (loss - lowest) * x**alpha, alpha
+    return (loss - lowest) * x**alpha, alpha  # a, from L - E = a x^-alpha at the first run
 
 
 def measure() -> tuple[dict[int, float], dict[int, float]]:
     """Train all nine; returns the final losses by d_model, and by number of steps."""
     by_size = {d_model: final_loss(d_model, N_STEPS) for d_model in SIZES}
+    # The middle size at N_STEPS belongs to both comparisons, and is trained once.
     by_steps = {n: final_loss(MIDDLE, n) for n in DURATIONS} | {N_STEPS: by_size[MIDDLE]}
     return by_size, dict(sorted(by_steps.items()))
 

@@ -1,7 +1,7 @@
-"""Special tokens: ids for what no text says.
+"""Special tokens: ids that no text produces.
 
 BOS begins a document, EOS ends it, and PAD fills the rest of a row whose text is shorter than its
-batch; a program may add others, such as the roles of a chat. They are no part of any word, and no
+batch; a program may add others, such as the roles of a chat. They belong to no word, and no
 merge produces one: the program puts their ids where they belong.
 
 In a text, "<|eos|>" is seven ordinary characters. Otherwise a stranger's text could end a document
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from utils.errors import CourseError, UsageError, run_program
 
+# Written as in GPT-2's <|endoftext|>: brackets that hardly any text contains by accident.
 BOS, EOS, PAD = "<|bos|>", "<|eos|>", "<|pad|>"
 SPECIAL_TOKENS = (BOS, EOS, PAD)
 
@@ -23,30 +24,34 @@ def check_special_tokens(special_tokens: Sequence[str]) -> None:
     White space is refused because a text is cut there when it is read in pieces.
     """
     for i, token in enumerate(special_tokens):
+        # `split` cuts at white space of any kind: only a token without any comes back whole.
         if not isinstance(token, str) or not token or token.split() != [token]:
             raise CourseError(
                 f"the special token {token!r:.40} must be a string with no white space in it, "
                 "and not empty"
             )
-        refuse_lone_surrogates(token)
-        if token in special_tokens[:i]:
+        refuse_lone_surrogates(token)  # decoding shows its bytes, so it must have some
+        if token in special_tokens[:i]:  # of two ids, encoding would never use the first
             raise CourseError(f"the special token {token!r} occurs twice; each must be unique")
 
 
 def split_at(special_tokens: Sequence[str], text: str) -> list[str]:
     """Cut a text before and after each special token; of two that begin together, the longer."""
-    if not special_tokens:
+    if not special_tokens:  # an empty pattern would split between any two characters
         return [text]
     # An alternation takes the first that fits: "<|user|><|name|>" must not lose to "<|user|>".
     longest_first = sorted(special_tokens, key=len, reverse=True)
-    # The parentheses make `split` keep what it splits at.
-    return re.split(f"({'|'.join(map(re.escape, longest_first))})", text)
+    # `escape`, because the "|" of "<|eos|>" would mean "or".
+    pattern = "|".join(map(re.escape, longest_first))
+    # The parentheses make `split` keep what it splits at: text, token, text, ..., text. Where two
+    # tokens touch, the text between them is empty.
+    return re.split(f"({pattern})", text)
 
 
 def lone_surrogate(text: str) -> int | None:
     """The index of the first character that UTF-8 can't encode: half of a surrogate pair."""
     try:
-        text.encode("utf-8")
+        text.encode("utf-8")  # the codec is far faster than a loop over the characters
     except UnicodeEncodeError as error:
         return error.start
     return None

@@ -30,6 +30,7 @@ class ColoredTokens:
     def __str__(self) -> str:
         """The tokens on coloured grounds, by the codes of a terminal with 256 colours."""
         return "".join(
+            # 30: black letters; 48;5;N: colour N as the ground; 0: back to normal
             f"\x1b[30;48;5;{COLOURS[i % len(COLOURS)][1]}m{piece}\x1b[0m"
             for i, piece in enumerate(self.pieces)
         )
@@ -41,7 +42,7 @@ class ColoredTokens:
     def _repr_html_(self) -> str:
         spans = (
             f'<span style="background:{COLOURS[i % len(COLOURS)][0]};color:#000" '
-            f'title="{token_id}">{html.escape(piece)}</span>'
+            f'title="{token_id}">{html.escape(piece)}</span>'  # a text may contain "<"
             for i, (piece, token_id) in enumerate(zip(self.pieces, self.ids, strict=True))
         )
         # pre-wrap keeps spaces and line breaks, and still breaks long lines
@@ -58,12 +59,14 @@ def color_tokens(tokenizer: Tokenizer, text: str) -> ColoredTokens:
 def piece_of(tokenizer: Tokenizer, token_id: int) -> str:
     """The text of one token, with its bytes where it holds only a part of a character."""
     if isinstance(tokenizer, BPETokenizer):
+        # Not `decode`, which shows the same U+FFFD for every incomplete token.
         return tokenizer.token_bytes(token_id).decode("utf-8", "backslashreplace")
     return tokenizer.decode([token_id])
 
 
 def visible(piece: str) -> str:
     """The piece with marks for line breaks and tabs, and codes for other control characters."""
+    # A control character would act on the terminal; repr turns it into a code such as \x1b.
     return "".join(
         MARKS.get(c, c if c.isprintable() or c.isspace() else repr(c)[1:-1]) for c in piece
     )

@@ -38,7 +38,7 @@ class ByteStream:
 
     def feed(self, token_id: int) -> str:
         """Add an id; returns the characters that are complete now. Others than UTF-8: U+FFFD."""
-        return self._utf8.decode(self._token_bytes(token_id))
+        return self._utf8.decode(self._token_bytes(token_id))  # "" while a character is incomplete
 
     def flush(self) -> str:
         """U+FFFD if bytes still wait for the rest of their character, else ""."""
@@ -53,7 +53,7 @@ class CharStream:
 
     def feed(self, token_id: int) -> str:
         """The character of an id."""
-        return self._character(token_id)
+        return self._character(token_id)  # complete by itself
 
     def flush(self) -> str:
         """Nothing is left."""

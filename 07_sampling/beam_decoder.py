@@ -52,6 +52,7 @@ def beam_search_batch(
     decoder = BatchDecoder(model, config, rows, use_cache, make_decode_step)
     beams = [[Hypothesis((), 0.0)] for _ in prompts]
     for _ in range(max_tokens):
+        # A prompt whose beams have all ended waits for the others: it stays in the batch.
         if not any(live_beams(of_prompt) for of_prompt in beams):
             break
         logits = decoder.logits().view(len(prompts), n_beams, -1)  # (B, K, V)
@@ -60,9 +61,11 @@ def beam_search_batch(
             live = logits[b, : len(live_beams(of_prompt))]  # the live beams come first
             beams[b], chosen = next_beams(of_prompt, live, n_beams, has_ended, length_penalty)
             n_unused = n_beams - len(chosen)
+            # Rows are numbered over the batch: beam k of prompt b has row b K + k. Unused rows
+            # repeat beam 0, so that each has a token to compute.
             parents += [b * n_beams + parent for parent in chosen + [0] * n_unused]
             tokens += [beam.tokens[-1] for beam in live_beams(beams[b])] + [0] * n_unused
-        decoder.reorder(parents)
+        decoder.reorder(parents)  # before the new tokens: they continue their parents' rows
         for sequence, token in zip(decoder.sequences, tokens, strict=True):
             sequence.append(token)
     return beams
@@ -78,7 +81,7 @@ def main() -> None:
         parameter.data += 0.2 * torch.randn(parameter.shape)
     for use_cache in (True, False):
         (beams,) = beam_search_batch(model, config, [[1, 2, 3]], 3, 20, use_cache=use_cache)
-        tokens = " ".join(map(str, beams[0].tokens))
+        tokens = " ".join(map(str, beams[0].tokens))  # the best hypothesis comes first
         print(f"use_cache={use_cache!s:<5} log p = {beams[0].log_prob:.4f}  {tokens}")
 
 

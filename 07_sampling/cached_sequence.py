@@ -36,7 +36,7 @@ class CachedSequence:
         self.cache = KVCache(config, 1, weight.dtype, weight.device)
         self.make_decode_step = make_decode_step
         self.decode_step = make_decode_step(model, self.cache)
-        self.few = 0 if make_decode_step is forward_step else FEW
+        self.few = 0 if make_decode_step is forward_step else FEW  # the plain step has no advantage
         self.cached: list[int] = []  # the tokens whose keys and values the cache holds
 
     def room(self, length: int) -> int:
@@ -51,6 +51,7 @@ class CachedSequence:
         window = list(sequence[window_start(len(sequence), self.context) :])
         if not 1 <= n <= len(window):
             raise ValueError(f"the window holds {len(window)} tokens, not {n}")
+        # The last n are computed even if they are cached: a cache holds no logits.
         n_kept = min(common_prefix(self.cached, window), len(window) - n)
         self.cache.truncate([n_kept])
         new = torch.tensor(window[n_kept:], device=self.device)  # (n or more,)

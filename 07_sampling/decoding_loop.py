@@ -72,6 +72,7 @@ class BatchDecoder:
     def logits(self) -> Tensor:
         """Logits (B, V) of the token after each sequence."""
         if self.cache is None or self.decode_step is None:
+            # Without a cache every window is computed from its start, whatever has changed.
             return self._window_logits(range(len(self.sequences)), None)
         context = self.config.max_seq_len
         starts = [window_start(len(sequence), context) for sequence in self.sequences]
@@ -106,13 +107,14 @@ class BatchDecoder:
         """
         windows = [self._window(row, leave_out) for row in rows]
         lengths = [len(window) for window in windows]
-        padded = torch.zeros(len(windows), max(lengths), dtype=torch.long)  # padded on the right
+        # Padded on the right, where a causal mask hides the padding from every real token.
+        padded = torch.zeros(len(windows), max(lengths), dtype=torch.long)
         for row, window in zip(padded, windows, strict=True):
             row[: len(window)] = torch.tensor(window)
         logits = self.model(padded.to(self.device), cache)  # (rows, T, V)
         if cache is not None:
             cache.truncate(lengths)  # drop the padding
-        last = torch.tensor(lengths, device=self.device) - 1
+        last = torch.tensor(lengths, device=self.device) - 1  # (rows,): before the padding
         return logits[torch.arange(len(windows), device=self.device), last]
 
     def _window(self, row: int, leave_out: int) -> list[int]:
@@ -143,7 +145,7 @@ def generate_tokens(
         raise ValueError("every prompt needs at least one token to continue")
     decoder = BatchDecoder(model, config, sequences, use_cache, make_decode_step)
     for _ in range(max_tokens if sequences else 0):
-        tokens = choose(decoder.logits()).tolist()
+        tokens = choose(decoder.logits()).tolist()  # one token per row
         for sequence, token in zip(sequences, tokens, strict=True):
             sequence.append(token)
         yield tokens

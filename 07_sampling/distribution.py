@@ -65,7 +65,7 @@ def process_logits(
 def apply_penalties(logits: Tensor, sampling: SampleConfig, counts: TokenCounts) -> Tensor:
     """The logits (B, V) after the penalties that the settings ask for."""
     if sampling.repetition_penalty != 1:
-        occurred = counts.prompt + counts.new  # the prompt's tokens as well
+        occurred = counts.prompt + counts.new  # the prompt's tokens as well, as in CTRL
         logits = apply_repetition_penalty(logits, occurred, sampling.repetition_penalty)
     if sampling.presence_penalty != 0:
         logits = apply_presence_penalty(logits, counts.new, sampling.presence_penalty)
@@ -78,6 +78,7 @@ def next_distribution(
     logits: Tensor, sampling: SampleConfig, counts: TokenCounts | None = None
 ) -> Tensor:
     """The probabilities (..., V) that a token is drawn from; one-hot at temperature 0."""
+    # exp(-inf) = 0: what was filtered has probability 0, and the rest is normalized to 1.
     return at_least_float32(process_logits(logits, sampling, counts)).softmax(dim=-1)
 
 
@@ -104,7 +105,7 @@ def distribution_after(
 def main() -> None:
     """Show what each setting leaves of a distribution over five words."""
     words = ["cat", "dog", "owl", "bee", "ant"]
-    logits = torch.tensor([0.40, 0.30, 0.15, 0.10, 0.05]).log()
+    logits = torch.tensor([0.40, 0.30, 0.15, 0.10, 0.05]).log()  # softmax(log p) = p
     settings: tuple[dict[str, Any], ...] = (
         {"temperature": 1.0},
         {"temperature": 0.5},

@@ -41,7 +41,7 @@ def choose_with(config: SampleConfig, counts: TokenCounts | None = None) -> Choo
 
     def choose(logits: Tensor) -> Tensor:
         tokens = sample(process_logits(logits.float().cpu(), config, counts), generator)  # (B,)
-        if counts is not None:
+        if counts is not None:  # for the penalties of the next step
             counts.add_(tokens)
         return tokens
 
@@ -99,6 +99,7 @@ class TextGenerator:
         With a draft they are continued one after the other, each with a seed of its own.
         """
         if self.draft is not None and len(prompts) > 1:
+            # With one seed for all, equal prompts would get equal texts.
             own = [replace(sampling, seed=(sampling.seed + i) % 2**63) for i in range(len(prompts))]
             return [self.generate([p], s)[0] for p, s in zip(prompts, own, strict=True)]
         pieces = list(self.stream_batch(prompts, sampling))
@@ -137,7 +138,7 @@ class TextGenerator:
             [self.encode(prompt) for prompt in prompts],
             sampling.beams or 1,
             sampling.max_tokens,
-            lambda tokens: self._read(tokens, sampling)[1],
+            lambda tokens: self._read(tokens, sampling)[1],  # a beam ends at a stop string
             sampling.length_penalty,
             make_decode_step=self.make_decode_step,
         )
@@ -160,7 +161,7 @@ class TextGenerator:
             (prompt,) = prompts  # rows would accept drafts of different lengths
             models = CachedSequence(self.model, self.config, self.make_decode_step), self.draft
             return single_tokens(*models, prompt, sampling)
-        counts = None
+        counts = None  # nothing to count without penalties
         if has_penalties(sampling):
             counts = TokenCounts.of_prompts(prompts, self.config.vocab_size)
         return generate_tokens(

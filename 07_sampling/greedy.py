@@ -20,9 +20,11 @@ def check_logits(logits: Tensor) -> None:
 
     Raises CourseError for a row whose largest value is NaN, inf, or -inf (no token is allowed).
     """
+    # The largest value is enough: filters set the others to -inf on purpose.
     best = logits.amax(dim=-1)  # (...); NaN if the row contains one
     if torch.isfinite(best).all():
         return
+    # The first bad row of a batch by its index; without a batch the index is empty.
     row = torch.isfinite(best).logical_not().nonzero()[0].tolist()
     where = f" in row {', '.join(map(str, row))}" if row else ""
     raise CourseError(
@@ -36,14 +38,14 @@ def greedy(logits: Tensor) -> Tensor:
 
     Raises CourseError for a row without a finite largest value.
     """
-    check_logits(logits)
+    check_logits(logits)  # argmax of a row with NaN would return its place, as if it were the best
     return logits.argmax(dim=-1)  # argmax_v logits[v]; of equal values PyTorch returns the first
 
 
 def main() -> None:
     """Show which words are chosen, and that ties are always broken the same way."""
     words = ["cat", "dog", "owl", "bee"]
-    rows = torch.tensor([[0.5, 2.0, 1.0, -1.0], [0.0, 1.5, 1.5, 0.0]])
+    rows = torch.tensor([[0.5, 2.0, 1.0, -1.0], [0.0, 1.5, 1.5, 0.0]])  # the second row has a tie
     print("logits of   " + "".join(f"{word:>7}" for word in words))
     for logits, choice in zip(rows, greedy(rows).tolist(), strict=True):
         print(" " * 12 + "".join(f"{value:7.1f}" for value in logits) + f"  -> {words[choice]}")

@@ -21,6 +21,7 @@ PART = re.compile(r"\{(.+?)\}|\$(\w+)")  # {noun}, {a|b|c} or $thou
 
 def is_valid(line: str) -> bool:
     """Whether a line is one of the patterns, with words of the right kind."""
+    # A pattern fits if it can end where the line does: nothing may be left over.
     return any(len(line) in ends(pattern, line, 0) for pattern in patterns())
 
 
@@ -29,18 +30,21 @@ def patterns() -> list[tuple[str, ...]]:
     """Each line of the playbill's templates, cut into plain text and {slots}."""
     texts = [*playbill.LINES, *playbill.PLEAS, *playbill.GREETINGS, *playbill.COUPLETS]
     for exchange in playbill.EXCHANGES:
-        topics = f"{{{'|'.join(playbill.TOPICS)}}}"
+        topics = f"{{{'|'.join(playbill.TOPICS)}}}"  # any topic: which one was asked is not known
+        # A question and its answer are two lines, of two speakers.
         texts += exchange.replace("$topic", topics).split(" = ")
-    lines = [line for text in texts for line in text.split("/") if line]
+    lines = [line for text in texts for line in text.split("/") if line]  # "/": a couplet has two
+    # The grammar itself writes this one, where a noise interrupts a speech.
     lines += [f"Hark, a {{{'|'.join(playbill.NOISES)}}}!"]
     return [tuple(parts_of(line)) for line in lines]
 
 
 def parts_of(line: str) -> Iterator[str]:
     """Plain text as it is, slots with braces; $thou becomes a slot of its two forms."""
-    position = 0
+    position = 0  # where the plain text before the next slot begins
     for slot in PART.finditer(line):
         yield line[position : slot.start()]
+        # Whether the listener is a "thou" or a "you" is not asked: both forms fit.
         yield slot[0] if slot[1] else f"{{{'|'.join(forms(slot[2]))}}}"
         position = slot.end()
     yield line[position:]
@@ -50,6 +54,7 @@ def forms(word: str) -> set[str]:
     """What may stand for "thou" or "Hath" in a template."""
     tables = (playbill.YOU, playbill.THOU, playbill.GREAT, playbill.SMALL)
     found = {form for table in tables for key, form in table.items() if key == word.lower()}
+    # $Hast begins a sentence, and so do its forms.
     return {form.capitalize() for form in found} if word[0].isupper() else found
 
 
@@ -60,7 +65,7 @@ def words() -> dict[str, set[str]]:
     kinds: dict[str, set[str]] = {kind: set(text.split()) for kind, text in shared}
     for speaker in speakers().values():
         for kind in kinds:
-            kinds[kind] |= set(speaker.words[kind])
+            kinds[kind] |= set(speaker.words[kind])  # the speaker's own words, beside the shared
     others = {"the": playbill.DETERMINERS, "must": playbill.MODALS, "adverb": playbill.ADVERBS}
     return kinds | {kind: set(found) for kind, found in others.items()}
 
@@ -68,7 +73,7 @@ def words() -> dict[str, set[str]]:
 @functools.cache
 def alternatives(slot: str) -> tuple[str, ...]:
     """What may fill a slot: texts, in which there may be slots again."""
-    if slot == "thing":
+    if slot == "thing":  # a rule of a grammar: its slots are filled in turn, by `ends_of`
         return "{noun}", "{adj} {noun}"
     if slot == "do":
         return "{verb}", "{adverb} {verb}"
@@ -76,11 +81,13 @@ def alternatives(slot: str) -> tuple[str, ...]:
         own = {text for one in speakers().values() for text in one.words[slot]}
         new = [f"{word} {{the}} {{noun}}" for word in playbill.PREPOSITIONS if slot == "place"]
         return *sorted(own), *new
-    return tuple(slot.split("|"))
+    return tuple(slot.split("|"))  # {day|play|May}: the words themselves
 
 
 def ends(parts: Sequence[str], line: str, start: int) -> set[int]:
     """Where in the line the parts can end, if they begin at `start`."""
+    # A set, because a slot can end in several places: a thing is "{noun}" or "{adj} {noun}". All of
+    # them are followed at once, so there is no going back.
     places = {start}
     for part in parts:
         places = {end for place in places for end in ends_of(part, line, place)}
@@ -91,12 +98,13 @@ def ends_of(part: str, line: str, start: int) -> set[int]:
     """The same for one part: plain text, or one slot."""
     if not part.startswith("{"):
         return {start + len(part)} if line.startswith(part, start) else set()
-    slot = part[1:-1]
+    slot = part[1:-1]  # without the braces
     if slot in words():
-        found = WORD.match(line, start)
+        found = WORD.match(line, start)  # as many letters as there are: no word is cut in two
         end = found.end() if found else start
         # The word itself, or without the s of a plural, which the pattern then has as plain text.
         return {stop for stop in (end, end - 1) if line[start:stop] in words()[slot]}
+    # What fills the slot may have slots of its own: `ends` again, one level deeper.
     found = (ends(tuple(parts_of(text)), line, start) for text in alternatives(slot))
     return set().union(*found)
 
@@ -104,7 +112,7 @@ def ends_of(part: str, line: str, start: int) -> set[int]:
 def main() -> None:
     """Judge a few lines of a play, and the same lines with one letter changed."""
     for line in [line for line in generate(2000).splitlines() if is_valid(line)][:4]:
-        changed = line.replace("e", "a", 1)
+        changed = line.replace("e", "a", 1)  # a misspelled word
         print(f"{is_valid(line)!s:<6}{line}\n{is_valid(changed)!s:<6}{changed}")
 
 

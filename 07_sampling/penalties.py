@@ -25,6 +25,7 @@ def token_counts(sequences: Sequence[Sequence[int]], vocab_size: int) -> Tensor:
     """How often each id occurs in each sequence: (B, vocab_size) int64."""
     counts = torch.zeros(len(sequences), vocab_size, dtype=torch.long)
     for row, sequence in zip(counts, sequences, strict=True):
+        # n_v for all v; with minlength also for ids that don't occur. `row` is a view of counts.
         row += torch.bincount(torch.tensor(sequence, dtype=torch.long), minlength=vocab_size)
     return counts
 
@@ -40,8 +41,9 @@ def apply_repetition_penalty(logits: Tensor, counts: Tensor, penalty: float) -> 
             f"repetition penalty {penalty} is out of range; give a finite number above 0 (1: none)"
         )
     logits = at_least_float32(logits)
-    # Dividing a negative logit would raise it, so it is multiplied instead.
-    lowered = torch.where(logits > 0, logits / penalty, logits * penalty)
+    # Dividing a negative logit would raise it, so it is multiplied instead. A weakness of the rule:
+    # a constant added to all logits changes no probability, but it changes what the penalty does.
+    lowered = torch.where(logits > 0, logits / penalty, logits * penalty)  # l_v / r or l_v * r
     return torch.where(counts > 0, lowered, logits)
 
 
@@ -53,7 +55,7 @@ def apply_presence_penalty(logits: Tensor, counts: Tensor, penalty: float) -> Te
     """
     check_finite("presence penalty", penalty)
     logits = at_least_float32(logits)
-    return logits - penalty * (counts > 0).to(logits.dtype)
+    return logits - penalty * (counts > 0).to(logits.dtype)  # l_v - a, once
 
 
 def apply_frequency_penalty(logits: Tensor, counts: Tensor, penalty: float) -> Tensor:
@@ -64,7 +66,7 @@ def apply_frequency_penalty(logits: Tensor, counts: Tensor, penalty: float) -> T
     """
     check_finite("frequency penalty", penalty)
     logits = at_least_float32(logits)
-    return logits - penalty * counts.to(logits.dtype)
+    return logits - penalty * counts.to(logits.dtype)  # l_v - a n_v: odds fall by e^a each time
 
 
 def check_finite(name: str, penalty: float) -> None:
@@ -76,6 +78,7 @@ def check_finite(name: str, penalty: float) -> None:
 class TokenCounts:
     """How often each token occurred: in the prompt of each row, and in its new text."""
 
+    # Two tables, because OpenAI's two penalties leave the prompt alone.
     def __init__(self, prompt: Tensor, new: Tensor) -> None:
         self.prompt = prompt  # (B, V)
         self.new = new  # (B, V)
@@ -88,13 +91,14 @@ class TokenCounts:
 
     def add_(self, tokens: Tensor) -> None:
         """Count one new token for each row: tokens (B,)."""
+        # new[b, tokens[b]] += 1 for each row b, without a loop
         self.new.scatter_add_(1, tokens[:, None], torch.ones_like(self.new[:, :1]))
 
 
 def main() -> None:
     """Show what each penalty does to the tokens of "the cat and the owl"."""
     words = ["the", "cat", "and", "owl", "dog"]
-    logits = torch.tensor([3.0, 1.0, -1.0, 2.0, 2.0])
+    logits = torch.tensor([3.0, 1.0, -1.0, 2.0, 2.0])  # "and" has a negative one
     (counts,) = token_counts([[0, 1, 2, 0, 3]], len(words))
     rows = {
         "logits": logits,

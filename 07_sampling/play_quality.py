@@ -25,7 +25,7 @@ from utils.config import ModelConfig
 from utils.errors import run_program
 from utils.mock_corpus import play_grammar, speakers
 
-LONGEST_OPENING = 120  # characters
+LONGEST_OPENING = 120  # characters; the small model sees 128
 LONGEST_LINE = 100
 
 
@@ -42,11 +42,12 @@ class Score:
 def scenes(seed: int) -> Iterator[tuple[str, str]]:
     """Endless scenes, each cut where its second speaker is about to say a line."""
     rng = random.Random(seed)
+    # A speech begins with its speaker's name, a colon and a newline.
     header = re.compile(rf"^(?:{'|'.join(speakers())}):\n", re.MULTILINE)
     while True:
         scene = play_grammar().sample(rng)
         ends = [found.end() for found in header.finditer(scene)]
-        if len(ends) > 1:
+        if len(ends) > 1:  # the second speaker has a speech to answer
             yield scene[: ends[1]], scene[ends[1] :]
 
 
@@ -72,8 +73,10 @@ def sample_lines(
     prompts = [tokenizer.encode(opening) for opening in openings]
     texts = [""] * len(prompts)
     for tokens in generate_tokens(model, config, prompts, LONGEST_LINE, choose):
+        # tokens (B,): one character of each row, which therefore can be decoded alone.
         pieces = [tokenizer.decode([token]) for token in tokens]
         texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
+        # A batch ends together: a row whose line was done earlier has written more, to be cut off.
         if all("\n" in text for text in texts):
             break
     return [text.partition("\n")[0] for text in texts]
@@ -86,12 +89,17 @@ def written_lines(n: int, seed: int = 1) -> list[str]:
 
 def score(openings: Sequence[str], lines: Sequence[str]) -> Score:
     """Judge the lines, line i after opening i; the same opening may come several times."""
+    # With its opening: the same line after another opening is not a repetition.
     pairs = list(zip(openings, lines, strict=True))
     valid = [pair for pair in pairs if is_valid(pair[1])]
+    # Neighbours within a line, never the end of one and the beginning of the next.
     two = [pair for line in lines for pair in itertools.pairwise(line.split())]
     n = len(pairs)
     return Score(
-        len(valid) / n, len(set(pairs)) / n, len(set(valid)) / n, len(set(two)) / max(len(two), 1)
+        valid=len(valid) / n,
+        different=len(set(pairs)) / n,
+        both=len(set(valid)) / n,  # what neither nonsense nor a single remembered line can raise
+        word_pairs=len(set(two)) / max(len(two), 1),  # lines of one word have no pairs
     )
 
 
@@ -100,6 +108,7 @@ def main() -> None:
     from small_model import load_small_model
 
     model, tokenizer = load_small_model()
+    # Ten lines for each: without repeated openings there would be nothing to repeat.
     openings = [opening for opening in scene_openings(2) for _ in range(10)]
     for temperature in (0.3, 1.0, 1.5):
         generator = torch.Generator().manual_seed(0)
@@ -108,6 +117,7 @@ def main() -> None:
             model.config,
             tokenizer,
             openings,
+            # As defaults, t and g keep the values of this round of the loop.
             lambda logits, t=temperature, g=generator: sample(apply_temperature(logits, t), g),
         )
         found = score(openings, lines)

@@ -44,11 +44,13 @@ TRAINING: dict[str, Any] = {
 
 def load_small_model(parts: Parts | None = None) -> tuple[TinyTransformerLM, CharTokenizer]:
     """The trained model, ready to generate, and its tokenizer."""
+    # The format holds tensors and strings only: reading a file never runs code from it.
     with safe_open(PATH, framework="pt") as file:
         metadata = file.metadata()
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     model = TinyTransformerLM(from_dict(json.loads(metadata["model_config"]), ModelConfig), parts)
     model.load_state_dict(weights)  # stored in half precision; copied into float32
+    # eval: dropout is for training.
     return model.eval(), CharTokenizer.from_dict(json.loads(metadata["tokenizer"]))
 
 
@@ -63,10 +65,11 @@ class PrintLoss(Callback):
 def train_small_model(max_steps: int = TRAINING["max_steps"]) -> tuple[nn.Module, CharTokenizer]:
     """Train on the mock plays, on the CPU: ten minutes."""
     train_text, val_text = split_text(load_corpus("mock").text)
-    tokenizer = CharTokenizer.train(train_text + val_text)
+    tokenizer = CharTokenizer.train(train_text + val_text)  # a rare character may be in one only
     model_config = ModelConfig(**{**to_dict(MODEL), "vocab_size": tokenizer.vocab_size})
     config = TrainConfig(model_config, **{**TRAINING, "max_steps": max_steps})
     model = TinyTransformerLM(model_config, Parts.fused(), config.seed)
+    # A third of the validation text: the loss is only printed, and nothing is chosen by it.
     tokens = tokenizer.encode_array(train_text), tokenizer.encode_array(val_text[:40_000])
     Trainer(model, *tokens, config, callbacks=[PrintLoss()]).fit()
     return model, tokenizer
@@ -74,8 +77,9 @@ def train_small_model(max_steps: int = TRAINING["max_steps"]) -> tuple[nn.Module
 
 def save_small_model(model: nn.Module, tokenizer: CharTokenizer, path: Path = PATH) -> None:
     """Write the weights in half precision, in the format of the course's checkpoints."""
+    # Two bytes per weight: the file is committed to the repository, so it should be small.
     weights = {name: w.detach().half().contiguous() for name, w in model.state_dict().items()}
-    metadata = {
+    metadata = {  # strings only, hence JSON within them
         "format": "tiny-transformer-1",
         "model_config": json.dumps(to_dict(model.config)),  # pyright: ignore
         "tokenizer": json.dumps(tokenizer.to_dict()),
@@ -91,12 +95,12 @@ def main() -> None:
     if parser.parse_args().train:
         save_small_model(*train_small_model())
     model, tokenizer = load_small_model()
-    prompt = tokenizer.encode("\n\n")
+    prompt = tokenizer.encode("\n\n")  # an empty line: a speech or a scene begins
     generator = torch.Generator().manual_seed(0)
     steps = generate_tokens(
         model, model.config, [prompt], 300, lambda logits: sample(logits, generator)
     )
-    print(tokenizer.decode([token for (token,) in steps]))
+    print(tokenizer.decode([token for (token,) in steps]))  # a batch of one row
 
 
 if __name__ == "__main__":

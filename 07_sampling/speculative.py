@@ -147,7 +147,7 @@ def single_tokens(
 def check_n_draft(n_draft: int) -> None:
     """Raise UsageError unless there is at least one token to draft."""
     if n_draft < 1:
-        raise UsageError(f"{n_draft} drafted tokens would be no draft; give 1 or more")
+        raise UsageError(f"{n_draft} drafted tokens are not a draft; give 1 or more")
 
 
 def main() -> None:

@@ -18,9 +18,10 @@ class StopStrings:
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
+        # A single string is a sequence too, of its characters: each would stop the text.
         stops = [stops] if isinstance(stops, str) else stops
         self.stops = tuple(stop for stop in stops if stop)
-        self.held_back = ""
+        self.held_back = ""  # the end of the text, as long as it may begin a stop string
         self.finished = False
 
     def feed(self, piece: str) -> str:
@@ -35,10 +36,12 @@ class StopStrings:
         found = [(start + len(stop), start) for stop, start in starts.items() if start >= 0]
         if found:
             self.finished = True
+            # The earliest end, then the earliest start. By the start alone the pieces would matter:
+            # a longer stop string may begin before a shorter one and end after it.
             _, start = min(found)
             return self.held_back[:start]
         n_safe = 0  # characters before the longest suffix that could begin a stop string
-        while not self._could_begin(self.held_back[n_safe:]):
+        while not self._could_begin(self.held_back[n_safe:]):  # the empty text always could
             n_safe += 1
         safe, self.held_back = self.held_back[:n_safe], self.held_back[n_safe:]
         return safe
@@ -48,12 +51,13 @@ class StopStrings:
 
     def flush(self) -> str:
         """Return the text still held back, when no more pieces will come."""
-        return "" if self.finished else self.held_back
+        return "" if self.finished else self.held_back  # it was not a stop string after all
 
 
 def main() -> None:
     """Feed pieces to a stop string that is an empty line."""
     stop = StopStrings(["\n\n"])
+    # The first newline is shown late, with what follows it; the second begins the end.
     for piece in ["To ", "be", "\n", "or", "\n", "\n", "HAMLET"]:
         print(f"piece {piece!r:<10} shown {stop.feed(piece)!r}")
     print(f"finished: {stop.finished}")

@@ -29,13 +29,13 @@ def top_k_filter(logits: Tensor, k: int | None) -> Tensor:
         raise UsageError(f"top-k {k} would keep no token; give 1 or more, or none to keep all")
     # torch.topk is faster, but does not define which of several equal values it returns.
     order = logits.argsort(dim=-1, descending=True, stable=True)  # ids, best first
-    return keep_only(logits, order[..., :k])
+    return keep_only(logits, order[..., :k])  # a slice beyond V keeps all
 
 
 def keep_only(logits: Tensor, ids: Tensor) -> Tensor:
     """The logits (..., V), with -inf everywhere except at the ids (..., k)."""
     dropped = torch.ones_like(logits, dtype=torch.bool).scatter(-1, ids, False)  # (..., V)
-    return logits.masked_fill(dropped, -math.inf)
+    return logits.masked_fill(dropped, -math.inf)  # exp(-inf) = 0: the softmax divides by the rest
 
 
 def main() -> None:

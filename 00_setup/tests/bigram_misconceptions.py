@@ -462,7 +462,7 @@ def d_has_three_axes() -> dict[str, tuple[int, ...]]:
 
 
 def d_joins_the_shapes() -> dict[str, tuple[int, ...]]:
-    """the axis of size 1 is stretched to 4 and is no axis of its own: two axes are left"""
+    """the axis of size 1 is stretched to 4 and not counted as an axis: two axes are left"""
     return shapes("d", 4, 4, 1)
 
 

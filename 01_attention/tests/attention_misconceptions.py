@@ -277,8 +277,8 @@ SCORES = mistakes(
         {"divisor": "d_k ** 1 / 2"},
     ),
     half_of_the_width=(
-        "the scores are divided by half of d_k; ** comes before /, so d_k ** 1 / 2 is no square "
-        "root",
+        "the scores are divided by half of d_k; ** comes before /, so d_k ** 1 / 2 is not the "
+        "square root",
         {"divisor": "half of d_k"},
     ),
     root_rounded_down=(

@@ -1597,7 +1597,7 @@ BUCKETS = mistakes(
     ),
     one_bucket_further=("far distances are one bucket too far", {"offset": 1}),
     not_rounded=(
-        "the far buckets are not rounded down, so they are no integers",
+        "the far buckets are not rounded down, so they are not integers",
         {"rounding": "none", "dtype": torch.float32},
     ),
     rounded_too_early=(

@@ -562,7 +562,7 @@ def test_rotary_keeps_the_dtype(ex):
     angles = true_angles(torch.arange(T), 6)
     for dtype in (torch.bfloat16, torch.float64):
         x = small(B, HEADS, T, 6, dtype=dtype)
-        # Rounded to float32 first: what float32 loses is no mistake of the answer.
+        # Rounded to float32 first: what float32 loses is not the answer's mistake.
         cos, sin = angles.cos().float(), angles.sin().float()
         truth = true_rotation(x, torch.atan2(sin.double(), cos.double()))
         expect_equal(ex.apply_rotary(x, cos, sin), truth, what=ROTATED)

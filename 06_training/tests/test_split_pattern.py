@@ -37,7 +37,7 @@ def random_texts(n: int, longest: int = 40) -> list[str]:
         ("?!... --", ["?!...", " --"]),
         ("snake_case", ["snake", "_", "case"]),
         ("Größe naïve Жук", ["Größe", " naïve", " Жук"]),
-        ("e\u0301a", ["e", "\u0301", "a"]),  # an accent on its own is no letter
+        ("e\u0301a", ["e", "\u0301", "a"]),  # an accent on its own is not a letter
         ("10², ½", ["10²", ",", " ½"]),
         ("一二三 四", ["一二三", " 四"]),
         ("hi🙂🙂ok", ["hi", "🙂🙂", "ok"]),

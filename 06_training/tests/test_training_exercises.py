@@ -425,7 +425,7 @@ def test_small_gradients_stay_as_they_are(ex, max_norm):
 
 
 def test_no_limit_and_no_gradient(ex):
-    """a max_norm of 0 is no limit, and gradients of 0 stay 0"""
+    """a max_norm of 0 means no limit, and gradients of 0 stay 0"""
     gradients = [torch.tensor([30.0, 0.0]), torch.tensor([[-40.0]])]
     expect_equal(ex.clip_gradients(gradients, 0), true_clipped(gradients, 0), what=CLIPPED)
     zeros = [torch.zeros(2), torch.zeros(1, 3)]

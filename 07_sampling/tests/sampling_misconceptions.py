@@ -2728,8 +2728,8 @@ RESIDUAL = mistakes(
         {"empty": "nan"},
     ),
     zeros_for_equal=(
-        "where p is nowhere above q the result is all zeros, which is no distribution; p itself is "
-        "asked for",
+        "where p is nowhere above q the result is all zeros, which is not a distribution; p itself "
+        "is asked for",
         {"empty": "zeros"},
     ),
     small_differences_ignored=(

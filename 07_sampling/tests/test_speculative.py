@@ -326,7 +326,7 @@ def test_an_empty_prompt_and_an_empty_draft_are_refused():
     distribution = distribution_after([], SampleConfig())
     with pytest.raises(ValueError, match="at least one token"):
         list(speculative_tokens(model, model, [], 3, distribution))
-    with pytest.raises(UsageError, match="0 drafted tokens would be no draft"):
+    with pytest.raises(UsageError, match="0 drafted tokens are not a draft"):
         list(speculative_tokens(model, model, [1], 3, distribution, n_draft=0))
 
 
