@@ -1,8 +1,8 @@
-"""Train the laptop preset, print samples, and show what to try next.
+"""Train the laptop preset for a minute, print samples, and show what to try next.
 
 make demo                          (or, once it is installed: python tools/demo.py)
 make demo ARGS="--parts mine"      a model of your own solved exercises
-make demo ARGS="--max-minutes 1"   any field of the configuration, as in train.py
+make demo ARGS="--max-minutes 5"   any field of the configuration, as in train.py
 """
 
 try:
@@ -20,7 +20,11 @@ from utils.config import TrainConfig
 ROOT = Path(__file__).resolve().parents[1]
 RUN = "09_capstone/runs/demo"
 WHOSE = "parts.txt"  # in that folder: which parts of the model are the learner's own code
-TRAIN = ("09_capstone/train.py", "--preset", "laptop", "--overwrite", "--out-dir", RUN)
+MINUTES = "1"  # on a fast machine this is nearly all of the preset
+TRAIN = (
+    *("09_capstone/train.py", "--preset", "laptop", "--max-minutes", MINUTES),
+    *("--overwrite", "--out-dir", RUN),
+)
 SAMPLE = ("09_capstone/sample.py", "--checkpoint", f"{RUN}/best.safetensors", "--num-samples", "3")
 WHAT_NEXT = f"""
 What to try next
@@ -49,7 +53,7 @@ def run(arguments: list[str]) -> int:
 def main() -> int:
     """Run the programs in order; the first failure ends the demo with its exit code."""
     parser = OneLineParser(
-        description="Train the laptop preset and print samples.",
+        description="Train the laptop preset for a minute and print samples.",
         usage="%(prog)s [--parts mine] [options of train.py]",
     )
     add_config_flags(parser, TrainConfig, skip="vocab_size")

@@ -40,7 +40,9 @@ def test_it_trains_then_samples_then_shows_what_to_try_next(
     monkeypatch.setattr(sys, "argv", ["demo.py"])
     assert demo.main() == 0
     said = capfd.readouterr().out
-    trained = said.index("ran 09_capstone/train.py --preset laptop --overwrite --out-dir")
+    trained = said.index(
+        "ran 09_capstone/train.py --preset laptop --max-minutes 1 --overwrite --out-dir"
+    )
     sampled = said.index("ran 09_capstone/sample.py --checkpoint 09_capstone/runs/demo/")
     assert trained < sampled < said.index("What to try next")
 
@@ -58,7 +60,7 @@ def test_arguments_go_to_the_training_and_the_share_of_own_code_comes_last(
     monkeypatch.setattr(sys, "argv", ["demo.py", "--parts", "mine", "--max-steps", "5"])
     assert demo.main() == 0
     said = capfd.readouterr().out
-    assert "ran 09_capstone/train.py --preset laptop --overwrite" in said
+    assert "ran 09_capstone/train.py --preset laptop --max-minutes 1 --overwrite" in said
     assert "runs/demo --parts mine --max-steps 5\n" in said
     assert "--num-samples 3\n" in said
     assert said.endswith("\n\n9 of 12 parts of this model are your own code\n")
