@@ -140,6 +140,7 @@ def test_the_table_of_cheated_rewards() -> None:
         rows = MEASURED[name]["1"]
         before, after = rows[0], rows[-1]
         first = next(row for row in rows if row["reward"] is not None)
+        assert after["distinct"] > 0.9 and "more than 90% of the lines are still different" in TEXT
         assert f"at steps {first['step']:.0f} and {after['step']:.0f}." in TEXT
         cells = (
             f"{first['reward']:.2f} to {after['reward']:.2f}",
