@@ -28,6 +28,7 @@ from distributed_context import DistributedContext
 from fine_tuning import stored_initial
 from post_training.post_args import parse_args, requested_post_config, starting_point
 from post_training.post_config import PostTrainConfig
+from post_training.post_curves import plot_answers
 from post_training.post_messages import (
     PostProgressBar,
     describe_end,
@@ -115,7 +116,7 @@ def post_train(run: PostRun) -> int:
     published = publish(run.folder, run.checkpoint_dir) if recorder.has_best else None
     if finished:
         write_result(run.folder, {"outcome": "finished", "step": trainer.step, "best": None})
-    draw_curves(run.folder, run.data)
+    draw_curves(run.folder, run.data, plot_answers)
     describe_interruption(run, trainer, published, finished)
     return 0 if finished else 130
 

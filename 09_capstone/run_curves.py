@@ -4,18 +4,24 @@ import contextlib
 import math
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from logging_utils import read_csv
 from training_data import TrainingData
 
+Plot = Callable[[Path, TrainingData], None]  # of a run's folder
 
-def draw_curves(folder: Path, data: TrainingData) -> None:
-    """Draw curves.png from metrics.csv. Never raises: the run is complete without its picture."""
+
+def draw_curves(folder: Path, data: TrainingData, plot: Plot | None = None) -> None:
+    """Draw curves.png, from metrics.csv unless another function plots.
+
+    Never raises: the run is complete without its picture.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as a character that the font does not have
-            plot_metrics(folder, data)
+            (plot or plot_metrics)(folder, data)
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         with contextlib.suppress(OSError):  # standard error may be closed
@@ -30,7 +36,12 @@ def plot_metrics(folder: Path, data: TrainingData) -> None:
     rows = read_csv(folder / "metrics.csv")
     if not rows:
         return
-    bits = data.entropy_bits_per_char
-    floor = None if bits is None else bits * math.log(2) * data.chars_per_token
     title = f"{folder.name} on {data.name}"
+    floor = entropy_per_token(data)
     plot_training_curves(rows, floor=floor, title=title, path=folder / "curves.png")
+
+
+def entropy_per_token(data: TrainingData) -> float | None:
+    """The lowest possible loss, in nats per token; None if it is unknown."""
+    bits = data.entropy_bits_per_char
+    return None if bits is None else bits * math.log(2) * data.chars_per_token

@@ -217,7 +217,7 @@ def predict_post_training() -> tuple[float, float, float, float, float]:
     Returns five numbers, correct to 0.001:
 
     1. four answers to one prompt have the rewards 0.9, 0.4, 0.1 and 0.2: the advantage of the first
-       in its group, with the population's deviation and without the small eps;
+       in its group, with the deviation of a population, and nothing added to it;
     2. the policy gives the chosen answer a log-probability of -40 and the rejected one -55, the
        reference -45 and -54: the loss of DPO for this pair, with beta = 0.1;
     3. the policy samples a token with probability 0.2, and the reference gives it 0.5: its k3;

@@ -1,8 +1,9 @@
 """GRPO: group relative policy optimization, which is PPO without a value model.
 
     A_i  = (R_i - mean(R)) / std(R)             over the G answers to one prompt
-    G_t  = r_t + discount G_t+1                 with a reward r_t for every token: process
-    A_t  = (G_t - mean_t(G)) / std(G)           supervision; mean_t is that of position t
+    R_t  = r_t + discount R_t+1                 with a reward r_t for every token: process
+    A_t  = (R_t - mean_t(R)) / std(R)           supervision; mean_t is that of position t,
+                                                over all answers of the batch
     k3_t = pi_ref / pi - 1 - log(pi_ref / pi)   an estimate of the KL divergence, never negative
     L    = -mean over all answer tokens of [min(rho_t A_i, clip(rho_t) A_i) - beta k3_t]
 
@@ -48,8 +49,8 @@ def process_advantages(rewards: Tensor, is_judged: Tensor, discount: float = 0.9
     True where a reward counts; elsewhere the advantage is 0.
     """
     counts = is_judged.to(rewards.dtype)
-    to_come = torch.zeros_like(rewards)  # G (B, T)
-    following = torch.zeros_like(rewards[:, 0])  # G_t+1 (B,)
+    to_come = torch.zeros_like(rewards)  # R (B, T)
+    following = torch.zeros_like(rewards[:, 0])  # R_t+1 (B,)
     for t in reversed(range(rewards.size(1))):
         following = (rewards[:, t] + discount * following) * counts[:, t]
         to_come[:, t] = following

@@ -1,8 +1,10 @@
 """The command line of post_train.py, the settings of each method, and the model to start from."""
 
 import argparse
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import Field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from checkpointing import Checkpoint, load_checkpoint
 from post_training.post_config import METHODS, PostTrainConfig
@@ -73,6 +75,7 @@ def parse_args() -> argparse.Namespace:
         raise UsageError("--resume continues a run and --overwrite replaces it; choose one")
     if "method" in args:
         pick(args.method, METHODS, "method")
+        refuse_other_methods(args)
     elif not args.resume:
         raise UsageError(f"name a method: {', '.join(METHODS)}; --help says what each does")
     if args.checkpoint is not None:
@@ -81,12 +84,26 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def refuse_other_methods(args: argparse.Namespace) -> None:
+    """Raise UsageError for a setting that the method doesn't use."""
+    for f in fields(PostTrainConfig):
+        methods = methods_of(f)
+        if f.name in args and args.method not in methods:
+            flag = f"--{f.name.replace('_', '-')}"
+            raise UsageError(f"{flag} has no effect with {args.method}; leave it out")
+
+
+def methods_of(setting: Field[Any]) -> Sequence[str]:
+    """The methods that use a setting: those that its help begins with, or all."""
+    named = setting.metadata.get("help", "").partition(":")[0].split(", ")
+    return [method for method in METHODS if method in named] or METHODS
+
+
 def notes_on_defaults() -> dict[str, str]:
     """What each method uses if a flag isn't given, to be shown in its help."""
     notes = {}
     for f in fields(PostTrainConfig):
-        named = f.metadata.get("help", "").partition(":")[0].split(", ")
-        methods = [method for method in METHODS if method in named] or METHODS
+        methods = methods_of(f)
         values = {method: getattr(METHOD_SETTINGS[method], f.name) for method in methods}
         same = len({*values.values()}) == 1
         values = {method: "none" if v is None else v for method, v in values.items()}

@@ -2303,7 +2303,7 @@ RATIOS_ALONE = "the last two numbers are ratios; the advantage is missing"
 POST_TRAINING = mistakes(
     post_training_with,
     sample_deviation=(
-        "the first number has the deviation of a sample, with 3 below; a population has all 4",
+        "the first number has the deviation of a sample, which divides by 3; a population's by 4",
         {"deviation": "sample"},
     ),
     variance_for_deviation=(
@@ -2311,7 +2311,7 @@ POST_TRAINING = mistakes(
         {"deviation": "variance"},
     ),
     sample_variance_for_deviation=(
-        "the first number is divided by a variance, with 3 below; a population's deviation is the "
+        "the first number is divided by a sample's variance; a population's deviation is the "
         "root of a mean of all 4 squares",
         {"deviation": "sample variance"},
     ),
@@ -2399,8 +2399,8 @@ POST_TRAINING = mistakes(
         {"form": "exponential"},
     ),
     ratio_reversed=(
-        "the third number has the ratio the wrong way round: the reference is above, the policy, "
-        "which sampled the token, below",
+        "the third number has the ratio the wrong way round: it is reference / policy, and the "
+        "policy sampled the token",
         {"ratio": 0.4},
     ),
     difference_in_k3=(
@@ -2738,8 +2738,8 @@ ANSWERED = mistakes(
         {"ends": "first alone"},
     ),
     divided_by_all_positions=(
-        "the losses of prompt and padding are set to 0 and still counted below; divide by the "
-        "number of the answers' tokens",
+        "the losses of prompt and padding are set to 0, but the mean still counts them; divide by "
+        "the number of the answers' tokens",
         {"mean": "all positions"},
     ),
     mean_of_each_answer=(
@@ -3424,7 +3424,7 @@ OTHER_EPS = "another number is added to the deviation; 1e-4 is asked for"
 GROUP_REWARDS = mistakes(
     grouped_rewards_with,
     sample_deviation=(
-        "the deviation is that of a sample, with G - 1 below; a population's is asked for, with G",
+        "the deviation is that of a sample, which divides by G - 1; a population's divides by G",
         {"spread": "sample"},
     ),
     whole_batch=(
@@ -3650,7 +3650,7 @@ ESTIMATED = mistakes(
     estimated_with,
     reversed=(
         "the ratio is the wrong way round, which estimates something else, since the tokens come "
-        "from the policy: the reference is above, the policy below",
+        "from the policy: it is reference / policy",
         {"ratio": "policy / reference"},
     ),
     k1=(

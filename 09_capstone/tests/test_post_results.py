@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from post_training.experiments import KL_WEIGHTS, PICTURES
+from post_training.post_args import METHOD_SETTINGS
 from utils.mock_corpus import entropy_rate
 from utils.pictures import read_measured
 
@@ -70,6 +71,15 @@ def test_the_table_of_methods() -> None:
             assert method_row(label, name) in PAGE
 
 
+def test_how_many_steps_each_method_took() -> None:
+    grpo, sft, dpo = ({int(row["step"]) for row in last(name)} for name in ("grpo", "sft", "dpo"))
+    assert grpo == {METHOD_SETTINGS["grpo"].max_steps} and len(sft) == len(dpo) == 1
+    assert f"GRPO took {grpo.pop()} steps, its default." in TEXT
+    assert min(sft) > METHOD_SETTINGS["sft"].max_steps
+    assert min(dpo) > METHOD_SETTINGS["dpo"].max_steps
+    assert f"the same time, {sft.pop():,} and {dpo.pop()}, which is more" in TEXT
+
+
 def test_what_grpo_reaches_in_fewer_steps() -> None:
     rows = [row for rows in MEASURED["grpo"].values() for row in rows if row["step"] == 200]
     seconds = sorted(row["seconds"] for row in rows)
@@ -130,6 +140,8 @@ def test_the_table_of_cheated_rewards() -> None:
         rows = MEASURED[name]["1"]
         before, after = rows[0], rows[-1]
         first = next(row for row in rows if row["reward"] is not None)
+        assert after["distinct"] > 0.9 and "more than 90% of the lines are still different" in TEXT
+        assert f"at steps {first['step']:.0f} and {after['step']:.0f}." in TEXT
         cells = (
             f"{first['reward']:.2f} to {after['reward']:.2f}",
             f"{share(before['right'])} to {share(after['right'])}",

@@ -56,17 +56,19 @@ TINY = ModelConfig(
     len(CHARACTERS), max_seq_len=192, d_model=32, n_layers=1, n_heads=2, **MODERN, dropout=0.1
 )
 QUICK = (
-    *("--dtype", "float32", "--batch-size", 8, "--group-size", 4, "--max-steps", 4),
+    *("--dtype", "float32", "--batch-size", 8, "--max-steps", 4),
     *("--eval-interval", 2, "--save-interval", 3, "--judged-answers", 6, "--warmup-steps", 1),
 )
+DPO = ("dpo", "--group-size", 4)
+GRPO = ("grpo", "--group-size", 4)
 METHODS = {
     "sft": ("sft",),
     "sft, following": ("sft", "--task", "follow"),
-    "dpo": ("dpo",),
-    "grpo": ("grpo",),
-    "grpo, one reward per answer": ("grpo", "--reward", "exact"),
-    "grpo, two updates": ("grpo", "--updates", 2),
-    "grpo, following, for length": ("grpo", "--task", "follow", "--reward", "length"),
+    "dpo": DPO,
+    "grpo": GRPO,
+    "grpo, one reward per answer": (*GRPO, "--reward", "exact"),
+    "grpo, two updates": (*GRPO, "--updates", 2),
+    "grpo, following, for length": (*GRPO, "--task", "follow", "--reward", "length"),
 }
 Call = Callable[..., Any]
 pytestmark = pytest.mark.usefixtures("training_folders", "short_plays")
@@ -79,6 +81,7 @@ def short_plays() -> Iterator[None]:
         corpus = Corpus("mock", generate(N_CHARS), "a few scenes", entropy_bits_per_char=0.75)
         patch.setattr(training_data, "load_corpus", lambda source: corpus)
         patch.setattr(post_run, "make_task", short_task)
+        patch.setattr(post_train, "plot_answers", lambda folder, data: None)  # it is slow
         yield
 
 
@@ -169,7 +172,7 @@ def given_weights(base: Path) -> dict[str, torch.Tensor]:
 def test_answers_are_judged_before_the_first_step_and_at_each_evaluation(
     call: Call, base: Path, tmp_path: Path
 ) -> None:
-    done = call("grpo", *QUICK, "--checkpoint", base, *places(tmp_path))
+    done = call(*GRPO, *QUICK, "--checkpoint", base, *places(tmp_path))
     answers = read_csv(tmp_path / "run" / "answers.csv")
     assert tuple(answers[0]) == ANSWER_COLUMNS
     assert [row["step"] for row in answers] == [0, 2, 4]
@@ -280,7 +283,7 @@ def test_a_step_without_a_pair_changes_nothing(
 ) -> None:
     """Where all answers of every group are equally good, DPO has nothing to learn from."""
     monkeypatch.setattr(post_trainer, "make_pairs", lambda *given: [])
-    done = call("dpo", *QUICK, "--checkpoint", base, *places(tmp_path))
+    done = call(*DPO, *QUICK, "--checkpoint", base, *places(tmp_path))
     assert (done.code, done.err) == (0, "")
     last = load_checkpoint(tmp_path / "run" / "last.safetensors").weights
     assert all(torch.equal(w, last[name]) for name, w in given_weights(base).items())
@@ -290,7 +293,7 @@ def test_special_tokens_are_added_once(call: Call, base: Path, tmp_path: Path) -
     """The second run starts from the first one's model, which knows them."""
     call("sft", *QUICK, "--checkpoint", base, *places(tmp_path / "first"))
     first = tmp_path / "first" / "checkpoints" / "run.safetensors"
-    call("grpo", *QUICK, "--checkpoint", first, *places(tmp_path / "second"))
+    call(*GRPO, *QUICK, "--checkpoint", first, *places(tmp_path / "second"))
     second = tmp_path / "second" / "checkpoints" / "run.safetensors"
     for path in (first, second):
         tokenizer = load_checkpoint(path).tokenizer
@@ -318,7 +321,7 @@ def test_without_a_checkpoint_the_newest_is_taken(call: Call, base: Path, tmp_pa
 
 def test_a_run_is_the_same_every_time(call: Call, base: Path, tmp_path: Path) -> None:
     for name in "ab":
-        call("grpo", *QUICK, "--checkpoint", base, *places(tmp_path / name))
+        call(*GRPO, *QUICK, "--checkpoint", base, *places(tmp_path / name))
     assert result(tmp_path / "a" / "run") == result(tmp_path / "b" / "run")
 
 
@@ -367,7 +370,7 @@ def test_a_stop_during_the_last_evaluation_is_resumed(
     call: Call, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every step is taken, and what is left is to judge the answers."""
-    call("grpo", *QUICK, "--checkpoint", base, *places(tmp_path / "whole"))
+    call(*GRPO, *QUICK, "--checkpoint", base, *places(tmp_path / "whole"))
     evaluate = PostTrainer.evaluate
 
     def interrupted(self: PostTrainer) -> float:
@@ -377,7 +380,7 @@ def test_a_stop_during_the_last_evaluation_is_resumed(
 
     with monkeypatch.context() as patch:
         patch.setattr(PostTrainer, "evaluate", interrupted)
-        assert call("grpo", *QUICK, "--checkpoint", base, *places(tmp_path)).code == 130
+        assert call(*GRPO, *QUICK, "--checkpoint", base, *places(tmp_path)).code == 130
     assert call("--resume", *places(tmp_path)).code == 0
     assert result(tmp_path / "run") == result(tmp_path / "whole" / "run")
 
@@ -385,14 +388,14 @@ def test_a_stop_during_the_last_evaluation_is_resumed(
 def test_a_run_killed_before_its_first_state_starts_from_the_beginning(
     call: Call, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call("dpo", *QUICK, "--checkpoint", base, *places(tmp_path / "whole"))
+    call(*DPO, *QUICK, "--checkpoint", base, *places(tmp_path / "whole"))
 
     def killed(self: PostTrainer) -> tuple[float, float, float]:
         raise KeyboardInterrupt  # as a second Ctrl-C: nothing is saved
 
     with monkeypatch.context() as patch:
         patch.setattr(PostTrainer, "dpo", killed)
-        assert call("dpo", *QUICK, "--checkpoint", base, *places(tmp_path)).code == 130
+        assert call(*DPO, *QUICK, "--checkpoint", base, *places(tmp_path)).code == 130
     assert [row["step"] for row in rows(tmp_path / "run" / "answers.csv")] == [0]
     done = call("--resume", *places(tmp_path))
     assert "no state was saved yet" in done.out
@@ -413,7 +416,7 @@ def test_a_run_can_be_resumed_when_its_checkpoint_is_gone(
 ) -> None:
     copy = tmp_path / "copy.safetensors"
     shutil.copy(base, copy)
-    call("grpo", *QUICK, "--checkpoint", copy, *places(tmp_path), stop_at=2)
+    call(*GRPO, *QUICK, "--checkpoint", copy, *places(tmp_path), stop_at=2)
     copy.unlink()
     assert call("--resume", *places(tmp_path)).code == 0
 
@@ -576,6 +579,9 @@ def changed_copy(base: Path, path: Path, **changes: Any) -> Path:
         (("grpo", "--judged-answers", 0), "judged_answers 0 is out of range"),
         (("sft", "--resume", "--overwrite"), "choose one"),
         (("sft", "--d-model", 64), "unknown argument --d-model"),
+        (("sft", "--reward", "word"), "--reward has no effect with sft; leave it out"),
+        (("sft", "--kl-weight", 0), "--kl-weight has no effect with sft; leave it out"),
+        (("dpo", "--clip", 0.3), "--clip has no effect with dpo; leave it out"),
         (("nosuch", "--resume"), "unknown method 'nosuch'"),
     ],
 )

@@ -158,10 +158,10 @@ def test_a_row_that_is_the_mean_of_all_is_never_likely() -> None:
 
 
 def test_two_rewards_by_hand() -> None:
-    chosen, rejected = torch.tensor([2.0]), torch.tensor([0.9])
+    chosen, rejected = torch.tensor([2.0]), torch.tensor([1.2])
     loss, other = bradley_terry_loss(chosen, rejected), bradley_terry_loss(rejected, chosen)
     says(
-        f"P = σ(1.1) = {(-loss).exp():.3f}, and the loss is {loss:.3f}",
+        f"P = σ(0.8) = {(-loss).exp():.3f}, and the loss is {loss:.3f}",
         f"if the other had been chosen, {other:.3f}",
     )
     assert math.isclose(bradley_terry_loss(chosen + 5, rejected + 5), loss, rel_tol=1e-5)
@@ -277,7 +277,7 @@ def test_how_many_groups_teach_nothing() -> None:
 def test_the_exact_reward_is_the_share_plus_1() -> None:
     task = Follow()
     says(
-        "the reward `exact` is the share, plus 1 if all is right",
+        "our reward `exact` is the share, plus 1 if all is right",
         "(An answer without its end gets half the share.)",
     )
     prompt = fool_greets(task)
@@ -372,16 +372,21 @@ def test_the_figures_of_the_runs() -> None:
     dpo = {row["step"]: row for row in MEASURED["dpo"]["1"]}
     best, end = max(dpo.values(), key=lambda row: row["right"]), MEASURED["dpo"]["1"][-1]
     word, rhyme = MEASURED["word"]["1"][-1], MEASURED["rhyme"]["1"][-1]
+    length = MEASURED["length"]["1"]
     says(
-        f"{percent(base['right'])} of its held-out answers right, and {base['distinct']:.0%} of",
+        f"{percent(base['right'])} of its answers to held-out prompts right, and "
+        f"{base['distinct']:.0%} of its lines",
+        f"five minutes, from {percent(base['right'])}, it went like that: "
         f"{percent(best['right'])} right after {best['step']:.0f} steps, {percent(end['right'])} "
         f"after {end['step']:.0f}, at a KL of {end['kl']:.2f}. Stop early",
         f"GRPO ends at {percent(at_end('grpo', 'right'))} right, at a KL of "
         f"{at_end('grpo', 'kl'):.3f}",
         f"rises from {base['val_loss']:.3f} to {at_end('grpo', 'val_loss'):.3f}. SFT ends at "
         f"{percent(at_end('sft', 'right'))}, but at a loss of {at_end('sft', 'val_loss'):.3f}",
-        f'"sweet" for {word["step"]:.0f} steps leaves {percent(word["right"])} right',
-        f"at a KL of {word['kl']:.2f}. Rhymes are rarer: {percent(rhyme['right'])}, hardly a",
+        f'"sweet" for {word["step"]:.0f} steps leaves {percent(word["right"])} right, '
+        f"of {percent(base['right'])}, at a KL of {word['kl']:.2f}. Rhymes are rarer: "
+        f"{percent(rhyme['right'])}, hardly a change",
+        f"instructions, leaves {percent(length[-1]['right'])} of {percent(length[0]['right'])}.",
     )
 
 

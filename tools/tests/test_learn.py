@@ -689,6 +689,7 @@ def test_running_exercises_py_does_the_same(course: Path, run: Run) -> None:
         (["reset", "x.y"], "unknown exercise 'x.y'; choose one of: 1.1, 1.2,"),
         (["hint", "9.9"], "unknown exercise '9.9'; no such lesson"),
         (["reset", "02.1"], "unknown exercise '02.1'; lesson 2 has 2.1 to 2.2"),
+        (["check", "02"], "unknown exercise '02'; lesson 2 has 2.1 to 2.2"),
         (["check", "01_frist"], "unknown lesson '01_frist' (did you mean '01_first'?)"),
         (["status", "first"], "unknown lesson 'first' (did you mean '01_first'?)"),
         (["next", "2_second"], "unknown lesson '2_second' (did you mean '02_second'?)"),

@@ -263,7 +263,7 @@ def find_exercise(given: str, among: list[Lesson]) -> tuple[Lesson, Exercise]:
     ids = [exercise.id for _, exercise in found or known]
     if len(found) > 1:
         raise UsageError(f"{given!r} is in {len(found)} exercises; choose one of: {', '.join(ids)}")
-    number = re.fullmatch(r"0?(\d+)\.\d+", given)
+    number = re.fullmatch(r"0?(\d+)(\.\d+)?", given)
     if not found and number:
         own = [one for one in ids if one.split(".")[0] == number[1]]
         known_ids = f"lesson {number[1]} has {own[0]} to {own[-1]}" if own else "no such lesson"

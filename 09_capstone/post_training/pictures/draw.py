@@ -31,6 +31,7 @@ METHODS = {
     "dpo": ("DPO", ORANGE),
 }
 CHEATED = {"word": 'counting "sweet"', "rhyme": "counting rhymes", "length": "paying for length"}
+MARKERS = "os^Dvp"  # neighbouring colours of a scale are hard to tell apart
 PRICES = "kl-"  # the names of the runs at several KL weights begin with it
 REWARD_MODELS = {
     "reward-model": "without errors",
@@ -74,29 +75,34 @@ def cheated(runs: Runs) -> Figure:
     """Rewards that can be cheated: each rises while the share of right answers falls."""
     present = {name: label for name, label in CHEATED.items() if name in runs}
     figure, panels = plt.subplots(1, len(present), figsize=(8.7, 2.9), layout="constrained")
-    for axes, (name, label) in zip(panels, present.items(), strict=True):
+    rewards = [axes.twinx() for axes in panels]
+    for axes, reward, (name, label) in zip(panels, rewards, present.items(), strict=True):
         rows = next(iter(runs[name].values()))
         steps = [row["step"] for row in rows]
         axes.plot(steps, [100 * row["right"] for row in rows], color=BLUE, marker="o")
         axes.set(xlabel="step", title=label, ylim=(0, 100))
-        axes.set_ylabel("right answers, %", color=BLUE)
-        show_reward(axes.twinx(), rows)
+        axes.tick_params("y", colors=BLUE)
         axes.spines["top"].set_visible(False)
+        show_reward(reward, rows)
+    # only at the outer axes: between two panels, the labels of both would stand side by side
+    panels[0].set_ylabel("right answers, %", color=BLUE)
+    rewards[-1].set_ylabel("mean reward", color=ORANGE)
     return figure
 
 
 def kl_weights(runs: Runs) -> Figure:
     """The same steps at several prices of a nat: what is gained, and how far the model moves."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.3), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.0, 3.2), layout="constrained")
     names = sorted((name for name in runs if name.startswith(PRICES)), key=price_of)
     colours = plt.get_cmap("viridis")(range(0, 256, 256 // max(2, len(names))))
-    for name, colour in zip(names, colours, strict=False):
+    for name, colour, marker in zip(names, colours, MARKERS, strict=False):
+        style = {"color": colour, "marker": marker}
         for rows in runs[name].values():
             steps = [row["step"] for row in rows]
-            left.plot(steps, [100 * row["right"] for row in rows], color=colour, marker="o")
-            right.plot(steps, [row["kl"] for row in rows], color=colour, marker="o")
-        left.plot([], [], color=colour, marker="o", label=f"KL weight {price_of(name):g}")
-    left.set(xlabel="step", ylabel="right answers, %", ylim=(0, 100))
+            left.plot(steps, [100 * row["right"] for row in rows], **style)
+            right.plot(steps, [row["kl"] for row in rows], **style)
+        left.plot([], [], **style, label=f"KL weight {price_of(name):g}")
+    left.set(xlabel="step", ylabel="right answers, %", ylim=(50, 100))
     right.set(xlabel="step", ylabel="KL to the base model, nats per token", ylim=(0, None))
     left.legend(frameon=False)
     hide_frame(left, right)
@@ -130,8 +136,8 @@ def show_reward(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     known = [row for row in rows if row["reward"] is not None]
     reward = [row["reward"] for row in known]
     axes.plot([row["step"] for row in known], reward, color=ORANGE, marker="s")
-    axes.set_ylabel("mean reward", color=ORANGE)
     axes.set_ylim(0, 1.1 * max(reward))
+    axes.tick_params("y", colors=ORANGE)
     axes.spines["top"].set_visible(False)
 
 
