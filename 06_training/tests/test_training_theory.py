@@ -307,7 +307,7 @@ def test_how_much_small_values_grow() -> None:
 
 
 def test_what_muon_costs_and_gains() -> None:
-    assert f"{3 * 128 / 1024:.0%} for the `laptop` preset" in MUON
+    assert f"{3 * 128 / 2048:.0%} for the `laptop` preset" in MUON
     assert f"{3 * 4096 / 4e6:.1%} for a model" in MUON
     rows = (LESSON.parent / "09_capstone" / "ablations.md").read_text(encoding="utf-8")
     for name, said in (
