@@ -105,3 +105,10 @@ def test_one_folder_alone_says_nothing(tmp_path: Path) -> None:
 def test_the_workflow_measures_in_one_of_its_runs() -> None:
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     assert re.search(r"run: \$PY -m pytest .*--cov --cov-report=", workflow)
+
+
+def test_what_runs_in_child_processes_exists_and_is_left_out() -> None:
+    assert all((ROOT / name).is_file() for name in covered.IN_CHILDREN)
+    measured = {path.as_posix() for path in covered.measured_modules(ROOT)}
+    assert measured.isdisjoint(covered.IN_CHILDREN)
+    assert "utils/grader/guard.py" in measured
