@@ -27,7 +27,7 @@ PRESETS = {
     "laptop": TrainConfig(
         ModelConfig(max_seq_len=128, d_model=128, n_layers=4, n_heads=4, **MODERN),
         batch_size=16,
-        max_steps=1550,
+        max_steps=1700,
         warmup_steps=50,
         eval_interval=250,
         **LONGER_TRAINING,
