@@ -425,7 +425,8 @@ def block_from_meta(
     2i and 2i + 1 of a head; ours turn halves. What you wrote in 4.13 is imported:
     interleaved_to_halves(weight, number_of_heads). n_heads is a multiple of n_kv_heads.
 
-    Returns a new dictionary with our names, so that the block computes here what it computed there.
+    Returns a new dictionary with our names, so that the block computes here what it computed there;
+    no row is moved that need not be, and every tensor keeps its dtype.
     A tensor that META_NAMES doesn't have, or one of META_NAMES that theirs doesn't have, is a
     ValueError with that name of Meta's in its message.
     """
