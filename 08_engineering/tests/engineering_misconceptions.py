@@ -2662,6 +2662,7 @@ def block_with(
     heads_of_queries: str = "n_heads",
     output: str = "kept",
     repeated: str = "",
+    scaled: str = "",
     norms: str = "",
     attention: str = "",
     feed_forward: str = "",
@@ -2676,21 +2677,22 @@ def block_with(
     block: dict[str, Any] = {name: theirs[name] for name in META if name in theirs}
     if missing == "None":
         block = {name: theirs.get(name) for name in META}
-    counts = {"n_heads": n_heads, "n_kv_heads": n_kv_heads, "one": 1}
-    counts |= {"by hand": -n_heads, "n_heads // n_kv_heads": n_heads // n_kv_heads}
-    if "attention.wq.weight" in theirs:
-        counts["d_head"] = len(theirs["attention.wq.weight"]) // n_heads
+    counts = counts_of_heads(theirs, n_heads, n_kv_heads)
     heads = {"wq": heads_of_queries, "wk": heads_of_keys, "wv": "n_kv_heads", "wo": "n_heads"}
     for part in moved:
-        name = f"attention.{part}.weight"
-        if name in block:
-            block[name] = reordered(block[name], counts[heads[part]], way, axis)
+        name = f"attention.{part.removesuffix(' if square')}.weight"
+        is_left = part.endswith("square") and name in block and len({*block[name].shape}) > 1
+        if name in block and not is_left:
+            count = counts[heads[part.removesuffix(" if square")]]
+            block[name] = reordered(block[name], count, way, axis)
     name = "attention.wo.weight"
     if output == "columns" and name in block:
         block[name] = reordered(block[name], n_heads, way, "columns")
     for name in ("attention.wk.weight", "attention.wv.weight"):
         if repeated and name in block:
             block[name] = with_copied_heads(block[name], n_heads, n_kv_heads, repeated)
+    if scaled:
+        block = with_other_values(block, scaled, n_heads)
     for exchange in (norms, attention, feed_forward):
         block = exchanged(block, EXCHANGED.get(exchange, {}))
     for name, tensor in block.items():
@@ -2707,8 +2709,6 @@ def refuse_names(theirs: Mapping[str, Tensor], unknown: str, missing: str, messa
     extra = [name for name in theirs if name not in META]
     if message == "assert" and (lost or extra):
         raise AssertionError
-    if missing == "counted" and len(theirs) != len(META):
-        raise ValueError(f"not {len(META)} tensors: {list(theirs)}")
     if lost and missing in ("refused", "nameless"):
         texts = {"the name": lost[0], "our name": META[lost[0]]}
         raise ValueError(texts.get(message, "") if missing == "refused" else "")
@@ -2719,6 +2719,25 @@ def refuse_names(theirs: Mapping[str, Tensor], unknown: str, missing: str, messa
         raise ValueError(extra[0] if is_named else "")
     if extra and unknown == "KeyError":
         raise KeyError(extra[0])
+
+
+def counts_of_heads(theirs: Mapping[str, Tensor], n_heads: int, n_kv_heads: int) -> dict[str, int]:
+    """What a matrix may be divided into; below zero: by hand, where odd widths are no error."""
+    counts = {"n_heads": n_heads, "n_kv_heads": n_kv_heads, "one": 1}
+    counts |= {"by hand": -n_heads, "n_heads // n_kv_heads": n_heads // n_kv_heads}
+    if "attention.wq.weight" in theirs:
+        counts["d_head"] = len(theirs["attention.wq.weight"]) // n_heads
+    return counts
+
+
+def with_other_values(block: dict[str, Any], scaled: str, n_heads: int) -> dict[str, Any]:
+    """Norms plus 1, or queries divided by the square root of d_head."""
+    if scaled == "norms":
+        return {name: one + 1 if "norm" in name else one for name, one in block.items()}
+    queries = block.get("attention.wq.weight")
+    if queries is None:
+        return block
+    return block | {"attention.wq.weight": queries / math.sqrt(len(queries) // n_heads)}
 
 
 def reordered(weight: Tensor, n_heads: int, way: str, axis: str) -> Tensor:
@@ -2868,6 +2887,19 @@ CONVERTED = mistakes(
         "when it runs, and its weights hold n_kv_heads",
         {"repeated": "in turn"},
     ),
+    norms_with_one_added=(
+        "1 is added to the norms, as Gemma's files need it; Llama's hold the weight itself",
+        {"scaled": "norms"},
+    ),
+    queries_scaled=(
+        "the queries are divided by the square root of d_head; attention does that when it runs",
+        {"scaled": "queries"},
+    ),
+    square_alone=(
+        "only square matrices are moved; where heads of keys are shared, theirs is not square, and "
+        "has to be moved as well",
+        {"moved": ("wq", "wk if square")},
+    ),
     norms_exchanged=(
         "the two norms are exchanged; attention_norm comes before attention, on both sides",
         {"norms": "norms"},
@@ -2957,10 +2989,6 @@ CONVERTED = mistakes(
     nothing_refused=(
         "nothing is refused: missing tensors and unknown ones are left out without an error",
         {"unknown": "ignored", "missing": "ignored"},
-    ),
-    names_counted=(
-        "the tensors are counted, not compared by name; the error doesn't say which is missing",
-        {"unknown": "ignored", "missing": "counted"},
     ),
     nameless_error=(
         "the error doesn't hold the name of the tensor",
