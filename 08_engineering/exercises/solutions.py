@@ -63,8 +63,9 @@ def save_bytes(path: Path, data: bytes) -> None:
 
     Writes data to path, whose folder exists. Whatever the instant at which a reader looks, and
     whenever the program is killed, path holds what it held before or all of data, and data is on
-    the disk before it gets the name. If anything fails, the error is passed on, path holds what it
-    held before, and no file is left over. Other files of the folder stay as they are.
+    the disk before it gets the name. If anything fails, or Ctrl-C is pressed (a KeyboardInterrupt),
+    the error is passed on, path holds what it held before, and no file is left over. Other files of
+    the folder stay as they are.
 
     It works on Windows too, where a file that is open can't be renamed, and where os.rename refuses
     a name that exists. The code below the raise has one mistake. Delete the raise line, find the

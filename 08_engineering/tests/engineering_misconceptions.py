@@ -153,8 +153,9 @@ def saved_with(
         if synced == "after":
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    except BaseException:
-        if on_error == "removed":
+    except BaseException as error:
+        is_ctrl_c = not isinstance(error, Exception)
+        if on_error == "removed" or (on_error == "left by Ctrl-C" and not is_ctrl_c):
             sibling.unlink(missing_ok=True)
         elif on_error == "the file itself removed":
             path.unlink(missing_ok=True)
@@ -242,6 +243,11 @@ SAVED = mistakes(
     sibling_left_over=(
         "after a failure the sibling is left over: remove it, and raise the error again",
         {"on_error": "left"},
+    ),
+    sibling_left_by_ctrl_c=(
+        "Ctrl-C leaves the sibling behind: a KeyboardInterrupt is a BaseException, and except "
+        "Exception doesn't catch it",
+        {"on_error": "left by Ctrl-C"},
     ),
     file_removed_after_a_failure=(
         "after a failure path itself is removed; it still held the old data",

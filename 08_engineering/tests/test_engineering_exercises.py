@@ -75,6 +75,7 @@ def saved(
     old: bytes | None = OLD,
     fails: str = "",
     windows: bool = False,
+    interrupted: bool = False,
     others: Sequence[str] = (),
     report: Sequence[str],
 ) -> dict[str, str]:
@@ -86,7 +87,8 @@ def saved(
             (folder / name).write_bytes(b"another file")
         if old is not None:
             (folder / path).write_bytes(old)
-        disk = WatchedDisk(folder / path, old, data, fails, windows=windows)
+        ctrl_c = KeyboardInterrupt() if interrupted else None
+        disk = WatchedDisk(folder / path, old, data, fails, windows=windows, error=ctrl_c)
         error = "none"
         with disk:
             try:
@@ -94,6 +96,8 @@ def saved(
             except OSError as failure:
                 error = type(failure).__name__
                 error = "that of a full disk" if failure.errno == errno.ENOSPC else error
+            except KeyboardInterrupt:
+                error = "KeyboardInterrupt"
         left = {one.name for one in folder.iterdir()} - {path.name, *others}
         lost = [name for name in others if not is_untouched(folder / name)]
         happened = {
@@ -150,6 +154,13 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(ex, old, fails):
         "the error": "that of a full disk",
     }
     expect_saved(ex, expected, old=old, fails=fails)
+
+
+@pytest.mark.parametrize("fails", ["write", "rename"])
+def test_ctrl_c_leaves_the_old_file_and_nothing_else(ex, fails):
+    """Ctrl-C, a KeyboardInterrupt, is passed on; it leaves the old file, and nothing else"""
+    expected = {"path holds": "the old", "left over": "nothing", "the error": "KeyboardInterrupt"}
+    expect_saved(ex, expected, fails=fails, interrupted=True)
 
 
 def test_other_files_stay_as_they_are(ex):
