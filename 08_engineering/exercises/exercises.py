@@ -66,8 +66,9 @@ def save_bytes(path: Path, data: bytes) -> None:
 
     Writes data to path, whose folder exists. Whatever the instant at which a reader looks, and
     whenever the program is killed, path holds what it held before or all of data, and data is on
-    the disk before it gets the name. If anything fails, the error is passed on, path holds what it
-    held before, and no file is left over. Other files of the folder stay as they are.
+    the disk before it gets the name. If anything fails, or Ctrl-C is pressed (a KeyboardInterrupt),
+    the error is passed on, path holds what it held before, and no file is left over. Other files of
+    the folder stay as they are.
 
     It works on Windows too, where a file that is open can't be renamed, and where os.rename refuses
     a name that exists. The code below the raise has one mistake. Delete the raise line, find the
@@ -371,7 +372,8 @@ def block_from_meta(
     2i and 2i + 1 of a head; ours turn halves. What you wrote in 4.13 is imported:
     interleaved_to_halves(weight, number_of_heads). n_heads is a multiple of n_kv_heads.
 
-    Returns a new dictionary with our names, so that the block computes here what it computed there.
+    Returns a new dictionary with our names, so that the block computes here what it computed there;
+    no row is moved that need not be, and every tensor keeps its dtype.
     A tensor that META_NAMES doesn't have, or one of META_NAMES that theirs doesn't have, is a
     ValueError with that name of Meta's in its message.
     """

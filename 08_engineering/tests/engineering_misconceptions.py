@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from rotary_layouts import halves_to_interleaved, interleaved_to_halves
 from utils.grader.mistakes import mistakes
 
 # --- 8.1 predict_after_crash ---
@@ -152,8 +153,9 @@ def saved_with(
         if synced == "after":
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    except BaseException:
-        if on_error == "removed":
+    except BaseException as error:
+        is_ctrl_c = not isinstance(error, Exception)
+        if on_error == "removed" or (on_error == "left by Ctrl-C" and not is_ctrl_c):
             sibling.unlink(missing_ok=True)
         elif on_error == "the file itself removed":
             path.unlink(missing_ok=True)
@@ -241,6 +243,11 @@ SAVED = mistakes(
     sibling_left_over=(
         "after a failure the sibling is left over: remove it, and raise the error again",
         {"on_error": "left"},
+    ),
+    sibling_left_by_ctrl_c=(
+        "Ctrl-C leaves the sibling behind: a KeyboardInterrupt is a BaseException, and except "
+        "Exception doesn't catch it",
+        {"on_error": "left by Ctrl-C"},
     ),
     file_removed_after_a_failure=(
         "after a failure path itself is removed; it still held the old data",
@@ -2636,63 +2643,150 @@ META = {  # ours by Meta's name
 }
 
 
+EXCHANGED = {  # in the place of a tensor of Meta's: another one
+    "norms": {"attention_norm": "ffn_norm", "ffn_norm": "attention_norm"},
+    "queries and keys": {"attention.wq": "attention.wk", "attention.wk": "attention.wq"},
+    "keys and values": {"attention.wk": "attention.wv", "attention.wv": "attention.wk"},
+    "gate and up": {"feed_forward.w1": "feed_forward.w3", "feed_forward.w3": "feed_forward.w1"},
+    "up and down": {"feed_forward.w2": "feed_forward.w3", "feed_forward.w3": "feed_forward.w2"},
+}
+
+
 def block_with(
     theirs: Mapping[str, Tensor],
     n_heads: int,
     n_kv_heads: int,
     *,
-    moved: tuple[str, ...] = ("wq", "wk"),
-    way: str = "to halves",
-    heads_of_keys: str = "n_kv_heads",
-    heads_of_queries: str = "n_heads",
-    names: str = "ours",
     unknown: str = "refused",
     missing: str = "refused",
     message: str = "the name",
-    dtype: str = "kept",
-) -> dict[str, Tensor]:
+    prefix: str = "kept",
+    moved: tuple[str, ...] = ("wq", "wk"),
+    way: str = "to halves",
+    axis: str = "rows",
+    heads_of_keys: str = "n_kv_heads",
+    heads_of_queries: str = "n_heads",
+    output: str = "kept",
+    repeated: str = "",
+    scaled: str = "",
+    norms: str = "",
+    attention: str = "",
+    feed_forward: str = "",
+    transposed: tuple[str, ...] = (),
+    names: str = "ours",
+    dtype: torch.dtype | None = None,
+) -> dict[str, Any]:
     """The tensors of a block by other names, some of them in another order."""
-    kept = {name: tensor for name, tensor in theirs.items() if name in META}
+    if prefix == "cut":
+        theirs = {re.sub(r"^layers\.\d+\.", "", name): theirs[name] for name in theirs}
+    refuse_names(theirs, unknown, missing, message)
+    block: dict[str, Any] = {name: theirs[name] for name in META if name in theirs}
+    if missing == "None":
+        block = {name: theirs.get(name) for name in META}
+    counts = counts_of_heads(theirs, n_heads, n_kv_heads)
+    heads = {"wq": heads_of_queries, "wk": heads_of_keys, "wv": "n_kv_heads", "wo": "n_heads"}
+    for part in moved:
+        name = f"attention.{part.removesuffix(' if square')}.weight"
+        is_left = part.endswith("square") and name in block and len({*block[name].shape}) > 1
+        if name in block and not is_left:
+            count = counts[heads[part.removesuffix(" if square")]]
+            block[name] = reordered(block[name], count, way, axis)
+    name = "attention.wo.weight"
+    if output == "columns" and name in block:
+        block[name] = reordered(block[name], n_heads, way, "columns")
+    for name in ("attention.wk.weight", "attention.wv.weight"):
+        if repeated and name in block:
+            block[name] = with_copied_heads(block[name], n_heads, n_kv_heads, repeated)
+    if scaled:
+        block = with_other_values(block, scaled, n_heads)
+    for exchange in (norms, attention, feed_forward):
+        block = exchanged(block, EXCHANGED.get(exchange, {}))
+    for name, tensor in block.items():
+        if name.split(".")[1] in transposed:
+            block[name] = tensor.mT
+    if dtype:
+        block = {name: tensor.to(dtype) for name, tensor in block.items()}
+    return renamed(block, theirs, names, unknown)
+
+
+def refuse_names(theirs: Mapping[str, Tensor], unknown: str, missing: str, message: str) -> None:
+    """Raise an error if names are missing or unknown."""
     lost = [name for name in META if name not in theirs]
     extra = [name for name in theirs if name not in META]
-    if missing == "refused" and lost:
-        raise ValueError(lost[0] if message == "the name" else "a tensor is missing")
-    if missing == "KeyError" and lost:
+    if message == "assert" and (lost or extra):
+        raise AssertionError
+    if lost and missing in ("refused", "nameless"):
+        texts = {"the name": lost[0], "our name": META[lost[0]]}
+        raise ValueError(texts.get(message, "") if missing == "refused" else "")
+    if lost and missing == "KeyError":
         raise KeyError(lost[0])
-    if unknown == "refused" and extra:
-        raise ValueError(extra[0] if message == "the name" else "a tensor is unknown")
-    if unknown == "KeyError" and extra:
+    if extra and unknown in ("refused", "nameless"):
+        is_named = unknown == "refused" and message != "none"
+        raise ValueError(extra[0] if is_named else "")
+    if extra and unknown == "KeyError":
         raise KeyError(extra[0])
-    counts = {
-        "wq": n_heads if heads_of_queries == "n_heads" else n_kv_heads,
-        "wk": n_kv_heads if heads_of_keys == "n_kv_heads" else n_heads,
-        "wv": n_kv_heads,
-        "wo": n_heads,
-    }
-    if heads_of_keys == "one":
-        counts["wk"] = 1
-    if heads_of_queries == "one":
-        counts["wq"] = 1
-    result = {}
-    for name, tensor in kept.items():
-        part = name.split(".")[1]
-        if part in moved:
-            tensor = reordered(tensor, counts[part], way)
-        tensor = tensor.float() if dtype == "float32" else tensor
-        result[name if names == "theirs" else META[name]] = tensor
-    if unknown == "kept":
-        result |= {name: theirs[name] for name in extra}
-    return result
 
 
-def reordered(weight: Tensor, n_heads: int, way: str) -> Tensor:
-    """The rows of each head in another order."""
+def counts_of_heads(theirs: Mapping[str, Tensor], n_heads: int, n_kv_heads: int) -> dict[str, int]:
+    """What a matrix may be divided into; below zero: by hand, where odd widths are no error."""
+    counts = {"n_heads": n_heads, "n_kv_heads": n_kv_heads, "one": 1}
+    counts |= {"by hand": -n_heads, "n_heads // n_kv_heads": n_heads // n_kv_heads}
+    if "attention.wq.weight" in theirs:
+        counts["d_head"] = len(theirs["attention.wq.weight"]) // n_heads
+    return counts
+
+
+def with_other_values(block: dict[str, Any], scaled: str, n_heads: int) -> dict[str, Any]:
+    """Norms plus 1, or queries divided by the square root of d_head."""
+    if scaled == "norms":
+        return {name: one + 1 if "norm" in name else one for name, one in block.items()}
+    queries = block.get("attention.wq.weight")
+    if queries is None:
+        return block
+    return block | {"attention.wq.weight": queries / math.sqrt(len(queries) // n_heads)}
+
+
+def reordered(weight: Tensor, n_heads: int, way: str, axis: str) -> Tensor:
+    """The rows or columns of each head in another order."""
+    if axis == "columns":
+        return reordered(weight.mT, n_heads, way, "rows").mT
+    if n_heads < 0 or way == "odd first":  # by hand: heads of an odd width are no error
+        starts = (1, 0) if way == "odd first" else (0, 1)
+        heads = weight.chunk(abs(n_heads))
+        return torch.cat([head[start::2] for head in heads for start in starts])
     if way == "back":
-        return (
-            weight.reshape(n_heads, 2, -1, weight.shape[-1]).transpose(1, 2).reshape(weight.shape)
-        )
-    pairs = weight.reshape(n_heads, -1, 2, weight.shape[-1])
-    return pairs.transpose(1, 2).reshape(weight.shape)
+        return halves_to_interleaved(weight, n_heads)
+    moved = interleaved_to_halves(weight, n_heads)
+    return interleaved_to_halves(moved, n_heads) if way == "twice" else moved
+
+
+def with_copied_heads(weight: Tensor, n_heads: int, n_kv_heads: int, repeated: str) -> Tensor:
+    """As many heads of keys or values as there are of queries."""
+    order = torch.arange(n_heads)
+    order = order % n_kv_heads if repeated == "in turn" else order * n_kv_heads // n_heads
+    return weight.unflatten(0, (n_kv_heads, -1))[order].flatten(0, 1)
+
+
+def exchanged(block: dict[str, Any], sources: Mapping[str, str]) -> dict[str, Any]:
+    """Some tensors in the place of others."""
+    found = {name: sources.get(name.removesuffix(".weight"), "") for name in block}
+    return {name: block.get(f"{found[name]}.weight", block[name]) for name in block}
+
+
+def renamed(
+    block: dict[str, Any], theirs: Mapping[str, Tensor], names: str, unknown: str
+) -> dict[str, Any]:
+    """The tensors by our names, or by others."""
+    spelled: dict[str, Callable[[str], str]] = {
+        "theirs": lambda name: name,
+        "short": lambda name: META[name].removesuffix(".weight"),
+        "long": lambda name: f"blocks.0.{META[name]}",
+    }
+    our_name = spelled.get(names, lambda name: META[name])
+    result = {our_name(name): tensor for name, tensor in block.items()}
+    if unknown == "kept":
+        result |= {name: theirs[name] for name in theirs if name not in META}
+    return {**theirs, **result} if names == "both" else result
 
 
 CONVERTED = mistakes(
@@ -2727,13 +2821,37 @@ CONVERTED = mistakes(
         "queries and keys",
         {"moved": ("wq", "wk", "wv", "wo")},
     ),
+    columns_of_the_output_too=(
+        "the columns of out_proj are moved as well; they belong to the values, which keep their "
+        "order",
+        {"output": "columns"},
+    ),
+    values_there_and_back=(
+        "the values are moved as well, and the columns of out_proj undo it; the block computes the "
+        "same, but no row is to be moved that need not be",
+        {"moved": ("wq", "wk", "wv"), "output": "columns"},
+    ),
     keys_in_n_heads=(
         "the rows of the keys are divided into n_heads heads; keys have n_kv_heads",
         {"heads_of_keys": "n_heads"},
     ),
+    keys_in_n_heads_by_hand=(
+        "the rows of the keys are divided into n_heads heads; keys have n_kv_heads",
+        {"heads_of_keys": "by hand"},
+    ),
+    keys_in_groups=(
+        "the rows of the keys are divided into n_heads // n_kv_heads heads; that is how many query "
+        "heads share a head of keys, and the keys have n_kv_heads",
+        {"heads_of_keys": "n_heads // n_kv_heads"},
+    ),
     queries_in_n_kv_heads=(
         "the rows of the queries are divided into n_kv_heads heads; queries have n_heads",
         {"heads_of_queries": "n_kv_heads"},
+    ),
+    counts_exchanged=(
+        "queries are divided into n_kv_heads heads and keys into n_heads; it is the other way "
+        "round",
+        {"heads_of_queries": "n_kv_heads", "heads_of_keys": "n_heads"},
     ),
     keys_in_one_head=(
         "all rows of the keys are taken for one head; each of the n_kv_heads keeps its own rows",
@@ -2743,11 +2861,102 @@ CONVERTED = mistakes(
         "all rows of the queries are taken for one head; each of the n_heads keeps its own rows",
         {"heads_of_queries": "one"},
     ),
+    all_in_one_head=(
+        "the rows are moved across the whole matrix, as if it were one head; each head keeps its "
+        "own rows",
+        {"heads_of_queries": "one", "heads_of_keys": "one"},
+    ),
+    d_head_for_heads=(
+        "the width of a head is given where the number of heads is asked for",
+        {"heads_of_queries": "d_head", "heads_of_keys": "d_head"},
+    ),
     the_other_way=(
         "this goes from halves to neighbours; Meta's files have neighbours, ours need halves",
         {"way": "back"},
     ),
+    moved_twice=("the rows are moved twice; once is enough", {"way": "twice"}),
+    odd_rows_first=(
+        "the odd rows of a head come first; the first of each pair belongs into the first half",
+        {"way": "odd first"},
+    ),
+    columns_moved=(
+        "the columns of queries and keys are moved; heads are made of rows, the outputs",
+        {"axis": "columns"},
+    ),
+    heads_copied=(
+        "the heads of keys and values are copied until there are n_heads; the model shares them "
+        "when it runs, and its weights hold n_kv_heads",
+        {"repeated": "each"},
+    ),
+    heads_copied_in_turn=(
+        "the heads of keys and values are copied until there are n_heads; the model shares them "
+        "when it runs, and its weights hold n_kv_heads",
+        {"repeated": "in turn"},
+    ),
+    norms_with_one_added=(
+        "1 is added to the norms, as Gemma's files need it; Llama's hold the weight itself",
+        {"scaled": "norms"},
+    ),
+    queries_scaled=(
+        "the queries are divided by the square root of d_head; attention does that when it runs",
+        {"scaled": "queries"},
+    ),
+    square_alone=(
+        "only square matrices are moved; where heads of keys are shared, theirs is not square, and "
+        "has to be moved as well",
+        {"moved": ("wq", "wk if square")},
+    ),
+    norms_exchanged=(
+        "the two norms are exchanged; attention_norm comes before attention, on both sides",
+        {"norms": "norms"},
+    ),
+    queries_and_keys_exchanged=(
+        "queries and keys are exchanged",
+        {"attention": "queries and keys"},
+    ),
+    keys_and_values_exchanged=("keys and values are exchanged", {"attention": "keys and values"}),
+    gate_and_up_exchanged=(
+        "w1 and w3 are exchanged; w1 is the gate, and w3 the up projection",
+        {"feed_forward": "gate and up"},
+    ),
+    up_and_down_exchanged=(
+        "w2 and w3 are exchanged; w2 is the down projection, and w3 the up projection",
+        {"feed_forward": "up and down"},
+    ),
+    all_transposed=(
+        "the matrices are transposed; both sides store (out, in)",
+        {"transposed": ("wq", "wk", "wv", "wo", "w1", "w2", "w3")},
+    ),
+    attention_transposed=(
+        "the matrices of attention are transposed; both sides store (out, in)",
+        {"transposed": ("wq", "wk", "wv", "wo")},
+    ),
+    output_transposed=(
+        "the output projection is transposed; both sides store (out, in)",
+        {"transposed": ("wo",)},
+    ),
+    feed_forward_transposed=(
+        "the matrices of the feed-forward network are transposed; both sides store (out, in)",
+        {"transposed": ("w1", "w2", "w3")},
+    ),
+    down_transposed=(
+        "the down projection is transposed; both sides store (out, in)",
+        {"transposed": ("w2",)},
+    ),
     their_names=("the tensors keep Meta's names", {"names": "theirs"}),
+    both_names=(
+        "Meta's names are in the result beside ours; it is to have ours alone",
+        {"names": "both"},
+    ),
+    short_names=("the names lack .weight, with which META_NAMES has them", {"names": "short"}),
+    long_names=(
+        "the names begin with the block's number; META_NAMES has them without it",
+        {"names": "long"},
+    ),
+    prefix_cut=(
+        "a name that only ends as one of META_NAMES does is taken for it; it is unknown",
+        {"prefix": "cut"},
+    ),
     unknown_left_out=(
         "a tensor that the table doesn't have is left out; the model then lacks a part of the "
         "published one, and no error says so",
@@ -2764,6 +2973,10 @@ CONVERTED = mistakes(
     missing_left_out=(
         "a missing tensor is left out without an error; the layer would keep its random weights",
         {"missing": "ignored"},
+    ),
+    missing_is_none=(
+        "a missing tensor becomes None, which is what get() gives, or ends in an error about None",
+        {"missing": "None"},
     ),
     missing_is_a_key_error=(
         "a missing tensor ends in a KeyError; compare the names first, and raise a ValueError",
@@ -2787,7 +3000,27 @@ CONVERTED = mistakes(
         "the error doesn't hold the name of the tensor",
         {"message": "none"},
     ),
-    always_float32=("the dtype becomes float32; it should stay", {"dtype": "float32"}),
+    nameless_missing=(
+        "the error about a missing tensor doesn't hold its name",
+        {"missing": "nameless"},
+    ),
+    nameless_unknown=(
+        "the error about an unknown tensor doesn't hold its name",
+        {"unknown": "nameless"},
+    ),
+    our_name_in_the_error=(
+        "the error holds our name of the missing tensor; Meta's is asked for",
+        {"message": "our name"},
+    ),
+    asserted=("the names are compared by assert; a ValueError is asked for", {"message": "assert"}),
+    always_float32=(
+        "the dtype becomes float32; it should stay",
+        {"dtype": torch.float32},
+    ),
+    always_float16=(
+        "the dtype becomes float16; it should stay",
+        {"dtype": torch.float16},
+    ),
 )
 
 

@@ -7,8 +7,9 @@
 
 Opening, writing, syncing and renaming go through Python's own functions, which are replaced while
 the disk is watched; nothing outside the folder of `path` is touched. `fails` names the operation
-that fails, as on a full disk: "write" (in the middle), "fsync" or "rename". With `windows`, what
-Windows refuses is refused everywhere: to rename an open file, and os.rename to a name that exists.
+that fails, as on a full disk or with another `error`: "write" (in the middle), "fsync" or "rename".
+With `windows`, what Windows refuses is refused everywhere: to rename an open file, and os.rename to
+a name that exists.
 """
 
 import contextlib
@@ -63,11 +64,19 @@ class WatchedDisk(contextlib.ExitStack):
     """Follows what a program does to one file."""
 
     def __init__(
-        self, path: Path, old: bytes | None, new: bytes, fails: str = "", *, windows: bool = False
+        self,
+        path: Path,
+        old: bytes | None,
+        new: bytes,
+        fails: str = "",
+        *,
+        windows: bool = False,
+        error: BaseException | None = None,
     ) -> None:
         super().__init__()
         self.path, self.old, self.new = path, old, new
         self.fails, self.windows = fails, windows
+        self.error = error or OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.found: list[str] = []
         self.at_rename = "unknown: nothing is renamed to it"
         self._files: list[WatchedFile] = []
@@ -107,9 +116,9 @@ class WatchedDisk(contextlib.ExitStack):
         return known.get(data, f"{len(data)} other bytes" if data else "an empty file")
 
     def fail(self, operation: str) -> None:
-        """Raise the error of a full disk if this operation has to fail."""
+        """Raise the error, that of a full disk by default, if this operation has to fail."""
         if self.fails == operation:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise self.error
 
     # --- what takes the place of Python's own functions ---
 
