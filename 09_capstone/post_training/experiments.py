@@ -60,7 +60,7 @@ RUNS = {  # arguments of post_train.py; the first four take five minutes each on
     },
 }
 START = {"length": "follow"}  # a model that ends its answers; all others start from the base
-REWARD_STEPS = 128  # with the 2,048 pairs, one epoch
+REWARD_STEPS = 512  # of 16 pairs: two epochs
 REWARD_MODELS = {"reward-model": 0.0, "reward-model-noisy": 0.2}  # the share of wrong preferences
 GROUPS = {
     "methods": ["grpo", "exact", "dpo", "sft"],

@@ -124,7 +124,7 @@ def error_rate(model: ScalarModel, pairs: Rollout) -> float:
 
 
 def make_pair_sets(
-    base: Path, seed: int, n_pairs: int = 2048, task_chars: int = N_CHARS
+    base: Path, seed: int, n_pairs: int = 4096, task_chars: int = N_CHARS
 ) -> PairSets:
     """n_pairs to learn from, and an eighth as many held-out ones of each kind."""
     initial = add_special_tokens(load_checkpoint(base))
@@ -146,7 +146,7 @@ def learn_reward(
     sets: PairSets,
     seed: int,
     n_steps: int,
-    eval_interval: int = 32,
+    eval_interval: int = 128,
     batch_size: int = 16,
     noise: float = 0.0,
     dtype: torch.dtype = torch.float32,

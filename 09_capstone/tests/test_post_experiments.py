@@ -203,7 +203,7 @@ def test_an_epoch_shows_every_pair_once() -> None:
 
 def test_a_reward_model_is_judged_while_it_learns_and_the_same_every_time(base: Path) -> None:
     sets = make_pair_sets(base, 0, n_pairs=8, task_chars=N_CHARS)
-    sizes = {"n_steps": 3, "eval_interval": 2, "batch_size": 2}
+    sizes: dict[str, Any] = {"n_steps": 3, "eval_interval": 2, "batch_size": 2}
     rows = list(learn_reward(base, sets, 0, **sizes))
     assert [row["step"] for row in rows] == [0, 2, 3]
     assert all(tuple(row) == COLUMNS for row in rows)
