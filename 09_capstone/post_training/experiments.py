@@ -30,9 +30,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from logging_utils import CsvLogger, read_csv
 from post_training import reward_errors
 from post_training.post_run import ANSWERS_FILE
+from post_training.preferences import read_pairs, write_pairs
 from run_folder import is_finished, write_result
 from run_places import default_runs
 from utils.errors import CourseError
@@ -57,6 +60,7 @@ RUNS = {  # arguments of post_train.py; the first four take five minutes each on
     },
 }
 START = {"length": "follow"}  # a model that ends its answers; all others start from the base
+REWARD_STEPS = 512  # of 16 pairs: two epochs
 REWARD_MODELS = {"reward-model": 0.0, "reward-model-noisy": 0.2}  # the share of wrong preferences
 GROUPS = {
     "methods": ["grpo", "exact", "dpo", "sft"],
@@ -68,6 +72,7 @@ JUDGED = "--judged-answers 512"
 QUICK = "--max-steps 4 --max-minutes none --eval-interval 2 --batch-size 16 --judged-answers 16"
 COLUMNS = ("step", "right", "followed", "kl", "distinct", "reward", "val_loss", "seconds")
 ERRORS_FILE = "errors.csv"
+ERROR_COLUMNS = (*reward_errors.COLUMNS, "seconds")
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Experiments:
         if name in REWARD_MODELS:
             if not is_finished(folder):
                 self.learn_reward(name, seed)
-            return rounded(read_csv(folder / ERRORS_FILE), reward_errors.COLUMNS)
+            return rounded(read_csv(folder / ERRORS_FILE), ERROR_COLUMNS)
         if not is_finished(folder):
             self.post_train(name, seed)
         return rounded(read_csv(folder / ANSWERS_FILE), COLUMNS)
@@ -116,17 +121,31 @@ class Experiments:
         folder = self.folder(name, seed)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ERRORS_FILE).unlink(missing_ok=True)
-        sizes = {"n_steps": 4, "eval_interval": 2, "n_pairs": 4} if self.quick else {"n_steps": 120}
-        with CsvLogger(folder / ERRORS_FILE, reward_errors.COLUMNS) as log:
-            noise = REWARD_MODELS[name]
-            for row in reward_errors.learn_reward(self.base, seed, noise=noise, **sizes):
-                log.append(row)
+        sets, noise = self.pair_sets(seed), REWARD_MODELS[name]
+        sizes = {"n_steps": 4, "eval_interval": 2} if self.quick else {"n_steps": REWARD_STEPS}
+        dtype = torch.float32 if self.quick else torch.bfloat16
+        learned = reward_errors.learn_reward(
+            self.base, sets, seed, noise=noise, dtype=dtype, **sizes
+        )
+        begin = time.perf_counter()
+        with CsvLogger(folder / ERRORS_FILE, ERROR_COLUMNS) as log:
+            for row in learned:
+                log.append(row | {"seconds": time.perf_counter() - begin})
                 print(
                     f"step {row['step']:>4.0f}  loss {row['loss']:.3f}  wrong in pairs "
                     f"{row['pairs']:4.0%}, in slips {row['slips']:4.0%}",
                     flush=True,
                 )
         write_result(folder, {"outcome": "finished"})
+
+    def pair_sets(self, seed: int) -> reward_errors.PairSets:
+        """The pairs of a seed, which all judges see: made once."""
+        path = self.runs / f"experiment-pairs-{seed}.json"
+        if not path.is_file():
+            print(f"pairs of the base model's answers, for {path}", flush=True)
+            sizes = {"n_pairs": 16} if self.quick else {}
+            write_pairs(path, reward_errors.make_pair_sets(self.base, seed, **sizes))
+        return read_pairs(path)
 
     def keep(self, name: str, seed: int, rows: Sequence[dict[str, Any]]) -> None:
         """Write the rows of a run into measured.json."""

@@ -10,9 +10,11 @@ try:
 except ImportError:
     raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
 
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,6 +23,9 @@ from any_tokenizer import Tokenizer
 from post_training.rewards import exact
 from post_training.rollouts import Rollout, collate
 from post_training.tasks import Prompt, Task
+from post_training.verifier import State
+
+NOTHING = State(None, "")  # what is expected after a prompt, where no verifier asks
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,24 @@ def collate_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer) -> Rollout:
     prompts = [pair.prompt for pair in pairs]
     answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     return collate(prompts * 2, answers, tokenizer)
+
+
+def write_pairs(path: Path, sets: Mapping[str, Sequence[Pair]]) -> None:
+    """Sets of pairs as JSON: prompt, chosen and rejected, which is all that people would see."""
+    texts = {
+        name: [[pair.prompt.text, pair.chosen, pair.rejected] for pair in pairs]
+        for name, pairs in sets.items()
+    }
+    path.write_text(json.dumps(texts, indent=0), encoding="utf-8")
+
+
+def read_pairs(path: Path) -> dict[str, list[Pair]]:
+    """What `write_pairs` has written; of the prompts, the text alone."""
+    texts = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        name: [Pair(Prompt(text, NOTHING, ""), *answers) for text, *answers in rows]
+        for name, rows in texts.items()
+    }
 
 
 def main() -> None:

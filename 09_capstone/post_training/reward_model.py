@@ -4,9 +4,11 @@
     loss = -log sigmoid(r(chosen) - r(rejected))
 
 It is the language model with one score in place of the vocabulary's: the reward of an answer is the
-score at its last token. Only differences are learned, so the zero of the rewards means nothing.
+sum of its tokens' scores. Only differences are learned, so the zero of the rewards means nothing.
 
-Ouyang et al. 2022, section 3.5.
+Large models are read at the last token alone (Ouyang et al. 2022, section 3.5), which must collect
+what all positions have found. With four layers and a thousand pairs, it remembers the pairs
+instead. In a sum, each position needs to find only its own mistake.
 """
 
 try:
@@ -18,8 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from post_training.rollouts import Rollout
+from post_training.rollouts import Rollout, answer_sum
 from tiny_transformer_lm import TinyTransformerLM
+
+SCALE = 0.1  # of a score, so that the sum of a hundred moves slowly at first; it is DPO's beta
 
 
 class ScalarModel(TinyTransformerLM):
@@ -37,11 +41,9 @@ class ScalarModel(TinyTransformerLM):
         return self.score.weight
 
     def rewards(self, rollout: Rollout) -> Tensor:
-        """The score at the last token of each answer (B,)."""
+        """The sum of the scores of each answer's tokens (B,), scaled."""
         scores = self(rollout.tokens).float().squeeze(-1)  # (B, T)
-        positions = torch.arange(rollout.tokens.size(1), device=scores.device)
-        last = (rollout.is_answer * positions).argmax(-1)  # (B,)
-        return scores[torch.arange(len(last)), last]
+        return SCALE * answer_sum(scores, rollout.is_answer)
 
 
 def bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:

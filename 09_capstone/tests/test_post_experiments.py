@@ -7,6 +7,8 @@ import importlib.util
 import json
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -19,8 +21,16 @@ from checkpointing import save_checkpoint
 from post_training import experiments, reward_errors
 from post_training.experiments import GROUPS, KL_WEIGHTS, REWARD_MODELS, RUNS, START, runs_of
 from post_training.post_run import ANSWER_COLUMNS, ANSWERS_FILE
-from post_training.reward_errors import COLUMNS, learn_reward, with_slip
-from post_training.tasks import Continue
+from post_training.preferences import NOTHING, Pair, read_pairs, write_pairs
+from post_training.reward_errors import (
+    COLUMNS,
+    PairSets,
+    epochs,
+    learn_reward,
+    make_pair_sets,
+    with_slip,
+)
+from post_training.tasks import Continue, Prompt
 from run_folder import write_result
 from tiny_transformer_lm import TinyTransformerLM
 from tokenizer import CharTokenizer
@@ -30,6 +40,7 @@ from utils.recipes import MODERN
 N_CHARS = 30_000
 CHARACTERS = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ROWS = ((0, 0.25), (2, 0.5))  # step and right, of every run that the stand-in makes
+PAIR = Pair(Prompt("a prompt", NOTHING, ""), "chosen", "rejected")
 Call = Callable[..., Any]
 
 
@@ -58,12 +69,20 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
         write_result(folder, {"outcome": "finished"})
         return SimpleNamespace(returncode=0)
 
-    def learn(*arguments: Any, **keywords: Any) -> list[dict[str, float]]:
-        commands.append(["reward model", str(keywords["noise"])])
+    def make(*arguments: Any, **keywords: Any) -> PairSets:
+        commands.append(["pairs"])
+        return {"training": [PAIR], "pairs": [PAIR], "slips": []}
+
+    def learn(
+        base: Path, sets: PairSets, *arguments: Any, **keywords: Any
+    ) -> list[dict[str, float]]:
+        assert sets == make()
+        commands[-1] = ["reward model", str(keywords["noise"])]
         return [dict.fromkeys(COLUMNS, 0.5)]
 
     monkeypatch.setattr(experiments.subprocess, "run", run)
     monkeypatch.setattr(reward_errors, "learn_reward", learn)
+    monkeypatch.setattr(reward_errors, "make_pair_sets", make)
     monkeypatch.setattr(run_places, "HERE", tmp_path / "capstone")
     monkeypatch.setattr(experiments, "PICTURES", tmp_path / "pictures")
     (tmp_path / "pictures").mkdir()
@@ -100,16 +119,18 @@ def test_every_run_is_made_once_and_kept(
     done = call_program(experiments.main, *flags)
     assert (done.code, done.err) == (0, "")
     n = len(RUNS) + len(REWARD_MODELS)
-    assert len(started) == n
+    assert len(started) == n + 1 and started.count(["pairs"]) == 1  # for both reward models
     assert all(f"run {i} of {n}: " in done.out for i in range(1, n + 1))
     quick_place = tmp_path / "capstone" / "runs" / "quick-experiments"
     found = measured(quick_place if quick else tmp_path / "pictures")
     assert set(found) == {*RUNS, *REWARD_MODELS}
     assert [(row["step"], row["right"]) for row in found["grpo"]["1"]] == list(ROWS)
     assert found["grpo"]["1"][1]["seconds"] == 2.1235  # four digits
-    assert found["reward-model"]["1"] == [dict.fromkeys(COLUMNS, 0.5)]
+    (row,) = found["reward-model"]["1"]
+    assert {name: row[name] for name in COLUMNS} == dict.fromkeys(COLUMNS, 0.5)
+    assert 0 <= row["seconds"] < 60
     again = call_program(experiments.main, *flags)
-    assert len(started) == n and again.out.count(", finished before") == n
+    assert len(started) == n + 1 and again.out.count(", finished before") == n
     assert measured(quick_place if quick else tmp_path / "pictures") == found
 
 
@@ -153,14 +174,42 @@ def test_a_slip_is_one_wrong_letter() -> None:
         assert not task.judge(prompt, slip).is_right
 
 
+def test_pairs_are_made_once_and_the_same_every_time(base: Path) -> None:
+    sets = make_pair_sets(base, 0, n_pairs=9, task_chars=N_CHARS)
+    assert {name: len(pairs) for name, pairs in sets.items()} == {
+        "training": 9,
+        "pairs": 1,
+        "slips": 1,
+    }
+    assert make_pair_sets(base, 0, n_pairs=9, task_chars=N_CHARS) == sets
+    assert make_pair_sets(base, 1, n_pairs=9, task_chars=N_CHARS)["training"] != sets["training"]
+
+
+def test_pairs_are_read_as_they_were_written(tmp_path: Path) -> None:
+    sets = {"training": [PAIR, replace(PAIR, chosen="an\nother")], "pairs": []}
+    write_pairs(tmp_path / "pairs.json", sets)
+    assert read_pairs(tmp_path / "pairs.json") == sets
+
+
+def test_an_epoch_shows_every_pair_once() -> None:
+    pairs = [replace(PAIR, chosen=str(i)) for i in range(5)]
+    batches = list(islice(epochs(pairs, 2, random.Random(0)), 6))
+    assert [len(batch) for batch in batches] == [2, 2, 1] * 2
+    first, second = ([*chain(*batches[i : i + 3])] for i in (0, 3))
+    assert first != second
+    assert sorted(pair.chosen for pair in first) == sorted(pair.chosen for pair in second)
+    assert {pair.chosen for pair in first} == {*"01234"}
+
+
 def test_a_reward_model_is_judged_while_it_learns_and_the_same_every_time(base: Path) -> None:
-    sizes = {"n_steps": 3, "eval_interval": 2, "n_pairs": 1, "task_chars": N_CHARS}
-    rows = list(learn_reward(base, 0, **sizes))
+    sets = make_pair_sets(base, 0, n_pairs=8, task_chars=N_CHARS)
+    sizes: dict[str, Any] = {"n_steps": 3, "eval_interval": 2, "batch_size": 2}
+    rows = list(learn_reward(base, sets, 0, **sizes))
     assert [row["step"] for row in rows] == [0, 2, 3]
     assert all(tuple(row) == COLUMNS for row in rows)
     assert (rows[0]["pairs"], rows[0]["slips"]) == (0.5, 0.5)  # all rewards are 0: a guess
     assert all(0 <= row[name] <= 1 for row in rows for name in ("pairs", "slips"))
-    assert list(learn_reward(base, 0, **sizes)) == rows
+    assert list(learn_reward(base, sets, 0, **sizes)) == rows
 
 
 # --- the pictures -------------------------------------------------------------------------------

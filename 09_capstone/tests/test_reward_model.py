@@ -13,7 +13,7 @@ from post_training.preferences import (
     make_pairs,
     with_noise,
 )
-from post_training.reward_model import ScalarModel, pair_loss
+from post_training.reward_model import SCALE, ScalarModel, pair_loss
 from post_training.rollouts import Rollout, collate
 from post_training.tasks import END, Follow, Prompt
 from post_training.verifier import State
@@ -118,7 +118,7 @@ def test_an_output_is_one_number_per_position(language_model: TinyTransformerLM)
 
 
 @torch.no_grad()
-def test_the_reward_is_read_at_the_last_token_of_each_answer(
+def test_the_reward_sums_the_scores_of_each_answers_tokens(
     language_model: TinyTransformerLM,
 ) -> None:
     """In a padded batch as alone; padding of other tokens changes nothing."""
@@ -129,7 +129,8 @@ def test_the_reward_is_read_at_the_last_token_of_each_answer(
     for answer, reward in zip(answers, together, strict=True):
         alone = rollout(answer)
         torch.testing.assert_close(model.rewards(alone)[0], reward)
-        torch.testing.assert_close(model(alone.tokens)[0, -1, 0], reward)
+        scores = model(alone.tokens)[0, 1:, 0]  # the prompt is one token
+        torch.testing.assert_close(SCALE * scores.sum(), reward)
     batch = rollout(*answers)
     positions = torch.arange(batch.tokens.size(1))
     is_padding = positions > (batch.is_answer * positions).amax(-1, keepdim=True)
