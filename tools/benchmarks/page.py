@@ -96,10 +96,10 @@ def opening(results: Results) -> str:
     text = (
         "What [tools/benchmark.py](../tools/benchmark.py) measured on Tiny Shakespeare, on two "
         "cores of an AMD EPYC processor with bfloat16 arithmetic. It is a virtual machine whose "
-        "speed varies by about 25%, and it was busy: in the noisiest row on training speed, the "
-        f"fastest round is {noisiest:.1f} times the slowest. So read the ranges too, not only the "
-        "medians. Close other busy programs when you train: on two cores, another busy process can "
-        "make training several times slower."
+        "speed varies from day to day, and within a measurement: in the noisiest row on training "
+        f"speed, the fastest round is {noisiest:.1f} times the slowest. So read the ranges too, "
+        "not only the medians. Close other busy programs when you train: on two cores, another "
+        "busy process can make training several times slower."
     )
     return f"# Benchmarks\n\n{NOTE}\n\n{paragraph(text)}\n\n{PICTURE}"
 
@@ -109,13 +109,14 @@ def trained_models(results: Results) -> str:
     run = results.runs["long_run"]
     limited = results.main.row("laptop", "validation loss", "--max-minutes")
     n_seeds = len(limited.values)
+    n_full = len(results.full.row("full", "validation loss", "after ").values)
     how = (
         "The loss is the mean over every position of the last tenth of the text, in "
         "non-overlapping blocks of one context. Times exclude evaluations, except in the second "
-        f"row. The first three rows are medians over seeds 0 to {n_seeds - 1}, with the range in "
-        "parentheses. They come from the tables below, whose models are trained as `train.py` "
-        "trains them. The same seed and `--dtype` give the same losses again on the same machine; "
-        "`config.yaml` records the precision that was chosen."
+        f"row. The first two rows are medians over seeds 0 to {n_seeds - 1}, the third over seeds "
+        f"0 to {n_full - 1}, with the range in parentheses. They come from the tables below, whose "
+        "models are trained as `train.py` trains them. The same seed and `--dtype` give the same "
+        "losses again on the same machine; `config.yaml` records the precision that was chosen."
     )
     seconds = 60 * float(limited.label.split()[1])
     limit = (
@@ -124,8 +125,9 @@ def trained_models(results: Results) -> str:
         f"longest took {limited.note.removeprefix('at most ')}."
     )
     last = (
-        f"The last row is a single run with seed {run['seed']}, at commit {run['commit']}. It is "
-        "longer, has twice the context, and uses more dropout to reduce overfitting:"
+        f"The last row is a single run with seed {run['seed']}, of the preset as it was at commit "
+        f"{run['commit']}: longer, with twice the context that `full` had then, and with more "
+        "dropout to reduce overfitting:"
     )
     command = f"```\npython 09_capstone/{run['command']}\n```"
     table = results_table(results)

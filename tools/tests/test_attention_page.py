@@ -2,9 +2,10 @@
 
 import json
 import re
+import statistics
 import string
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,35 @@ def test_ten_thousand_characters_are_cut_to_the_context_with_a_message(page: Any
     message = text_of(page, "#text-says")
     assert "of 10070 only the last 128" in message.replace(",", "")
     assert checked_token(page) == 127
+
+
+KEYSTROKES = """async () => {
+  const box = byId("text-box");
+  const text = box.value;
+  const times = [];
+  for (let i = 0; i < 21; i += 1) {
+    const start = performance.now();
+    box.value = text.slice(0, -1) + "abc"[i % 3];
+    box.dispatchEvent(new Event("input"));
+    while (state.run === null || state.run.text !== state.text) {
+      await new Promise((done) => setTimeout(done));
+    }
+    await new Promise((done) => requestAnimationFrame(() => setTimeout(done))); // drawn
+    times.push(performance.now() - start);
+  }
+  return times;
+}"""
+
+
+def test_a_keystroke_at_128_characters_is_answered_at_once(
+    page: Any, record_property: Callable[[str, object], None]
+) -> None:
+    """Below 100 ms on a quiet machine; a busy one gets five times as long."""
+    write(page, ("To be or not to be " * 7)[:128])
+    median = statistics.median(page.evaluate(KEYSTROKES))
+    record_property("milliseconds", median)
+    print(f"a keystroke at 128 characters: {median:.0f} ms")
+    assert median < 500
 
 
 # --- which head, which mask ---
