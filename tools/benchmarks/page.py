@@ -184,11 +184,11 @@ def earlier_ratios(call: Call) -> str:
 def changes(results: Results) -> str:
     """What each optimization gives."""
     text = (
-        "Measured by the same command. Each row adds one optimization to the row above and "
+        "Measured by the first command. Each row adds one optimization to the row above and "
         "computes the same function. [Lesson 08](../08_engineering/README.md) explains what to "
         "expect."
     )
-    tables = map(markdown_table, results.generation.starting_with("one change"))
+    tables = map(markdown_table, results.main.starting_with("one change"))
     return "\n\n".join(["## One change at a time", paragraph(text), *tables])
 
 
