@@ -124,6 +124,19 @@ def test_where_dpo_is_best() -> None:
     assert best["right"] - base < 2 * math.sqrt(2 * base * (1 - base) / 512)  # within the noise
 
 
+def test_the_table_of_reward_models() -> None:
+    labels = {"reward-model": "never errs", "reward-model-noisy": "errs in 20% of the pairs"}
+    for name, label in labels.items():
+        (row,) = last(name)
+        assert f"| {label} | {share(row['pairs'])} | {share(row['slips'])} |" in PAGE
+        assert row["step"] == 2 * 4096 / 16  # "two epochs"
+    (clean,), (noisy,) = map(last, labels)
+    assert 0.2 < clean["pairs"] < 0.3 and "about one of four pairs" in TEXT
+    assert clean["slips"] > clean["pairs"] - 0.02 and "hardly less often" in TEXT
+    more = [100 * (noisy[kind] - clean[kind]) for kind in ("pairs", "slips")]
+    assert [round(points) for points in more] == [7, 7] and "about seven points" in TEXT
+
+
 def test_the_floor_of_the_loss() -> None:
     assert f"the entropy of the plays is {entropy_rate().nats_per_char:.3f}." in TEXT
 
