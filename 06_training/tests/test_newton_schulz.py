@@ -64,6 +64,7 @@ def best_quintic(low: float, high: float) -> tuple[np.ndarray, float]:
     extrema between them. Remez 1934: solve for four points, move the inner ones to the extrema.
     """
     inner = np.array([(3 * low + high) / 4, (low + 3 * high) / 4])
+    a = b = c = error = 0.0
     for _ in range(100):
         s = np.array([low, *inner, high])
         equations = np.stack([s, s**3, s**5, [1, -1, 1, -1]], axis=1)
