@@ -11,7 +11,7 @@ from utils.config import ModelConfig, TrainConfig
 from utils.errors import pick
 from utils.recipes import MODERN, MODERN_TRAINING
 
-# Half of the recipe's rate, or little more: over 1,500 steps and more the loss ends lower.
+# Half of the recipe's rate for Muon: after 2,200 steps of `laptop`, the loss was lower with it.
 LONGER_TRAINING = {**MODERN_TRAINING, "muon_lr": 0.01}
 
 PRESETS = {

@@ -7,7 +7,7 @@ It is the language model with one score in place of the vocabulary's: the reward
 sum of its tokens' scores. Only differences are learned, so the zero of the rewards means nothing.
 
 Large models are read at the last token alone (Ouyang et al. 2022, section 3.5), which must collect
-what all positions have found. With four layers and a thousand pairs, it remembers the pairs
+what all positions have found. In a trial with 440 pairs, a model of four layers memorized them
 instead. In a sum, each position needs to find only its own mistake.
 """
 
