@@ -5,10 +5,11 @@
     python tools/ablations.py --only laptop without-rope --seeds 5
     python tools/ablations.py --render            # write the page again, train nothing
 
-Three tables: from the classic recipe up to the `laptop` preset, `laptop` with one change reverted,
-and AdamW at other learning rates, because a badly tuned baseline proves nothing. All models have
-the sizes of `laptop`. Results are saved to ablations.json run by run, so an interrupted run can be
-continued; ablations.md is rendered from that file alone.
+Four tables: from the classic recipe up to the `laptop` preset, `laptop` with one change reverted,
+AdamW at other learning rates, because a badly tuned baseline proves nothing, and ideas that the
+course does not use. All models but two have the sizes of `laptop`. Results are saved to
+ablations.json run by run, so an interrupted run can be continued; ablations.md is rendered from
+that file alone.
 """
 
 try:
@@ -103,7 +104,8 @@ def listing() -> list[str]:
     for row in rows.values():
         change = "GPT-2's layout, AdamW, cosine schedule"
         if row.compared:
-            change = ", ".join(differences(flat(rows[row.compared].config), flat(row.config)))
+            changes = differences(flat(rows[row.compared].config), flat(row.config))
+            change = ", ".join([*changes, *([f"idea: {row.idea}"] if row.idea else [])])
         heading = f"{row.name:<26}"
         lines += textwrap.wrap(change, 79, initial_indent=heading, subsequent_indent=" " * 26)
     return lines

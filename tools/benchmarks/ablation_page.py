@@ -1,4 +1,4 @@
-"""Renders ablations.md from ablations.json: three tables, and how to read them.
+"""Renders ablations.md from ablations.json: four tables, and how to read them.
 
 Everything comes from the record; no preset or model is consulted, so the page can be rendered again
 after they have changed.
@@ -7,6 +7,7 @@ after they have changed.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tools.benchmarks.ablation_ideas import IDEAS
 from tools.benchmarks.ablation_summary import config_of, runs_of, shown, summarize, table_rows
 from tools.benchmarks.markdown_text import list_item, paragraph
 
@@ -32,6 +33,13 @@ SECTIONS = {
         "AdamW at other rates. The difference is to the same row at its own rate. Where it is "
         "negative, the tables above overstate the gain over AdamW by about as much.",
     ),
+    "ideas": (
+        "Ideas that are not used",
+        "Each row is `laptop` with one idea of papers and contests that the course does not use. "
+        "The difference is to `laptop`, so a negative one is an improvement. The code, a few lines "
+        "each, is in [model_ideas.py](model_ideas.py) and [training_ideas.py](training_ideas.py). "
+        "What is better here may not be in a longer run, where overfitting begins.",
+    ),
 }
 
 # What to expect of each step of the ladder, according to its authors and to what it computes.
@@ -47,8 +55,8 @@ EXPECTED = {
     "stay stable (Henry et al. 2020; Dehghani et al. 2023). More time: two more norms per layer.",
     "untied": "lower loss, because reading a character and predicting it need not share a vector. "
     "With so few characters, the additional parameters cost next to nothing.",
-    "muon": "much lower loss after the same number of steps (Jordan et al. 2024). More time: "
-    "fifteen matrix products per weight matrix and step.",
+    "muon": "much lower loss after the same number of steps (Jordan et al. 2024). More time: nine "
+    "matrix products per weight matrix and step.",
     "wsd": "the same loss or lower (Hu et al. 2024): the learning rate stays high for longer, and "
     "most of the improvement comes while it decays. No additional time.",
 }
@@ -74,6 +82,7 @@ def render(record: Mapping[str, Any]) -> str:
         if rows := table_rows(record, table):
             parts += [f"## {title}", paragraph(text), markdown_table(rows)]
             parts += [whole_ladder(record)] if table == "ladder" else []
+            parts += [expected_of_ideas(record)] if table == "ideas" else []
     return "\n\n".join(part for part in [*parts, repeating(record)] if part) + "\n"
 
 
@@ -137,6 +146,13 @@ def expected(record: Mapping[str, Any]) -> str:
         "in so few steps."
     )
     return "\n".join([f"## What to expect of each change\n\n{text}\n", *map(list_item, points)])
+
+
+def expected_of_ideas(record: Mapping[str, Any]) -> str:
+    """What each idea should give, according to its authors or to a calculation."""
+    names = [row["label"] for row in record["tables"]["ideas"] if row["label"] in IDEAS]
+    points = [list_item(f"**{name}:** {IDEAS[name].expected}") for name in names]
+    return "\n".join(["What to expect of them:\n", *points])
 
 
 def whole_ladder(record: Mapping[str, Any]) -> str:

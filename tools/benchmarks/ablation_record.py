@@ -52,9 +52,10 @@ def _block(value: Any) -> str:
     return "[\n" + ",\n".join(json.dumps(item) for item in value) + "\n]"
 
 
-def describe(config: TrainConfig, data: TrainingData) -> dict[str, Any]:
+def describe(config: TrainConfig, data: TrainingData, idea: str = "") -> dict[str, Any]:
     """Everything that determines the result of a run, except its seed."""
     values = {name: value for name, value in flat(config).items() if name not in IGNORED}
+    values["idea"] = idea or "none"
     name = CORPORA.get(data.name, data.name)
     return {**values, "data": name, "fingerprint": data.fingerprint[:16], "n_val": len(data.val)}
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from engine import Engine, build_model, choose_engine
+from engine import Engine, choose_engine
 from experiment_tracking import environment_info
 from model.config import preset
+from tools.benchmarks.ablation_ideas import IDEAS, Idea
 from tools.benchmarks.ablation_record import describe, digest, missing, read_record, write_record
 from tools.benchmarks.ablation_variants import tables, variants, with_fields
 from tools.benchmarks.interleave import progress
@@ -19,6 +20,8 @@ from training_data import TrainingData, load_training_data
 from training_loop import Callback, StepReport, Trainer
 from utils.config import TrainConfig
 from utils.errors import CourseError
+
+PLAIN = Idea("")  # no idea: the model and the trainer of the course
 
 
 class StepTimer(Callback):
@@ -44,7 +47,8 @@ def train_missing(path: Path, only: Sequence[str], n_steps: int, n_seeds: int) -
     data = load_training_data(preset("laptop").data)
     environment, engine = resolve_engine(record, data)
     configs = {row.name: resolve(row.config, data, engine, n_steps) for row in variants()}
-    update_configs(record, configs, data)
+    ideas = {row.name: row.idea for row in variants()}
+    update_configs(record, configs, ideas, data)
     todo = missing(record, only or list(configs), n_seeds)
     if todo:
         record["environments"].append(environment)
@@ -52,7 +56,8 @@ def train_missing(path: Path, only: Sequence[str], n_steps: int, n_seeds: int) -
     with progress(len(todo) * n_steps, "starting") as bar:
         for name, seed in todo:
             timer = StepTimer(bar, f"{name}, seed {seed}")
-            result = train_one(replace(configs[name], seed=seed), data, engine, timer)
+            config = replace(configs[name], seed=seed)
+            result = train_one(config, IDEAS.get(ideas[name], PLAIN), data, engine, timer)
             record["runs"].append(
                 {
                     "config": record["variants"][name],
@@ -66,10 +71,13 @@ def train_missing(path: Path, only: Sequence[str], n_steps: int, n_seeds: int) -
 
 
 def update_configs(
-    record: dict[str, Any], configs: Mapping[str, TrainConfig], data: TrainingData
+    record: dict[str, Any],
+    configs: Mapping[str, TrainConfig],
+    ideas: Mapping[str, str],
+    data: TrainingData,
 ) -> None:
     """Make the record describe today's variants, and every older one that has runs."""
-    described = {name: describe(config, data) for name, config in configs.items()}
+    described = {name: describe(config, data, ideas[name]) for name, config in configs.items()}
     digests = {name: digest(description) for name, description in described.items()}
     have_runs = {run["config"] for run in record["runs"]}
     known = {key: value for key, value in record["configs"].items() if key in have_runs}
@@ -105,11 +113,12 @@ def resolve(config: TrainConfig, data: TrainingData, engine: Engine, n_steps: in
 
 
 def train_one(
-    config: TrainConfig, data: TrainingData, engine: Engine, timer: StepTimer
+    config: TrainConfig, idea: Idea, data: TrainingData, engine: Engine, timer: StepTimer
 ) -> dict[str, Any]:
     """Train one model; return its results for the record."""
-    model = build_model(config.model, engine, config.seed)
-    trainer = Trainer(model, data.train, data.val, config, engine.device, engine.dtype, [timer])
+    model = idea.model(config.model, engine.parts, config.seed)
+    arguments = (model, data.train, data.val, config, engine.device, engine.dtype, [timer])
+    trainer = idea.trainer(*arguments)
     loss, stopped = fit(trainer)
     if stopped:
         timer.bar.update(config.max_steps - trainer.step)

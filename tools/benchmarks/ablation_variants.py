@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from model.config import preset
+from tools.benchmarks.ablation_ideas import IDEAS
 from utils.config import ModelConfig, TrainConfig, to_dict
 
 # The label of a step, filled in with the values of `laptop`, and the fields that it changes.
@@ -36,6 +37,7 @@ class Variant:
     label: str
     compared: str  # the other variant's name; "" for none
     config: TrainConfig
+    idea: str = ""  # the name of the row's idea, if it has one
 
 
 def flat(config: TrainConfig) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def steps() -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
 
 def variants() -> list[Variant]:
     """Every row of every table; `laptop` ends the first table and begins the second."""
-    return [*ladder(), *without(), *other_rates()]
+    return [*ladder(), *without(), *other_rates(), *ideas()]
 
 
 def ladder() -> list[Variant]:
@@ -111,6 +113,17 @@ def other_rates() -> list[Variant]:
         if row.name == "classic" or is_without_muon(row):
             rows.append(replace(row, table="rates", compared=""))
             rows += [at_rate(row, factor) for factor in LR_FACTORS]
+    return rows
+
+
+def ideas() -> list[Variant]:
+    """`laptop`, and each idea in its place."""
+    laptop = preset("laptop")
+    rows = [Variant("laptop", "ideas", "laptop", "", laptop)]
+    for name, idea in IDEAS.items():
+        config = with_fields(laptop, idea.fields)
+        key = name.lower().replace(" ", "-")
+        rows.append(Variant(key, "ideas", name, "laptop", config, name))
     return rows
 
 
