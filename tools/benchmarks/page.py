@@ -32,6 +32,10 @@ LEGEND = (
     "ratios are computed within each round. `% of peak` is the model's FLOP/s as a share of what "
     "plain matrix products of the same precision reach."
 )
+COMPILED = (
+    "`with --compile` is `train.py --compile`, which needs a C++ compiler; compiling takes half a "
+    "minute or so, once, and is not counted."
+)
 
 EQUAL = (
     "A longer context lowers the loss, so the next column compares models *at equal evaluation*: "
@@ -140,6 +144,8 @@ def training_speed(results: Results) -> str:
     sections = speed_sections(results.main)
     slower = slower_than_baseline(sections)
     parts = ["## Training speed", measured(results.main, sections), paragraph(LEGEND)]
+    if any("--compile" in row.label for section in sections for row in section.rows):
+        parts.append(paragraph(COMPILED))
     return "\n\n".join([*parts, paragraph(slower)] if slower else parts)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from compute_peak import matmul_peak, training_flops_per_token
-from engine import Engine, build_model, choose_engine
+from engine import Engine, build_model, check_compiler, choose_engine
 from tools.benchmarks import shapes
 from tools.benchmarks.baseline import (
     CPU,
@@ -37,6 +37,7 @@ from tools.benchmarks.interleave import (
 from tools.benchmarks.report import BASELINE, OURS, SPEED, Row, Section, ratio
 from training_loop import Trainer
 from utils.config import TrainConfig
+from utils.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def training(settings: Settings) -> Iterator[Section]:
 def candidates(
     config: TrainConfig, settings: Settings, engine: Engine, n_steps: int
 ) -> list[Candidate]:
-    """Ours as train.py runs it, the baseline in float32, and each with the other's settings."""
+    """Ours as train.py runs it, the baseline in float32, each with the other's settings, and ours
+    compiled."""
     float32 = choose_engine(replace(config, dtype="float32"))
     adamw = replace(config, optimizer="adamw")  # the baseline's optimizer
     compared = [ours(f"{OURS}, {engine.dtype_name}", config, settings, engine, n_steps)]
@@ -80,7 +82,20 @@ def candidates(
         compared.append(ours(f"{OURS}, float32", config, settings, float32, n_steps))
         if is_installed():
             compared.append(baseline(config, settings, engine, n_steps))
+    if not settings.quick and has_compiler():
+        label = f"{OURS} with --compile, {engine.dtype_name}"
+        compiled = replace(engine, compiled=True)
+        compared.append(ours(label, config, settings, compiled, n_steps))
     return compared
+
+
+def has_compiler() -> bool:
+    """Whether torch.compile works here. Compiling takes a minute, which the warm-up hides."""
+    try:
+        check_compiler(CPU)
+    except UsageError:
+        return False
+    return True
 
 
 def ours(

@@ -101,6 +101,7 @@ def shape(monkeypatch: pytest.MonkeyPatch) -> None:
     for section in (training_section, generation_section):
         monkeypatch.setattr(section, "is_installed", lambda: True)
     monkeypatch.setattr(training_section, "BaselineTrainer", FakeBaselineTrainer)
+    monkeypatch.setattr(training_section, "has_compiler", lambda: False)
     monkeypatch.setattr(generation_section, "build_baseline", lambda config: "the model")
     monkeypatch.setattr(generation_section, "baseline_generate", fake_generate)
 
@@ -216,6 +217,21 @@ def test_in_bfloat16_both_sides_run_in_both_precisions_within_80_columns(
         "matrix product peak, float32, GFLOP/s",
     ]
     assert max(map(len, table(section).splitlines())) == 80
+
+
+def test_where_there_is_a_compiler_the_compiled_step_has_a_row_and_a_ratio(
+    settings: Settings, shape: None, seconds: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    monkeypatch.setattr(training_section, "has_compiler", lambda: True)
+    monkeypatch.setattr(torch, "compile", lambda function, **_: compiled.append(1) or function)
+    (section,) = training(settings)
+    assert compiled
+    assert {"ours with --compile, float32"} < {*labels(section)}
+    assert "ratio: ours with --compile / transformers, float32" in labels(section)
+    compiled.clear()
+    training_without = training(replace(settings, quick=True))
+    assert "with --compile" not in str(next(training_without)) and not compiled
 
 
 def test_ratios_of_training_speeds_are_computed_within_each_round(
