@@ -51,7 +51,7 @@ RUNS = {  # arguments of post_train.py; the first four take five minutes each on
     "dpo": "dpo --max-steps 390 --eval-interval 65",
     "sft": "sft --task continue --max-steps 2800 --eval-interval 560",
     "word": f"grpo --reward word {CHEATED}",
-    "rhyme": f"grpo --reward rhyme {CHEATED}",
+    "rhyme": "grpo --reward rhyme --kl-weight 0.05 --max-steps 200 --eval-interval 50",
     "follow": "sft --task follow --max-steps 400 --eval-interval 100",
     "length": f"grpo --task follow --reward length {CHEATED}",
     **{

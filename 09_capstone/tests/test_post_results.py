@@ -110,10 +110,18 @@ def test_the_standard_error_of_a_share_of_right_answers() -> None:
     assert min(errors) > 0.5 and max(errors) < 2.5 and "error of 1 to 2 points" in TEXT
 
 
-def test_rhymes_change_less_than_the_noise() -> None:
-    before, *_, after = (row["right"] for row in MEASURED["rhyme"]["1"])
-    error = math.sqrt(2 * before * (1 - before) / 512)  # of a difference
-    assert abs(after - before) < 2 * error and "for rhymes, which are rarer, is within" in TEXT
+def test_what_one_reward_per_answer_gives() -> None:
+    (row,), grpo = last("exact"), last("grpo")
+    assert row["step"] == grpo[0]["step"]
+    assert f"{share(row['right'])} after as many steps, with half the KL." in TEXT
+    assert 0.4 < row["kl"] / statistics.median(each["kl"] for each in grpo) < 0.6
+
+
+def test_how_counting_rhymes_ends() -> None:
+    (middle,) = (row for row in MEASURED["rhyme"]["1"] if row["step"] == 100)
+    assert f"steps {share(middle['right'])} were right, at a KL of {middle['kl']:.2f};" in TEXT
+    base, others = MEASURED["rhyme"]["1"][0]["right"], MEASURED["word"]["1"][0]["right"]
+    assert abs(base - others) < 2 * math.sqrt(2 * base * (1 - base) / 512)  # the noise of sampling
 
 
 def test_where_dpo_is_best() -> None:
@@ -153,9 +161,10 @@ def test_the_table_of_cheated_rewards() -> None:
         rows = MEASURED[name]["1"]
         before, after = rows[0], rows[-1]
         first = next(row for row in rows if row["reward"] is not None)
-        assert after["distinct"] > 0.9 and "more than 90% of the lines are still different" in TEXT
-        assert f"at steps {first['step']:.0f} and {after['step']:.0f}." in TEXT
+        assert first is rows[1] and first["reward"] < after["reward"]  # "at the first evaluation"
+        assert after["distinct"] > 0.9 or name == "rhyme"  # "most lines were still different"
         cells = (
+            f"{after['step']:.0f}",
             f"{first['reward']:.2f} to {after['reward']:.2f}",
             f"{share(before['right'])} to {share(after['right'])}",
             f"{after['kl']:.2f}",

@@ -384,8 +384,8 @@ def test_the_figures_of_the_runs() -> None:
         f"rises from {base['val_loss']:.3f} to {at_end('grpo', 'val_loss'):.3f}. SFT ends at "
         f"{percent(at_end('sft', 'right'))}, but at a loss of {at_end('sft', 'val_loss'):.3f}",
         f'"sweet" for {word["step"]:.0f} steps leaves {percent(word["right"])} right, '
-        f"of {percent(base['right'])}, at a KL of {word['kl']:.2f}. Rhymes are rarer: "
-        f"{percent(rhyme['right'])}, hardly a change",
+        f"of {percent(base['right'])}, at a KL of {word['kl']:.2f}; rhymes, in "
+        f"{rhyme['step']:.0f}, {percent(rhyme['right'])}, at {rhyme['kl']:.2f}.",
         f"instructions, leaves {percent(length[-1]['right'])} of {percent(length[0]['right'])}.",
     )
 
@@ -393,7 +393,8 @@ def test_the_figures_of_the_runs() -> None:
 def test_every_run_began_as_the_same_model() -> None:
     other = {*START, *REWARD_MODELS}  # they start from another model, or aren't language models
     first = [seeds for name, seeds in MEASURED.items() if name not in other]
-    assert len({rows[0]["val_loss"] for seeds in first for rows in seeds.values()}) == 1
+    losses = {rows[0]["val_loss"] for seeds in first for rows in seeds.values()}
+    assert max(losses) - min(losses) < 2e-4  # bfloat16 rounds differently on one thread
 
 
 def test_how_long_the_commands_take() -> None:

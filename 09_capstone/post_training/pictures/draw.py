@@ -30,6 +30,7 @@ METHODS = {
     "sft": ("SFT", GREEN),
     "dpo": ("DPO", ORANGE),
 }
+ONE_THREAD = ["exact"]  # measured on half of the machine: its seconds are no comparison
 CHEATED = {"word": 'counting "sweet"', "rhyme": "counting rhymes", "length": "paying for length"}
 MARKERS = "os^Dvp"  # neighbouring colours of a scale are hard to tell apart
 PRICES = "kl-"  # the names of the runs at several KL weights begin with it
@@ -54,19 +55,20 @@ def main() -> None:
 
 def methods(runs: Runs) -> Figure:
     """The share of right answers against the time, and what each method costs in corpus loss."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
     for name, (label, colour) in METHODS.items():
         for rows in runs.get(name, {}).values():
             seconds = [row["seconds"] for row in rows]
             share = [100 * row["right"] for row in rows]
-            left.plot(seconds, share, color=colour, marker="o", markersize=3)
+            if name not in ONE_THREAD:
+                left.plot(seconds, share, color=colour, marker="o", markersize=3)
             loss = [row["val_loss"] for row in rows]
             right.plot([row["kl"] for row in rows], loss, color=colour, marker="o", markersize=3)
         if name in runs:
-            left.plot([], [], color=colour, marker="o", markersize=3, label=label)
+            right.plot([], [], color=colour, marker="o", markersize=3, label=label)
     left.set(xlabel="seconds of training", ylabel="right answers, %", ylim=(0, 100))
     right.set(xlabel="KL to the base model, nats per token", ylabel="loss on the plays, nats")
-    left.legend(frameon=False)
+    right.legend(frameon=False)
     hide_frame(left, right)
     return figure
 
