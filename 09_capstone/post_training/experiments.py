@@ -9,7 +9,7 @@ MODEL is made by:
 
     python 09_capstone/train.py --config 08_engineering/examples/plays.yaml
 
-On two cores, the methods take five minutes each, the others at most three. A run that is finished
+On two cores, the methods take five minutes each, the others at most four. A run that is finished
 is not repeated, and one that was interrupted is resumed; to repeat a run, delete its folder,
 09_capstone/runs/experiment-NAME-SEED. What the runs found goes to pictures/measured.json, from
 which pictures/draw.py draws. --quick takes a few steps of each and writes to
