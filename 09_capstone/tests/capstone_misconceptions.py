@@ -2943,6 +2943,8 @@ def preferred_with(
         difference = chosen.sigmoid() - rejected.sigmoid()
     elif compared == "distance":
         difference = difference.abs()
+    elif compared == "divided":
+        difference = chosen / rejected
     x = order * scale * difference - margin
     losses = pair_losses_with(x, form)
     if compared == "one by one":
@@ -2951,6 +2953,8 @@ def preferred_with(
         losses = F.softplus(-order * chosen)
     elif compared == "chosen given softmax of the batch":
         losses = -chosen.log_softmax(0)
+    elif compared == "softmax of the differences":
+        losses = -difference.log_softmax(0)
     elif compared == "quotient":
         losses = -(chosen / (chosen + rejected)).log()
     elif compared == "quotient of exponentials":
@@ -3076,6 +3080,15 @@ PREFERRED = mistakes(
         "rejected one of its own",
         {"compared": "chosen given softmax of the batch"},
     ),
+    softmax_of_the_differences=(
+        "a softmax over the batch compares the pairs with each other; each pair has a probability "
+        "of its own, the sigmoid of its difference",
+        {"compared": "softmax of the differences"},
+    ),
+    rewards_divided=(
+        "the sigmoid is of the quotient of the rewards; it is of their difference",
+        {"compared": "divided"},
+    ),
     quotient_of_rewards=(
         "the rewards are divided as if they were positive; Bradley and Terry's strengths are e to "
         "the power of the rewards",
@@ -3167,6 +3180,8 @@ def optimized_with(
         losses = (h - 1 / (2 * beta)) ** 2
     elif form == "hinge":
         losses = (1 - x).relu()
+    elif form == "smoothed":
+        losses = F.softplus(-x) + 0.1 * x
     elif compared == "one by one":
         losses = F.softplus(-beta * up) + F.softplus(beta * down)
     elif compared == "logarithms apart":
@@ -3265,8 +3280,8 @@ OPTIMIZED = mistakes(
         {"gains": "probabilities' difference"},
     ),
     exponentiated=(
-        "the probabilities themselves are divided, before their logarithm is taken again; that of "
-        "a whole answer is rounded to 0, and 0 / 0 is nan; their logarithms are given",
+        "exponentials are computed before a logarithm is taken again; for a whole answer they are "
+        "0 or inf, and the loss is nan; the logarithms are given, and their difference is enough",
         {"gains": "exponentiated"},
     ),
     log_probabilities_divided=(
@@ -3319,6 +3334,7 @@ OPTIMIZED = mistakes(
         "beta scales the gain of the chosen answer alone; it scales both",
         {"scaled": "chosen alone"},
     ),
+    halved_difference=("the difference of the rewards is halved", {"scaled": "halved"}),
     beta_added=("beta is added; it is a factor", {"scaled": "added"}),
     beta_subtracted=("beta is subtracted like a margin; it is a factor", {"scaled": "subtracted"}),
     log_of_sigmoid=(UNSTABLE_SIGMOID, {"form": "log of sigmoid"}),
@@ -3339,6 +3355,10 @@ OPTIMIZED = mistakes(
     hinge=(
         "this is a hinge loss, which is 0 from a difference of 1 on; Bradley and Terry's never is",
         {"form": "hinge"},
+    ),
+    smoothed=(
+        "one pair in ten is taken for the wrong way round (the label smoothing of cDPO); none is",
+        {"form": "smoothed"},
     ),
     ipo=(
         "this is the squared loss of IPO; Bradley and Terry's is asked for",
@@ -3445,6 +3465,8 @@ def spread_with(rewards: Tensor, spread: str, axes: Any, keep: bool) -> Tensor:
     """What the distances from the mean are divided by."""
     if spread == "sample":
         return rewards.std(axes, keepdim=keep)
+    if spread == "all distances":
+        return (rewards - rewards.mean(1, keepdim=True)).std(correction=0)
     if spread == "none":
         return torch.ones_like(rewards.mean(axes, keepdim=keep))
     if spread == "variance":
@@ -3496,6 +3518,10 @@ GROUP_REWARDS = mistakes(
     deviation_of_the_batch=(
         "the mean is that of the group, but the deviation that of the whole batch",
         {"over": "batch deviation"},
+    ),
+    deviation_of_all_distances=(
+        "the mean is that of the group, but the deviation is over the distances of all groups",
+        {"spread": "all distances"},
     ),
     mean_of_the_batch=(
         "the deviation is that of the group, but the mean that of the whole batch",
