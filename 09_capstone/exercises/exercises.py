@@ -236,8 +236,8 @@ def answer_loss(logits: Tensor, tokens: Tensor, is_answer: Tensor) -> Tensor:
     is_answer (B, T) bool: True where a token belongs to an answer, of which a row may hold several;
     somewhere it is True, and never at position 0, which nothing predicts.
 
-    Returns the mean cross-entropy of the answers' tokens, a scalar: each of them counts the same,
-    whether its answer is long or short.
+    Returns the mean cross-entropy of the answers' tokens, a float32 scalar: each of them counts the
+    same, whether its answer is long or short. Gradients flow through it.
     """
     raise NotImplementedError("Exercise 9.11: answer_loss")  # TODO: your code here
 
@@ -249,7 +249,8 @@ def bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
     Bradley and Terry's probability that the better one is preferred is the sigmoid of their
     difference, which may be as large as 1000, either way.
 
-    Returns the mean of minus its logarithm over the pairs, a scalar.
+    Returns the mean of minus its logarithm over the pairs, a float32 scalar. Gradients flow through
+    it to both.
     """
     raise NotImplementedError("Exercise 9.12: bradley_terry_loss")  # TODO: your code here
 
@@ -265,7 +266,8 @@ def dpo_loss(
     be as large as 10,000.
 
     The reward of an answer is beta times the logarithm of policy / reference. Returns the mean of
-    Bradley and Terry's loss with these rewards, a scalar.
+    Bradley and Terry's loss with these rewards, a float32 scalar. Gradients flow through it to
+    chosen and rejected.
     """
     raise NotImplementedError("Exercise 9.13: dpo_loss")  # TODO: your code here
 
@@ -275,9 +277,9 @@ def group_advantages(rewards: Tensor) -> Tensor:
 
     rewards (n_prompts, G) float32: those of G answers to each prompt; 1 <= G.
 
-    Returns (n_prompts, G): how far each reward is above the mean of its group, the answers to the
-    same prompt, in standard deviations of the group. The deviation is that of a population, whose
-    variance is a mean of G squares; 1e-4 is added to it, so that a group of equal rewards gets 0.
+    Returns (n_prompts, G) float32: how far each reward is above the mean of its group, the answers
+    to the same prompt, in standard deviations of the group. The deviation is that of a population,
+    whose variance is a mean of G squares; 1e-4 is added to it, so a group of equal rewards gets 0.
     """
     raise NotImplementedError("Exercise 9.14: group_advantages")  # TODO: your code here
 
@@ -288,8 +290,9 @@ def kl_k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
     log_probs and ref_log_probs, of any shape, float32: the log-probabilities of sampled tokens
     under the policy, from which they were sampled, and under the reference. They may be 40 apart.
 
-    Returns an estimate of KL(policy || reference) for each token, of the same shape: Schulman's k3,
-    ratio - 1 - log ratio with ratio = reference / policy, which is never negative.
+    Returns an estimate of KL(policy || reference) for each token, float32 of the same shape:
+    Schulman's k3, ratio - 1 - log ratio with ratio = reference / policy, which is never negative.
+    Gradients flow through it to log_probs.
     """
     raise NotImplementedError("Exercise 9.15: kl_k3")  # TODO: your code here
 
@@ -303,11 +306,11 @@ def clipped_objective(
     were sampled; advantages: how much better than expected they turned out. Float32, of shapes that
     broadcast, such as (B, T), (B, T) and (B, 1).
 
-    Returns what is to be maximized for each token: the ratio of its probabilities, new / old, times
-    its advantage. Once the ratio has moved by more than clip in the direction that its advantage
-    asks for, the objective stays at its value at 1 + clip or 1 - clip, so that nothing pulls any
-    more; a move in the other direction always counts in full. The code below the raise has one
-    mistake. Delete the raise line, find the mistake, repair it.
+    Returns what is to be maximized for each token, float32: the ratio of its probabilities, new /
+    old, times its advantage. Once the ratio has moved by more than clip in the direction that its
+    advantage asks for, the objective stays at its value at 1 + clip or 1 - clip, so that nothing
+    pulls any more; a move in the other direction always counts in full, also in the gradient. The
+    code below the raise has one mistake. Delete the raise line, find the mistake, repair it.
     """
     raise NotImplementedError("Exercise 9.16: clipped_objective")  # TODO: delete, then repair
     ratio = (log_probs - old_log_probs).exp()

@@ -2185,10 +2185,7 @@ def post_training_with(
     *,
     deviation: str = "population",
     centre: str = "mean",
-    pair: str = "difference",
-    beta: float = 0.1,
-    outside: float = 1.0,
-    form: str = "log",
+    pair: Mapping[str, Any] | None = None,
     ratio: float = 2.5,
     k3: str = "k3",
     clip: str = "smaller",
@@ -2196,10 +2193,14 @@ def post_training_with(
     sign: float = 1.0,
     digits: int = 9,
 ) -> tuple[float, ...]:
-    """The five numbers; those that share a mistake have it alike."""
+    """The five numbers; those that share a mistake have it alike.
+
+    The mistakes of the second number are one setting, so that no two of them are combined: of their
+    sixty combinations one would be near to many a number that came about in another way.
+    """
     row = (
         advantage_with(deviation, centre),
-        outside * pair_with(pair, beta, form),
+        pair_with(**(pair or {})),
         estimate_with(ratio, k3),
         *(sign * objective_with(now, old, clip, quotient) for now, old in ((0.6, 0.4), (0.3, 0.5))),
     )
@@ -2227,20 +2228,23 @@ def advantage_with(deviation: str, centre: str) -> float:
     return float(centred[0] / spread)
 
 
-def pair_with(pair: str, beta: float, form: str) -> float:
+def pair_with(
+    h: str = "difference", beta: float = 0.1, outside: float = 1.0, form: str = "log"
+) -> float:
     """The loss of DPO."""
     chosen, rejected, ref_chosen, ref_rejected = -40.0, -55.0, -45.0, -54.0
-    h = {
+    difference = {
         "reversed": (rejected - ref_rejected) - (chosen - ref_chosen),
         "without the reference": chosen - rejected,
+        "reversed, without the reference": rejected - chosen,
         "of the reference": ref_chosen - ref_rejected,
         "chosen alone": chosen - ref_chosen,
         "rejected alone": -(rejected - ref_rejected),
         "added": (chosen - ref_chosen) + (rejected - ref_rejected),
         "reference added": (chosen - rejected) + (ref_chosen - ref_rejected),
-    }.get(pair, (chosen - ref_chosen) - (rejected - ref_rejected))
-    x = beta * h
-    return {
+    }.get(h, (chosen - ref_chosen) - (rejected - ref_rejected))
+    x = beta * difference
+    return outside * {
         "probability": 1 / (1 + math.exp(-x)),
         "other probability": 1 / (1 + math.exp(x)),
         "negative": -math.log1p(math.exp(-x)),
@@ -2292,8 +2296,8 @@ def objective_with(now: float, old: float, clip: str, quotient: str) -> float:
 
 
 BETA_MISPLACED = (
-    "the second number is almost 0, because h was divided by beta, or beta multiplies the "
-    "logarithm; it is a factor of h, within the sigmoid"
+    "the second number is almost 0, so beta is missing or not in its place; it is a factor of h, "
+    "within the sigmoid"
 )
 NOT_THE_RATIO = (
     "the last two numbers have the difference of the probabilities, or the logarithm of their "
@@ -2348,55 +2352,73 @@ POST_TRAINING = mistakes(
     pair_reversed=(
         "the second number punishes the right order: chosen has gained 5, rejected has lost 1, so "
         "the loss is below log 2",
-        {"pair": "reversed"},
+        {"pair": {"h": "reversed"}},
     ),
     without_the_reference=(
         "the second number leaves out the reference; what counts is the gain over it",
-        {"pair": "without the reference"},
+        {"pair": {"h": "without the reference"}},
     ),
     reference_alone=(
         "the second number is about the reference alone; what counts is the policy's gain over it",
-        {"pair": "of the reference"},
+        {"pair": {"h": "of the reference"}},
     ),
     chosen_alone=(
         "the second number is about the chosen answer alone; the rejected one is subtracted",
-        {"pair": "chosen alone"},
+        {"pair": {"h": "chosen alone"}},
     ),
     gains_added=(
         "in the second number, the gains of the two answers are added; their difference counts",
-        {"pair": "added"},
+        {"pair": {"h": "added"}},
     ),
     reference_added=(
         "in the second number, the reference's difference is added to the policy's; subtract it",
-        {"pair": "reference added"},
+        {"pair": {"h": "reference added"}},
     ),
-    beta_missing=("in the second number, beta is missing", {"beta": 1.0}),
-    divided_by_beta=(BETA_MISPLACED, {"beta": 10.0}),
-    beta_outside=(BETA_MISPLACED, {"beta": 1.0, "outside": 0.1}),
+    beta_missing=("in the second number, beta is missing", {"pair": {"beta": 1.0}}),
+    divided_by_beta=(BETA_MISPLACED, {"pair": {"beta": 10.0}}),
+    beta_outside=(BETA_MISPLACED, {"pair": {"beta": 1.0, "outside": 0.1}}),
+    reversed_without_the_reference=(
+        "the second number leaves out the reference, and has the order of the two answers the "
+        "wrong way round; what counts is the gain over the reference, chosen minus rejected",
+        {"pair": {"h": "reversed, without the reference"}},
+    ),
+    reversed_without_beta=(
+        "in the second number, beta is missing, and the order of the two answers is the wrong way "
+        "round: chosen has gained 5, rejected has lost 1",
+        {"pair": {"h": "reversed", "beta": 1.0}},
+    ),
+    sigmoid_without_the_reference=(
+        "the second number leaves out the reference, and is the sigmoid itself; minus its "
+        "logarithm is the loss, and within it is the gain over the reference",
+        {"pair": {"h": "without the reference", "form": "probability"}},
+    ),
     sigmoid_alone=(
         "the second number is the sigmoid itself; minus its logarithm is the loss",
-        {"form": "probability"},
+        {"pair": {"form": "probability"}},
     ),
     one_minus_sigmoid=(
         "the second number is 1 minus the sigmoid; minus the sigmoid's logarithm is the loss",
-        {"form": "other probability"},
+        {"pair": {"form": "other probability"}},
     ),
     loss_negative=(
         "the second number has the wrong sign: a loss is positive",
-        {"form": "negative"},
+        {"pair": {"form": "negative"}},
     ),
     loss_with_log10=(
         "the second number is a decimal logarithm; take the natural one, ln on a calculator",
-        {"form": "decimal"},
+        {"pair": {"form": "decimal"}},
     ),
-    loss_in_bits=("the second number is in bits, a logarithm to the base 2", {"form": "bits"}),
+    loss_in_bits=(
+        "the second number is in bits, a logarithm to the base 2",
+        {"pair": {"form": "bits"}},
+    ),
     no_loss_at_all=(
         "the second number is beta times h, the difference of the rewards; the loss comes from it",
-        {"form": "no loss"},
+        {"pair": {"form": "no loss"}},
     ),
     exponential_alone=(
         "the second number is e^-x; the loss is log(1 + e^-x)",
-        {"form": "exponential"},
+        {"pair": {"form": "exponential"}},
     ),
     ratio_reversed=(
         "the third number has the ratio the wrong way round: it is reference / policy, and the "
@@ -2508,6 +2530,7 @@ def answered_with(
     ends: str = "whole",
     mean: str = "tokens",
     value: str = "loss",
+    zeroed: str = "left out",
     sign: float = 1.0,
     result: str = "scalar",
     dtype: torch.dtype = torch.float32,
@@ -2543,6 +2566,8 @@ def answered_with(
         "one more": counts | before,
     }.get(ends, counts)
     losses = sign * losses_with(scores, targets, value)
+    is_multiplied = zeroed == "multiplied"  # nan where a loss that does not count is inf
+    losses = losses * counts if is_multiplied else torch.where(counts, losses, 0.0)
     return averaged_with(losses, counts, logits.size(-1), mean, value, result, dtype)
 
 
@@ -2556,8 +2581,8 @@ def aligned_with(
         return logits[:, :-1], tokens[:, :-1], is_answer[:, :-1]
     if shift == "none, but the mask":
         return logits[:, :-1], tokens[:, :-1], is_answer[:, 1:]
-    if shift == "backwards":
-        counts = is_answer[:, 1:] if mask == "with the logits" else is_answer[:, :-1]
+    if shift.startswith("backwards"):
+        counts = is_answer[:, 1:] if shift.endswith("by the logits") else is_answer[:, :-1]
         return logits[:, 1:], tokens[:, :-1], counts
     if shift == "wrapped":  # the last position predicts the first token
         counts = is_answer if mask == "with the logits" else is_answer.roll(-1, 1)
@@ -2620,8 +2645,7 @@ def averaged_with(
     result: str,
     dtype: torch.dtype,
 ) -> Any:
-    """One number of the losses that count; n_tokens is the size of the vocabulary."""
-    losses = torch.where(counts, losses, 0.0)
+    """One number of the losses; n_tokens is the size of the vocabulary."""
     rows = counts.sum(-1)
     total = {
         "sum": losses.sum(),
@@ -2652,6 +2676,11 @@ UNSTABLE_SOFTMAX = (
     "the logarithm is taken of a softmax, which is rounded to 0 for a logit far below the others; "
     "log-softmax and cross-entropy subtract instead"
 )
+BACKWARDS = "the logits are compared with the token before them; they predict the next one"
+OVERFLOW = (
+    "for large logits, an exponential overflows to inf, or a softmax is rounded to 0, whose "
+    "logarithm times 0 is nan; log-softmax and cross-entropy stay finite"
+)
 TINY_ADDED = (
     "a small number is added before the logarithm, so that no loss can be larger than its own; "
     "log-softmax needs none"
@@ -2673,10 +2702,8 @@ ANSWERED = mistakes(
         "its own token, and they predict the next one",
         {"shift": "none, but the mask"},
     ),
-    shifted_backwards=(
-        "the logits are compared with the token before them; they predict the next one",
-        {"shift": "backwards"},
-    ),
+    shifted_backwards=(BACKWARDS, {"shift": "backwards"}),
+    shifted_backwards_by_the_logits=(BACKWARDS, {"shift": "backwards, by the logits"}),
     shifted_by_two=("the logits are compared with the token two places later", {"shift": "by two"}),
     mask_of_the_logits=(
         "a loss counts if the position of its logits is in the answer; the token that they predict "
@@ -2782,10 +2809,15 @@ ANSWERED = mistakes(
         {"value": "softmax twice"},
     ),
     log_of_softmax=(UNSTABLE_SOFTMAX, {"value": "log of softmax"}),
-    quotient_of_exponentials=(
-        "the exponential of a large logit overflows to inf, and inf / inf is nan; log-softmax and "
-        "cross-entropy subtract the largest logit first",
-        {"value": "quotient of exponentials"},
+    log_of_softmax_multiplied=(
+        "the logarithm is taken of a softmax, which is rounded to 0 for a logit far below the "
+        "others, and a mask of 0 times minus infinity is nan; log-softmax is finite everywhere",
+        {"value": "log of softmax", "zeroed": "multiplied"},
+    ),
+    quotient_of_exponentials=(OVERFLOW, {"value": "quotient of exponentials"}),
+    quotient_of_exponentials_multiplied=(
+        OVERFLOW,
+        {"value": "quotient of exponentials", "zeroed": "multiplied"},
     ),
     with_1e_8=(TINY_ADDED, {"value": "with 1e-8"}),
     with_1e_9=(TINY_ADDED, {"value": "with 1e-9"}),
@@ -2911,6 +2943,8 @@ def preferred_with(
         difference = chosen.sigmoid() - rejected.sigmoid()
     elif compared == "distance":
         difference = difference.abs()
+    elif compared == "divided":
+        difference = chosen / rejected
     x = order * scale * difference - margin
     losses = pair_losses_with(x, form)
     if compared == "one by one":
@@ -2919,12 +2953,18 @@ def preferred_with(
         losses = F.softplus(-order * chosen)
     elif compared == "chosen given softmax of the batch":
         losses = -chosen.log_softmax(0)
+    elif compared == "softmax of the differences":
+        losses = -difference.log_softmax(0)
     elif compared == "quotient":
         losses = -(chosen / (chosen + rejected)).log()
     elif compared == "quotient of exponentials":
         losses = -(chosen.exp() / (chosen.exp() + rejected.exp())).log()
     elif compared == "logarithm of the mean":
         losses = -x.sigmoid().mean().log()[None]
+    elif compared == "logarithms apart":
+        losses = F.logsigmoid(order * rejected) - F.logsigmoid(order * chosen)
+    elif compared == "logarithm of the difference":
+        losses = -(chosen.sigmoid() - rejected.sigmoid()).log()
     found = reduced_with(sign * losses, reduction)
     return found.to(dtype) if isinstance(found, Tensor) else found
 
@@ -2940,6 +2980,10 @@ BOUNDED = (
 JUDGED_ALONE = (
     "each reward is judged by itself, as if 0 were the limit between good and bad; only the "
     "difference within a pair means something"
+)
+SIGMOIDS_APART = (
+    "each reward gets a sigmoid of its own, and these are compared; the sigmoid is of the "
+    "difference of the two rewards"
 )
 SMALL_NUMBERS = ("1e-12", "1e-10", "1e-9", "1e-8", "1e-7", "1e-6")
 KEPT_FINITE = {
@@ -3036,6 +3080,15 @@ PREFERRED = mistakes(
         "rejected one of its own",
         {"compared": "chosen given softmax of the batch"},
     ),
+    softmax_of_the_differences=(
+        "a softmax over the batch compares the pairs with each other; each pair has a probability "
+        "of its own, the sigmoid of its difference",
+        {"compared": "softmax of the differences"},
+    ),
+    rewards_divided=(
+        "the sigmoid is of the quotient of the rewards; it is of their difference",
+        {"compared": "divided"},
+    ),
     quotient_of_rewards=(
         "the rewards are divided as if they were positive; Bradley and Terry's strengths are e to "
         "the power of the rewards",
@@ -3058,6 +3111,8 @@ PREFERRED = mistakes(
         "the rewards are sent through a sigmoid before they are compared; their difference is",
         {"compared": "probabilities"},
     ),
+    logarithms_apart=(SIGMOIDS_APART, {"compared": "logarithms apart"}),
+    logarithm_of_the_difference=(SIGMOIDS_APART, {"compared": "logarithm of the difference"}),
     distance=(
         "the distance of the two rewards counts; it matters which of them is larger",
         {"compared": "distance"},
@@ -3125,8 +3180,14 @@ def optimized_with(
         losses = (h - 1 / (2 * beta)) ** 2
     elif form == "hinge":
         losses = (1 - x).relu()
+    elif form == "smoothed":
+        losses = F.softplus(-x) + 0.1 * x
     elif compared == "one by one":
         losses = F.softplus(-beta * up) + F.softplus(beta * down)
+    elif compared == "logarithms apart":
+        losses = F.logsigmoid(beta * down) - F.logsigmoid(beta * up)
+    elif compared == "logarithm of the difference":
+        losses = -((beta * up).sigmoid() - (beta * down).sigmoid()).log()
     elif compared == "logarithm of the mean":
         losses = -x.sigmoid().mean().log()[None]
     losses = losses * beta if scaled in ("outside", "in both") else losses
@@ -3159,6 +3220,10 @@ def gains_with(
         "probabilities' difference": (
             chosen.exp() - ref_chosen.exp(),
             rejected.exp() - ref_rejected.exp(),
+        ),
+        "exponentiated": (
+            (chosen.exp() / ref_chosen.exp()).log(),
+            (rejected.exp() / ref_rejected.exp()).log(),
         ),
         "divided": (chosen / ref_chosen, rejected / ref_rejected),
         "distance": ((chosen - ref_chosen).abs(), (rejected - ref_rejected).abs()),
@@ -3214,6 +3279,11 @@ OPTIMIZED = mistakes(
         "and a difference of those is what is needed",
         {"gains": "probabilities' difference"},
     ),
+    exponentiated=(
+        "exponentials are computed before a logarithm is taken again; for a whole answer they are "
+        "0 or inf, and the loss is nan; the logarithms are given, and their difference is enough",
+        {"gains": "exponentiated"},
+    ),
     log_probabilities_divided=(
         "the log-probabilities are divided; the logarithm of a quotient is a difference",
         {"gains": "divided"},
@@ -3264,6 +3334,7 @@ OPTIMIZED = mistakes(
         "beta scales the gain of the chosen answer alone; it scales both",
         {"scaled": "chosen alone"},
     ),
+    halved_difference=("the difference of the rewards is halved", {"scaled": "halved"}),
     beta_added=("beta is added; it is a factor", {"scaled": "added"}),
     beta_subtracted=("beta is subtracted like a margin; it is a factor", {"scaled": "subtracted"}),
     log_of_sigmoid=(UNSTABLE_SIGMOID, {"form": "log of sigmoid"}),
@@ -3285,6 +3356,10 @@ OPTIMIZED = mistakes(
         "this is a hinge loss, which is 0 from a difference of 1 on; Bradley and Terry's never is",
         {"form": "hinge"},
     ),
+    smoothed=(
+        "one pair in ten is taken for the wrong way round (the label smoothing of cDPO); none is",
+        {"form": "smoothed"},
+    ),
     ipo=(
         "this is the squared loss of IPO; Bradley and Terry's is asked for",
         {"form": "IPO"},
@@ -3298,6 +3373,8 @@ OPTIMIZED = mistakes(
     **DIFFERENCE_CLAMPED,
     logarithm_clamped=(LOSS_CUT_OFF, {"form": "logarithm clamped"}),
     judged_alone=(JUDGED_ALONE, {"compared": "one by one"}),
+    logarithms_apart=(SIGMOIDS_APART, {"compared": "logarithms apart"}),
+    logarithm_of_the_difference=(SIGMOIDS_APART, {"compared": "logarithm of the difference"}),
     mean_before_the_loss=(
         "the differences are averaged before the loss; each pair has a loss of its own",
         {"compared": "mean first"},
@@ -3388,6 +3465,8 @@ def spread_with(rewards: Tensor, spread: str, axes: Any, keep: bool) -> Tensor:
     """What the distances from the mean are divided by."""
     if spread == "sample":
         return rewards.std(axes, keepdim=keep)
+    if spread == "all distances":
+        return (rewards - rewards.mean(1, keepdim=True)).std(correction=0)
     if spread == "none":
         return torch.ones_like(rewards.mean(axes, keepdim=keep))
     if spread == "variance":
@@ -3439,6 +3518,10 @@ GROUP_REWARDS = mistakes(
     deviation_of_the_batch=(
         "the mean is that of the group, but the deviation that of the whole batch",
         {"over": "batch deviation"},
+    ),
+    deviation_of_all_distances=(
+        "the mean is that of the group, but the deviation is over the distances of all groups",
+        {"spread": "all distances"},
     ),
     mean_of_the_batch=(
         "the deviation is that of the group, but the mean that of the whole batch",
@@ -3616,6 +3699,7 @@ def estimated_with(
         "ratio": exact,
         "1 minus": 1 - exact,
         "exponential missing": log_ratio - 1 - log_ratio,
+        "logarithm of the logarithm": log_ratio - 1 - log_ratio.log(),
         "k2 of the ratio": (exact - 1) ** 2 / 2,
         "weighted by the policy": -log_probs.exp() * log_ratio,
         "weighted by the reference": ref_log_probs.exp() * log_ratio,
@@ -3698,6 +3782,11 @@ ESTIMATED = mistakes(
     exponential_missing=(
         "the logarithm of the ratio takes the place of the ratio, and all cancels to -1",
         {"form": "exponential missing"},
+    ),
+    logarithm_of_the_logarithm=(
+        "the logarithm of the ratio takes the place of the ratio, and its logarithm is taken once "
+        "more; the ratio is its exponential",
+        {"form": "logarithm of the logarithm"},
     ),
     k2_of_the_ratio=(
         "this is half the squared distance of the ratio from 1; k3 is asked for",

@@ -15,6 +15,8 @@ from post_training.ppo import clipped_objective
 from post_training.reward_model import bradley_terry_loss
 from post_training.sft import answer_loss
 from utils.grader.exercises import read_lesson
+from utils.grader.mistakes import pairs_of
+from utils.grader.pytest_plugin import load_misconceptions
 
 LESSON = read_lesson(Path(__file__).resolve().parents[1])
 FUNCTIONS = {
@@ -62,6 +64,14 @@ def test_the_numbers_of_9_10_by_hand() -> None:
     up, down = clipped_objective(row(1.3, 0.7).log(), row(1, 1).log(), row(1, 1)).tolist()
     assert "1.3 with the advantage +1 counts as 1.2, one of 0.7 with +1 as 0.7" in worked("9.10")
     assert math.isclose(up, 1.2) and math.isclose(down, 0.7)
+
+
+def test_one_wrong_number_of_9_10_is_not_told_as_two_mistakes_in_its_loss() -> None:
+    known = load_misconceptions(LESSON.misconceptions_file())["predict_post_training"]
+    truth = known[0].function()
+    for pair in pairs_of(known):
+        wrong = [mine != right for mine, right in zip(pair(), truth, strict=True)]
+        assert wrong != [False, True, False, False, False], pair.diagnoses
 
 
 def test_the_numbers_of_9_12_by_hand() -> None:
