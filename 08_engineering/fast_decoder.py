@@ -8,8 +8,9 @@ are made once. Queries and keys are rotated by a product with one small matrix p
     rotated = x R_t          R_t (d_head, d_head) holds the cosines and sines of position t
 
 It is used only for models that it is known to compute correctly (fast_path.py). Its matrices are
-copies, so they take memory a second time, and later changes of the weights have no effect. Large
-matrices are rounded to float16 (`inference_ops.matmul_op`), which changes the logits slightly.
+copies (prepared_weights.py), so they take memory a second time, and later changes of the weights
+have no effect on a decoder that exists already. Large matrices are rounded to float16
+(`inference_ops.matmul_op`), which changes the logits slightly.
 
 Dimensions: B rows, one token each; t tokens are already in the cache.
 """
@@ -24,19 +25,10 @@ from torch import Tensor, nn
 
 from decoding_loop import DecodeStep, forward_step
 from fast_path import is_supported
-from fused import FusedFeedForward, FusedMultiHeadAttention
-from inference_ops import (
-    ACTIVATION_OPS,
-    Op,
-    ResidualOp,
-    linear_op,
-    norm_matmul_op,
-    residual_linear_op,
-    rms_norm_op,
-)
+from inference_ops import rms_norm_op
 from parts import Parts
+from prepared_weights import PreparedBlock, prepared_weights
 from tiny_transformer_lm import TinyTransformerLM
-from transformer_block import TransformerBlock
 from utils.config import ModelConfig
 from utils.errors import run_program
 from utils.kv_cache import KVCache
@@ -60,9 +52,9 @@ class FastDecoder:
         self.config = model.config
         self.cache = cache
         self.forward_step = forward_step(model, cache)
-        blocks = [cast(TransformerBlock, block) for block in model.blocks]
-        self.layers = [DecoderLayer.build(block, cache, i) for i, block in enumerate(blocks)]
-        self.unembed = norm_matmul_op(model.output_weight, model.final_norm)
+        weights = prepared_weights(model)
+        self.layers = [DecoderLayer.over(block, cache, i) for i, block in enumerate(weights.blocks)]
+        self.unembed = weights.unembed
         self.positions = torch.arange(cache.max_seq_len, device=cache.keys.device).split(1)
         d_head = self.config.d_head
         self.qk_normalize = rms_norm_op(d_head, QK_EPS, cache.keys)
@@ -117,32 +109,21 @@ class FastDecoder:
 
 
 @dataclass(frozen=True)
-class DecoderLayer:
+class DecoderLayer(PreparedBlock):
     """The functions of one block, and views of its part of the cache."""
 
-    qkv_proj: Op  # (B, d_model) -> (B, 3 * d_model): norm, then queries, keys and values
-    out_proj: ResidualOp  # x, attention output -> x
-    mlp_up: Op  # (B, d_model) -> (B, d_ff): norm, up projection, activation
-    mlp_down: ResidualOp  # x, hidden features -> x
     keys: Tensor  # (B * n_heads, d_head, max_seq_len)
     values: Tensor  # (B * n_heads, max_seq_len, d_head)
     keys_at: tuple[Tensor, ...]  # one view per position, (B * n_heads, d_head)
     values_at: tuple[Tensor, ...]
 
     @classmethod
-    def build(cls, block: TransformerBlock, cache: KVCache, layer: int) -> "DecoderLayer":
-        """Prepare the functions and views of one block."""
-        heads = cast(FusedMultiHeadAttention, block.attention)
-        mlp = cast(FusedFeedForward, block.feed_forward)
+    def over(cls, block: PreparedBlock, cache: KVCache, layer: int) -> "DecoderLayer":
+        """Add the views of one layer of the cache to the functions of its block."""
         keys = cache.keys[layer].flatten(0, 1)  # (B * n_heads, max_seq_len, d_head)
         values = cache.values[layer].flatten(0, 1)
-        up_proj = linear_op(mlp.up_proj, norm=block.feed_forward_norm)
-        activation = ACTIVATION_OPS[mlp.activation]
         return cls(
-            qkv_proj=linear_op(heads.q_proj, heads.k_proj, heads.v_proj, norm=block.attention_norm),
-            out_proj=residual_linear_op(heads.out_proj),
-            mlp_up=lambda x: activation(up_proj(x)),
-            mlp_down=residual_linear_op(mlp.down_proj),
+            **vars(block),
             keys=keys.mT,
             values=values,
             keys_at=keys.unbind(1),
