@@ -63,6 +63,7 @@ class SlotDecoder:
         self.model = model
         self.config = model.config
         self.cache = cache
+        cache.reserve(cache.max_seq_len)  # positions of its own for each row: no common capacity
         weights = prepared_weights(model)
         self.layers = [DecoderLayer.over(block, cache, i) for i, block in enumerate(weights.blocks)]
         # The same memory again, one line per row, head and position: (B * n_heads * T, d_head).

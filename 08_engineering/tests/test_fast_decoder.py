@@ -15,7 +15,7 @@ import fused
 from beam_decoder import beam_search_batch
 from cached_sequence import CachedSequence
 from decoding_loop import MakeDecodeStep, forward_step, generate_tokens
-from fast_decoder import FastDecoder, RotationMatrices, fast_decode_step
+from fast_decoder import FastDecoder, RotationMatrix, fast_decode_step
 from fused import matmul_attention
 from generator import choose_with
 from greedy import greedy
@@ -271,22 +271,21 @@ def test_a_norm_without_an_inference_op_is_refused() -> None:
 def test_rotating_is_a_product_with_one_matrix_per_position() -> None:
     x = torch.randn(3, 1, T, 8, dtype=torch.float64)
     cos, sin = (table.double() for table in rotary_angles(torch.arange(T), 8))
-    rotation = RotationMatrices(cos, sin, (3.0, 0.5), like=x)
+    rotation = RotationMatrix(cos, sin, 3.0, like=x)
     expected = apply_rotary(x, cos, sin)
     for t in (0, T - 1, 5):
         rotation.move_to(t)
-        torch.testing.assert_close(x[:, 0, t] @ rotation.keys, 3.0 * expected[:, 0, t])
-        torch.testing.assert_close(x[:, 0, t] @ rotation.queries, 0.5 * expected[:, 0, t])
+        torch.testing.assert_close(x[:, 0, t] @ rotation.matrix, 3.0 * expected[:, 0, t])
 
 
 def test_memory_of_the_rotation_grows_with_the_width_of_a_head_and_not_its_square() -> None:
     d_head, context = 128, 1024
     like = torch.zeros(())
-    rotation = RotationMatrices(*rotary_angles(torch.arange(context), d_head), (1.0, 1.0), like)
+    rotation = RotationMatrix(*rotary_angles(torch.arange(context), d_head), 1.0, like)
     stored = {tensor.untyped_storage().data_ptr(): tensor for tensor in rotation.entries}
     n_bytes = sum(tensor.untyped_storage().nbytes() for tensor in stored.values())
-    assert n_bytes == 4 * (4 * d_head * context)  # two matrices, 2 d_head entries each
-    assert rotation.flat.numel() == 2 * d_head**2
+    assert n_bytes == 4 * (2 * d_head * context)  # 2 d_head entries for each position
+    assert rotation.matrix.numel() == d_head**2
 
 
 # --- in use ---
