@@ -27,7 +27,7 @@ from positional_embeddings import apply_rotary, rotary_angles
 from speculative import Draft, single_tokens
 from tiny_transformer_lm import TinyTransformerLM
 from utils.config import ModelConfig, SampleConfig
-from utils.kv_cache import KVCache
+from utils.kv_cache import GROWTH, KVCache
 
 V, T = 11, 12
 SMALL = ModelConfig(vocab_size=V, max_seq_len=T, d_model=16, n_layers=2, n_heads=2)
@@ -323,6 +323,22 @@ def test_generated_tokens_are_those_of_the_forward_pass(
     assert not calls
     assert generated(fast_decode_step) == expected
     assert calls
+
+
+@pytest.mark.parametrize("changes", [{}, MODERN], ids=["classic", "modern"])
+@pytest.mark.parametrize("B", [1, 3])
+def test_the_cache_grows_while_it_decodes(changes: dict[str, Any], B: int) -> None:
+    model = random_model({**changes, "max_seq_len": 2 * GROWTH + 5})
+    fast, plain = KVCache(model.config, B), KVCache(model.config, B)
+    decode_step = fast_decode_step(model, fast)
+    with torch.inference_mode():
+        for tokens in torch.randint(V, (model.config.max_seq_len, B)):
+            expected = model(tokens[:, None], plain)[:, -1]
+            torch.testing.assert_close(decode_step(tokens), expected, rtol=1e-4, atol=1e-4)
+        fast.truncate([3] * B)  # as after a rejected draft: what lies behind must not be seen
+        plain.truncate([3] * B)
+        expected = model(tokens[:, None], plain)[:, -1]
+        torch.testing.assert_close(decode_step(tokens), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("changes", [{}, MODERN], ids=["classic", "modern"])
