@@ -147,11 +147,13 @@ class KVCache:
             tensor[:, :, :, :filled] = tensor[:, index, :, :filled]  # the right side is a copy
 
 
+@torch.no_grad()
 def _spread(old: Tensor, memory: Tensor, capacity: int) -> Tensor:
     """The same keys or values with a larger capacity, in the same memory (n_layers, size)."""
     n_layers, B, n_kv_heads, old_capacity, d_head = old.shape
     used = memory[:, : B * n_kv_heads * capacity * d_head]
-    new = used.view(n_layers, B, n_kv_heads, capacity, d_head)
+    # Detached: a tensor of its own for autograd, as if it had been allocated.
+    new = used.view(n_layers, B, n_kv_heads, capacity, d_head).detach()
     for old_layer, new_layer in zip(old, new, strict=True):
         entries = old_layer.clone()  # the places overlap
         new_layer[:, :, :old_capacity] = entries

@@ -224,3 +224,16 @@ def test_first_rows_still_share_the_memory_when_they_grow():
     rows, keys = cache.first_rows(2), random_keys(2, GROWTH + 3)
     rows.write(0, keys[0], -keys[0])
     assert torch.equal(cache.keys[0, :2, :, : GROWTH + 3], keys[0])
+
+
+def test_it_may_grow_without_gradients_and_be_written_with_them():
+    cache = KVCache(LONG, 1)
+    keys = random_keys(1, GROWTH)
+    with torch.no_grad():
+        cache.write(0, keys[0], -keys[0])
+    cache.advance(GROWTH)
+    for T in (1, GROWTH):
+        new = random_keys(1, T)[0].requires_grad_()
+        k, _ = cache.write(0, new, -new)
+        cache.advance(T)
+        assert torch.equal(k[:, :, -T:], new)
