@@ -3,7 +3,7 @@
 A forward pass over one token does little arithmetic, so most of its time is overhead between
 operations: modules, closures, checks, and new slices of the cache. `FastDecoder` computes the same
 logits as `model(tokens, cache)` in about twenty operations per layer, on views of the cache that
-are made once. Queries and keys are rotated by a product with one small matrix per position:
+are made once per capacity. Queries and keys are rotated by one small matrix per position:
 
     rotated = x R_t          R_t (d_head, d_head) holds the cosines and sines of position t
 
