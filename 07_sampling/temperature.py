@@ -25,6 +25,8 @@ def at_least_float32(logits: Tensor) -> Tensor:
 
     bfloat16 has 8 significant bits, too few to sum probabilities.
     """
+    if logits.dtype == torch.float32:
+        return logits
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -60,8 +62,8 @@ def sample(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
     device = logits.device if generator is None else generator.device
     exponential = torch.empty(logits.shape, dtype=logits.dtype, device=device)  # E
     exponential.exponential_(generator=generator)  # in (0, inf), so its logarithm is finite
-    gumbel_noise = -exponential.log().to(logits.device)  # -log(E)
-    return greedy(logits + gumbel_noise)  # argmax_v (logits[v] - log E_v)
+    log_exponential = exponential.log().to(logits.device)  # log(E)
+    return greedy(logits - log_exponential)  # argmax_v (logits[v] - log E_v)
 
 
 def main() -> None:

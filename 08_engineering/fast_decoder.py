@@ -3,19 +3,19 @@
 A forward pass over one token does little arithmetic, so most of its time is overhead between
 operations: modules, closures, checks, and new slices of the cache. `FastDecoder` computes the same
 logits as `model(tokens, cache)` in about twenty operations per layer, on views of the cache that
-are made once. Queries and keys are rotated by a product with one small matrix per position:
+are made once per capacity. Queries and keys are rotated by one small matrix per position:
 
     rotated = x R_t          R_t (d_head, d_head) holds the cosines and sines of position t
 
 It is used only for models that it is known to compute correctly (fast_path.py). Its matrices are
-copies, so they take memory a second time, and later changes of the weights have no effect. Large
-matrices are rounded to float16 (`inference_ops.matmul_op`), which changes the logits slightly.
+copies (prepared_weights.py), so they take memory a second time, and later changes of the weights
+have no effect on a decoder that exists already. Large matrices are rounded to float16
+(`inference_ops.matmul_op`), which changes the logits slightly.
 
 Dimensions: B rows, one token each; t tokens are already in the cache.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -24,19 +24,10 @@ from torch import Tensor, nn
 
 from decoding_loop import DecodeStep, forward_step
 from fast_path import is_supported
-from fused import FusedFeedForward, FusedMultiHeadAttention
-from inference_ops import (
-    ACTIVATION_OPS,
-    Op,
-    ResidualOp,
-    linear_op,
-    norm_matmul_op,
-    residual_linear_op,
-    rms_norm_op,
-)
+from inference_ops import rms_norm_op
 from parts import Parts
+from prepared_weights import PreparedBlock, prepared_weights
 from tiny_transformer_lm import TinyTransformerLM
-from transformer_block import TransformerBlock
 from utils.config import ModelConfig
 from utils.errors import run_program
 from utils.kv_cache import KVCache
@@ -60,19 +51,28 @@ class FastDecoder:
         self.config = model.config
         self.cache = cache
         self.forward_step = forward_step(model, cache)
-        blocks = [cast(TransformerBlock, block) for block in model.blocks]
-        self.layers = [DecoderLayer.build(block, cache, i) for i, block in enumerate(blocks)]
-        self.unembed = norm_matmul_op(model.output_weight, model.final_norm)
-        self.positions = torch.arange(cache.max_seq_len, device=cache.keys.device).split(1)
-        d_head = self.config.d_head
-        self.qk_normalize = rms_norm_op(d_head, QK_EPS, cache.keys)
+        self.weights = prepared_weights(model)
+        self.unembed = self.weights.unembed
+        self._view_cache()
+        like, T, d_head = cache.keys, cache.max_seq_len, self.config.d_head
+        self.positions = torch.arange(T, device=like.device).split(1)
+        # Of a query at position t, from index T - 1 - t on: 0 for what it sees, then -inf.
+        self.seen = like.new_zeros(2 * T).masked_fill_(
+            torch.arange(2 * T, device=like.device) >= T, -math.inf
+        )
+        self.qk_normalize = rms_norm_op(d_head, QK_EPS, like)
         # rms_norm_op leaves out the factor sqrt(d_head), and attention divides its scores by it.
-        self.key_scale = math.sqrt(d_head) if self.config.qk_norm else 1.0
-        self.query_scale = self.key_scale / math.sqrt(d_head)
+        self.qk_scale = math.sqrt(d_head) if self.config.qk_norm else 1.0
+        self.score_scale = 1 / math.sqrt(d_head)
         self.rotation = None
         if self.config.position == "rope":
-            scales = (self.key_scale, self.query_scale)
-            self.rotation = RotationMatrices(model.cos, model.sin, scales, cache.keys)
+            self.rotation = RotationMatrix(model.cos, model.sin, self.qk_scale, like)
+
+    def _view_cache(self) -> None:
+        """The layers' views of the cache, whose tensors change when its capacity grows."""
+        self.keys = self.cache.keys
+        blocks = self.weights.blocks
+        self.layers = [DecoderLayer.over(each, self.cache, i) for i, each in enumerate(blocks)]
 
     @torch.no_grad()
     def __call__(self, tokens: Tensor) -> Tensor:
@@ -82,97 +82,85 @@ class FastDecoder:
         t = self.cache.lengths[0]
         if t == self.cache.max_seq_len:
             self.cache.positions(1)  # raises ValueError: the cache is full
+        self.cache.reserve(t + 1)
+        if self.cache.keys is not self.keys:
+            self._view_cache()
         if self.rotation is not None:
             self.rotation.move_to(t)
+        seen = self.seen.narrow(0, self.cache.max_seq_len - 1 - t, self.cache.capacity)
         x = self.model.embed(tokens, self.positions[t])  # (B, d_model)
         for layer in self.layers:
-            x = layer.out_proj(x, self._attention(layer, x, t))
+            x = layer.out_proj(x, self._attention(layer, x, t, seen))
             x = layer.mlp_down(x, layer.mlp_up(x))
         self.cache.advance(1)
         return self.unembed(x)  # (B, vocab_size)
 
-    def _attention(self, layer: "DecoderLayer", x: Tensor, t: int) -> Tensor:
+    def _attention(self, layer: "DecoderLayer", x: Tensor, t: int, seen: Tensor) -> Tensor:
         """The heads' outputs side by side, before out_proj: x (B, d_model) -> (B, d_model)."""
-        d_model, d_head = self.config.d_model, self.config.d_head
-        # Project, and normalize queries and keys together.
-        queries_keys, values = layer.qkv_proj(x).split((2 * d_model, d_model), 1)
-        queries_keys = queries_keys.reshape(-1, d_head)  # (B * 2 * n_heads, d_head)
+        n_heads, d_head = self.config.n_heads, self.config.d_head
+        # Project, normalize and rotate queries and keys together.
+        qkv = layer.qkv_proj(x).view(-1, 3 * n_heads, d_head)  # (B, 3 * n_heads, d_head)
+        queries_keys, values = qkv.split((2 * n_heads, n_heads), 1)
         if self.config.qk_norm:
             queries_keys = self.qk_normalize(queries_keys)
-        q, k = queries_keys.view(-1, 2, self.config.n_heads, d_head).unbind(1)
-        q, k = q.reshape(-1, d_head), k.reshape(-1, d_head)  # (B * n_heads, d_head)
-        # Rotate and scale; the key and the value go into the cache.
-        if self.rotation is None:
-            q = q * self.query_scale
-            layer.keys_at[t].copy_(k * self.key_scale)
-        else:
-            q = torch.mm(q, self.rotation.queries)
-            torch.mm(k, self.rotation.keys, out=layer.keys_at[t])
-        layer.values_at[t].copy_(values.reshape(-1, d_head))
-        # Attend to all t + 1 positions; the scores are already divided by sqrt(d_head).
-        keys = layer.keys.narrow(2, 0, t + 1)
-        values = layer.values.narrow(1, 0, t + 1)
-        scores = torch.bmm(q[:, None], keys)  # (B * n_heads, 1, t + 1)
-        return torch.bmm(torch.softmax(scores, dim=-1), values).view_as(x)
+        if self.rotation is not None:
+            rotated = torch.mm(queries_keys.reshape(-1, d_head), self.rotation.matrix)
+            queries_keys = rotated.view(-1, 2 * n_heads, d_head)
+        elif self.config.qk_norm:
+            queries_keys = queries_keys * self.qk_scale
+        q, k = queries_keys.split(n_heads, 1)  # (B, n_heads, d_head) each
+        # The key and the value go into the cache.
+        layer.keys_by_row.select(2, t).copy_(k)
+        layer.values_by_row.select(2, t).copy_(values)
+        # Attend: the whole memory is read, without a gap; places after t have the score -inf.
+        q = q.reshape(-1, 1, d_head)  # (B * n_heads, 1, d_head)
+        scores = torch.baddbmm(seen, q, layer.keys, alpha=self.score_scale)
+        return torch.bmm(torch.softmax(scores, dim=-1), layer.values).view_as(x)
 
 
 @dataclass(frozen=True)
-class DecoderLayer:
+class DecoderLayer(PreparedBlock):
     """The functions of one block, and views of its part of the cache."""
 
-    qkv_proj: Op  # (B, d_model) -> (B, 3 * d_model): norm, then queries, keys and values
-    out_proj: ResidualOp  # x, attention output -> x
-    mlp_up: Op  # (B, d_model) -> (B, d_ff): norm, up projection, activation
-    mlp_down: ResidualOp  # x, hidden features -> x
-    keys: Tensor  # (B * n_heads, d_head, max_seq_len)
-    values: Tensor  # (B * n_heads, max_seq_len, d_head)
-    keys_at: tuple[Tensor, ...]  # one view per position, (B * n_heads, d_head)
-    values_at: tuple[Tensor, ...]
+    keys: Tensor  # (B * n_heads, d_head, capacity)
+    values: Tensor  # (B * n_heads, capacity, d_head)
+    keys_by_row: Tensor  # (B, n_heads, capacity, d_head)
+    values_by_row: Tensor
 
     @classmethod
-    def build(cls, block: TransformerBlock, cache: KVCache, layer: int) -> "DecoderLayer":
-        """Prepare the functions and views of one block."""
-        heads = cast(FusedMultiHeadAttention, block.attention)
-        mlp = cast(FusedFeedForward, block.feed_forward)
-        keys = cache.keys[layer].flatten(0, 1)  # (B * n_heads, max_seq_len, d_head)
-        values = cache.values[layer].flatten(0, 1)
-        up_proj = linear_op(mlp.up_proj, norm=block.feed_forward_norm)
-        activation = ACTIVATION_OPS[mlp.activation]
+    def over(cls, block: PreparedBlock, cache: KVCache, layer: int) -> "DecoderLayer":
+        """Add the views of one layer of the cache to the functions of its block."""
+        keys, values = cache.keys[layer], cache.values[layer]
         return cls(
-            qkv_proj=linear_op(heads.q_proj, heads.k_proj, heads.v_proj, norm=block.attention_norm),
-            out_proj=residual_linear_op(heads.out_proj),
-            mlp_up=lambda x: activation(up_proj(x)),
-            mlp_down=residual_linear_op(mlp.down_proj),
-            keys=keys.mT,
-            values=values,
-            keys_at=keys.unbind(1),
-            values_at=values.unbind(1),
+            **vars(block),
+            keys=keys.flatten(0, 1).mT,
+            values=values.flatten(0, 1),
+            keys_by_row=keys,
+            values_by_row=values,
         )
 
 
-class RotationMatrices:
-    """R_t of the current position, times a scale for keys and one for queries.
+class RotationMatrix:
+    """R_t of the current position, times a scale.
 
     With c = diag(cos) and s = diag(sin),  R = [[c, s], [-s, c]]. Only the 2 d_head entries that are
-    not zero are stored for each position; `move_to` writes those of one position into the matrices.
+    not zero are stored for each position; `move_to` writes those of one position into the matrix.
     """
 
-    def __init__(self, cos: Tensor, sin: Tensor, scales: Sequence[float], like: Tensor) -> None:
+    def __init__(self, cos: Tensor, sin: Tensor, scale: float, like: Tensor) -> None:
         d_head = 2 * cos.size(1)
         first = torch.arange(d_head // 2, device=like.device)  # i, paired with i + d_head / 2
         second = first + d_head // 2
         rows = torch.cat((first, first, second, second))
         columns = torch.cat((first, second, first, second))
-        places = rows * d_head + columns  # in a flattened matrix
-        entries = torch.cat((cos, sin, -sin, cos), dim=1)  # (max_seq_len, 2 * d_head)
-        scaled = torch.cat([entries * scale for scale in scales], dim=1)
-        self.entries = scaled.to(like).unbind()
-        self.places = torch.cat([places + i * d_head**2 for i in range(len(scales))])
-        self.flat = like.new_zeros(len(scales) * d_head**2)
-        self.keys, self.queries = self.flat.view(-1, d_head, d_head).unbind()
+        self.places = rows * d_head + columns  # in the flattened matrix
+        entries = scale * torch.cat((cos, sin, -sin, cos), dim=1)  # (max_seq_len, 2 * d_head)
+        self.entries = entries.to(like).unbind()
+        self.matrix = like.new_zeros(d_head, d_head)
+        self.flat = self.matrix.view(-1)
 
     def move_to(self, t: int) -> None:
-        """Make `keys` and `queries` the matrices of position t."""
+        """Make `matrix` that of position t."""
         self.flat.index_copy_(0, self.places, self.entries[t])
 
 

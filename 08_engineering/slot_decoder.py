@@ -22,16 +22,15 @@ Dimensions: W rows, the first of the cache, one token each; T_k positions are re
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from fast_decoder import QK_EPS, DecoderLayer
-from inference_ops import norm_matmul_op, rms_norm_op
+from inference_ops import rms_norm_op
 from parts import Parts
+from prepared_weights import prepared_weights
 from tiny_transformer_lm import TinyTransformerLM
-from transformer_block import TransformerBlock
 from utils.config import ModelConfig
 from utils.errors import run_program
 from utils.kv_cache import KVCache
@@ -64,12 +63,13 @@ class SlotDecoder:
         self.model = model
         self.config = model.config
         self.cache = cache
-        blocks = [cast(TransformerBlock, block) for block in model.blocks]
-        self.layers = [DecoderLayer.build(block, cache, i) for i, block in enumerate(blocks)]
+        cache.reserve(cache.max_seq_len)  # positions of its own for each row: no common capacity
+        weights = prepared_weights(model)
+        self.layers = [DecoderLayer.over(block, cache, i) for i, block in enumerate(weights.blocks)]
         # The same memory again, one line per row, head and position: (B * n_heads * T, d_head).
         self.key_lines = [layer.keys.mT.flatten(0, 1) for layer in self.layers]
         self.value_lines = [layer.values.flatten(0, 1) for layer in self.layers]
-        self.unembed = norm_matmul_op(model.output_weight, model.final_norm)
+        self.unembed = weights.unembed
         d_head, T, like = self.config.d_head, cache.max_seq_len, cache.keys
         self.qk_normalize = rms_norm_op(d_head, QK_EPS, like)
         # rms_norm_op leaves out the factor sqrt(d_head). Prefill writes keys with it, so this does.

@@ -5,9 +5,13 @@
     cache.truncate([5, 3])                   # prompts of 5 and 3 tokens, padded on the right
     logits = model(next_tokens, cache)       # one token per row
 
-The tensors are allocated once. Each row of the batch has its own length. What lies beyond it, such
+The memory is allocated once. Each row of the batch has its own length. What lies beyond it, such
 as padding, is never attended to, because a query sees only keys at or before its own position, and
 is overwritten by later tokens. So prompts of unequal length need no padding mask.
+
+The heads lie one behind the other in memory, each with room for `capacity` positions. Attention
+reads them in this order, and a processor fetches memory ahead only as long as there are no gaps.
+So the capacity is not max_seq_len from the beginning: it grows with the longest row.
 """
 
 import copy
@@ -18,9 +22,11 @@ from torch import Tensor
 
 from utils.config import ModelConfig
 
+GROWTH = 32  # positions by which the capacity grows
+
 
 class KVCache:
-    """Keys and values (n_layers, B, n_kv_heads, max_seq_len, d_head), and a length per row."""
+    """Keys and values (n_layers, B, n_kv_heads, capacity, d_head), and a length per row."""
 
     def __init__(
         self,
@@ -29,10 +35,13 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        shape = (config.n_layers, batch_size, config.kv_heads, config.max_seq_len, config.d_head)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.max_seq_len = config.max_seq_len
+        size = batch_size * config.kv_heads * config.max_seq_len * config.d_head
+        memory = torch.zeros(2, config.n_layers, size, dtype=dtype, device=device)
+        self._key_memory, self._value_memory = memory.unbind()  # (n_layers, size) each
+        shape = (config.n_layers, batch_size, config.kv_heads, 0, config.d_head)
+        self.keys = self.values = memory.new_empty(shape)
+        self.reserve(1)
         self.lengths = [0] * batch_size
         self._steps = torch.arange(config.max_seq_len, device=device)
 
@@ -40,6 +49,19 @@ class KVCache:
     def batch_size(self) -> int:
         """Number of rows."""
         return len(self.lengths)
+
+    @property
+    def capacity(self) -> int:
+        """The positions that each row has room for, before the next `reserve`."""
+        return self.keys.size(3)
+
+    def reserve(self, n_positions: int) -> None:
+        """Make room for so many positions: `keys` and `values` may become other tensors."""
+        if n_positions <= self.capacity:
+            return
+        capacity = min(-(-n_positions // GROWTH) * GROWTH, self.max_seq_len)
+        self.keys = _spread(self.keys, self._key_memory, capacity)
+        self.values = _spread(self.values, self._value_memory, capacity)
 
     @property
     def equal_lengths(self) -> bool:
@@ -69,6 +91,7 @@ class KVCache:
         tokens. The lengths change in `advance`, after every layer has written.
         """
         T = k.size(2)
+        self.reserve(max(self.lengths) + T)
         keys, values = self.keys[layer], self.values[layer]
         if self.equal_lengths:
             start = self.lengths[0]
@@ -95,6 +118,7 @@ class KVCache:
 
     def first_rows(self, n: int) -> "KVCache":
         """A cache of the first n rows: the same tensors, with lengths of its own."""
+        self.reserve(self.max_seq_len)  # so that neither of the two grows without the other
         rows = copy.copy(self)
         rows.keys, rows.values = self.keys[:, :n], self.values[:, :n]
         rows.lengths = self.lengths[:n]
@@ -102,9 +126,11 @@ class KVCache:
 
     def replace_rows(self, rows: Sequence[int], other: "KVCache") -> None:
         """Overwrite these rows with the rows of another cache."""
+        filled = max(other.lengths)
+        self.reserve(filled)
         index = torch.tensor(rows, device=self.keys.device)
-        self.keys[:, index] = other.keys
-        self.values[:, index] = other.values
+        self.keys[:, index, :, :filled] = other.keys[:, :, :, :filled]
+        self.values[:, index, :, :filled] = other.values[:, :, :, :filled]
         for row, length in zip(rows, other.lengths, strict=True):
             self.lengths[row] = length
 
@@ -119,3 +145,17 @@ class KVCache:
         filled = max(self.lengths)
         for tensor in (self.keys, self.values):
             tensor[:, :, :, :filled] = tensor[:, index, :, :filled]  # the right side is a copy
+
+
+@torch.no_grad()
+def _spread(old: Tensor, memory: Tensor, capacity: int) -> Tensor:
+    """The same keys or values with a larger capacity, in the same memory (n_layers, size)."""
+    n_layers, B, n_kv_heads, old_capacity, d_head = old.shape
+    used = memory[:, : B * n_kv_heads * capacity * d_head]
+    # Detached: a tensor of its own for autograd, as if it had been allocated.
+    new = used.view(n_layers, B, n_kv_heads, capacity, d_head).detach()
+    for old_layer, new_layer in zip(old, new, strict=True):
+        entries = old_layer.clone()  # the places overlap
+        new_layer[:, :, :old_capacity] = entries
+        new_layer[:, :, old_capacity:] = 0
+    return new

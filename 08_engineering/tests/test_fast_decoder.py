@@ -15,7 +15,7 @@ import fused
 from beam_decoder import beam_search_batch
 from cached_sequence import CachedSequence
 from decoding_loop import MakeDecodeStep, forward_step, generate_tokens
-from fast_decoder import FastDecoder, RotationMatrices, fast_decode_step
+from fast_decoder import FastDecoder, RotationMatrix, fast_decode_step
 from fused import matmul_attention
 from generator import choose_with
 from greedy import greedy
@@ -27,7 +27,7 @@ from positional_embeddings import apply_rotary, rotary_angles
 from speculative import Draft, single_tokens
 from tiny_transformer_lm import TinyTransformerLM
 from utils.config import ModelConfig, SampleConfig
-from utils.kv_cache import KVCache
+from utils.kv_cache import GROWTH, KVCache
 
 V, T = 11, 12
 SMALL = ModelConfig(vocab_size=V, max_seq_len=T, d_model=16, n_layers=2, n_heads=2)
@@ -271,22 +271,21 @@ def test_a_norm_without_an_inference_op_is_refused() -> None:
 def test_rotating_is_a_product_with_one_matrix_per_position() -> None:
     x = torch.randn(3, 1, T, 8, dtype=torch.float64)
     cos, sin = (table.double() for table in rotary_angles(torch.arange(T), 8))
-    rotation = RotationMatrices(cos, sin, (3.0, 0.5), like=x)
+    rotation = RotationMatrix(cos, sin, 3.0, like=x)
     expected = apply_rotary(x, cos, sin)
     for t in (0, T - 1, 5):
         rotation.move_to(t)
-        torch.testing.assert_close(x[:, 0, t] @ rotation.keys, 3.0 * expected[:, 0, t])
-        torch.testing.assert_close(x[:, 0, t] @ rotation.queries, 0.5 * expected[:, 0, t])
+        torch.testing.assert_close(x[:, 0, t] @ rotation.matrix, 3.0 * expected[:, 0, t])
 
 
 def test_memory_of_the_rotation_grows_with_the_width_of_a_head_and_not_its_square() -> None:
     d_head, context = 128, 1024
     like = torch.zeros(())
-    rotation = RotationMatrices(*rotary_angles(torch.arange(context), d_head), (1.0, 1.0), like)
+    rotation = RotationMatrix(*rotary_angles(torch.arange(context), d_head), 1.0, like)
     stored = {tensor.untyped_storage().data_ptr(): tensor for tensor in rotation.entries}
     n_bytes = sum(tensor.untyped_storage().nbytes() for tensor in stored.values())
-    assert n_bytes == 4 * (4 * d_head * context)  # two matrices, 2 d_head entries each
-    assert rotation.flat.numel() == 2 * d_head**2
+    assert n_bytes == 4 * (2 * d_head * context)  # 2 d_head entries for each position
+    assert rotation.matrix.numel() == d_head**2
 
 
 # --- in use ---
@@ -324,6 +323,22 @@ def test_generated_tokens_are_those_of_the_forward_pass(
     assert not calls
     assert generated(fast_decode_step) == expected
     assert calls
+
+
+@pytest.mark.parametrize("changes", [{}, MODERN], ids=["classic", "modern"])
+@pytest.mark.parametrize("B", [1, 3])
+def test_the_cache_grows_while_it_decodes(changes: dict[str, Any], B: int) -> None:
+    model = random_model({**changes, "max_seq_len": 2 * GROWTH + 5})
+    fast, plain = KVCache(model.config, B), KVCache(model.config, B)
+    decode_step = fast_decode_step(model, fast)
+    with torch.inference_mode():
+        for tokens in torch.randint(V, (model.config.max_seq_len, B)):
+            expected = model(tokens[:, None], plain)[:, -1]
+            torch.testing.assert_close(decode_step(tokens), expected, rtol=1e-4, atol=1e-4)
+        fast.truncate([3] * B)  # as after a rejected draft: what lies behind must not be seen
+        plain.truncate([3] * B)
+        expected = model(tokens[:, None], plain)[:, -1]
+        torch.testing.assert_close(decode_step(tokens), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("changes", [{}, MODERN], ids=["classic", "modern"])

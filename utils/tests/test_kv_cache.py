@@ -5,13 +5,14 @@ Random sequences of operations run on both, and the cache must return what the l
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from utils.config import ModelConfig
-from utils.kv_cache import KVCache
+from utils.kv_cache import GROWTH, KVCache
 
 CONFIG = ModelConfig(max_seq_len=7, d_model=12, n_layers=2, n_heads=4, n_kv_heads=2)
 Row = list[Tensor]  # per position, the keys of all layers: (n_layers, n_kv_heads, d_head)
@@ -183,3 +184,56 @@ def test_reordering_needs_a_parent_per_row():
     with pytest.raises(ValueError, match="3 parents for the 2 rows"):
         cache.reorder_rows([0, 1, 1])
     compare(cache, lists)
+
+
+LONG = replace(CONFIG, max_seq_len=2 * GROWTH + 6)
+
+
+def test_the_capacity_grows_without_gaps_and_keeps_what_was_written():
+    cache = KVCache(LONG, 2)
+    assert cache.capacity == GROWTH
+    address, written = cache.keys.data_ptr(), []
+    for T in (GROWTH - 1, 1, 1, GROWTH, 5):
+        keys = random_keys(2, T)
+        written.append(keys)
+        for layer in range(LONG.n_layers):
+            k, v = cache.write(layer, keys[layer], -keys[layer])
+            expected = torch.cat([each[layer] for each in written], dim=2)
+            assert torch.equal(k, expected) and torch.equal(v, -expected)
+            assert cache.keys[layer].is_contiguous()
+            assert not cache.keys[layer, :, :, k.size(2) :].any()
+        cache.advance(T)
+    assert cache.capacity == LONG.max_seq_len
+    assert cache.keys.data_ptr() == address
+
+
+def test_rows_that_are_taken_over_make_the_cache_grow():
+    cache, other = KVCache(LONG, 2), KVCache(LONG, 1)
+    keys = random_keys(1, GROWTH + 3)
+    for layer in range(LONG.n_layers):
+        other.write(layer, keys[layer], -keys[layer])
+    other.advance(GROWTH + 3)
+    cache.replace_rows([1], other)
+    assert torch.equal(cache.keys[:, 1:, :, : GROWTH + 3], keys)
+    assert not cache.keys[:, 0].any()
+    assert cache.lengths == [0, GROWTH + 3]
+
+
+def test_first_rows_still_share_the_memory_when_they_grow():
+    cache = KVCache(LONG, 3)
+    rows, keys = cache.first_rows(2), random_keys(2, GROWTH + 3)
+    rows.write(0, keys[0], -keys[0])
+    assert torch.equal(cache.keys[0, :2, :, : GROWTH + 3], keys[0])
+
+
+def test_it_may_grow_without_gradients_and_be_written_with_them():
+    cache = KVCache(LONG, 1)
+    keys = random_keys(1, GROWTH)
+    with torch.no_grad():
+        cache.write(0, keys[0], -keys[0])
+    cache.advance(GROWTH)
+    for T in (1, GROWTH):
+        new = random_keys(1, T)[0].requires_grad_()
+        k, _ = cache.write(0, new, -new)
+        cache.advance(T)
+        assert torch.equal(k[:, :, -T:], new)
