@@ -2564,6 +2564,8 @@ def answered_with(
         "last alone": counts & ~after,
         "first alone": counts & ~before,
         "one more": counts | before,
+        "first of several": counts & ((counts & ~before).int().cumsum(-1) == 1),
+        "last of several": counts & ((counts & ~after).int().flip(-1).cumsum(-1).flip(-1) == 1),
     }.get(ends, counts)
     losses = sign * losses_with(scores, targets, value)
     is_multiplied = zeroed == "multiplied"  # nan where a loss that does not count is inf
@@ -2602,6 +2604,9 @@ def aligned_with(
 def losses_with(scores: Tensor, targets: Tensor, value: str) -> Tensor:
     """What each token costs."""
     B, T, V = scores.shape
+    kind, _, limit = value.partition(" at ")
+    if kind == "clamped":
+        scores = scores.clamp(-float(limit), float(limit))
     if value == "reshaped":
         return F.cross_entropy(scores.reshape(B, V, T), targets, reduction="none")
     if value == "over the positions":
@@ -2629,6 +2634,10 @@ def losses_with(scores: Tensor, targets: Tensor, value: str) -> Tensor:
         return losses.neg().exp()
     if value == "one minus":
         return 1 - losses.neg().exp()
+    if value == "smoothed":
+        return 0.9 * losses - 0.1 * log_probs.mean(-1)
+    if value == "smoothed over the others":
+        return 0.9 * losses - 0.1 * (log_probs.sum(-1) + losses) / (V - 1)
     if value == "entropy":
         return -(log_probs.exp() * log_probs).sum(-1)
     if value == "wrong":
@@ -2652,6 +2661,7 @@ def averaged_with(
         "all positions": losses.mean(),
         "rows": losses.sum() / len(losses),
         "row means": (losses.sum(-1) / rows).mean(),
+        "row means of some": (losses.sum(-1) / rows)[rows > 0].mean(),
         "row means of all positions": losses.mean(-1).mean(),
         "one more": losses.sum() / (counts.sum() + 1),
         "longest": losses.sum() / (rows.max() * len(losses)),
@@ -2663,6 +2673,8 @@ def averaged_with(
         total = total.exp()
     if value == "log of the mean":
         total = -total.log()
+    if value == "log of the mean, by logsumexp":
+        total = counts.sum().log() - losses[counts].neg().logsumexp(0)
     return {
         "per token": losses,
         "per row": losses.sum(-1) / rows,
@@ -2684,6 +2696,21 @@ OVERFLOW = (
 TINY_ADDED = (
     "a small number is added before the logarithm, so that no loss can be larger than its own; "
     "log-softmax needs none"
+)
+LOGITS_CLAMPED = (
+    "the logits are clamped, which bounds the loss and leaves no gradient beyond the limits; "
+    "log-softmax takes logits of any size"
+)
+EACH_ANSWER = (
+    "each answer gets a mean of its own, and these are averaged; so a token of a long answer "
+    "counts less than one of a short answer"
+)
+LABEL_SMOOTHING = (
+    "a tenth of the loss is spread over the vocabulary (label smoothing); all of it belongs to the "
+    "token that came"
+)
+LOG_OF_THE_MEAN = (
+    "the probabilities are averaged before the logarithm; each token has its own logarithm"
 )
 OVER_POSITIONS = "the softmax runs over the positions; it runs over the vocabulary, the last axis"
 ANSWERED = mistakes(
@@ -2764,16 +2791,21 @@ ANSWERED = mistakes(
         "only the first token of each answer counts; all of them do",
         {"ends": "first alone"},
     ),
+    first_answer_alone=(
+        "only the first answer of a row counts; a conversation has several, and all of them do",
+        {"ends": "first of several"},
+    ),
+    last_answer_alone=(
+        "only the last answer of a row counts; a conversation has several, and all of them do",
+        {"ends": "last of several"},
+    ),
     divided_by_all_positions=(
         "the losses of prompt and padding are set to 0, but the mean still counts them; divide by "
         "the number of the answers' tokens",
         {"mean": "all positions"},
     ),
-    mean_of_each_answer=(
-        "each answer gets a mean of its own, and these are averaged; so a token of a long answer "
-        "counts less than one of a short answer",
-        {"mean": "row means"},
-    ),
+    mean_of_each_answer=(EACH_ANSWER, {"mean": "row means"}),
+    mean_of_each_answer_that_has_tokens=(EACH_ANSWER, {"mean": "row means of some"}),
     divided_by_the_answers=(
         "the sum is divided by the number of answers; divide by the number of their tokens",
         {"mean": "rows"},
@@ -2819,6 +2851,9 @@ ANSWERED = mistakes(
         OVERFLOW,
         {"value": "quotient of exponentials", "zeroed": "multiplied"},
     ),
+    logits_clamped_at_20=(LOGITS_CLAMPED, {"value": "clamped at 20"}),
+    logits_clamped_at_50=(LOGITS_CLAMPED, {"value": "clamped at 50"}),
+    logits_clamped_at_100=(LOGITS_CLAMPED, {"value": "clamped at 100"}),
     with_1e_8=(TINY_ADDED, {"value": "with 1e-8"}),
     with_1e_9=(TINY_ADDED, {"value": "with 1e-9"}),
     with_1e_10=(TINY_ADDED, {"value": "with 1e-10"}),
@@ -2836,10 +2871,10 @@ ANSWERED = mistakes(
         "this is the mean of 1 - p; the loss is -log p",
         {"value": "one minus"},
     ),
-    log_of_the_mean=(
-        "the probabilities are averaged before the logarithm; each token has its own logarithm",
-        {"value": "log of the mean"},
-    ),
+    log_of_the_mean=(LOG_OF_THE_MEAN, {"value": "log of the mean"}),
+    log_of_the_mean_by_logsumexp=(LOG_OF_THE_MEAN, {"value": "log of the mean, by logsumexp"}),
+    label_smoothing=(LABEL_SMOOTHING, {"value": "smoothed"}),
+    label_smoothing_over_the_others=(LABEL_SMOOTHING, {"value": "smoothed over the others"}),
     perplexity=("this is the perplexity; the loss itself is asked for", {"value": "perplexity"}),
     in_bits=("this is in bits; the natural logarithm is asked for", {"value": "bits"}),
     entropy=(
@@ -2923,6 +2958,9 @@ def preferred_with(
     order: float = 1.0,
     form: str = "loss",
     compared: str = "pairs",
+    distance: bool = False,
+    counted: str = "all",
+    price: float = 0.0,
     margin: float = 0.0,
     scale: float = 1.0,
     sign: float = 1.0,
@@ -2941,10 +2979,9 @@ def preferred_with(
         difference = (difference - difference.mean()) / (difference.std(correction=0) + 1e-8)
     elif compared == "probabilities":
         difference = chosen.sigmoid() - rejected.sigmoid()
-    elif compared == "distance":
-        difference = difference.abs()
     elif compared == "divided":
         difference = chosen / rejected
+    difference = difference.abs() if distance else difference
     x = order * scale * difference - margin
     losses = pair_losses_with(x, form)
     if compared == "one by one":
@@ -2965,6 +3002,12 @@ def preferred_with(
         losses = F.logsigmoid(order * rejected) - F.logsigmoid(order * chosen)
     elif compared == "logarithm of the difference":
         losses = -(chosen.sigmoid() - rejected.sigmoid()).log()
+    if counted.startswith("wrong order"):
+        is_wrong = (x <= 0).expand_as(losses)
+        share = is_wrong.float().mean().clamp(min=1 / len(losses))
+        losses = torch.where(is_wrong, losses, 0.0)
+        losses = losses / share if counted == "wrong order alone" else losses
+    losses = losses + price * (chosen + rejected) ** 2 if price else losses
     found = reduced_with(sign * losses, reduction)
     return found.to(dtype) if isinstance(found, Tensor) else found
 
@@ -2984,6 +3027,10 @@ JUDGED_ALONE = (
 SIGMOIDS_APART = (
     "each reward gets a sigmoid of its own, and these are compared; the sigmoid is of the "
     "difference of the two rewards"
+)
+WRONG_ORDER_ALONE = (
+    "pairs in the right order are left out; they have a loss as well, which falls with the "
+    "difference"
 )
 SMALL_NUMBERS = ("1e-12", "1e-10", "1e-9", "1e-8", "1e-7", "1e-6")
 KEPT_FINITE = {
@@ -3115,7 +3162,14 @@ PREFERRED = mistakes(
     logarithm_of_the_difference=(SIGMOIDS_APART, {"compared": "logarithm of the difference"}),
     distance=(
         "the distance of the two rewards counts; it matters which of them is larger",
-        {"compared": "distance"},
+        {"distance": True},
+    ),
+    wrong_order_alone=(WRONG_ORDER_ALONE, {"counted": "wrong order alone"}),
+    wrong_order_of_all=(WRONG_ORDER_ALONE, {"counted": "wrong order, of all"}),
+    price_of_the_size=(
+        "a hundredth of the squared sum of the two rewards is added, to keep them around 0; only "
+        "their difference counts",
+        {"price": 0.01},
     ),
     with_a_margin=("the difference is reduced by a margin of 1; none is given", {"margin": 1.0}),
     halved_difference=("the difference is halved", {"scale": 0.5}),
@@ -3176,6 +3230,8 @@ def optimized_with(
     if compared == "mean first":
         x = x.mean()[None]
     losses = pair_losses_with(x, form)
+    if compared == "softmax of the batch":
+        losses = -(order * beta * up).log_softmax(0)
     if form == "IPO":
         losses = (h - 1 / (2 * beta)) ** 2
     elif form == "hinge":
@@ -3205,6 +3261,16 @@ def gains_with(
 ) -> tuple[Tensor, Tensor]:
     """What the policy has gained for each answer."""
     zero = torch.zeros_like(chosen)
+    kind, _, number = gains.partition(" with ")
+    if kind == "clamped":
+        up, down = chosen - ref_chosen, rejected - ref_rejected
+        return up.clamp(-float(number), float(number)), down.clamp(-float(number), float(number))
+    if kind == "exponentiated" and number:
+        tiny = float(number)
+        return (
+            (chosen.exp() / (ref_chosen.exp() + tiny) + tiny).log(),
+            (rejected.exp() / (ref_rejected.exp() + tiny) + tiny).log(),
+        )
     return {
         "without the reference": (chosen, rejected),
         "reference alone": (ref_chosen, ref_rejected),
@@ -3241,6 +3307,14 @@ def gains_with(
 REFERENCE_ADDED = (
     "the reference's difference is added to the policy's, or its two numbers are exchanged; what "
     "counts is each answer's own gain over the reference"
+)
+GAINS_CLAMPED = (
+    "the logarithms of policy / reference are clamped, so that an answer which has moved far from "
+    "the reference counts too little, and has no gradient"
+)
+EXPONENTIATED = (
+    "exponentials are computed, and a small number is added, next to which the probability of a "
+    "whole answer vanishes; the logarithms are given, and their difference is enough"
 )
 OPTIMIZED = mistakes(
     optimized_with,
@@ -3284,6 +3358,12 @@ OPTIMIZED = mistakes(
         "0 or inf, and the loss is nan; the logarithms are given, and their difference is enough",
         {"gains": "exponentiated"},
     ),
+    exponentiated_with_1e_8=(EXPONENTIATED, {"gains": "exponentiated with 1e-8"}),
+    exponentiated_with_1e_10=(EXPONENTIATED, {"gains": "exponentiated with 1e-10"}),
+    exponentiated_with_1e_12=(EXPONENTIATED, {"gains": "exponentiated with 1e-12"}),
+    gains_clamped_to_5=(GAINS_CLAMPED, {"gains": "clamped with 5"}),
+    gains_clamped_to_10=(GAINS_CLAMPED, {"gains": "clamped with 10"}),
+    gains_clamped_to_20=(GAINS_CLAMPED, {"gains": "clamped with 20"}),
     log_probabilities_divided=(
         "the log-probabilities are divided; the logarithm of a quotient is a difference",
         {"gains": "divided"},
@@ -3375,6 +3455,10 @@ OPTIMIZED = mistakes(
     judged_alone=(JUDGED_ALONE, {"compared": "one by one"}),
     logarithms_apart=(SIGMOIDS_APART, {"compared": "logarithms apart"}),
     logarithm_of_the_difference=(SIGMOIDS_APART, {"compared": "logarithm of the difference"}),
+    softmax_of_the_batch=(
+        "the softmax runs over the pairs of the batch; it belongs to the two answers of a pair",
+        {"compared": "softmax of the batch"},
+    ),
     mean_before_the_loss=(
         "the differences are averaged before the loss; each pair has a loss of its own",
         {"compared": "mean first"},
@@ -3411,6 +3495,10 @@ def grouped_rewards_with(
     dtype: torch.dtype = torch.float32,
 ) -> Any:
     """The advantages."""
+    if over == "interleaved":  # of all rewards, number i is taken for prompt i modulo n_prompts
+        rows = rewards.reshape(rewards.size(1), rewards.size(0)).T
+        settings: Any = {"centre": centre, "spread": spread, "eps": eps, "added": added}
+        return grouped_rewards_with(rows, **settings, sign=sign).T.reshape(rewards.shape)
     if result == "none of one":
         rewards = rewards.squeeze()
     axes: Any = {"prompts": 0, "batch": (0, 1)}.get(over, 1)
@@ -3439,6 +3527,8 @@ def grouped_rewards_with(
         advantages = centred / deviation.clamp(min=eps)
     elif added == "nan to 0":
         advantages = (centred / deviation).nan_to_num(0.0)
+    elif added == "brackets":
+        advantages = sign * (rewards - middle / (deviation + eps))
     elif added == "where 0":
         advantages = centred / torch.where(deviation == 0, 1.0, deviation)
     elif added == "without parentheses":
@@ -3447,6 +3537,11 @@ def grouped_rewards_with(
         advantages = centred / (deviation - eps)
     else:
         advantages = centred / (deviation + eps)
+    if result == "reward of one" and n == 1:
+        return rewards
+    if result.startswith("normalized again"):
+        eps = float(result.removeprefix("normalized again with "))
+        advantages = (advantages - advantages.mean()) / (advantages.std(correction=0) + eps)
     advantages = {
         "clamped": advantages.clamp(-1, 1),
         "tanh": advantages.tanh(),
@@ -3476,6 +3571,9 @@ def spread_with(rewards: Tensor, spread: str, axes: Any, keep: bool) -> Tensor:
     if spread == "absolute":
         middle = rewards.mean(axes, keepdim=True)
         return (rewards - middle).abs().mean(axes, keepdim=keep)
+    if spread == "absolute, from the median":
+        middle = rewards.median(1, keepdim=True).values
+        return (rewards - middle).abs().mean(axes, keepdim=keep)
     if spread == "range":
         return rewards.amax(axes, keepdim=keep) - rewards.amin(axes, keepdim=keep)
     if spread == "not centred":
@@ -3496,10 +3594,14 @@ NO_EPS = (
     "that hardly differs gets advantages as large as any other"
 )
 ZERO_AFTERWARDS = (
-    "equal rewards are treated apart, and nothing is added to the deviation; with 1e-4 added, "
-    "groups that hardly differ count less, and equal ones 0"
+    "nothing, or hardly anything, is added to the deviation, even if equal rewards are treated "
+    "apart; with 1e-4 added, groups that hardly differ count less, and equal ones 0"
 )
 OTHER_EPS = "another number is added to the deviation; 1e-4 is asked for"
+NORMALIZED_AGAIN = (
+    "the advantages are normalized once more, over the whole batch; a group of equal rewards makes "
+    "those of the others larger then"
+)
 GROUP_REWARDS = mistakes(
     grouped_rewards_with,
     sample_deviation=(
@@ -3514,6 +3616,11 @@ GROUP_REWARDS = mistakes(
     over_the_prompts=(
         "mean and deviation run over the prompts; a group is the answers to one prompt, a row",
         {"over": "prompts"},
+    ),
+    groups_interleaved=(
+        "the rewards are regrouped, as if the prompts took turns; the answers to one prompt are a "
+        "row already",
+        {"over": "interleaved"},
     ),
     deviation_of_the_batch=(
         "the mean is that of the group, but the deviation that of the whole batch",
@@ -3540,6 +3647,7 @@ GROUP_REWARDS = mistakes(
     eps_1e_5=(OTHER_EPS, {"eps": 1e-5}),
     eps_1e_3=(OTHER_EPS, {"eps": 1e-3}),
     eps_1e_2=(OTHER_EPS, {"eps": 1e-2}),
+    eps_1e_1=(OTHER_EPS, {"eps": 0.1}),
     eps_1=(OTHER_EPS, {"eps": 1.0}),
     eps_within_the_root=(
         "1e-4 is added to the variance, before the root; add it to the deviation",
@@ -3554,7 +3662,7 @@ GROUP_REWARDS = mistakes(
         {"added": "within the root 1e-8"},
     ),
     eps_as_a_limit=(
-        "1e-4 is a lower limit of the deviation; it is added",
+        "the distances are divided by at least 1e-4; it is added to the deviation",
         {"added": "as a limit"},
     ),
     eps_above_as_well=(
@@ -3564,6 +3672,10 @@ GROUP_REWARDS = mistakes(
     eps_after_the_division=(
         "1e-4 is added after the division; parentheses are missing",
         {"added": "without parentheses"},
+    ),
+    only_the_mean_divided=(
+        "only the mean is divided by the deviation; the difference needs parentheses",
+        {"added": "brackets"},
     ),
     not_divided=(
         "the rewards are centred and not divided by the deviation",
@@ -3615,6 +3727,11 @@ GROUP_REWARDS = mistakes(
         "the mean is not subtracted, so that every answer to an easy prompt has an advantage",
         {"centre": "none"},
     ),
+    median_and_distances_from_it=(
+        "the distances from the median are divided by their mean size; mean and deviation are "
+        "asked for",
+        {"centre": "median", "spread": "absolute, from the median"},
+    ),
     median=("the median is subtracted; the mean is asked for", {"centre": "median"}),
     from_the_smallest=(
         "the smallest reward is subtracted; the mean is asked for",
@@ -3637,6 +3754,12 @@ GROUP_REWARDS = mistakes(
         "the sign is wrong: a reward above the mean has a positive advantage",
         {"sign": -1.0},
     ),
+    reward_of_one=(
+        "a single answer keeps its reward; the mean of its group is that reward, so it gets 0",
+        {"result": "reward of one"},
+    ),
+    normalized_again=(NORMALIZED_AGAIN, {"result": "normalized again with 1e-4"}),
+    normalized_again_with_1e_8=(NORMALIZED_AGAIN, {"result": "normalized again with 1e-8"}),
     clamped=("the advantages are clamped to between -1 and 1", {"result": "clamped"}),
     positive_alone=(
         "negative advantages are set to 0; a bad answer has to become less likely",
@@ -3672,6 +3795,8 @@ def estimated_with(
     dtype: torch.dtype = torch.float32,
 ) -> Any:
     """The estimate of each token."""
+    kind, _, number = ratio.partition(" with ")
+    tiny = float(number or 0)
     log_ratio = {
         "policy / reference": log_probs - ref_log_probs,
         "of the logarithms": (ref_log_probs / log_probs).log(),
@@ -3680,7 +3805,10 @@ def estimated_with(
         "of exponentials": (ref_log_probs.exp() / log_probs.exp()).log(),
         "probabilities": log_probs.new_zeros(()) + ref_log_probs.exp() - log_probs.exp(),
         "sum": ref_log_probs + log_probs,
-    }.get(ratio, ref_log_probs - log_probs)
+        "normalized": ref_log_probs.log_softmax(-1) - log_probs.log_softmax(-1),
+        "small number in both": ((ref_log_probs.exp() + tiny) / (log_probs.exp() + tiny)).log(),
+        "small number": (ref_log_probs.exp() / (log_probs.exp() + tiny) + tiny).log(),
+    }.get(kind, ref_log_probs - log_probs)
     log_ratio = log_ratio.clamp(-limit, limit)
     exact = log_ratio.exp()
     values = {
@@ -3693,6 +3821,8 @@ def estimated_with(
         "1 missing": exact - log_ratio,
         "logarithm missing": exact - 1,
         "logarithm added": exact - 1 + log_ratio,
+        "1 twice": exact - 2 - log_ratio,
+        "series": log_ratio**2 / 2 + log_ratio**3 / 6,
         "1 added": exact + 1 - log_ratio,
         "1 missing, logarithm added": exact + log_ratio,
         "square for the exponential": log_ratio**2 - 1 - log_ratio,
@@ -3730,6 +3860,10 @@ CUT_OFF = (
     "the logarithm of the ratio is cut off; that hides the tokens which are furthest from the "
     "reference, and has no gradient there"
 )
+SMALL_NUMBER = (
+    "the probabilities themselves are divided, with a small number added, which bounds the ratio; "
+    "the exponential of a difference of logarithms needs none"
+)
 ESTIMATED = mistakes(
     estimated_with,
     reversed=(
@@ -3760,6 +3894,10 @@ ESTIMATED = mistakes(
         {"form": "squared"},
     ),
     one_missing=("the 1 is missing: equal probabilities must give 0", {"form": "1 missing"}),
+    one_twice=(
+        "the 1 is subtracted twice (expm1 does so once): equal probabilities must give 0",
+        {"form": "1 twice"},
+    ),
     one_added=(
         "the 1 is added: equal probabilities must give 0",
         {"form": "1 added"},
@@ -3787,6 +3925,11 @@ ESTIMATED = mistakes(
         "the logarithm of the ratio takes the place of the ratio, and its logarithm is taken once "
         "more; the ratio is its exponential",
         {"form": "logarithm of the logarithm"},
+    ),
+    series=(
+        "these are the first terms of a series, which hold for a small difference; the exponential "
+        "itself is asked for",
+        {"form": "series"},
     ),
     k2_of_the_ratio=(
         "this is half the squared distance of the ratio from 1; k3 is asked for",
@@ -3834,6 +3977,16 @@ ESTIMATED = mistakes(
     for_samples_of_the_reference=(
         "this estimate is for tokens that the reference sampled; these come from the policy",
         {"form": "reversed with its own sign"},
+    ),
+    with_1e_8=(SMALL_NUMBER, {"ratio": "small number with 1e-8"}),
+    with_1e_10=(SMALL_NUMBER, {"ratio": "small number with 1e-10"}),
+    with_1e_12=(SMALL_NUMBER, {"ratio": "small number with 1e-12"}),
+    with_1e_8_in_both=(SMALL_NUMBER, {"ratio": "small number in both with 1e-8"}),
+    with_1e_10_in_both=(SMALL_NUMBER, {"ratio": "small number in both with 1e-10"}),
+    normalized=(
+        "a log-softmax over the last axis compares the tokens of a row with each other; each "
+        "log-probability has been normalized already, over the vocabulary",
+        {"ratio": "normalized"},
     ),
     ratio_of_the_logarithms=(
         "the log-probabilities are divided; the logarithm of a quotient is their difference",
@@ -3908,7 +4061,9 @@ def clipped_with(
         "of the logarithms": log_probs / old_log_probs,
         "difference": log_probs.exp() - old_log_probs.exp(),
         "probability": log_probs.exp(),
-        "1": torch.ones_like(log_ratio),
+        "1": (log_probs - log_probs.detach()).exp(),
+        "mean of the answer": log_ratio.mean(-1, keepdim=True).exp().expand_as(log_ratio),
+        "product of the answer": log_ratio.sum(-1, keepdim=True).exp().expand_as(log_ratio),
     }.get(ratio_is, log_ratio.exp())
     advantages = {
         "absolute": advantages.abs(),
@@ -3960,6 +4115,8 @@ def clipped_with(
             is_negative, torch.maximum(smaller, 3 * advantages), smaller
         ),
         "log-probability": log_probs * advantages,
+        "log-probability, weighted": log_probs * smaller.detach(),
+        "log-probability, weighted and always clipped": log_probs * other.detach(),
     }.get(chosen, smaller)
     if beyond == "zero":
         values = torch.where(smaller < one, 0.0, values)
@@ -3992,6 +4149,11 @@ PRODUCT_CLIPPED = (
     "is multiplied"
 )
 ADVANTAGES_CLIPPED = "the advantages are clipped; the ratio is what is to be clipped"
+WEIGHTED = (
+    "the log-probability is a factor beside the ratio and the advantage (as in CISPO); the ratio "
+    "itself carries the gradient"
+)
+ONE_RATIO = "all tokens of a row have one ratio (as in GSPO); each token has its own"
 OBJECTIVES = mistakes(
     clipped_with,
     as_handed_out=(LARGER_IF_NEGATIVE, {"chosen": "smaller ratio"}),
@@ -4050,6 +4212,18 @@ OBJECTIVES = mistakes(
         "asked for",
         {"chosen": "log-probability"},
     ),
+    weighted=(WEIGHTED, {"chosen": "log-probability, weighted"}),
+    weighted_and_always_clipped=(
+        WEIGHTED,
+        {"chosen": "log-probability, weighted and always clipped"},
+    ),
+    ratio_1=(
+        "the ratio is 1 for every token; it compares with the policy that sampled the tokens, "
+        "old_log_probs",
+        {"ratio_is": "1"},
+    ),
+    one_ratio_from_the_mean=(ONE_RATIO, {"ratio_is": "mean of the answer"}),
+    one_ratio_from_the_sum=(ONE_RATIO, {"ratio_is": "product of the answer"}),
     old_over_new=(
         "the ratio is the wrong way round: new / old",
         {"ratio_is": "old / new"},

@@ -18,6 +18,7 @@ import torch._dynamo  # the first optimizer imports it, for seconds: not while a
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from utils.grader.difference import View, identity
 from utils.grader.feedback import (
     expect,
     expect_equal,
@@ -1004,12 +1005,17 @@ def test_the_dpo_loss_lets_gradients_through(ex):
 ADVANTAGES = "the advantages (n_prompts, G)"
 
 
-def expect_advantages(ex: Any, rewards: Tensor) -> None:
+def without_rounding(advantages: Tensor) -> Tensor:
+    """What float32 rounds in a distance from the mean, 3e-7 at most, is 3e-3 when it is divided."""
+    return torch.where(advantages.abs() < 3e-3, torch.zeros_like(advantages), advantages)
+
+
+def expect_advantages(ex: Any, rewards: Tensor, view: View = identity) -> None:
     """By NumPy, whose std divides by G, in float64."""
     values = rewards.double().numpy()
     centred = values - values.mean(axis=1, keepdims=True)
     truth = torch.from_numpy(centred / (values.std(axis=1, keepdims=True) + 1e-4)).float()
-    expect_equal(ex.group_advantages(rewards), truth, what=ADVANTAGES)
+    expect_equal(ex.group_advantages(rewards), truth, what=ADVANTAGES, view=view)
 
 
 def some_groups(n_prompts: int, G: int, seed: int) -> Tensor:
@@ -1046,8 +1052,9 @@ def test_small_deviations_are_damped_by_1e_4(ex):
 @pytest.mark.parametrize("value", [0.0, 1.0, -2.0])
 def test_equal_rewards_have_no_advantage(ex, value):
     """equal rewards, also a single one, have the advantage 0"""
-    expect_advantages(ex, torch.full((2, 4), value))
-    expect_advantages(ex, torch.tensor([[value] * 3, [value, value + 1, value]]))
+    several = torch.tensor([[value] * 3, [value, value + 1, value]])
+    expect_advantages(ex, torch.full((2, 4), value), without_rounding)
+    expect_advantages(ex, several, without_rounding)
     expect_advantages(ex, torch.full((3, 1), value))
 
 
@@ -1088,8 +1095,8 @@ def test_k3_of_equal_probabilities_is_0(ex):
 
 def test_k3_of_distant_probabilities_is_exact(ex):
     """log-probabilities that are 12, 25 or 40 apart are not cut off"""
-    expect_k3(ex, torch.tensor([-12.5, -0.5, -6.5]), torch.tensor([-0.5, -12.5, -0.5]))
     expect_k3(ex, torch.tensor([-0.1, -25.5, -40.5]), torch.tensor([-40.1, -0.5, -0.5]))
+    expect_k3(ex, torch.tensor([-12.5, -0.5, -6.5]), torch.tensor([-0.5, -12.5, -0.5]))
 
 
 def test_k3_lets_gradients_through(ex):
