@@ -91,11 +91,11 @@ IDEAS = {
         trainer=training_ideas.with_muon(muon_ideas.EverySecondStep),
     ),
     "wider": Idea(
-        "the same number of parameters in half the layers: less time, fewer steps of thought.",
+        "as many parameters in half the layers: less time, but less that builds on other layers.",
         fields={"n_layers": 2, "d_model": 184},
     ),
     "deeper": Idea(
-        "the opposite: more layers, each with less to multiply at once, take more time.",
+        "twice the layers: more that builds on other layers, and more time, in smaller products.",
         fields={"n_layers": 8, "d_model": 88},
     ),
 }

@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tools.benchmarks.ablation_ideas import IDEAS
-from tools.benchmarks.ablation_summary import config_of, runs_of, shown, summarize, table_rows
+from tools.benchmarks.ablation_summary import (
+    config_of,
+    difference,
+    runs_of,
+    shown,
+    standard_error,
+    summarize,
+    table_rows,
+)
 from tools.benchmarks.markdown_text import list_item, paragraph
 
 COLUMNS = (
@@ -37,10 +45,14 @@ SECTIONS = {
         "Ideas that are not used",
         "Each row is `laptop` with one idea of papers and contests that the course does not use. "
         "The difference is to `laptop`, so a negative one is an improvement. The code, a few lines "
-        "each, is in [model_ideas.py](model_ideas.py) and [training_ideas.py](training_ideas.py). "
+        "each, is in [model_ideas.py](model_ideas.py), [training_ideas.py](training_ideas.py) and "
+        "[muon_ideas.py](muon_ideas.py). "
         "What is better here may not be in a longer run, where overfitting begins.",
     ),
 }
+
+RECIPE = ("ladder", "without", "rates")  # the tables whose models all have the sizes of `laptop`
+STANDARD_ERRORS = 3  # how many of them a difference must have, to be more than noise
 
 # What to expect of each step of the ladder, according to its authors and to what it computes.
 EXPECTED = {
@@ -113,7 +125,8 @@ def held_fixed(record: Mapping[str, Any]) -> str:
     """What all rows have in common."""
     config = config_of(record, "laptop")
     tokens = config["batch_size"] * config["accumulation"] * config["max_seq_len"]
-    summaries = [summarize(record, name) for name in record["variants"]]
+    recipe = [row for table in RECIPE for row in record["tables"].get(table, [])]
+    summaries = [summarize(record, row["name"]) for row in recipe]
     sizes = [summary.parameters for summary in summaries if summary] or [0]
     points = (
         f"**The text:** {config['data']}. Its last tenth, {config['n_val']:,} characters, is used "
@@ -149,10 +162,40 @@ def expected(record: Mapping[str, Any]) -> str:
 
 
 def expected_of_ideas(record: Mapping[str, Any]) -> str:
-    """What each idea should give, according to its authors or to a calculation."""
-    names = [row["label"] for row in record["tables"]["ideas"] if row["label"] in IDEAS]
-    points = [list_item(f"**{name}:** {IDEAS[name].expected}") for name in names]
-    return "\n".join(["What to expect of them:\n", *points])
+    """What each idea should give, and which of them gave more than noise."""
+    rows = record["tables"]["ideas"]
+    points = [
+        list_item(f"**{row['label']}:** {IDEAS[row['label']].expected}")
+        for row in rows
+        if row["label"] in IDEAS and summarize(record, row["name"])
+    ]
+    parts = ["\n".join(["What to expect of them:\n", *points])]
+    better, worse = clear_differences(record, rows)
+    if better or worse:
+        text = (
+            f"By {STANDARD_ERRORS} standard errors or more, better than `laptop`: "
+            f"{', '.join(better) or 'none'}. Worse: {', '.join(worse) or 'none'}."
+        )
+        parts.append(paragraph(text))
+    return "\n\n".join(parts)
+
+
+def clear_differences(
+    record: Mapping[str, Any], rows: Sequence[Mapping[str, str]]
+) -> tuple[list[str], list[str]]:
+    """The labels of the rows that are better than what they are compared with, and worse."""
+    better: list[str] = []
+    worse: list[str] = []
+    for row in rows:
+        mine = summarize(record, row["name"])
+        base = summarize(record, row["compared"]) if row["compared"] else None
+        error = standard_error(mine, base) if mine else ""
+        if mine is None or not error:
+            continue
+        delta = float(difference(mine, base).split()[0])
+        if abs(delta) >= STANDARD_ERRORS * float(error):
+            (better if delta < 0 else worse).append(row["label"])
+    return better, worse
 
 
 def whole_ladder(record: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from model.config import PRESETS, preset
 from tokenizer import CharTokenizer
 from tools import ablations
 from tools.benchmarks import ablation_training, ablation_variants
+from tools.benchmarks.ablation_ideas import IDEAS
 from tools.benchmarks.ablation_page import EXPECTED, render
 from tools.benchmarks.ablation_record import describe, digest, read_record, write_record
 from tools.benchmarks.ablation_summary import differences
@@ -309,7 +310,7 @@ def test_a_non_finite_loss_is_a_result_and_the_other_runs_continue(
 def invented(losses: dict[str, list[float]], ms: float = 10.0) -> dict[str, Any]:
     """A record of runs that never happened, of today's variants."""
     data = tiny_data()
-    described = {row.name: describe(row.config, data) for row in variants()}
+    described = {row.name: describe(row.config, data, row.idea) for row in variants()}
     names = {name: digest(config) for name, config in described.items()}
     environment = {
         **{"cpu": "a CPU", "cores": 2, "device": "cpu (x, 2 threads)", "platform": "Linux"},
@@ -365,6 +366,24 @@ def test_without_two_pairs_of_all_seeds_there_is_no_standard_error(
 ) -> None:
     page = render(invented({"classic": other, "with-rope": mine}))
     assert table_row(page, "+ rope")[5] == ""
+
+
+def test_ideas_that_are_clearly_better_or_worse_are_named_and_all_are_explained() -> None:
+    laptop = [1.5, 1.6, 1.7]
+    better, worse, noise = ([1.4, 1.51, 1.6], [1.6, 1.69, 1.8], [1.4, 1.6, 1.81])
+    losses = {"laptop": laptop, "normuon": better, "deeper": worse, "wider": noise}
+    page = " ".join(render(invented(losses)).split())
+    assert "errors or more, better than `laptop`: NorMuon. Worse: deeper." in page
+    assert f"**wider:** {IDEAS['wider'].expected}" in page and "**two targets:**" not in page
+    alone = render(invented({name: losses[name][:1] for name in losses}))
+    assert "errors or more" not in alone  # one seed says nothing
+
+
+def test_the_sizes_are_those_of_the_recipe_and_not_of_the_ideas() -> None:
+    record = invented({"laptop": [1.5], "wider": [1.5]})
+    (wider,) = (run for run in record["runs"] if run["config"] == record["variants"]["wider"])
+    wider["parameters"] = 77
+    assert "number of parameters: 5 to 5." in " ".join(render(record).split())
 
 
 @pytest.mark.parametrize(
