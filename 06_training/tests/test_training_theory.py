@@ -311,8 +311,9 @@ def test_what_muon_costs_and_gains() -> None:
     assert f"{3 * 4096 / 4e6:.1%} for a model" in MUON
     rows = (LESSON.parent / "09_capstone" / "ablations.md").read_text(encoding="utf-8")
     for name, said in (
-        ("laptop", "loss of {} in 300 steps"),
+        ("laptop", "loss of {} in 400 steps"),
         ("without muon", "and {} with AdamW"),
+        ("five Newton-Schulz steps", "it reaches {}."),
     ):
         row = re.findall(rf"^\| {name} \|.*$", rows, re.MULTILINE)[0]
         loss = float(row.split("|")[3])
