@@ -12,6 +12,11 @@ no attention module of its own.
 Dimensions: B batch, T positions, V = vocab_size, H = n_heads, d = d_model.
 """
 
+try:
+    from utils.errors import run_program
+except ImportError:
+    raise SystemExit("error: not installed; run make install, then use .venv/bin/python") from None
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +25,6 @@ from attention import AttentionFunction
 from parts import Parts
 from tiny_transformer_lm import TinyTransformerLM
 from utils.config import ModelConfig
-from utils.errors import run_program
 from utils.kv_cache import KVCache
 
 Rotation = tuple[Tensor, Tensor] | None
