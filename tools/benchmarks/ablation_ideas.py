@@ -27,7 +27,7 @@ class Idea:
 
 IDEAS = {
     "value residuals": Idea(
-        "a few hundredths: late layers get back what the first layer knew of each token.",
+        "a lower loss: late layers get back what the first layer knew of each token.",
         model=model_ideas.ValueResiduals,
     ),
     "value embeddings": Idea(
