@@ -39,11 +39,11 @@ PRESETS = {
         lr=3e-4,
     ),
     "full": TrainConfig(
-        ModelConfig(max_seq_len=256, d_model=256, n_layers=4, n_heads=4, dropout=0.1, **MODERN),
+        ModelConfig(max_seq_len=256, d_model=256, n_layers=4, n_heads=4, dropout=0.15, **MODERN),
         batch_size=8,
-        max_steps=1800,
+        max_steps=3900,
         warmup_steps=50,
-        **{**LONGER_TRAINING, "weight_decay": 0.01},  # almost four epochs
+        **{**LONGER_TRAINING, "weight_decay": 0.01},  # almost eight epochs
     ),
     "baby_gpt": TrainConfig(
         ModelConfig(max_seq_len=256, d_model=384, n_layers=6, n_heads=6, bias=False, dropout=0.2),

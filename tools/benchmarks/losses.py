@@ -25,7 +25,7 @@ from training_loop import Callback, StepReport, Trainer
 from utils.config import TrainConfig
 
 TARGET_LOSSES = (1.92, 1.70, 1.60, 1.50)  # validation losses; a run is timed to each
-EVAL_INTERVAL = 125  # steps: how finely the time to a loss is known
+EVALUATIONS = 16  # per run: how finely the time to a loss is known
 LIMITED = "laptop"  # the preset that is also trained with a time limit
 LIMIT = 0.2  # that limit, in units
 MINUTES = 0.25  # that limit where units cannot be measured
@@ -62,7 +62,8 @@ class LossHistory(Callback):
 def losses(settings: Settings) -> Iterator[Section]:
     """Train a preset once per seed; LIMITED also with a time limit."""
     usual = preset(settings.preset)
-    config = replace(usual, eval_interval=EVAL_INTERVAL, device="cpu")
+    interval = max(1, usual.max_steps // EVALUATIONS)
+    config = replace(usual, eval_interval=interval, device="cpu")
     config = replace(config, model=settings.fit(config.model))
     check_parts(settings.data.val, config.model.max_seq_len)  # now, not after the training
     engine = choose_engine(config)
