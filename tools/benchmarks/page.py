@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evaluation import EQUAL_CHARACTERS
 from tools.benchmarks.generation import BASELINE_RATIO
+from tools.benchmarks.losses import LIMITED
 from tools.benchmarks.markdown_text import list_item, paragraph
 from tools.benchmarks.picture import write_picture
 from tools.benchmarks.report import (
@@ -17,7 +18,16 @@ from tools.benchmarks.report import (
     median,
     spread,
 )
-from tools.benchmarks.results import FOLDER, Call, Results, read_results, results_table
+from tools.benchmarks.results import (
+    FOLDER,
+    GENERATION,
+    MAIN,
+    TRAINED,
+    Call,
+    Results,
+    read_results,
+    results_table,
+)
 from tools.benchmarks.targets import slower_than_baseline, targets_text
 from tools.benchmarks.unit import STEPS, UNIT
 from utils.files import atomic_write_text
@@ -97,46 +107,50 @@ def opening(results: Results) -> str:
     """What was measured, on what, and how noisy it was."""
     rows = [row for section in speed_sections(results.main) for row in section.rows]
     noisiest = max(max(row.values) / min(row.values) for row in rows)
+    machines = " or ".join(dict.fromkeys(call.machine["cpu"] for call in results.calls))
     text = (
-        "What [tools/benchmark.py](../tools/benchmark.py) measured on Tiny Shakespeare, on two "
-        "cores of an AMD EPYC processor with bfloat16 arithmetic. It is a virtual machine whose "
-        "speed varies from day to day, and within a measurement: in the noisiest row on training "
-        f"speed, the fastest round is {noisiest:.1f} times the slowest. So read the ranges too, "
-        "not only the medians. Close other busy programs when you train: on two cores, another "
-        "busy process can make training several times slower."
+        "What [tools/benchmark.py](../tools/benchmark.py) measured on Tiny Shakespeare, on virtual "
+        f"machines with two cores and bfloat16 arithmetic ({machines}): above each group of tables "
+        "are its command and its machine, so compare only figures of one group. The speed of such "
+        "a machine varies from day to day, and within a measurement: in the noisiest row on "
+        f"training speed, the fastest round is {noisiest:.1f} times the slowest. So read the "
+        "ranges too, not only the medians. Close other busy programs when you train: on two cores, "
+        "another busy process can make training several times slower."
     )
     return f"# Benchmarks\n\n{NOTE}\n\n{paragraph(text)}\n\n{PICTURE}"
 
 
 def trained_models(results: Results) -> str:
-    """The table of models, how it was measured, and the long run."""
-    run = results.runs["long_run"]
-    limited = results.main.row("laptop", "validation loss", "--max-minutes")
-    n_seeds = len(limited.values)
-    n_full = len(results.full.row("full", "validation loss", "after ").values)
+    """The table of models, and how it was measured."""
     how = (
         "The loss is the mean over every position of the last tenth of the text, in "
         "non-overlapping blocks of one context. Times exclude evaluations, except in the second "
-        f"row. The first two rows are medians over seeds 0 to {n_seeds - 1}, the third over seeds "
-        f"0 to {n_full - 1}, with the range in parentheses. They come from the tables below, whose "
-        "models are trained as `train.py` trains them. The same seed and `--dtype` give the same "
-        "losses again on the same machine; `config.yaml` records the precision that was chosen."
+        f"row. A value is the median over the seeds, {seeds(results)}, with the range in "
+        "parentheses. They come from the tables below, whose models are trained as `train.py` "
+        "trains them. The same seed and `--dtype` give the same losses again on the same machine; "
+        "`config.yaml` records the precision that was chosen."
     )
+    limited = results.trained[LIMITED].row(LIMITED, "validation loss", "--max-minutes")
     seconds = 60 * float(limited.label.split()[1])
     limit = (
         "A time limit is converted to a number of steps early in the run, so a run exceeds it when "
         f"the machine slows down later: with `{limited.label}`, which is {seconds:.3g} s, the "
         f"longest took {limited.note.removeprefix('at most ')}."
     )
-    last = (
-        f"The last row is a single run with seed {run['seed']}, of the preset as it was at commit "
-        f"{run['commit']}: longer, with twice the context that `full` had then, and with more "
-        "dropout to reduce overfitting:"
-    )
-    command = f"```\npython 09_capstone/{run['command']}\n```"
-    table = results_table(results)
-    texts = [paragraph(text) for text in (how, EQUAL, UNITS, limit, last)]
-    return "\n\n".join(["## Trained models", table, *texts, command, LOSS_PICTURE])
+    texts = [paragraph(text) for text in (how, EQUAL, UNITS, limit)]
+    return "\n\n".join(["## Trained models", results_table(results), *texts, LOSS_PICTURE])
+
+
+def seeds(results: Results) -> str:
+    """How many seeds each preset was trained with, in words."""
+    counts = {
+        name: len(call.row(name, "validation loss", "after ").values)
+        for name, call in results.trained.items()
+    }
+    if len(set(counts.values())) == 1:
+        return f"0 to {counts[LIMITED] - 1}"
+    each = [f"0 to {n_seeds - 1} for `{name}`" for name, n_seeds in counts.items()]
+    return f"{', '.join(each[:-1])} and {each[-1]}"
 
 
 def training_speed(results: Results) -> str:
@@ -150,13 +164,10 @@ def training_speed(results: Results) -> str:
 
 
 def training_time(results: Results) -> str:
-    """Seconds to given losses, for both presets."""
-    laptop = results.main.starting_with("laptop preset")
-    full = results.full.starting_with("full preset")
-    first = paragraph("The `laptop` preset, measured by the same command:")
-    second = paragraph("The `full` preset, measured by a second command:")
-    tables = [markdown_table(section) for section in laptop]
-    parts = ["## Time to a given loss", first, *tables, second, measured(results.full, full)]
+    """Seconds to given losses, for each preset."""
+    parts = ["## Time to a given loss"]
+    for name, call in results.trained.items():
+        parts += [f"### `{name}`", measured(call, call.starting_with(f"{name} preset"))]
     return "\n\n".join(parts)
 
 
@@ -210,13 +221,11 @@ def processes(results: Results) -> str:
 
 def repeating() -> str:
     """How to measure again."""
+    files = [f"[{name}]({name})" for name in (MAIN, *TRAINED.values(), GENERATION)]
     text = (
-        "The files behind this page are [benchmark.json](benchmark.json), "
-        "[benchmark_full.json](benchmark_full.json), "
-        "[benchmark_generation.json](benchmark_generation.json) and, for the parameter counts and "
-        "the last row of the first table, [benchmark_runs.json](benchmark_runs.json). Run a "
-        "command above with `--out DIR`, copy `DIR/results.json` over its file, and write the page "
-        "and its picture again:"
+        f"The files behind this page are {', '.join(files[:-1])} and {files[-1]}. Run a command "
+        "above with `--out DIR`, copy `DIR/results.json` over its file (that of a preset holds "
+        "that preset's tables alone), and write the page and its picture again:"
     )
     command = "```\npython tools/benchmark.py --page\n```"
     return "\n\n".join(["## Measure again", paragraph(text), command])

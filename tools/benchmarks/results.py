@@ -1,21 +1,26 @@
 """The committed results of the benchmark, and the table of trained models made from them.
 
-The results are the results.json of three calls of tools/benchmark.py, copied to 09_capstone/, and
-benchmark_runs.json, which holds what train.py itself reported. Its `long_run` may also have
-`equal_evaluation`, the loss of its line `equal`, and `units`, its seconds in units.
+Each file is the results.json of one call of tools/benchmark.py, copied to 09_capstone/: one file
+for each preset that was trained, one for generation, and one for all other sections.
 """
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tools.benchmarks.losses import EQUAL
+import torch
+
+from model.config import preset
+from tiny_transformer_lm import TinyTransformerLM
+from tools.benchmarks.losses import EQUAL, LIMITED
 from tools.benchmarks.report import Row, Section, read_report
 
 FOLDER = Path(__file__).resolve().parents[2] / "09_capstone"
+MAIN, GENERATION = "benchmark.json", "benchmark_generation.json"
+TRAINED = {"laptop": "benchmark_laptop.json", "full": "benchmark_full.json"}  # by preset
+VOCAB_SIZE = 65  # of Tiny Shakespeare
 HEADER = (
     *("command", "parameters", "validation loss", "at equal evaluation", "bits per character"),
     *("training time", "in units"),
@@ -66,52 +71,70 @@ class Call:
 class Results:
     """All that the page shows."""
 
-    main: Call
-    full: Call  # the time to given losses, for the preset `full`
+    main: Call  # speeds, start-up and memory
     generation: Call  # generation and single changes, with more rounds
-    runs: Mapping[str, Any]  # what train.py reported
+    trained: Mapping[str, Call]  # the time to given losses and the last losses, by preset
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """All of them."""
+        return (self.main, *self.trained.values(), self.generation)
 
 
 def read_results(folder: Path = FOLDER) -> Results:
-    """Read the four files. Raises CourseError or OSError."""
-    main, full, generation = (
-        Call(*read_report(folder / name))
-        for name in ("benchmark.json", "benchmark_full.json", "benchmark_generation.json")
-    )
-    runs = json.loads((folder / "benchmark_runs.json").read_text(encoding="utf-8"))
-    return Results(main, full, generation, runs)
+    """Read the files. Raises CourseError or OSError."""
+
+    def read(name: str) -> Call:
+        return Call(*read_report(folder / name))
+
+    trained = {preset_name: read(name) for preset_name, name in TRAINED.items()}
+    return Results(read(MAIN), read(GENERATION), trained)
 
 
 def results_table(results: Results) -> str:
-    """The four trained models, for BENCHMARKS.md and the course's README."""
-    runs = results.runs
-    limited = results.main.row("laptop", "validation loss", "--max-minutes")
-    equal = results.main.equal_row("laptop", limited.label)
-    parameters = runs["parameters"]["laptop"]
-    rows = [
-        trained_row("train.py", "laptop", results.main, runs),
-        line(f"train.py {limited.label}", parameters, limited, equal, limited.note, ""),
-        trained_row("train.py --preset full", "full", results.full, runs),
-        long_row(runs["long_run"]),
-    ]
+    """The trained models, for BENCHMARKS.md and the course's README."""
+    rows = []
+    for name, call in results.trained.items():
+        rows.append(trained_row(name, call))
+        if name == LIMITED:
+            rows.append(limited_row(name, call))
     return "\n".join([f"| {' | '.join(HEADER)} |", "| --- |" + " ---: |" * 6, *rows])
 
 
-def trained_row(command: str, preset: str, call: Call, runs: Mapping[str, Any]) -> str:
+def trained_row(name: str, call: Call) -> str:
     """The line of a preset that was trained to its last step."""
-    loss = call.row(preset, "validation loss", "after ")
-    equal = call.equal_row(preset, loss.label)
-    time = call.row(preset, "training time", "to the last step")
-    units = call.row(preset, "training time in units", "to the last step")
+    loss = call.row(name, "validation loss", "after ")
+    equal = call.equal_row(name, loss.label)
+    time = call.row(name, "training time", "to the last step")
+    units = call.row(name, "training time in units", "to the last step")
     seconds = with_range(time, 0, " s")
-    return line(command, runs["parameters"][preset], loss, equal, seconds, with_range(units, 2))
+    return line(train_command(name), name, loss, equal, seconds, with_range(units, 2))
 
 
-def line(command: str, parameters: int, loss: Row, equal: Row, time: str, units: str) -> str:
+def limited_row(name: str, call: Call) -> str:
+    """The line of a preset that was trained with a time limit."""
+    loss = call.row(name, "validation loss", "--max-minutes")
+    equal = call.equal_row(name, loss.label)
+    return line(f"{train_command(name)} {loss.label}", name, loss, equal, loss.note, "")
+
+
+def train_command(name: str) -> str:
+    """What to type to train a preset."""
+    return "train.py" if name == "laptop" else f"train.py --preset {name}"
+
+
+def n_parameters(name: str) -> int:
+    """How many parameters a preset has with the characters of Tiny Shakespeare."""
+    with torch.device("meta"):
+        model = TinyTransformerLM(replace(preset(name).model, vocab_size=VOCAB_SIZE))
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def line(command: str, name: str, loss: Row, equal: Row, time: str, units: str) -> str:
     """One line of the table, with the losses as their medians and ranges over the seeds."""
     bits = f"{loss.median / math.log(2):.3f}"
     cells = (with_range(loss, 3), with_range(equal, 3), bits, time, units)
-    return f"| `{command}` | {parameters:,} | {' | '.join(cells)} |"
+    return f"| `{command}` | {n_parameters(name):,} | {' | '.join(cells)} |"
 
 
 def with_range(row: Row, digits: int, unit: str = "") -> str:
@@ -120,11 +143,3 @@ def with_range(row: Row, digits: int, unit: str = "") -> str:
         return NOT_MEASURED
     low, high = min(row.values), max(row.values)
     return f"{row.median:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
-
-
-def long_row(run: Mapping[str, Any]) -> str:
-    """The line of the single long run; its flags are too many for a cell."""
-    name = f"`{' '.join(run['command'].split()[:3])}` and more flags"
-    equal, units = (run.get(key, NOT_MEASURED) for key in ("equal_evaluation", "units"))
-    cells = (run["val_loss"], equal, run["bits_per_character"], f"{run['seconds']} s", units)
-    return f"| {name} | {run['parameters']:,} | {' | '.join(map(str, cells))} |"

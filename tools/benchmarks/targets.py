@@ -47,17 +47,23 @@ def targets(results: Results) -> list[Target]:
 
 def loss_targets(results: Results) -> list[Target]:
     """Validation losses within given times: both the loss and the time have a row."""
-    quick = results.main.row("laptop", LOSS, "--max-minutes")
-    laptop = results.main.row("laptop", LOSS, "after ")
-    full = results.full.row("full", LOSS, "after ")
-    full = results.full.equal_row("full", full.label)
+    laptop = results.trained["laptop"]
+    limited = laptop.row("laptop", LOSS, "--max-minutes")
+    last = laptop.row("laptop", LOSS, "after ")
     return [
-        Target("`laptop` for 0.2 units: a validation loss of 1.70", quick, 1.70, at_most=True),
-        Target("`laptop`: a validation loss of 1.50", laptop, 1.50, at_most=True),
-        units_target("laptop", results.main, 1.1),
-        Target("`full`: 1.46 at equal evaluation", full, 1.46, at_most=True),
-        units_target("full", results.full, 7),
+        Target("`laptop` for 0.2 units: a validation loss of 1.70", limited, 1.70, at_most=True),
+        Target("`laptop`: a validation loss of 1.50", last, 1.50, at_most=True),
+        units_target("laptop", laptop, 1.1),
+        *equal_targets(results, "full", 1.46, 7),
     ]
+
+
+def equal_targets(results: Results, preset: str, goal: float, units: float) -> list[Target]:
+    """A loss at equal evaluation within so many units."""
+    call = results.trained[preset]
+    equal = call.equal_row(preset, call.row(preset, LOSS, "after ").label)
+    text = f"`{preset}`: {goal} at equal evaluation"
+    return [Target(text, equal, goal, at_most=True), units_target(preset, call, units)]
 
 
 def units_target(preset: str, call: Call, goal: float) -> Target:

@@ -4,13 +4,10 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from model.config import preset
-from tiny_transformer_lm import TinyTransformerLM
 from tools.benchmarks.page import render, write_page
 from tools.benchmarks.report import Row, Section
 from tools.benchmarks.results import Call, Results, read_results, results_table
@@ -25,17 +22,28 @@ def results() -> Results:
     return read_results()
 
 
-def changed(results: Results, section: str, label: str, values: tuple[float, ...]) -> Results:
-    """The same results with other values in one row of the main call."""
+def with_values(call: Call, section: str, label: str, values: tuple[float, ...]) -> Call:
+    """The same call with other values in one row."""
 
     def row(old: Row) -> Row:
         return replace(old, values=values) if old.label.startswith(label) else old
 
     sections = tuple(
         replace(old, rows=tuple(map(row, old.rows))) if old.title.startswith(section) else old
-        for old in results.main.sections
+        for old in call.sections
     )
-    return replace(results, main=replace(results.main, sections=sections))
+    return replace(call, sections=sections)
+
+
+def with_call(results: Results, preset_name: str, call: Call) -> Results:
+    """The same results with another call for a preset."""
+    return replace(results, trained={**results.trained, preset_name: call})
+
+
+def with_losses(results: Results, label: str, values: tuple[float, ...]) -> Results:
+    """The same results with other losses of `laptop`."""
+    call = with_values(results.trained["laptop"], "laptop preset, bfloat16: val", label, values)
+    return with_call(results, "laptop", call)
 
 
 def test_the_committed_page_is_what_the_results_say(results: Results) -> None:
@@ -54,7 +62,7 @@ def test_every_measured_row_is_on_the_page_with_its_median_and_range(results: Re
         *(s for s in results.main.sections if s.title.startswith("generation")),
         *(s for s in results.generation.sections if s.title.startswith("one change")),
     ]
-    for call in (results.main, results.full, results.generation):
+    for call in results.calls:
         for section in call.sections:
             if section not in again:
                 assert f"| {section.title} | {section.unit} |" in page
@@ -85,24 +93,23 @@ def test_bits_are_nats_divided_by_log_2(results: Results) -> None:
     for line in lines:
         _, _, _, loss, _, bits, *_ = (cell.strip() for cell in line.split("|"))
         assert float(bits) == pytest.approx(float(loss.split()[0]) / math.log(2), abs=1e-3)
-    assert len(lines) == 4
+    assert len(lines) == len(results.trained) + 1  # and the time limit
 
 
-@pytest.mark.parametrize(
-    ("name", "sizes"), [("laptop", {}), ("full", {}), ("full", {"max_seq_len": 1024})]
-)
-def test_the_parameter_counts_are_those_of_the_presets(
-    results: Results, name: str, sizes: dict[str, Any]
-) -> None:
-    with torch.device("meta"):
-        model = TinyTransformerLM(replace(preset(name).model, vocab_size=65, **sizes))
-    count = sum(parameter.numel() for parameter in model.parameters())
-    assert count == results.runs["parameters"][name]
-    assert name == "laptop" or count == results.runs["long_run"]["parameters"]
+def test_the_parameter_counts_are_those_of_the_presets(results: Results) -> None:
+    for name, (_, parameters, *_) in zip(
+        ("laptop", "laptop", "full"), cells(results)[2:], strict=True
+    ):
+        model = preset(name).model
+        # Two tables of 65 characters, and per layer four matrices of attention and two of the MLP.
+        d_model = model.d_model
+        counted = 2 * 65 * d_model + model.n_layers * 12 * d_model**2
+        counted += (2 * model.n_layers + 1) * d_model  # the gains of the norms
+        assert parameters == f"{counted:,}"
 
 
 def test_other_results_give_another_page_and_table(results: Results) -> None:
-    other = changed(results, "laptop preset, bfloat16: validation", "after", (1.5, 1.7, 1.25))
+    other = with_losses(results, "after", (1.5, 1.7, 1.25))
     start = "| `train.py` | 804,224 | 1.500 (1.250 to 1.700) | "
     (line,) = (one for one in results_table(other).splitlines() if one.startswith(start))
     assert line.split(" | ")[4] == "2.164"
@@ -123,10 +130,7 @@ def older(results: Results) -> Results:
         )
         return replace(old, sections=sections)
 
-    runs = {**results.runs, "long_run": dict(results.runs["long_run"])}
-    for key in ("equal_evaluation", "units"):
-        runs["long_run"].pop(key, None)
-    return replace(results, main=call(results.main), full=call(results.full), runs=runs)
+    return replace(results, trained={name: call(old) for name, old in results.trained.items()})
 
 
 def cells(results: Results) -> list[list[str]]:
@@ -139,34 +143,43 @@ def cells(results: Results) -> list[list[str]]:
 def test_what_an_older_measurement_lacks_is_not_measured(results: Results) -> None:
     header, _, *lines = cells(older(results))
     assert (header[3], header[6]) == ("at equal evaluation", "in units")
-    assert [line[3] for line in lines] == ["not measured"] * 4
+    assert [line[3] for line in lines] == ["not measured"] * 3
     # The second row is a run of 15 s, whatever the machine.
-    assert [line[6] for line in lines] == ["not measured", "", *["not measured"] * 2]
+    assert [line[6] for line in lines] == ["not measured", "", "not measured"]
     assert "not measured" not in " ".join(line[2] + line[4] + line[5] for line in lines)
 
 
 def test_the_loss_at_equal_evaluation_and_the_units_have_columns(results: Results) -> None:
     old = older(results)
-    (section,) = (s for s in old.full.sections if s.title.endswith("validation loss"))
+    call = old.trained["full"]
+    (section,) = (s for s in call.sections if s.title.endswith("validation loss"))
     own = section.rows[0]
     equal = Row(f"{own.label}, equal evaluation", (1.61, 1.6, 1.7), 4, note="blocks of 256")
     units = Row("to the last step", (4.0, 5.0, 3.0), 2)
     measured = (
-        *(s for s in old.full.sections if s is not section),
+        *(s for s in call.sections if s is not section),
         Section("full preset, bfloat16: training time in units", "units", (units,)),
         replace(section, rows=(own, equal, *section.rows[1:])),
     )
-    runs = {**old.runs, "long_run": {**old.runs["long_run"], "equal_evaluation": 1.5, "units": 17}}
-    new = replace(old, full=replace(old.full, sections=measured), runs=runs)
-    *_, full, long = cells(new)
+    full = cells(with_call(old, "full", replace(call, sections=measured)))[4]
     assert (full[3], full[6]) == ("1.610 (1.600 to 1.700)", "4.00 (3.00 to 5.00)")
     assert full[2] == cells(old)[4][2]  # at its own context, as before
-    assert (long[3], long[6]) == ("1.5", "17")
 
 
 def test_the_page_says_how_many_seeds_were_measured(results: Results) -> None:
-    five = changed(results, "laptop preset, bfloat16: validation", "--max", (1.8, 1.9, 2, 2, 2))
-    assert "medians over seeds 0 to 4," in " ".join(render(five).split())
+    n_full = len(results.trained["full"].row("full", "validation loss", "after ").values)
+    more = with_losses(results, "after", tuple([1.8] * (n_full + 1)))
+    text = f"the seeds, 0 to {n_full} for `laptop` and 0 to {n_full - 1} for `full`,"
+    assert text in " ".join(render(more).split())
+    same = with_losses(results, "after", tuple([1.8] * n_full))
+    assert f"the seeds, 0 to {n_full - 1}, with" in " ".join(render(same).split())
+
+
+def test_the_page_names_every_machine_once(results: Results) -> None:
+    call = results.trained["full"]
+    other = replace(call, machine={**call.machine, "cpu": "Another CPU"})
+    opening = " ".join(render(with_call(results, "full", other)).split()).partition("## ")[0]
+    assert opening.count("Another CPU") == opening.count(results.main.machine["cpu"]) == 1
 
 
 def test_the_page_and_its_picture_are_written_from_the_files_of_a_folder(tmp_path: Path) -> None:
@@ -196,11 +209,14 @@ def test_a_target_is_reached_only_if_the_median_reaches_it(
 
 def test_missed_targets_are_called_missed(results: Results) -> None:
     label = "ratio: ours / transformers, bfloat16"
-    lost = changed(results, "training 6x384 in GPT-2", label, (1.7, 1.7, 1.7))
-    won = changed(results, "training 6x384 in GPT-2", label, (1.9, 1.9, 1.9))
+
+    def measured(ratio: float) -> Results:
+        main = with_values(results.main, "training 6x384 in GPT-2", label, (ratio,) * 3)
+        return replace(results, main=main)
+
     goal = "GPT-2's layout`: 1.8 times the baseline's speed, both in bfloat16"
-    assert f"{goal} | 1.70 | 1.70-1.70 | no |" in render(lost)
-    assert f"{goal} | 1.90 | 1.90-1.90 | yes |" in render(won)
+    assert f"{goal} | 1.70 | 1.70-1.70 | no |" in render(measured(1.7))
+    assert f"{goal} | 1.90 | 1.90-1.90 | yes |" in render(measured(1.9))
 
 
 def test_a_target_without_a_measurement_says_so(results: Results) -> None:
