@@ -13,6 +13,9 @@ interleaved. Ours is what the capstone trains: its newer architecture, Muon, and
 is faster on this machine. It is also measured with the baseline's optimizer and, where bfloat16 is
 fast, both sides are measured in both precisions. Everything runs on the CPU; close other busy
 programs first.
+
+Each training run is saved in DIR/runs, with its model. If the command is interrupted, the same
+command skips the runs that are there, as long as commit, settings and processor are the same.
 """
 
 try:
@@ -78,7 +81,9 @@ def measure(args: argparse.Namespace) -> list[Path]:
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)  # fails now, not after the measurements
     data = load_training_data(args.data)
-    settings = Settings(data, args.data, args.rounds, args.quick, args.train_seeds, args.preset)
+    settings = Settings(
+        data, args.data, args.rounds, args.quick, args.train_seeds, args.preset, args.out
+    )
     machine = describe_machine(data.origin.partition(":")[0])  # without the path of the file
     for line in description(machine):
         print(textwrap.fill(line, COLUMNS, subsequent_indent="  "))

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ class Settings:
     quick: bool = False
     seeds: int = 0  # training runs of the section "losses"
     preset: str = "laptop"  # the preset that these runs train
+    out: Path | None = None  # where they are saved, so that an interrupted command continues
 
     def fit(self, config: ModelConfig) -> ModelConfig:
         """The configuration with the vocabulary size of the data."""

@@ -9,16 +9,17 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 from tqdm import tqdm
 
 from engine import Engine, build_model, choose_engine
 from evaluation import equal_context
 from model.config import preset
+from tiny_transformer_lm import TinyTransformerLM
 from tools.benchmarks.baseline import CPU, NOT_INSTALLED
-from tools.benchmarks.held_out import LAST, TUNING, WHOLE, Losses, check_parts, held_out_losses
+from tools.benchmarks.held_out import LAST, TUNING, WHOLE, check_parts, held_out_losses
 from tools.benchmarks.interleave import REST, Measure, Settings, elapsed, progress
+from tools.benchmarks.measured_runs import MeasuredRun, RunFolder
 from tools.benchmarks.report import Row, Section
 from tools.benchmarks.unit import unit_measure
 from training_loop import Callback, StepReport, Trainer
@@ -33,14 +34,12 @@ EQUAL = "equal evaluation"
 
 
 class LossHistory(Callback):
-    """Records each validation loss per character, and when it was measured: seconds of training."""
+    """Records each validation loss per character, and when it was measured."""
 
     def __init__(self, bar: tqdm, chars_per_token: float = 1.0) -> None:
         self.bar = bar
         self.chars_per_token = chars_per_token
-        self.losses: list[tuple[float, float]] = []  # (seconds, validation loss)
-        self.total = 0.0  # seconds including the evaluations
-        self.held_out: dict[str, Losses] = {}  # of the model after the last step
+        self.losses: list[tuple[float, float]] = []  # (seconds of training, validation loss)
 
     def on_step(self, trainer: Trainer, report: StepReport) -> None:
         """Called by the trainer after each step."""
@@ -48,15 +47,6 @@ class LossHistory(Callback):
         self.bar.update()
         if report.val_loss is not None:
             self.losses.append((report.seconds, report.val_loss / self.chars_per_token))
-
-    @property
-    def final(self) -> float:
-        """The last validation loss."""
-        return self.losses[-1][1]
-
-    def seconds_to(self, target: float) -> float | None:
-        """When the loss was first at or below `target`; None if it never was."""
-        return next((seconds for seconds, loss in self.losses if loss <= target), None)
 
 
 def losses(settings: Settings) -> Iterator[Section]:
@@ -68,21 +58,29 @@ def losses(settings: Settings) -> Iterator[Section]:
     check_parts(settings.data.val, config.model.max_seq_len)  # now, not after the training
     engine = choose_engine(config)
     seeds = [replace(config, seed=n) for n in range(settings.seeds)]
-    runs, units = train_between_units(seeds, settings, engine)
+    folder = RunFolder(settings.out, settings.data)
+    runs = train_between_units(seeds, settings, engine, folder)
     name = f"{settings.preset} preset, {engine.dtype_name}"
     yield Section(f"{name}: training time", "seconds, without evaluations", time_rows(runs))
-    yield Section(f"{name}: training time in units", "units", unit_rows(runs, units))
+    yield Section(f"{name}: training time in units", "units", unit_rows(runs))
     rows = whole_run_rows(runs, config, settings.data.chars_per_token)
     if settings.preset == LIMITED:
-        minutes = minutes_of(LIMIT, units)
+        minutes = minutes_of(LIMIT, [unit for run in runs for unit in run.units])
         limits = {"eval_interval": usual.eval_interval, "max_minutes": minutes}
-        limited = [train(replace(each, **limits), settings, engine) for each in seeds]
+        limited = [
+            folder.measured(
+                f"{settings.preset}-{each.seed}-limited",
+                replace(each, **limits),
+                lambda each: train(each, settings, engine),
+            )
+            for each in seeds
+        ]
         rows += limited_rows(minutes, limited, config, settings.data.chars_per_token)
     yield Section(f"{name}: validation loss", "nats per character", rows)
 
 
 def whole_run_rows(
-    runs: Sequence[LossHistory], config: TrainConfig, chars_per_token: float
+    runs: Sequence[MeasuredRun], config: TrainConfig, chars_per_token: float
 ) -> tuple[Row, ...]:
     """The losses after the last step, on all of the validation split and on its parts."""
     blocks = blocks_of(config, chars_per_token)
@@ -94,7 +92,7 @@ def whole_run_rows(
 
 
 def limited_rows(
-    minutes: float, runs: Sequence[LossHistory], config: TrainConfig, chars_per_token: float
+    minutes: float, runs: Sequence[MeasuredRun], config: TrainConfig, chars_per_token: float
 ) -> tuple[Row, ...]:
     """The losses of the runs with a time limit, and how long the longest took."""
     slowest = f"at most {max(run.total for run in runs):.1f} s in all"
@@ -117,18 +115,20 @@ def minutes_of(units: float, measured: Sequence[float]) -> float:
 
 
 def train_between_units(
-    configs: Sequence[TrainConfig], settings: Settings, engine: Engine
-) -> tuple[list[LossHistory], list[float]]:
-    """Train each configuration, and measure the unit before, between and after them.
+    configs: Sequence[TrainConfig], settings: Settings, engine: Engine, folder: RunFolder
+) -> list[MeasuredRun]:
+    """Train each configuration, and measure the unit before and after each of them.
 
     Without transformers, there are no units.
     """
     measure = unit_measure(settings)
-    runs, units = [], measured(measure)
-    for config in configs:
-        runs.append(train(config, settings, engine))
-        units += measured(measure)
-    return runs, units
+
+    def run(config: TrainConfig) -> tuple[MeasuredRun, TinyTransformerLM]:
+        before = measured(measure)
+        trained, model = train(config, settings, engine)
+        return replace(trained, units=(*before, *measured(measure))), model
+
+    return [folder.measured(f"{settings.preset}-{each.seed}", each, run) for each in configs]
 
 
 def measured(measure: Measure | None) -> list[float]:
@@ -139,12 +139,13 @@ def measured(measure: Measure | None) -> list[float]:
     return [measure()]
 
 
-def time_rows(runs: Sequence[LossHistory], units: Sequence[float] | None = None) -> tuple[Row, ...]:
+def time_rows(runs: Sequence[MeasuredRun], in_units: bool = False) -> tuple[Row, ...]:
     """One row per target loss, with the times of the seeds that reached it, and one for the end.
 
-    In seconds; with `units`, which are the seconds of one unit during each run, in units.
+    In seconds, or in units: a run's unit is the mean of the two that were measured around it.
     """
-    ones, digits = units or [1.0] * len(runs), 2 if units else 1
+    ones = [statistics.mean(run.units) if in_units else 1.0 for run in runs]
+    digits = 2 if in_units else 1
     pairs = list(zip(runs, ones, strict=True))
     rows = []
     for target in TARGET_LOSSES:
@@ -152,22 +153,19 @@ def time_rows(runs: Sequence[LossHistory], units: Sequence[float] | None = None)
         times = tuple(seconds / one for seconds, one in reached if seconds is not None)
         note = "" if len(times) == len(runs) else f"{len(times)} of {len(runs)} seeds"
         rows.append(Row(f"to a validation loss of {target:.2f}", times, digits, note=note))
-    last = tuple(run.losses[-1][0] / one for run, one in pairs)
+    last = tuple(run.seconds / one for run, one in pairs)
     return (*rows, Row("to the last step", last, digits))
 
 
-def unit_rows(runs: Sequence[LossHistory], units: Sequence[float]) -> tuple[Row, ...]:
-    """The seconds of one unit, and the times in units.
-
-    A run's unit is the mean of the two that were measured before and after it.
-    """
+def unit_rows(runs: Sequence[MeasuredRun]) -> tuple[Row, ...]:
+    """The seconds of one unit, and the times in units."""
+    units = tuple(unit for run in runs for unit in run.units)
     if not units:
         return (Row("one unit", note=NOT_INSTALLED),)
-    during = [(before + after) / 2 for before, after in pairwise(units)]
-    return (Row("one unit, in seconds", tuple(units), 1), *time_rows(runs, during))
+    return (Row("one unit, in seconds", units, 1), *time_rows(runs, in_units=True))
 
 
-def loss_rows(label: str, part: str, runs: Sequence[LossHistory], blocks: str) -> tuple[Row, Row]:
+def loss_rows(label: str, part: str, runs: Sequence[MeasuredRun], blocks: str) -> tuple[Row, Row]:
     """The losses on one part of the split: at the model's own context, and at equal evaluation."""
     found = [run.held_out[part] for run in runs]
     return (
@@ -176,14 +174,15 @@ def loss_rows(label: str, part: str, runs: Sequence[LossHistory], blocks: str) -
     )
 
 
-def train(config: TrainConfig, settings: Settings, engine: Engine) -> LossHistory:
-    """Train as train.py does, but write nothing; returns the losses along the way."""
+def train(
+    config: TrainConfig, settings: Settings, engine: Engine
+) -> tuple[MeasuredRun, TinyTransformerLM]:
+    """Train as train.py does; returns what was measured, without units, and the model."""
     model = build_model(config.model, engine, config.seed)
     data = settings.data
     with progress(config.max_steps, f"training, seed {config.seed}") as bar:
         history = LossHistory(bar, data.chars_per_token)
         trainer = Trainer(model, data.train, data.val, config, CPU, engine.dtype, [history])
-        history.total = elapsed(trainer.fit)
-    T = config.model.max_seq_len
-    history.held_out = held_out_losses(model, data, T, engine.dtype)
-    return history
+        total = elapsed(trainer.fit)
+    held_out = held_out_losses(model, data, config.model.max_seq_len, engine.dtype)
+    return MeasuredRun(tuple(history.losses), total, held_out), model

@@ -57,9 +57,9 @@ EQUAL = (
 UNITS = (
     f"Seconds depend on the machine. One *unit* is what transformers' GPT-2 needs for "
     f"{UNIT.max_steps:,} steps of {UNIT.batch_size} x {UNIT.model.max_seq_len} tokens with "
-    f"{UNIT.model.n_layers} layers x {UNIT.model.d_model} in float32, measured before, between and "
-    f"after the runs of the same command: {STEPS} steps at a time, extrapolated. A cell that says "
-    "*not measured* belongs to a measurement that is older than its column."
+    f"{UNIT.model.n_layers} layers x {UNIT.model.d_model} in float32, measured before and after "
+    f"each run: {STEPS} steps at a time, extrapolated. A cell that says *not measured* belongs to "
+    "a measurement that is older than its column."
 )
 
 

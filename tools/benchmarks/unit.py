@@ -2,8 +2,8 @@
 
 One unit is what the library transformers' GPT-2 (baseline.py) needs for 2,000 steps of 12 x 64
 tokens with 4 layers x 128 in float32: the classic small recipe for a CPU. It is measured in the
-same run as the times, before, between and after the models that are trained, because a machine's
-speed changes while it works. A few hundred steps are measured at a time and extrapolated.
+same call as the times, before and after each model that is trained, because a machine's speed
+changes while it works. A few hundred steps are measured at a time and extrapolated.
 """
 
 from dataclasses import replace

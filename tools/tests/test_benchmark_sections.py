@@ -33,17 +33,16 @@ from tools.benchmarks.interleave import (
     elapsed,
     in_subprocess,
     interleave,
-    progress,
     repeat,
     throughput,
 )
 from tools.benchmarks.losses import (
-    LossHistory,
     losses,
     time_rows,
     train_between_units,
     unit_rows,
 )
+from tools.benchmarks.measured_runs import MeasuredRun, RunFolder
 from tools.benchmarks.report import Section, full_label, table
 from tools.benchmarks.training import training
 from tools.benchmarks.unit import unit_measure
@@ -312,23 +311,20 @@ def test_ours_with_adamw_differs_from_ours_in_the_optimizer_alone(
 # --- time to given losses ---
 
 
-def history_of(*losses: tuple[float, float]) -> LossHistory:
-    with progress(1, "nothing") as bar:
-        history = LossHistory(bar)
-    history.losses = list(losses)
-    return history
+def run_of(*losses: tuple[float, float], units: tuple[float, ...] = ()) -> MeasuredRun:
+    return MeasuredRun(losses, total=0.0, held_out={}, units=units)
 
 
 def test_a_target_is_reached_when_the_loss_is_first_at_or_below_it() -> None:
-    history = history_of((1.0, 2.0), (2.0, 1.70), (3.0, 1.8), (4.0, 1.65))
-    assert history.seconds_to(1.92) == 2.0
-    assert history.seconds_to(1.70) == 2.0
-    assert history.seconds_to(1.69) == 4.0
-    assert history.seconds_to(1.60) is None
+    run = run_of((1.0, 2.0), (2.0, 1.70), (3.0, 1.8), (4.0, 1.65))
+    assert run.seconds_to(1.92) == 2.0
+    assert run.seconds_to(1.70) == 2.0
+    assert run.seconds_to(1.69) == 4.0
+    assert run.seconds_to(1.60) is None
 
 
 def test_a_target_that_some_seeds_miss_says_how_many_reached_it() -> None:
-    seeds = [history_of((1.0, 1.9), (5.0, 1.65)), history_of((2.0, 1.9), (7.0, 1.75))]
+    seeds = [run_of((1.0, 1.9), (5.0, 1.65)), run_of((2.0, 1.9), (7.0, 1.75))]
     rows = time_rows(seeds)
     found = {row.label: (row.values, row.note) for row in rows}
     assert found == {
@@ -371,7 +367,7 @@ def test_losses_trains_each_seed_without_and_with_a_time_limit(
         (0, 0.25),
         (1, 0.25),
     ]
-    assert [config.eval_interval for config in seen] == [125] * 2 + [TRAIN.eval_interval] * 2
+    assert [config.eval_interval for config in seen] == [1] * 2 + [TRAIN.eval_interval] * 2
     assert "tiny preset" in time.title
     assert len(values(time)["to the last step"]) == 2
     assert [len(found) for found in values(loss).values()] == [2] * 8
@@ -480,23 +476,37 @@ def test_a_unit_is_gpt2_of_4_x_128_on_12_x_64_tokens_for_2000_steps(
     assert len(steps) - before == 2 * 200
 
 
-def test_the_unit_is_measured_before_between_and_after_the_seeds(
+def test_the_unit_is_measured_before_and_after_each_run(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
+
+    def fake_train(config: TrainConfig, *_: Any) -> tuple[MeasuredRun, None]:
+        order.append(f"seed {config.seed}")
+        return run_of((1.0, 2.0)), None
+
+    def unit() -> float:
+        order.append("unit")
+        return len(order)
+
     monkeypatch.setattr(losses_section, "REST", 0.0)
-    monkeypatch.setattr(losses_section, "unit_measure", lambda _: lambda: order.append("unit") or 9)
-    monkeypatch.setattr(losses_section, "train", lambda config, *_: order.append(config))
-    fakes: Any = ["one", "two"], settings, None
-    train_between_units(*fakes)
-    assert order == ["unit", "one", "unit", "two", "unit"]
+    monkeypatch.setattr(losses_section, "unit_measure", lambda _: unit)
+    monkeypatch.setattr(losses_section, "train", fake_train)
+    engine: Any = None
+    configs = [replace(TRAIN, seed=n) for n in (3, 4)]
+    runs = train_between_units(configs, settings, engine, RunFolder(None, settings.data))
+    assert order == ["unit", "seed 3", "unit", "unit", "seed 4", "unit"]
+    assert [run.units for run in runs] == [(1, 3), (4, 6)]
 
 
 def test_a_time_in_units_is_divided_by_the_mean_of_the_two_units_around_it() -> None:
-    seeds = [history_of((1.0, 1.9), (6.0, 1.55)), history_of((3.0, 1.9), (9.0, 1.75))]
-    found = {row.label: (row.values, row.digits) for row in unit_rows(seeds, [1.0, 3.0, 6.0])}
+    seeds = [
+        run_of((1.0, 1.9), (6.0, 1.55), units=(1.0, 3.0)),
+        run_of((3.0, 1.9), (9.0, 1.75), units=(3.0, 6.0)),
+    ]
+    found = {row.label: (row.values, row.digits) for row in unit_rows(seeds)}
     assert found == {
-        "one unit, in seconds": ((1.0, 3.0, 6.0), 1),
+        "one unit, in seconds": ((1.0, 3.0, 3.0, 6.0), 1),
         "to a validation loss of 1.92": ((1.0 / 2, 3.0 / 4.5), 2),
         "to a validation loss of 1.70": ((6.0 / 2,), 2),
         "to a validation loss of 1.60": ((6.0 / 2,), 2),
@@ -507,7 +517,7 @@ def test_a_time_in_units_is_divided_by_the_mean_of_the_two_units_around_it() -> 
 
 def test_without_transformers_there_are_no_units(settings: Settings, no_units: None) -> None:
     assert unit_measure(settings) is None
-    (row,) = unit_rows([history_of((1.0, 1.9))], [])
+    (row,) = unit_rows([run_of((1.0, 1.9))])
     assert (row.label, row.values, row.note) == ("one unit", (), NOT_INSTALLED)
 
 

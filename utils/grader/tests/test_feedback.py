@@ -549,6 +549,18 @@ def test_one_part_of_a_tuple_is_enough_to_resemble():
     assert resembled(answer, TABLE, truth, *PAIRS) == {"the two are exchanged"}
 
 
+def named_half(x: Tensor) -> tuple[str, None, Tensor]:
+    """the values are halved"""
+    return "name", None, x / 2
+
+
+@pytest.mark.parametrize("name", ["name", "another"])
+def test_a_right_part_that_is_not_a_tensor_is_passed_over(name):
+    answer, truth = (name, None, (TABLE / 2).double()), ("name", None, 2 * TABLE)
+    expected = {"the values are halved"} if name == "name" else frozenset()
+    assert resembled(answer, TABLE, truth, named_half) == expected
+
+
 def negative(x: Tensor) -> dict[str, float]:
     """the sign is reversed"""
     return {"mean": -1.0, "error": 2.0}
