@@ -438,7 +438,7 @@ def test_what_is_said_of_the_budgets() -> None:
     row = re.search(r"`train.py --preset full` \| 3,181,312 \| .* \| (\d+) s ", BENCHMARKS)
     assert row is not None
     assert f"3,181,312 parameters, {tokens:,} tokens, {row[1]} seconds" in PROSE
-    assert 6 * 3_181_312 * tokens / int(row[1]) == pytest.approx(3e11, rel=0.05)
+    assert 6 * 3_181_312 * tokens / int(row[1]) == pytest.approx(2e11, rel=0.08)
     assert pytest.approx(4e14, rel=0.02) == 0.4 * 989e12
     llama = 6 * parameter_count(MODELS["Llama 3.1 405B"]) * 15.6e12
     assert f"it took {llama:.1e}".replace("e+", "e") in PROSE
@@ -446,7 +446,8 @@ def test_what_is_said_of_the_budgets() -> None:
     characters = 0.9 * 1_115_394  # the last tenth is for validation
     assert characters / 20 == pytest.approx(50_000, rel=0.01)
     assert pytest.approx(60, rel=0.1) == 3_181_312 / 50_000
-    assert f"reads the text {tokens / characters:.1f} times" in PROSE
+    assert "reads the text almost eight times" in PROSE
+    assert tokens / characters == pytest.approx(7.96, abs=0.01)
     assert 280 / 70 == 4  # "four times cheaper to use"
 
 
