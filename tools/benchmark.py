@@ -15,7 +15,7 @@ fast, both sides are measured in both precisions. Everything runs on the CPU; cl
 programs first.
 
 Each training run is saved in DIR/runs, with its model. If the command is interrupted, the same
-command skips the runs that are there, as long as commit, settings and processor are the same.
+command skips the runs that are there, as long as nothing that they depend on has changed.
 """
 
 try:

@@ -58,7 +58,8 @@ def losses(settings: Settings) -> Iterator[Section]:
     check_parts(settings.data.val, config.model.max_seq_len)  # now, not after the training
     engine = choose_engine(config)
     seeds = [replace(config, seed=n) for n in range(settings.seeds)]
-    folder = RunFolder(settings.out, settings.data)
+    kept_in = None if settings.quick else settings.out  # a quick trial's units are not to be reused
+    folder = RunFolder(kept_in, settings.data)
     runs = train_between_units(seeds, settings, engine, folder)
     name = f"{settings.preset} preset, {engine.dtype_name}"
     yield Section(f"{name}: training time", "seconds, without evaluations", time_rows(runs))
@@ -185,4 +186,4 @@ def train(
         trainer = Trainer(model, data.train, data.val, config, CPU, engine.dtype, [history])
         total = elapsed(trainer.fit)
     held_out = held_out_losses(model, data, config.model.max_seq_len, engine.dtype)
-    return MeasuredRun(tuple(history.losses), total, held_out), model
+    return MeasuredRun(tuple(history.losses), trainer.step, total, held_out), model

@@ -3,8 +3,8 @@
     DIR/runs/full-0.json           what was measured of the preset `full` with seed 0
     DIR/runs/full-0.safetensors    the trained model, for sample.py
 
-DIR is the folder of --out. A run is measured again if the commit, the configuration, the text or
-the processor has changed since.
+DIR is the folder of --out. A run is measured again if the commit, the configuration, the text,
+the processor or the number of threads has changed since.
 """
 
 import json
@@ -28,6 +28,7 @@ class MeasuredRun:
     """One training run: its validation losses, its times, and the units around it."""
 
     losses: tuple[tuple[float, float], ...]  # (seconds of training, validation loss)
+    steps: int
     total: float  # seconds including the evaluations
     held_out: Mapping[str, Losses]  # of the model after the last step
     units: tuple[float, ...] = ()  # seconds of one unit, before and after; empty if not measured
@@ -73,7 +74,7 @@ class RunFolder:
             return found
         run, model = measure(config)
         self.folder.mkdir(parents=True, exist_ok=True)
-        info = {"step": config.max_steps, "corpus": self.data.name, "val_loss": run.final}
+        info = {"step": run.steps, "corpus": self.data.name, "val_loss": run.final}
         save_checkpoint(path.with_suffix(".safetensors"), model, self.data.tokenizer, info)
         atomic_write_text(path, json.dumps({**identity, "run": asdict(run)}, indent=1) + "\n")
         return run
@@ -81,7 +82,7 @@ class RunFolder:
     def _identity(self, config: TrainConfig) -> dict[str, Any]:
         """What must be the same for a run to count as measured."""
         environment = environment_info("cpu")
-        kept = {key: environment[key] for key in ("cpu", "cores", "torch", "git")}
+        kept = {key: environment[key] for key in ("cpu", "torch", "torch_threads", "git")}
         data = {"name": self.data.name, "fingerprint": self.data.fingerprint}
         identity = {"environment": kept, "config": to_dict(config), "data": data}
         return json.loads(json.dumps(identity))  # as it will be read
@@ -94,7 +95,7 @@ def _read(path: Path, identity: Mapping[str, Any]) -> MeasuredRun | None:
         run = saved.pop("run")
         held_out = {part: Losses(**losses) for part, losses in run["held_out"].items()}
         losses = tuple((seconds, loss) for seconds, loss in run["losses"])
-        found = MeasuredRun(losses, run["total"], held_out, tuple(run["units"]))
+        found = MeasuredRun(losses, run["steps"], run["total"], held_out, tuple(run["units"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CourseError(f"{path} is damaged; delete it to measure again: {error!r}") from None
     git = identity["environment"]["git"]

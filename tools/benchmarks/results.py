@@ -10,10 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from budgets import count_parameters
 from model.config import preset
-from tiny_transformer_lm import TinyTransformerLM
 from tools.benchmarks.losses import EQUAL, LIMITED
 from tools.benchmarks.report import Row, Section, read_report
 
@@ -125,9 +123,7 @@ def train_command(name: str) -> str:
 
 def n_parameters(name: str) -> int:
     """How many parameters a preset has with the characters of Tiny Shakespeare."""
-    with torch.device("meta"):
-        model = TinyTransformerLM(replace(preset(name).model, vocab_size=VOCAB_SIZE))
-    return sum(parameter.numel() for parameter in model.parameters())
+    return count_parameters(replace(preset(name).model, vocab_size=VOCAB_SIZE))
 
 
 def line(command: str, name: str, loss: Row, equal: Row, time: str, units: str) -> str:

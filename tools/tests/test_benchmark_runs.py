@@ -33,7 +33,7 @@ CONFIG = TrainConfig(
     **MODERN_TRAINING,
 )
 HELD_OUT = {part: Losses(1 / 3, 2 / 7) for part in (WHOLE, TUNING, LAST)}
-RUN = MeasuredRun(((0.1, 2.0), (0.30000000000000004, 1.5)), 0.7, HELD_OUT, (70.1, 69.9))
+RUN = MeasuredRun(((0.1, 2.0), (0.30000000000000004, 1.5)), 2, 0.7, HELD_OUT, (70.1, 69.9))
 
 
 @pytest.fixture
@@ -80,7 +80,10 @@ def test_its_model_is_saved_as_a_checkpoint(
 ) -> None:
     RunFolder(tmp_path, data).measured("tiny-0", CONFIG, measure)
     saved = load_checkpoint(tmp_path / "runs" / "tiny-0.safetensors")
-    assert (saved.info["val_loss"], saved.info["step"]) == (1.5, 3)
+    assert (saved.info["val_loss"], saved.info["step"]) == (
+        1.5,
+        2,
+    )  # the steps of the run, which a time limit may have shortened
     expected = TinyTransformerLM(CONFIG.model, seed=CONFIG.seed).state_dict()
     for name, weight in saved.build_model().state_dict().items():
         torch.testing.assert_close(weight, expected[name], rtol=0, atol=0)
@@ -104,7 +107,15 @@ def other_commit(config: TrainConfig, data: TrainingData, environment: Any) -> t
     return config, data
 
 
-@pytest.mark.parametrize("change", [other_seed, other_text, other_processor, other_commit])
+def other_threads(config: TrainConfig, data: TrainingData, environment: Any) -> tuple[Any, Any]:
+    environment["torch_threads"] += 1
+    return config, data
+
+
+CHANGES = [other_seed, other_text, other_processor, other_commit, other_threads]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_another_measurement_does_not_count(
     tmp_path: Path,
     data: TrainingData,
@@ -166,5 +177,9 @@ def test_an_interrupted_measurement_trains_only_the_missing_seeds(
     times, _, found = losses_section.losses(settings)
     assert trained == [2]
     assert [len(row.values) for row in found.rows] == [3] * len(found.rows)
+    trained.clear()
+    quick = replace(settings, quick=True, seeds=1)
+    list(losses_section.losses(quick))  # keeps nothing, and reuses nothing
+    assert trained == [0]
     saved = json.loads((tmp_path / "runs" / "tiny-1.json").read_text(encoding="utf-8"))
     assert times.rows[-1].values[1] == saved["run"]["losses"][-1][0]

@@ -312,7 +312,7 @@ def test_ours_with_adamw_differs_from_ours_in_the_optimizer_alone(
 
 
 def run_of(*losses: tuple[float, float], units: tuple[float, ...] = ()) -> MeasuredRun:
-    return MeasuredRun(losses, total=0.0, held_out={}, units=units)
+    return MeasuredRun(losses, steps=9, total=0.0, held_out={}, units=units)
 
 
 def test_a_target_is_reached_when_the_loss_is_first_at_or_below_it() -> None:
