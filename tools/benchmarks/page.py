@@ -55,8 +55,8 @@ EQUAL = (
     "that tenth, on which settings may be tuned, and on its last third, which tuning leaves alone. "
     "The two are not alike. The first part is the rest of *The Taming of the Shrew*, whose "
     "beginning is in the training text; nine tenths of the last third are *The Tempest*, of which "
-    "nothing is. So a model that memorizes the plays it has read can get better on the first part and "
-    "worse on the last."
+    "nothing is. So a model that memorizes the plays it has read can get better on the first part "
+    "and worse on the last."
 )
 UNITS = (
     f"Seconds depend on the machine. One *unit* is what transformers' GPT-2 needs for "
