@@ -3,6 +3,7 @@
     python 09_capstone/data/prepare_data.py                    # Tiny Shakespeare or mock
     python 09_capstone/data/prepare_data.py --data my_text.txt
     python 09_capstone/data/prepare_data.py --tokenizer bpe --vocab-size 1024   # learned tokens
+    python 09_capstone/data/prepare_data.py --without-val      # to choose settings: see running.md
 
 The text may be larger than memory: a file of more than 100 MB is read in pieces, twice, first for
 its characters and then for its ids (three times with bpe, for its words in between). Its validation
@@ -25,7 +26,7 @@ except ImportError:
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -69,6 +70,21 @@ def find_source(data: str) -> Source:
     corpus = load_corpus(data)
     bits = corpus.entropy_bits_per_char
     return Source(corpus.name, corpus.origin, lambda: iter([corpus.text]), bits)
+
+
+def without_val(source: Source) -> Source:
+    """The same text, ending where its validation split begins.
+
+    Settings that are chosen on the last tenth of it are chosen without the validation split.
+    Raises CourseError if the text is too short to split.
+    """
+    n_train = train_length(sum(map(len, source.pieces())), source.largest_val)
+    return replace(
+        source,
+        name=f"{source.name}_without_val",
+        origin=f"{source.origin}, without its validation split",
+        pieces=lambda: Reader(source.pieces()).read(n_train),
+    )
 
 
 def prepare(
@@ -229,9 +245,16 @@ def main() -> None:
         metavar="N",
         help=f"with bpe: how many tokens to learn ({LEARNED_TOKENS})",
     )
+    parser.add_argument(
+        "--without-val",
+        action="store_true",
+        help="leave out the validation split; the end of the rest takes its place",
+    )
     options = parser.parse_args()
     kind = pick(options.tokenizer, ("char", "bpe"), "tokenizer")
     source = find_source(options.data)
+    if options.without_val:
+        source = without_val(source)
     out_dir = options.out_dir or HERE / source.name
     print(summary(prepare(source, out_dir, kind, options.vocab_size), out_dir))
 

@@ -57,6 +57,28 @@ def test_the_arrays_decode_to_the_text(program, tmp_path):
     assert len(train) == int(0.9 * len(TEXT))
 
 
+def test_without_val_the_text_ends_where_the_validation_split_begins(program, tmp_path):
+    whole = source(program, "mine")
+    for name, text in (("whole", whole), ("tuning", program.without_val(whole))):
+        program.prepare(text, tmp_path / name)
+    train = np.load(tmp_path / "whole" / "train.npy")
+    parts = [np.load(tmp_path / "tuning" / f"{part}.npy") for part in ("train", "val")]
+    stored = json.loads((tmp_path / "tuning" / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer = CharTokenizer.from_dict(stored)
+    n_train = int(0.9 * len(TEXT))
+    assert tokenizer.decode(np.concatenate(parts)) == TEXT[:n_train]
+    assert (len(train), len(parts[0])) == (n_train, int(0.9 * n_train))
+
+
+def test_the_program_leaves_the_validation_split_out(tmp_path):
+    text = tmp_path / "mine.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    done = run("--data", text, "--out-dir", tmp_path / "out", "--without-val")
+    assert done.returncode == 0, done.stderr
+    assert "without its validation split" in done.stdout
+    assert f"characters  {int(0.9 * len(TEXT)):,}\n" in done.stdout
+
+
 def test_the_arrays_can_be_mapped_into_memory(program, tmp_path):
     program.prepare(source(program, "mine"), tmp_path)
     mapped = np.load(tmp_path / "train.npy", mmap_mode="r")

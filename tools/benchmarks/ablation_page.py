@@ -110,7 +110,8 @@ def opening(record: Mapping[str, Any]) -> str:
     text = (
         "The classic small recipe (GPT-2's layout, AdamW, a cosine schedule) and the `laptop` "
         f"preset are {n_changes} changes apart. Each one is measured twice: added on the way from "
-        "the first to the second, and removed from the second. "
+        "the first to the second, and removed from the second. `laptop` is the preset as it was "
+        "when the models were trained. "
         "[tools/ablations.py](../tools/ablations.py) trained the models and wrote this page from "
         "[ablations.json](ablations.json); no number was typed by hand."
     )
