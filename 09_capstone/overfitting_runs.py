@@ -1,9 +1,10 @@
-"""Overfitting, made visible: the same model on little text, with dropout, and on all of it.
+"""Overfitting, made visible: the same model on little text, with two remedies, and on all of it.
 
     python 09_capstone/overfitting_runs.py   half a minute on an idle core
 
-Three runs of one small model: 20,000 characters of Tiny Shakespeare, which it reads 20 times over;
-the same with dropout; and the whole training text, of which it reads two fifths.
+Four runs of one small model: 20,000 characters of Tiny Shakespeare, which it reads 20 times over;
+the same with dropout, and with weight decay; and the whole training text, of which it reads two
+fifths.
 """
 
 try:
@@ -27,10 +28,11 @@ from utils.recipes import MODERN, MODERN_TRAINING
 LITTLE = 20_000  # characters
 N_STEPS, BATCH_SIZE, T = 400, 16, 64
 N_VAL = 8_193  # characters of the validation text
-RUNS = {  # characters of training text (None: all of it), dropout
-    "little text": (LITTLE, 0.0),
-    "little text, dropout": (LITTLE, 0.2),
-    "all of the text": (None, 0.0),
+RUNS = {  # characters of training text (None: all of it), dropout, weight decay
+    "little text": (LITTLE, 0.0, 0.0),
+    "little text, dropout": (LITTLE, 0.2, 0.0),
+    "little text, weight decay": (LITTLE, 0.0, 0.3),
+    "all of the text": (None, 0.0, 0.0),
 }
 
 
@@ -49,10 +51,10 @@ class Curves(Callback):
             self.val.append(round(report.val_loss, 3))
 
 
-def configuration(vocab_size: int, dropout: float) -> TrainConfig:
+def configuration(vocab_size: int, dropout: float, weight_decay: float) -> TrainConfig:
     """Two layers of 64 features, and a learning rate that stays high until the last fifth."""
     model = ModelConfig(vocab_size, T, 64, n_layers=2, n_heads=4, dropout=dropout, **MODERN)
-    training = {**MODERN_TRAINING, "decay_fraction": 0.2}
+    training = {**MODERN_TRAINING, "decay_fraction": 0.2, "weight_decay": weight_decay}
     return TrainConfig(
         model,
         batch_size=BATCH_SIZE,
@@ -63,11 +65,13 @@ def configuration(vocab_size: int, dropout: float) -> TrainConfig:
     )
 
 
-def run(n_characters: int | None, dropout: float, max_steps: int = N_STEPS) -> Curves:
+def run(
+    n_characters: int | None, dropout: float, weight_decay: float, max_steps: int = N_STEPS
+) -> Curves:
     """Train on the first `n_characters` of the training text; returns the curves."""
     train_text, val_text = split_text(load_corpus().text)
     tokenizer = CharTokenizer.train(train_text + val_text)
-    config = configuration(tokenizer.vocab_size, dropout)
+    config = configuration(tokenizer.vocab_size, dropout, weight_decay)
     curves = Curves()
     trainer = Trainer(
         TinyTransformerLM(config.model, Parts.fused(), config.seed),
@@ -85,12 +89,12 @@ def run(n_characters: int | None, dropout: float, max_steps: int = N_STEPS) -> C
 def main() -> None:
     """Print where each run is best, and where it ends."""
     torch.set_num_threads(1)
-    for name, (n_characters, dropout) in RUNS.items():
-        curves = run(n_characters, dropout)
+    for name, settings in RUNS.items():
+        curves = run(*settings)
         best = min(curves.val)
         step = curves.steps[curves.val.index(best)]
         end = sum(curves.train[-25:]) / 25
-        print(f"{name:22} best {best:.3f} at step {step}, at the end {curves.val[-1]:.3f}", end=" ")
+        print(f"{name:25} best {best:.3f} at step {step}, at the end {curves.val[-1]:.3f}", end=" ")
         print(f"(training {end:.3f})")
 
 

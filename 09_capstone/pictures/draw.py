@@ -94,7 +94,7 @@ def measure_budgets() -> dict[str, Any]:
 
 
 def measure_overfitting() -> dict[str, Any]:
-    """The curves of the three runs."""
+    """The curves of the four runs."""
     return {name: asdict(overfitting_runs.run(*how)) for name, how in overfitting_runs.RUNS.items()}
 
 
@@ -235,9 +235,9 @@ def scaling(budgets: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def overfitting(found: Mapping[str, Mapping[str, list[float]]]) -> Figure:
-    """Training and validation loss of the three runs."""
+    """Training and validation loss of the four runs."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
-    panels = figure.subplots(1, 3, sharey=True)
+    panels = figure.subplots(1, len(found), sharey=True)
     for axes, (name, curves) in zip(panels, found.items(), strict=True):
         smooth = np.convolve(curves["train"], np.ones(SMOOTH) / SMOOTH, mode="valid")
         axes.plot(range(SMOOTH, len(smooth) + SMOOTH), smooth, color=BLUE, label="training")
@@ -246,7 +246,7 @@ def overfitting(found: Mapping[str, Mapping[str, list[float]]]) -> Figure:
         step = curves["steps"][curves["val"].index(best)]
         axes.plot(step, best, "o", color=ORANGE)
         axes.text(step, best + 0.1, f"{best:.2f}", color=ORANGE, ha="center", va="bottom")
-        axes.set(title=name, xlabel="step", ylim=(0.8, 3.5))
+        axes.set(title=name.replace(", ", ",\n"), xlabel="step", ylim=(0.8, 3.5))
     panels[0].set_ylabel("loss (nats per character)")
     panels[0].legend(frameon=False, loc="upper right")
     hide_frame(*panels)

@@ -166,7 +166,7 @@ def test_budgets_and_lesson_06_agree_where_they_trained_the_same_model() -> None
 # --- 3. overfitting ---
 
 
-def test_what_the_three_runs_did() -> None:
+def test_what_the_four_runs_did() -> None:
     little, dropout, everything = (MEASURED["overfitting"][name] for name in overfitting_runs.RUNS)
     read = overfitting_runs.N_STEPS * overfitting_runs.BATCH_SIZE * overfitting_runs.T
     assert f"have {overfitting_runs.LITTLE:,} characters, which they read" in THEORY
@@ -188,7 +188,7 @@ def test_the_first_steps_measured_again(monkeypatch: pytest.MonkeyPatch) -> None
     """On the mock plays, which are everywhere: the curves are kept as they are for Shakespeare."""
     monkeypatch.setattr(overfitting_runs, "N_VAL", 1025)
     monkeypatch.setattr(overfitting_runs, "load_corpus", lambda: texts_by_loss.load_corpus("mock"))
-    curves = overfitting_runs.run(5_000, 0.0, max_steps=25)
+    curves = overfitting_runs.run(5_000, 0.0, 0.0, max_steps=25)
     assert len(curves.train) == 25 and curves.steps == [25]
     assert abs(curves.train[0] - math.log(57)) < 0.1 and curves.val[0] < 3.5
 

@@ -198,8 +198,8 @@ def entering() -> str:
     ]
     block = "\n".join(["```", *commands, "```"])
     last = (
-        "Choose settings with other seeds than those you report, and not by the loss on the last "
-        "third of the validation split: a setting that was chosen on the reported loss looks "
-        "better than it is."
+        "Choose settings with other seeds than those you report, and [without the validation "
+        "split](running.md#choose-settings-without-the-validation-split): a setting that was "
+        "chosen on the reported loss looks better than it is."
     )
     return "\n\n".join(["## Add yours", paragraph(text), block, paragraph(last)])

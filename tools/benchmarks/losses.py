@@ -99,7 +99,7 @@ def limited_rows(
     slowest = f"at most {max(run.total for run in runs):.1f} s in all"
     blocks = blocks_of(config, chars_per_token)
     own, equal = loss_rows(f"--max-minutes {minutes}", WHOLE, runs, blocks)
-    return (replace(own, note=slowest), equal)
+    return (replace(own, note=slowest), replace(equal, note=""))
 
 
 def blocks_of(config: TrainConfig, chars_per_token: float) -> str:
@@ -108,11 +108,11 @@ def blocks_of(config: TrainConfig, chars_per_token: float) -> str:
 
 
 def minutes_of(units: float, measured: Sequence[float]) -> float:
-    """So many units as minutes, rounded down to hundredths, for --max-minutes."""
+    """So many units as minutes, rounded down to thousandths, for --max-minutes."""
     if not measured:
         return MINUTES
-    hundredths = math.floor(100 * units * statistics.median(measured) / 60)
-    return max(1, hundredths) / 100
+    thousandths = math.floor(1000 * units * statistics.median(measured) / 60)
+    return max(1, thousandths) / 1000
 
 
 def train_between_units(
