@@ -167,19 +167,24 @@ def test_budgets_and_lesson_06_agree_where_they_trained_the_same_model() -> None
 
 
 def test_what_the_four_runs_did() -> None:
-    little, dropout, everything = (MEASURED["overfitting"][name] for name in overfitting_runs.RUNS)
+    runs = (MEASURED["overfitting"][name] for name in overfitting_runs.RUNS)
+    little, dropout, decayed, everything = runs
     read = overfitting_runs.N_STEPS * overfitting_runs.BATCH_SIZE * overfitting_runs.T
     assert f"have {overfitting_runs.LITTLE:,} characters, which they read" in THEORY
     assert f"they read {read / overfitting_runs.LITTLE:.0f} times" in THEORY
-    best = min(little["val"])
+    best, lowest = min(little["val"]), min(decayed["val"])
     step = little["steps"][little["val"].index(best)]
+    decayed_step = decayed["steps"][decayed["val"].index(lowest)]
     train = sum(little["train"][-25:]) / 25
     assert f"best after {step} steps, at {best:.2f}; then it rises to {little['val'][-1]:.2f}" in (
         THEORY
     )
     assert f"the training loss falls to {train:.2f}" in THEORY
     assert f"doesn't get lower either: {min(dropout['val']):.2f}" in THEORY
-    assert dropout["val"][-1] < min(dropout["val"]) + 0.03 and min(dropout["val"]) > best
+    assert dropout["val"][-1] < min(dropout["val"]) + 0.04 and min(dropout["val"]) > best
+    said = f"best after {decayed_step} steps, at {lowest:.2f}, and ends at {decayed['val'][-1]:.2f}"
+    assert said in THEORY
+    assert PRESETS["full"].weight_decay == 0.5 and PRESETS["full"].model.dropout == 0
     assert f"is at {everything['val'][-1]:.2f}, and both curves still fall" in THEORY
     assert everything["val"][-1] == min(everything["val"])
 
@@ -419,7 +424,7 @@ def test_the_readme_and_the_roadmap_have_the_losses_of_the_benchmarks() -> None:
     full = r"\| `train.py --preset full` \| [\d,]+ \| ([\d.]+) \(([^)]+)\) \|"
     ((median, spread),) = re.findall(full, BENCHMARKS)
     assert f"a median of **{median}** nats per character ({spread})" in README
-    assert f"it ends at {float(median):.2f}" in ROADMAP and float(median) < 1.5
+    assert f"it ends near {median}" in ROADMAP and float(median) < 1.45
     laptop = re.findall(r"\| `train.py` \| [\d,]+ \| ([\d.]+) \(", BENCHMARKS)[0]
     assert f"end near {float(laptop):.2f}" in ROADMAP
 
