@@ -91,7 +91,7 @@ def render(results: Results) -> str:
         generation_speed(results),
         changes(results),
         processes(results),
-        repeating(),
+        repeating(results),
     )
     return "\n\n".join(parts) + "\n"
 
@@ -224,13 +224,19 @@ def processes(results: Results) -> str:
     )
 
 
-def repeating() -> str:
-    """How to measure again."""
+def repeating(results: Results) -> str:
+    """How to measure again, and how long the training took."""
+    minutes = {
+        name: sum(call.row(name, "training time", "to the last step").values) / 60
+        for name, call in results.trained.items()
+    }
+    took = " and ".join(f"{total:.0f} for `{name}`" for name, total in minutes.items())
     files = [f"[{name}]({name})" for name in (MAIN, *TRAINED.values(), GENERATION)]
     text = (
         f"The files behind this page are {', '.join(files[:-1])} and {files[-1]}. Run a command "
         "above with `--out DIR`, copy `DIR/results.json` over its file (that of a preset holds "
-        "that preset's tables alone), and write the page and its picture again:"
+        "that preset's tables alone), and write the page and its picture again. The minutes of "
+        f"training, of all seeds together and without evaluations and units, were {took}."
     )
     command = "```\npython tools/benchmark.py --page\n```"
     return "\n\n".join(["## Measure again", paragraph(text), command])

@@ -175,6 +175,12 @@ def test_the_page_says_how_many_seeds_were_measured(results: Results) -> None:
     assert f"the seeds, 0 to {n_full - 1}, with" in " ".join(render(same).split())
 
 
+def test_the_page_says_how_long_the_training_took(results: Results) -> None:
+    seconds = results.trained["full"].row("full", "training time", "to the last step").values
+    text = " ".join(render(results).split())
+    assert f"and {sum(seconds) / 60:.0f} for `full`." in text
+
+
 def test_the_page_names_every_machine_once(results: Results) -> None:
     call = results.trained["full"]
     other = replace(call, machine={**call.machine, "cpu": "Another CPU"})
