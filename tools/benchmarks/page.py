@@ -56,7 +56,7 @@ EQUAL = (
     "Taming of the Shrew*, whose beginning is in the training text; nine tenths of the last third "
     "are *The Tempest*, of which nothing is. So a model that memorizes the plays it has read can "
     "get better on the first part and worse on the last. That is why weight decay and dropout were "
-    "chosen on neither, but on the end of the training text, which those trials did not train on: "
+    "chosen on the end of the training text, which those trials did not train on: "
     "[Choose settings](running.md#choose-settings-without-the-validation-split)."
 )
 UNITS = (
